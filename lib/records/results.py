@@ -1,0 +1,280 @@
+"""The records: one JSON file per executed notebook, written once, read often.
+
+Records hold raw samples; every summary is computed on reading (`lib.records.statistics`), so that no number is
+computed twice. Times are seconds, shares are 0..1, sizes are pixels. A field that is not known is `None`, never guessed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import pydantic
+
+from lib.errors import UserError
+from lib.files import write_atomic
+
+SCHEMA_VERSION = 1
+
+Profile = Literal["smoke", "fast", "full"]
+Status = Literal["ok", "unavailable", "failed"]
+ParameterValue = bool | int | float | str
+
+
+@dataclass
+class Environment:
+    """The machine and software that produced a record (made by `lib.records.environment`)."""
+
+    machine_id: str  # hash of boot id and CPU: equal only on one machine in one boot
+    cpu_model: str | None
+    architecture: str  # x86_64, aarch64
+    emulated: bool  # True under qemu: its times mean nothing
+    isa_flags: list[str]  # those that matter for inference: avx2, avx512_bf16, sve, i8mm, ...
+    num_cores: int  # cores this process may run on
+    num_threads: int  # threads the work was told to use
+    memory_bytes: int | None
+    kernel: str
+    blas: str | None  # the BLAS library that torch calls: mkl, openblas, nvpl
+    onednn: str | None  # oneDNN version inside torch
+    acl: bool | None  # Arm Compute Library inside oneDNN
+    cpu_capability: str | None  # torch.backends.cpu.get_cpu_capability()
+    versions: dict[str, str]  # python and packages
+    git_commit: str | None  # with a trailing '+' where the tree had changes
+    load_average: float | None  # one-minute load when the record was started
+
+
+@dataclass
+class DataInfo:
+    """Which data were used."""
+
+    source: str  # synthetic, gtsrb, gtsrb-torchvision
+    manifest_hash: str  # SHA-256 over the data's manifest
+    num_images: dict[str, int]  # by split: train, val, test
+    num_tracks: dict[str, int]
+
+
+@dataclass
+class Accuracy:
+    """Top-1 on one split."""
+
+    top1: float
+    top1_interval: tuple[float, float] | None  # 95 % bootstrap interval, resampled by track
+    num_images: int
+    num_tracks: int
+    worst_class: int  # class with the lowest recall
+    worst_class_recall: float
+
+
+@dataclass(kw_only=True)
+class Record:
+    """What every record carries."""
+
+    kind: str
+    profile: Profile
+    params: dict[str, ParameterValue]
+    environment: Environment
+    data: DataInfo | None
+    checkpoint_sha256: str | None
+    started: str  # ISO 8601, UTC
+    duration_s: float
+    warnings: list[str] = field(default_factory=list)
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(kw_only=True)
+class ExploreRecord(Record):
+    """01_explore: what is in the data."""
+
+    kind: str = "explore"
+    images_per_class: list[int]  # training images, by class id
+    tracks_per_class: list[int]
+    size_px_percentiles: dict[str, float]  # p5, p50, p95 of the larger image side, pixels
+    brightness_percentiles: dict[str, float]  # p5, p50, p95 of the mean pixel value, 0..255
+
+
+@dataclass
+class Epoch:
+    """One line of the learning curve."""
+
+    epoch: int  # from 1
+    lr: float
+    train_loss: float
+    train_top1: float  # on the augmented batches, while training
+    val_loss: float
+    val_top1: float
+    seconds: float  # training alone, without the evaluation
+
+
+@dataclass(kw_only=True)
+class TrainRecord(Record):
+    """02_train: the network that all later records measure."""
+
+    kind: str = "train"
+    recipe: str
+    architecture: str
+    num_weights: int
+    num_macs: int  # multiply-accumulates of one image
+    num_epochs: int
+    train_s: float  # the training loop, without loading data and without evaluation
+    history: list[Epoch]
+    accuracy: dict[str, Accuracy]  # by split: val, and test where present
+    per_class_recall: dict[str, list[float | None]]  # by split; None for a class without images
+    confusion: dict[str, list[list[int]]]  # by split; rows = true class, columns = predicted
+
+
+@dataclass
+class Parity:
+    """Right before fast: the backend's logits against the reference backend's, on the same images."""
+
+    num_images: int
+    error_max: float  # largest absolute logit difference
+    error_mae: float
+    sqnr_db: float | None  # None where the difference is exactly zero
+    agreement: float  # share of equal argmax
+    top1: float  # on the validation images
+    reference_top1: float
+    top1_drop_allowed: float
+    passed: bool
+    reason: str = ""  # why not
+
+
+@dataclass
+class ColdStart:
+    """What a first request waits for."""
+
+    import_s: float
+    load_s: float
+    first_inference_s: float
+    peak_memory_bytes: int | None = None  # of the worker process, at its end
+
+
+@dataclass
+class Scenario:
+    """One measured question. One inner list per round; round i of both sides ran next to each other."""
+
+    name: str  # single_stream, offline
+    batch_size: int
+    latencies_s: list[list[float]]  # of the backend, per call
+    reference_latencies_s: list[list[float]]  # of the reference backend, per call
+    num_warmup: int  # untimed calls before each round's timed ones
+
+
+@dataclass
+class Layer:
+    """One layer of the network under both backends; a time is the layer's share of one forward pass."""
+
+    name: str  # the network's own name, e.g. stage2.0.conv1
+    kind: str  # Conv2d, Linear, BatchNorm2d, ...
+    num_macs: int  # of one image
+    output_shape: list[int]  # of one image
+    latencies_s: list[float]  # one per pass
+    reference_latencies_s: list[float]
+    kernels: list[str]  # operators that really ran, from the profiler
+    reference_kernels: list[str]
+
+
+@dataclass
+class LayerTable:
+    """Per-layer times of one scenario."""
+
+    scenario: str
+    batch_size: int
+    layers: list[Layer]
+
+
+@dataclass
+class Proof:
+    """Which kernels really ran, and whether that is what the backend's name promises."""
+
+    promised: str  # in words
+    found: dict[str, int]  # operator -> calls in one forward pass of the offline scenario
+    passed: bool
+    reason: str = ""
+
+
+@dataclass(kw_only=True)
+class BenchmarkRecord(Record):
+    """03_benchmark: one backend against the reference backend, in one job on one machine."""
+
+    kind: str = "benchmark"
+    backend: str
+    reference: str
+    status: Status
+    error: str = ""  # why unavailable or failed
+    accuracy: dict[str, Accuracy] = field(default_factory=dict)  # by split, of this backend
+    parity: Parity | None = None
+    proof: Proof | None = None
+    cold_start: ColdStart | None = None
+    reference_cold_start: ColdStart | None = None
+    scenarios: list[Scenario] = field(default_factory=list)
+    layers: list[LayerTable] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class CompareRecord(Record):
+    """04_compare: what the records say together."""
+
+    kind: str = "compare"
+    headline: str
+    backends: list[str]
+    missing: list[str]
+    verdicts: dict[str, dict[str, str]]  # backend -> scenario -> faster | slower | no difference
+    ratios: dict[str, dict[str, tuple[float, float, float]]]  # backend -> scenario -> ratio, low, high
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+KINDS: dict[str, type[Record]] = {
+    "explore": ExploreRecord,
+    "train": TrainRecord,
+    "benchmark": BenchmarkRecord,
+    "compare": CompareRecord,
+}
+
+
+def record_path(run_dir: Path, notebook: str, backend: str = "") -> Path:
+    """Where the record of a notebook lies: `results/NN_name[.backend].json`."""
+    return run_dir / "results" / f"{notebook}{'.' + backend if backend else ''}.json"
+
+
+def write_record(record: Record, path: Path) -> None:
+    """Write a record atomically.
+
+    Raises:
+        UserError: the folder is not writable or the disk is full.
+    """
+    write_atomic(path, json.dumps(asdict(record), indent=1, allow_nan=False) + "\n")
+
+
+def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
+    """Read and validate one record.
+
+    Raises:
+        UserError: no such file, not JSON, another schema version, another kind, or a field missing or of a wrong type.
+    """
+    try:
+        content: Any = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"no record {path}; run the notebook that writes it first") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not a readable record ({error}); delete it and run its notebook again") from None
+    if not isinstance(content, dict) or "schema_version" not in content:
+        raise UserError(f"{path} is not a record of this project: it has no schema_version")
+    version = content["schema_version"]
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"{path} has record schema {version!r}, this version reads {SCHEMA_VERSION}; run its notebook again"
+        )
+    expected = next(name for name, record_type in KINDS.items() if record_type is kind)
+    if content.get("kind") != expected:
+        raise UserError(f"{path} is a record of kind {content.get('kind')!r}, expected {expected!r}")
+    try:
+        return pydantic.TypeAdapter(kind).validate_python(content, extra="forbid")
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path} is damaged at {place!r}: {first['msg']}; run its notebook again") from None
+
+
+PROFILES: tuple[str, ...] = get_args(Profile)

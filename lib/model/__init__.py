@@ -1,0 +1,21 @@
+"""Networks, the one preprocessing definition, and checkpoints."""
+
+from lib.model.checkpoint import CHECKPOINT_NAME, Checkpoint, CheckpointMetadata, load_checkpoint, save_checkpoint
+from lib.model.networks import ARCHITECTURES, IMAGE_SHAPE, LayerInfo, build_network, leaf_layers, num_weights
+from lib.model.preprocessing import Preprocessing, fit_preprocessing
+
+__all__ = [
+    "ARCHITECTURES",
+    "CHECKPOINT_NAME",
+    "IMAGE_SHAPE",
+    "Checkpoint",
+    "CheckpointMetadata",
+    "LayerInfo",
+    "Preprocessing",
+    "build_network",
+    "fit_preprocessing",
+    "leaf_layers",
+    "load_checkpoint",
+    "num_weights",
+    "save_checkpoint",
+]

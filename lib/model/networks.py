@@ -1,0 +1,163 @@
+"""The networks, built so that every step of a forward pass is a named leaf module that can be timed."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lib.errors import unknown
+from lib.signs import NUM_CLASSES
+
+IMAGE_SHAPE = (3, 32, 32)
+
+
+class Add(nn.Module):
+    """Element-wise sum, as a module so that the residual addition appears in the layer table."""
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return left + right
+
+
+def _conv_bn(in_channels: int, out_channels: int, stride: int = 1) -> OrderedDict[str, nn.Module]:
+    return OrderedDict(
+        conv=nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
+        bn=nn.BatchNorm2d(out_channels),
+        relu=nn.ReLU(inplace=True),
+    )
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm around an identity shortcut (He et al. 2015, arXiv 1512.03385)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.relu1 = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.add = Add()
+        self.relu2 = nn.ReLU(inplace=True)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.relu1(self.bn1(self.conv1(images)))
+        return self.relu2(self.add(images, self.bn2(self.conv2(hidden))))
+
+
+def _signnet(width: int) -> nn.Module:
+    """Residual net for 32x32 images: four resolutions (32, 16, 8, 4 px), `width` channels at the first, doubled each."""
+    stages: OrderedDict[str, nn.Module] = OrderedDict()
+    stages["stem"] = nn.Sequential(_conv_bn(3, width))
+    stages["stage1"] = nn.Sequential(ResidualBlock(width))
+    for number, num_blocks in ((2, 2), (3, 2), (4, 1)):
+        channels = width * 2 ** (number - 1)
+        blocks: OrderedDict[str, nn.Module] = OrderedDict()
+        blocks["down"] = nn.Sequential(_conv_bn(channels // 2, channels, stride=2))
+        for block in range(1, num_blocks + 1):
+            blocks[f"block{block}"] = ResidualBlock(channels)
+        stages[f"stage{number}"] = nn.Sequential(blocks)
+    stages["pool"] = nn.AdaptiveAvgPool2d(1)
+    stages["flatten"] = nn.Flatten()
+    stages["head"] = nn.Linear(width * 8, NUM_CLASSES)
+    return nn.Sequential(stages)
+
+
+def _learning_path() -> nn.Module:
+    """The 319,979-weight net of Arm's learning path *MLOps with Arm-hosted GitHub Runners*, layer for layer."""
+    return nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(3, 32, 3),
+            relu1=nn.ReLU(inplace=True),
+            pool1=nn.MaxPool2d(2),
+            conv2=nn.Conv2d(32, 64, 3),
+            relu2=nn.ReLU(inplace=True),
+            pool2=nn.MaxPool2d(2),
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(2304, 128),
+            relu3=nn.ReLU(inplace=True),
+            fc2=nn.Linear(128, NUM_CLASSES),
+        )
+    )
+
+
+_BUILDERS: dict[str, Callable[[], nn.Module]] = {
+    "signnet": lambda: _signnet(32),
+    "signnet_small": lambda: _signnet(16),
+    "learning_path": _learning_path,
+}
+ARCHITECTURES = tuple(_BUILDERS)
+
+
+def build_network(architecture: str) -> nn.Module:
+    """A network with fresh random weights, 3x32x32 normalized images in, 43 logits out.
+
+    Raises:
+        UserError: unknown architecture.
+    """
+    if architecture not in _BUILDERS:
+        raise unknown("architecture", architecture, ARCHITECTURES)
+    return _BUILDERS[architecture]()
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One leaf module of a network, for one image."""
+
+    name: str
+    kind: str
+    num_macs: int  # multiply-accumulates; 0 for layers that only move or compare
+    num_weights: int
+    output_shape: tuple[int, ...]  # without the batch dimension
+
+
+def _num_macs(module: nn.Module, output: Tensor) -> int:
+    if isinstance(module, nn.Conv2d):
+        per_output = module.in_channels // module.groups * math.prod(module.kernel_size)
+        return output[0].numel() * per_output
+    if isinstance(module, nn.Linear):
+        return module.in_features * module.out_features
+    return 0
+
+
+def leaf_layers(model: nn.Module, image_shape: tuple[int, int, int] = IMAGE_SHAPE) -> list[LayerInfo]:
+    """The leaf modules in the order in which one forward pass runs them."""
+    layers: list[LayerInfo] = []
+
+    def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            layers.append(
+                LayerInfo(
+                    name=name,
+                    kind=type(module).__name__,
+                    num_macs=_num_macs(module, output),
+                    num_weights=sum(weight.numel() for weight in module.parameters()),
+                    output_shape=tuple(output.shape[1:]),
+                )
+            )
+
+        return hook
+
+    handles = [
+        module.register_forward_hook(note(name))
+        for name, module in model.named_modules()
+        if not any(True for _ in module.children())
+    ]
+    was_training = model.training
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, *image_shape))
+    finally:
+        model.train(was_training)
+        for handle in handles:
+            handle.remove()
+    return layers
+
+
+def num_weights(model: nn.Module) -> int:
+    """Number of trained weights."""
+    return sum(weight.numel() for weight in model.parameters())

@@ -1,0 +1,47 @@
+"""The one preprocessing definition, used by training, evaluation, benchmark and export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lib.data import IMAGE_SIZE, resize_image
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Decoded 8-bit RGB image -> what a network reads. Mean and deviation are on the 0..1 scale, per channel."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    image_size: int = IMAGE_SIZE
+
+    def normalize(self, images: np.ndarray | Tensor) -> Tensor:
+        """uint8 (N, 3, H, W), 0..255 -> float32 (N, 3, H, W), contiguous NCHW."""
+        if isinstance(images, np.ndarray):
+            images = torch.from_numpy(np.ascontiguousarray(images))
+        return self.normalize_unit(images.to(torch.float32) / 255)
+
+    def normalize_unit(self, images: Tensor) -> Tensor:
+        """float (N, 3, H, W), 0..1 -> float, zero mean and unit deviation over the training images."""
+        mean = torch.tensor(self.mean).view(1, 3, 1, 1)
+        std = torch.tensor(self.std).view(1, 3, 1, 1)
+        return (images - mean) / std
+
+    def from_image(self, image: Image.Image) -> Tensor:
+        """Any image -> float32 (1, 3, H, W), by the same decode and resize as the data set."""
+        return self.normalize(resize_image(image)[None])
+
+
+def fit_preprocessing(images: np.ndarray, limit: int = 8192) -> Preprocessing:
+    """Mean and deviation per channel of (at most `limit` evenly spread) training images, uint8 (N, 3, H, W)."""
+    step = max(1, len(images) // limit)
+    sample = np.asarray(images[::step], dtype=np.float32) / 255
+    mean, std = sample.mean((0, 2, 3)), sample.std((0, 2, 3))
+    red, green, blue = (round(float(value), 4) for value in mean)
+    red_std, green_std, blue_std = (round(max(float(value), 1e-3), 4) for value in std)
+    return Preprocessing((red, green, blue), (red_std, green_std, blue_std))

@@ -1,0 +1,80 @@
+"""Accuracy of logits on a split. The benchmark's parity check calls the same functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from lib.data import Split
+from lib.model import Preprocessing
+from lib.records.results import Accuracy
+from lib.records.statistics import track_bootstrap
+from lib.signs import NUM_CLASSES
+
+
+def predict_logits(
+    model: nn.Module, preprocessing: Preprocessing, images: np.ndarray, batch_size: int = 256
+) -> np.ndarray:
+    """uint8 (N, 3, H, W) -> float32 logits (N, 43). The model is left in eval mode."""
+    model.eval()
+    logits = []
+    with torch.inference_mode():
+        for start in range(0, len(images), batch_size):
+            logits.append(model(preprocessing.normalize(images[start : start + batch_size])).numpy())
+    return np.concatenate(logits) if logits else np.empty((0, NUM_CLASSES), np.float32)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What logits say about one split."""
+
+    labels: np.ndarray  # int64 (N,)
+    preds: np.ndarray  # int64 (N,)
+    probs: np.ndarray  # float32 (N, 43)
+    accuracy: Accuracy
+    per_class_recall: list[float | None]  # None for a class without images
+    confusion: list[list[int]]  # rows = true class, columns = predicted
+
+    def confident_errors(self, limit: int) -> np.ndarray:
+        """Indices of wrong predictions, the most confident first."""
+        wrong = np.flatnonzero(self.preds != self.labels)
+        confidence = self.probs[wrong, self.preds[wrong]]
+        return wrong[np.argsort(-confidence, kind="stable")][:limit]
+
+
+def evaluate(logits: np.ndarray, split: Split) -> Evaluation:
+    """Accuracy, recall per class and confusion of float32 logits (N, 43) for the N images of a split.
+
+    Raises:
+        ValueError: the number of logits is not the number of images, or the split is empty.
+    """
+    labels = np.asarray(split.labels)
+    if len(logits) != len(labels) or not len(labels):
+        raise ValueError(f"{len(logits)} rows of logits for {len(labels)} images of split {split.name!r}")
+    preds = logits.argmax(1)
+    shifted = np.exp(logits - logits.max(1, keepdims=True))
+    confusion = np.zeros((NUM_CLASSES, NUM_CLASSES), dtype=np.int64)
+    np.add.at(confusion, (labels, preds), 1)
+    num_images = confusion.sum(1)
+    recall = [float(confusion[c, c] / num_images[c]) if num_images[c] else None for c in range(NUM_CLASSES)]
+    present = [(value, c) for c, value in enumerate(recall) if value is not None]
+    worst_recall, worst_class = min(present)
+    correct = preds == labels
+    return Evaluation(
+        labels=labels,
+        preds=preds,
+        probs=shifted / shifted.sum(1, keepdims=True),
+        accuracy=Accuracy(
+            top1=float(correct.mean()),
+            top1_interval=track_bootstrap(correct, np.asarray(split.track_ids)),
+            num_images=len(labels),
+            num_tracks=split.num_tracks,
+            worst_class=worst_class,
+            worst_class_recall=worst_recall,
+        ),
+        per_class_recall=recall,
+        confusion=confusion.tolist(),
+    )

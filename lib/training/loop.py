@@ -1,0 +1,256 @@
+"""One training loop in plain PyTorch, deterministic from its seed on one machine with one thread count."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.data import Data
+from lib.errors import UserError, unknown
+from lib.model import (
+    CHECKPOINT_NAME,
+    Checkpoint,
+    CheckpointMetadata,
+    Preprocessing,
+    build_network,
+    fit_preprocessing,
+    load_checkpoint,
+    save_checkpoint,
+)
+from lib.records.results import PROFILES, Epoch
+from lib.training.augmentation import augment_batch
+from lib.training.evaluation import predict_logits
+from lib.training.recipes import RECIPES, Recipe
+
+OnEpoch = Callable[[Epoch, int], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network (eval mode, fp32, NCHW) and how it came to be."""
+
+    model: nn.Module
+    preprocessing: Preprocessing
+    recipe: str
+    architecture: str
+    profile: str
+    num_epochs: int
+    seed: int
+    history: list[Epoch]
+    train_s: float  # the loop alone: augmentation, forward, backward, update
+    data_source: str
+    data_hash: str
+
+    def save(self, path: Path) -> str:
+        """Write the checkpoint and return its SHA-256."""
+        metadata = CheckpointMetadata(
+            architecture=self.architecture,
+            recipe=self.recipe,
+            profile=self.profile,
+            num_epochs=self.num_epochs,
+            seed=self.seed,
+            data_source=self.data_source,
+            data_hash=self.data_hash,
+            preprocessing=self.preprocessing,
+        )
+        return save_checkpoint(path, self.model, metadata)
+
+
+def cpu_has_bf16() -> bool:
+    """True where the CPU multiplies bf16 itself; elsewhere autocast would be slower than fp32."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16"))
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), lr=recipe.lr)
+    # no decay on biases and batch norm: pulling them to zero only fights the normalization
+    decayed = [weight for weight in model.parameters() if weight.ndim > 1]
+    plain = [weight for weight in model.parameters() if weight.ndim <= 1]
+    groups = [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)
+
+
+def _lr_at(recipe: Recipe, step: int, num_steps: int) -> float:
+    """One cycle (Smith 2018, arXiv 1803.09820): a quarter of linear warm-up, then a cosine to nearly zero."""
+    if recipe.schedule == "constant":
+        return recipe.lr
+    warmup = max(1, num_steps // 4)
+    if step < warmup:
+        return recipe.lr * (0.1 + 0.9 * step / warmup)
+    progress = (step - warmup) / max(1, num_steps - warmup)
+    return recipe.lr * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def _autocast(recipe: Recipe) -> AbstractContextManager[object]:
+    if recipe.bf16 and cpu_has_bf16():
+        return torch.autocast("cpu", torch.bfloat16)
+    return nullcontext()
+
+
+class _Batches:
+    """Shuffled, augmented, normalized training batches; the last incomplete batch of an epoch is left out."""
+
+    def __init__(self, data: Data, recipe: Recipe, preprocessing: Preprocessing, generator: torch.Generator) -> None:
+        # a copy in memory: the split is a view of a memory map, and random access there would be slow
+        self.images = torch.from_numpy(np.array(data.train.images))
+        self.labels = torch.from_numpy(np.array(data.train.labels))
+        self.recipe, self.preprocessing, self.generator = recipe, preprocessing, generator
+        self.batch_size = min(recipe.batch_size, len(self.images))
+
+    def __len__(self) -> int:
+        return len(self.images) // self.batch_size
+
+    def epoch(self) -> list[Tensor]:
+        """Index batches of one epoch."""
+        order = torch.randperm(len(self.images), generator=self.generator)
+        return list(order[: len(self) * self.batch_size].split(self.batch_size))
+
+    def load(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
+        images, labels = self.images[chosen], self.labels[chosen]
+        if self.recipe.augmentation is None:
+            return self.preprocessing.normalize(images), labels
+        unit, labels = augment_batch(images, labels, self.generator, self.recipe.augmentation)
+        return self.preprocessing.normalize_unit(unit), labels
+
+
+def train(
+    recipe: str,
+    data: Data,
+    *,
+    profile: str = "fast",
+    num_epochs: int = 0,
+    seed: int = 0,
+    num_threads: int = 0,
+    on_epoch: OnEpoch | None = None,
+) -> Trained:
+    """Train a recipe on `data.train`; `data.val` is looked at after each epoch and selects nothing.
+
+    Args:
+        num_epochs: 0 = by profile.
+        num_threads: 0 = as torch is set.
+        on_epoch: called after each epoch with its `Epoch` and the number of epochs.
+
+    Raises:
+        UserError: unknown recipe or profile, a training set smaller than two images, or a loss that is not finite.
+    """
+    if recipe not in RECIPES:
+        raise unknown("recipe", recipe, RECIPES)
+    if profile not in PROFILES:
+        raise unknown("profile", profile, PROFILES)
+    if data.train.num_images < 2:
+        raise UserError(f"{data.train.num_images} training images are too few to train on; raise num_images")
+    chosen = RECIPES[recipe]
+    plan = chosen.plans[profile]
+    num_epochs, max_steps = (num_epochs, 0) if num_epochs else (plan.num_epochs, plan.max_steps)
+    if num_threads:
+        torch.set_num_threads(num_threads)
+
+    torch.manual_seed(seed)  # weights
+    generator = torch.Generator().manual_seed(seed)  # order and augmentation
+    preprocessing = (
+        Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+        if chosen.fixed_normalization
+        else fit_preprocessing(data.train.images)
+    )
+    model = build_network(plan.architecture).to(memory_format=torch.channels_last).train()
+    optimizer = _optimizer(model, chosen)
+    batches = _Batches(data, chosen, preprocessing, generator)
+    num_steps = num_epochs * len(batches)
+    if max_steps:
+        num_steps = min(num_steps, max_steps)
+    history: list[Epoch] = []
+    step = 0
+    for epoch in range(1, num_epochs + 1):
+        started = time.perf_counter()
+        losses, num_right, num_seen = [], 0, 0
+        for indices in batches.epoch()[: num_steps - step]:
+            images, labels = batches.load(indices)
+            for group in optimizer.param_groups:
+                group["lr"] = _lr_at(chosen, step, num_steps)
+            with _autocast(chosen):
+                logits = model(images.contiguous(memory_format=torch.channels_last))
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=chosen.label_smoothing)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            losses.append(loss.item())
+            num_right += int((logits.argmax(1) == labels).sum())
+            num_seen += len(labels)
+            step += 1
+        if not math.isfinite(losses[-1]):
+            raise UserError(f"training diverged in epoch {epoch} (loss {losses[-1]}); try another seed or recipe")
+        seconds = time.perf_counter() - started
+        val_loss, val_top1 = _validate(model, preprocessing, data)
+        history.append(
+            Epoch(
+                epoch=epoch,
+                lr=optimizer.param_groups[0]["lr"],
+                train_loss=float(np.mean(losses)),
+                train_top1=num_right / num_seen,
+                val_loss=val_loss,
+                val_top1=val_top1,
+                seconds=seconds,
+            )
+        )
+        if on_epoch is not None:
+            on_epoch(history[-1], num_epochs)
+        if step >= num_steps:
+            break
+    return Trained(
+        model=model.to(memory_format=torch.contiguous_format).eval(),
+        preprocessing=preprocessing,
+        recipe=recipe,
+        architecture=plan.architecture,
+        profile=profile,
+        num_epochs=len(history),
+        seed=seed,
+        history=history,
+        train_s=sum(epoch.seconds for epoch in history),
+        data_source=data.source,
+        data_hash=data.manifest_hash,
+    )
+
+
+def _validate(model: nn.Module, preprocessing: Preprocessing, data: Data) -> tuple[float, float]:
+    """Cross-entropy and top-1 on the validation split, in fp32 and eval mode."""
+    logits = predict_logits(model, preprocessing, data.val.images)
+    model.train()
+    labels = torch.from_numpy(np.array(data.val.labels))
+    loss = F.cross_entropy(torch.from_numpy(logits), labels).item()
+    return loss, float((logits.argmax(1) == data.val.labels).mean())
+
+
+def ensure_checkpoint(
+    run_dir: Path, data: Data, progress: Callable[[str], None] = lambda line: None
+) -> tuple[Checkpoint, bool]:
+    """The checkpoint of a run; where there is none, a smoke net is trained first (well under 30 s on two cores).
+
+    Returns:
+        The checkpoint, and whether it was trained just now (a page must say so: its accuracy means little).
+    """
+    path = run_dir / CHECKPOINT_NAME
+    if path.exists():
+        return load_checkpoint(path), False
+    progress("no checkpoint in this run: training the smoke net")
+    trained = train(
+        "signnet",
+        data,
+        profile="smoke",
+        on_epoch=lambda epoch, total: progress(f"epoch {epoch.epoch}/{total}: val top1 {epoch.val_top1:.1%}"),
+    )
+    trained.save(path)
+    return load_checkpoint(path), True

@@ -23,7 +23,8 @@ def predict_logits(
     logits = []
     with torch.inference_mode():
         for start in range(0, len(images), batch_size):
-            logits.append(model(preprocessing.normalize(images[start : start + batch_size])).numpy())
+            batch = preprocessing.normalize(images[start : start + batch_size])
+            logits.append(model(batch).float().numpy())  # float(): bf16 under the caller's autocast
     return np.concatenate(logits) if logits else np.empty((0, NUM_CLASSES), np.float32)
 
 

@@ -194,7 +194,8 @@ def train(
         if not math.isfinite(losses[-1]):
             raise UserError(f"training diverged in epoch {epoch} (loss {losses[-1]}); try another seed or recipe")
         seconds = time.perf_counter() - started
-        val_loss, val_top1 = _validate(model, preprocessing, data)
+        with _autocast(chosen):
+            val_loss, val_top1 = _validate(model, preprocessing, data)
         history.append(
             Epoch(
                 epoch=epoch,
@@ -226,7 +227,7 @@ def train(
 
 
 def _validate(model: nn.Module, preprocessing: Preprocessing, data: Data) -> tuple[float, float]:
-    """Cross-entropy and top-1 on the validation split, in fp32 and eval mode."""
+    """Cross-entropy and top-1 on the validation split, in eval mode and the precision of the training."""
     logits = predict_logits(model, preprocessing, data.val.images)
     model.train()
     labels = torch.from_numpy(np.array(data.val.labels))

@@ -1,0 +1,174 @@
+"""Networks, preprocessing and checkpoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+
+from lib.errors import UserError
+from lib.files import sha256_file
+from lib.model import (
+    ARCHITECTURES,
+    CheckpointMetadata,
+    Preprocessing,
+    build_network,
+    fit_preprocessing,
+    leaf_layers,
+    load_checkpoint,
+    num_weights,
+    save_checkpoint,
+)
+from lib.signs import NUM_CLASSES
+
+PREPROCESSING = Preprocessing((0.4, 0.3, 0.2), (0.2, 0.25, 0.3))
+
+
+def metadata(architecture: str = "learning_path") -> CheckpointMetadata:
+    return CheckpointMetadata(
+        architecture=architecture,
+        recipe="learning_path",
+        profile="smoke",
+        num_epochs=1,
+        seed=0,
+        data_source="synthetic",
+        data_hash="0" * 64,
+        preprocessing=PREPROCESSING,
+    )
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, build_network("learning_path"), metadata())
+    return path
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_network_gives_one_logit_per_class(architecture: str) -> None:
+    logits = build_network(architecture).eval()(torch.zeros(2, 3, 32, 32))
+    assert logits.shape == (2, NUM_CLASSES)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_leaf_layers_cover_every_weight_once(architecture: str) -> None:
+    model = build_network(architecture)
+    layers = leaf_layers(model)
+    assert sum(layer.num_weights for layer in layers) == num_weights(model)
+    assert len({layer.name for layer in layers}) == len(layers)
+
+
+def test_learning_path_net_is_the_published_one() -> None:
+    model = build_network("learning_path")
+    assert num_weights(model) == 319_979
+    assert sum(layer.num_macs for layer in leaf_layers(model)) == 4_193_888
+
+
+def test_signnet_computes_100_to_130_million_macs() -> None:
+    num_macs = sum(layer.num_macs for layer in leaf_layers(build_network("signnet")))
+    assert 100e6 <= num_macs <= 130e6
+
+
+def test_leaf_layers_leave_the_model_in_the_mode_it_was_in() -> None:
+    model = build_network("learning_path").train()
+    leaf_layers(model)
+    assert model.training
+
+
+def test_unknown_architecture_names_the_known_ones() -> None:
+    with pytest.raises(UserError, match="signnet"):
+        build_network("signet")
+
+
+def test_normalized_training_images_have_zero_mean_and_unit_deviation() -> None:
+    images = np.random.default_rng(0).integers(0, 200, (64, 3, 32, 32), dtype=np.uint8)
+    normalized = fit_preprocessing(images).normalize(images)
+    assert normalized.mean((0, 2, 3)).abs().max() < 1e-3
+    assert (normalized.std((0, 2, 3)) - 1).abs().max() < 1e-3
+
+
+def test_single_image_gets_the_same_pixels_as_the_data_set() -> None:
+    from lib.data import resize_image
+
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 255, (57, 41, 3), dtype=np.uint8))
+    expected = PREPROCESSING.normalize(resize_image(image)[None])
+    torch.testing.assert_close(PREPROCESSING.from_image(image), expected)
+
+
+def test_checkpoint_round_trip_keeps_weights_and_metadata(checkpoint: Path) -> None:
+    torch.manual_seed(0)
+    expected = build_network("learning_path").state_dict()
+    loaded = load_checkpoint(checkpoint)
+    assert loaded.metadata == metadata()
+    assert loaded.sha256 == sha256_file(checkpoint)
+    assert not loaded.model.training
+    for name, tensor in loaded.model.state_dict().items():
+        torch.testing.assert_close(tensor, expected[name], rtol=0, atol=0)
+
+
+def test_equal_weights_give_an_equal_file(checkpoint: Path) -> None:
+    first = checkpoint.read_bytes()
+    model = load_checkpoint(checkpoint).model.to(memory_format=torch.channels_last)
+    save_checkpoint(checkpoint, model, metadata())
+    assert checkpoint.read_bytes() == first
+
+
+def test_missing_checkpoint_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="02_train"):
+        load_checkpoint(tmp_path / "none.safetensors")
+
+
+def test_truncated_checkpoint_is_refused(checkpoint: Path) -> None:
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    with pytest.raises(UserError, match="not a readable checkpoint"):
+        load_checkpoint(checkpoint)
+
+
+def test_pickle_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    torch.save(build_network("learning_path").state_dict(), path)
+    with pytest.raises(UserError, match="not a readable checkpoint"):
+        load_checkpoint(path)
+
+
+def test_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    safetensors.torch.save_file({"weight": torch.zeros(3)}, path)
+    with pytest.raises(UserError, match="not a checkpoint of this project"):
+        load_checkpoint(path)
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, build_network("learning_path"), metadata("signnet"))
+    with pytest.raises(UserError, match="does not fit signnet"):
+        load_checkpoint(path)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+    model = build_network("learning_path")
+    with torch.no_grad():
+        model.get_parameter("fc2.bias")[3] = float("nan")
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, model, metadata())
+    with pytest.raises(UserError, match="fc2.bias"):
+        load_checkpoint(path)
+
+
+def test_failed_save_keeps_the_old_checkpoint(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = checkpoint.read_bytes()
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UserError, match="No space left"):
+        save_checkpoint(checkpoint, build_network("learning_path"), metadata())
+    monkeypatch.undo()
+    assert checkpoint.read_bytes() == before
+    assert [path.name for path in checkpoint.parent.iterdir()] == [checkpoint.name]

@@ -1,0 +1,148 @@
+"""Augmentation, the training loop and evaluation, on images that anyone can tell apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lib.data import Data, Split
+from lib.errors import UserError
+from lib.model import load_checkpoint
+from lib.records.results import Epoch
+from lib.signs import NUM_CLASSES, mirror_map
+from lib.training import Augmentation, augment_batch, ensure_checkpoint, evaluate, predict_logits, train
+
+
+def make_split(name: str, num_images: int, seed: int) -> Split:
+    """Two classes: dark and bright noise, in tracks of ten."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(num_images) // 10 % 2
+    images = generator.integers(0, 60, (num_images, 3, 32, 32)) + labels[:, None, None, None] * 150
+    return Split(
+        name=name,
+        images=images.astype(np.uint8),
+        labels=labels.astype(np.int64),
+        track_ids=np.arange(num_images, dtype=np.int64) // 10,
+        sizes=np.full((num_images, 2), 32, np.int32),
+        sources=[""] * num_images,
+    )
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    return Data(
+        source="synthetic",
+        manifest_hash="0" * 64,
+        image_size=32,
+        train=make_split("train", 320, 0),
+        val=make_split("val", 80, 1),
+        test=None,
+        notes=[],
+    )
+
+
+def quick(data: Data, **arguments: object) -> np.ndarray:
+    trained = train("learning_path", data, profile="smoke", num_epochs=2, **arguments)  # type: ignore[arg-type]
+    return predict_logits(trained.model, trained.preprocessing, data.val.images)
+
+
+def test_training_learns_and_reports_each_epoch(data: Data) -> None:
+    seen: list[tuple[Epoch, int]] = []
+    trained = train("learning_path", data, profile="smoke", num_epochs=3, on_epoch=lambda *line: seen.append(line))
+    assert [epoch.epoch for epoch, _ in seen] == [1, 2, 3] and seen[0][1] == 3
+    assert trained.history[-1].train_loss < trained.history[0].train_loss
+    assert trained.history[-1].val_top1 == 1.0
+
+
+def test_same_seed_gives_identical_weights_and_another_seed_does_not(data: Data) -> None:
+    first, second, other = quick(data, seed=1), quick(data, seed=1), quick(data, seed=2)
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, other)
+
+
+def test_smoke_profile_stops_after_its_steps(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from lib.training.recipes import RECIPES, Plan
+
+    short = replace(RECIPES["learning_path"], plans={"smoke": Plan("learning_path", num_epochs=50, max_steps=7)})
+    monkeypatch.setitem(RECIPES, "learning_path", short)
+    assert train("learning_path", data, profile="smoke").num_epochs == 2  # five steps an epoch
+
+
+@pytest.mark.parametrize(("argument", "value"), [("recipe", "signet"), ("profile", "slow")])
+def test_unknown_name_lists_what_is_allowed(data: Data, argument: str, value: str) -> None:
+    arguments = {"recipe": "signnet", "profile": "smoke"} | {argument: value}
+    with pytest.raises(UserError, match=rf"unknown {argument} '{value}'.*(signnet|fast)"):
+        train(arguments["recipe"], data, profile=arguments["profile"])
+
+
+def test_loss_that_is_not_finite_ends_training(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from lib.training.recipes import RECIPES
+
+    monkeypatch.setitem(RECIPES, "learning_path", replace(RECIPES["learning_path"], lr=float("inf")))
+    with pytest.raises(UserError, match="diverged in epoch"):
+        train("learning_path", data, profile="smoke", num_epochs=2)
+
+
+def test_missing_checkpoint_is_trained_once_and_then_read(data: Data, tmp_path: Path) -> None:
+    first, trained_now = ensure_checkpoint(tmp_path, data)
+    again, trained_again = ensure_checkpoint(tmp_path, data)
+    assert trained_now and not trained_again
+    assert first.sha256 == again.sha256 == load_checkpoint(tmp_path / "checkpoint.safetensors").sha256
+
+
+def test_augmentation_keeps_shape_range_and_inputs() -> None:
+    images = torch.randint(0, 255, (16, 3, 32, 32), dtype=torch.uint8)
+    before = images.clone()
+    unit, labels = augment_batch(images, torch.arange(16), torch.Generator().manual_seed(0), Augmentation(erase=0.5))
+    assert unit.shape == (16, 3, 32, 32) and unit.dtype == torch.float32 and labels.shape == (16,)
+    assert 0 <= unit.min() and unit.max() <= 1
+    assert torch.equal(images, before)
+
+
+def test_augmentation_of_zero_width_returns_the_images() -> None:
+    nothing = Augmentation(*[0.0] * 10, mirror=False)
+    images = torch.randint(1, 255, (4, 3, 32, 32), dtype=torch.uint8)
+    unit, _ = augment_batch(images, torch.zeros(4, dtype=torch.int64), torch.Generator(), nothing)
+    torch.testing.assert_close(unit, images / 255, rtol=0, atol=1e-4)
+
+
+def test_flip_changes_a_label_only_as_the_mirror_map_says() -> None:
+    labels = torch.arange(NUM_CLASSES).repeat(40)
+    images = torch.zeros(len(labels), 3, 32, 32, dtype=torch.uint8)
+    images[..., :16] = 255  # the left half is bright, so that a flip can be seen
+    flips_only = Augmentation(*[0.0] * 10, mirror=True)
+    unit, after = augment_batch(images, labels, torch.Generator().manual_seed(0), flips_only)
+    flipped = unit[:, 0, 16, 31] > 0.5
+    for class_id, mirrored in enumerate(mirror_map()):
+        of_class = labels == class_id
+        assert flipped[of_class].any() == (mirrored is not None)
+        assert (after[of_class & ~flipped] == class_id).all()
+        assert (after[of_class & flipped] == (mirrored if mirrored is not None else -1)).all()
+
+
+def test_evaluation_counts_right_and_wrong_by_class() -> None:
+    split = make_split("val", 40, 0)
+    logits = np.zeros((40, NUM_CLASSES), np.float32)
+    logits[np.arange(40), split.labels] = 5
+    logits[0] = 0
+    logits[0, 7] = 9  # a class-0 image called 7, with confidence
+    result = evaluate(logits, split)
+    assert result.accuracy.top1 == 39 / 40
+    assert result.accuracy.worst_class == 0 and result.accuracy.worst_class_recall == 19 / 20
+    assert result.confusion[0][7] == 1 and result.per_class_recall[5] is None
+    assert result.confident_errors(5).tolist() == [0]
+    np.testing.assert_allclose(result.probs.sum(1), 1, rtol=1e-5)
+    low, high = result.accuracy.top1_interval or (1, 0)
+    assert low <= 39 / 40 <= high
+
+
+def test_logits_of_another_number_of_images_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 rows of logits for 40 images"):
+        evaluate(np.zeros((3, NUM_CLASSES), np.float32), make_split("val", 40, 0))

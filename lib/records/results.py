@@ -169,8 +169,8 @@ class Layer:
     kind: str  # Conv2d, Linear, BatchNorm2d, ...
     num_macs: int  # of one image
     output_shape: list[int]  # of one image
-    latencies_s: list[float]  # one per pass
-    reference_latencies_s: list[float]
+    latencies_s: list[list[float]]  # one inner list per round, one number per pass, as in `Scenario`
+    reference_latencies_s: list[list[float]]
     kernels: list[str]  # operators that really ran, from the profiler
     reference_kernels: list[str]
 
@@ -221,7 +221,7 @@ class CompareRecord(Record):
     backends: list[str]
     missing: list[str]
     verdicts: dict[str, dict[str, str]]  # backend -> scenario -> faster | slower | no difference
-    ratios: dict[str, dict[str, tuple[float, float, float]]]  # backend -> scenario -> ratio, low, high
+    ratios: dict[str, dict[str, tuple[float, float, float]]]  # backend -> scenario -> speedup, low, high
 
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)

@@ -1,8 +1,8 @@
 """Recipes, the training loop, augmentation and evaluation."""
 
 from lib.training.augmentation import Augmentation, augment_batch
-from lib.training.evaluation import Evaluation, evaluate, predict_logits
-from lib.training.loop import Trained, cpu_has_bf16, ensure_checkpoint, train
+from lib.training.evaluation import Evaluation, evaluate, evaluate_splits, predict_logits
+from lib.training.loop import Trained, ensure_checkpoint, print_epoch, train
 from lib.training.recipes import RECIPES, Recipe
 
 __all__ = [
@@ -12,9 +12,10 @@ __all__ = [
     "Recipe",
     "Trained",
     "augment_batch",
-    "cpu_has_bf16",
     "ensure_checkpoint",
     "evaluate",
+    "evaluate_splits",
     "predict_logits",
+    "print_epoch",
     "train",
 ]

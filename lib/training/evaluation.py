@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from lib.data import Split
-from lib.model import Preprocessing
+from lib.data import Data, Split
+from lib.model import Checkpoint, Preprocessing
 from lib.records.results import Accuracy
 from lib.records.statistics import track_bootstrap
 from lib.signs import NUM_CLASSES
@@ -79,3 +79,12 @@ def evaluate(logits: np.ndarray, split: Split) -> Evaluation:
         per_class_recall=recall,
         confusion=confusion.tolist(),
     )
+
+
+def evaluate_splits(checkpoint: Checkpoint, data: Data) -> dict[str, Evaluation]:
+    """Evaluate a checkpoint on val, and on test where there is one."""
+    splits = {"val": data.val} | ({"test": data.test} if data.test is not None else {})
+    return {
+        name: evaluate(predict_logits(checkpoint.model, checkpoint.preprocessing, split.images), split)
+        for name, split in splits.items()
+    }

@@ -26,6 +26,7 @@ from lib.model import (
     load_checkpoint,
     save_checkpoint,
 )
+from lib.records.environment import cpu_has_bf16
 from lib.records.results import PROFILES, Epoch
 from lib.training.augmentation import augment_batch
 from lib.training.evaluation import predict_logits
@@ -63,12 +64,6 @@ class Trained:
             preprocessing=self.preprocessing,
         )
         return save_checkpoint(path, self.model, metadata)
-
-
-def cpu_has_bf16() -> bool:
-    """True where the CPU multiplies bf16 itself; elsewhere autocast would be slower than fp32."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16"))
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -235,6 +230,19 @@ def _validate(model: nn.Module, preprocessing: Preprocessing, data: Data) -> tup
     return loss, float((logits.argmax(1) == data.val.labels).mean())
 
 
+def epoch_line(epoch: Epoch, total: int) -> str:
+    """One epoch in words."""
+    return (
+        f"epoch {epoch.epoch}/{total}: loss {epoch.train_loss:.3f}, val loss {epoch.val_loss:.3f}, "
+        f"val top-1 {epoch.val_top1:.2%}, {epoch.seconds:.1f} s"
+    )
+
+
+def print_epoch(epoch: Epoch, total: int) -> None:
+    """Plain progress: one printed line an epoch."""
+    print(epoch_line(epoch, total), flush=True)
+
+
 def ensure_checkpoint(
     run_dir: Path, data: Data, progress: Callable[[str], None] = lambda line: None
 ) -> tuple[Checkpoint, bool]:
@@ -251,7 +259,7 @@ def ensure_checkpoint(
         "signnet",
         data,
         profile="smoke",
-        on_epoch=lambda epoch, total: progress(f"epoch {epoch.epoch}/{total}: val top1 {epoch.val_top1:.1%}"),
+        on_epoch=lambda epoch, total: progress(epoch_line(epoch, total)),
     )
     trained.save(path)
     return load_checkpoint(path), True

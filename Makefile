@@ -1,0 +1,64 @@
+# Two commands do everything: `make run` and `make test`. Set-up is part of both.
+#
+#   make TORCH_INDEX=https://download.pytorch.org/whl/cpu run    torch from PyTorch's CPU index (200 MB instead of 5 GB)
+#   make ARGS='-p profile smoke' run                             parameters, see `make params`
+PYTHON      ?= $(shell command -v python3.11 || command -v python3)
+TORCH_INDEX ?=
+ARGS        ?=
+BIN         := .venv/bin
+READY       := .venv/.ready
+PIP         := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint lab params lock lock-check clean .venv
+
+help:  ## show this list
+	@awk -F':.*## ' '/^[a-z.-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(READY)  ## set up if needed, then run the whole series; pages in runs/latest/
+	$(BIN)/python -m lib run $(ARGS)
+
+test: $(READY) lint  ## set up if needed, then lint and test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lab: $(READY)  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab --notebook-dir=. notebooks/01_explore.ipynb
+
+params: $(READY)  ## list the parameters of the notebooks
+	@$(BIN)/python -m lib params
+
+.venv: $(READY)  ## set-up alone
+
+# Made again when a requirements file is newer. Torch goes first and by itself: see requirements-torch.txt.
+$(READY): requirements.lock requirements-torch.txt pyproject.toml
+	@"$(PYTHON)" -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else f"error: Python 3.11 is needed, $(PYTHON) is {sys.version.split()[0]}; install it, or give one with make PYTHON=/path/to/python3.11")'
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
+	@echo "setting up .venv (a few minutes the first time)"
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -r requirements-torch.txt
+	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --no-deps --editable .
+	@touch $@
+
+lock: $(READY)  ## resolve requirements.lock again from the direct requirements
+	$(PIP) pip-tools==7.6.2
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header --no-emit-options \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
+	  --output-file requirements.lock requirements.txt requirements-dev.txt
+
+# glibc 2.39 of ubuntu-24.04 takes wheels up to manylinux_2_39; these tags cover all that the lock names.
+lock-check: $(READY)  ## every locked version has a wheel for x86-64 and for Arm
+	@for machine in x86_64 aarch64; do \
+	  tags=""; for glibc in 2_17 2_24 2_26 2_27 2_28 2_31 2_34 2_35; do tags="$$tags --platform manylinux_$${glibc}_$$machine"; done; \
+	  $(PIP) --dry-run --ignore-installed --no-deps --only-binary=:all: --python-version 3.11 \
+	    --platform manylinux2014_$$machine $$tags --target build/wheels -r requirements.lock \
+	    && echo "requirements.lock: wheels for $$machine" || exit 1; \
+	done
+
+clean:  ## remove the environment, caches and build files; runs/ and data/ are kept
+	rm -rf .venv .cache build .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,186 @@
+"""What the eager PyTorch backends share: loading, predicting, timing and tracing layer by layer.
+
+Which library computes a layer is chosen inside PyTorch by switches, input sizes and what the wheel was built with, so
+every backend sets its switches in `configure` and proves by a trace what came of it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lib.backends.interface import Backend, Kernels, LayerTimes
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+class TorchEager(Backend):
+    """Eager mode in `eval` and `inference_mode`, contiguous NCHW."""
+
+    model: nn.Module
+
+    def import_runtime(self) -> None:
+        import torch  # noqa: F401
+
+    def load(self, checkpoint: Path, num_threads: int) -> None:
+        import torch
+
+        from lib.model import load_checkpoint
+
+        torch.set_num_threads(num_threads)
+        self.configure()
+        self.model = load_checkpoint(checkpoint).model
+
+    def configure(self) -> None:
+        """Set the process-wide switches of this backend."""
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Entered around every forward pass."""
+        return nullcontext()
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode(), self.autocast():
+            logits: np.ndarray = self.model(torch.from_numpy(images)).float().numpy()
+        return logits
+
+    def layer_times(self, images: np.ndarray, num_passes: int) -> LayerTimes:
+        """Wall time between entering and leaving each leaf module. Eager CPU operators are synchronous, so that is
+        the layer's own time plus about a microsecond for the two hooks."""
+        started: dict[str, float] = {}
+        times: LayerTimes = {name: [] for name, _ in self._leaves()}
+        clock = time.perf_counter
+
+        def enter(name: str) -> None:
+            started[name] = clock()
+
+        def leave(name: str) -> None:
+            times[name].append(clock() - started[name])
+
+        with self._hooks(enter, leave):
+            for _ in range(num_passes):
+                self.predict(images)
+        return times
+
+    def trace(self, images: np.ndarray) -> Kernels:
+        """By layer: the operator with the largest own time, then the oneDNN primitives with implementation and type."""
+        primitives = self._onednn_primitives(images)
+        operators = self._operators(images)
+        return {name: operators.get(name, []) + primitives.get(name, []) for name, _ in self._leaves()}
+
+    def _leaves(self) -> list[tuple[str, nn.Module]]:
+        return [(name, module) for name, module in self.model.named_modules() if not any(True for _ in module.children())]
+
+    @contextmanager
+    def _hooks(self, enter: Callable[[str], None], leave: Callable[[str], None]) -> Iterator[None]:
+        handles = []
+        for name, module in self._leaves():
+            handles.append(module.register_forward_pre_hook(lambda *_, name=name: enter(name)))
+            handles.append(module.register_forward_hook(lambda *_, name=name: leave(name)))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _operators(self, images: np.ndarray) -> Kernels:
+        """The ATen operator that took most of each layer's time, from torch's profiler."""
+        from torch.profiler import ProfilerActivity, profile, record_function
+
+        prefix = "layer:"
+        ranges: dict[str, Any] = {}
+
+        def enter(name: str) -> None:
+            ranges[name] = record_function(prefix + name)
+            ranges[name].__enter__()
+
+        def leave(name: str) -> None:
+            ranges.pop(name).__exit__(None, None, None)
+
+        with self._hooks(enter, leave), profile(activities=[ProfilerActivity.CPU]) as profiler:
+            self.predict(images)
+        most: dict[str, tuple[float, str]] = {}
+        for event in profiler.events():
+            layer = _enclosing(event, prefix)
+            if layer and not event.name.startswith(prefix):
+                most[layer] = max(most.get(layer, (-1.0, "")), (float(event.self_cpu_time_total), event.name))
+        return {layer: [name.removeprefix("aten::").strip("_")] for layer, (_, name) in most.items()}
+
+    def _onednn_primitives(self, images: np.ndarray) -> Kernels:
+        """oneDNN's own report of one pass. It prints to file descriptor 1, so where a layer's lines begin and end is
+        the length of that file when the layer is entered and left."""
+        import torch
+
+        spans: dict[str, tuple[int, int]] = {}
+        with tempfile.TemporaryFile() as report, _descriptor_to(report.fileno(), 1):
+
+            def length() -> int:
+                return os.fstat(report.fileno()).st_size
+
+            def enter(name: str) -> None:
+                spans[name] = (length(), 0)
+
+            def leave(name: str) -> None:
+                spans[name] = (spans[name][0], length())
+
+            verbose = torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON)
+            with verbose, self._hooks(enter, leave):
+                self.predict(images)
+            report.seek(0)
+            text = report.read()
+        return {name: _parse_verbose(text[begin:end].decode(errors="replace")) for name, (begin, end) in spans.items()}
+
+
+def _enclosing(event: torch.autograd.profiler_util.FunctionEvent, prefix: str) -> str:
+    parent = event
+    while parent is not None:
+        if parent.name.startswith(prefix):
+            return str(parent.name.removeprefix(prefix))
+        parent = parent.cpu_parent
+    return ""
+
+
+@contextmanager
+def _descriptor_to(target: int, descriptor: int) -> Iterator[None]:
+    """Send what C code writes to a descriptor somewhere else for a while."""
+    sys.stdout.flush()
+    saved = os.dup(descriptor)
+    os.dup2(target, descriptor)
+    try:
+        yield
+    finally:
+        os.dup2(saved, descriptor)
+        os.close(saved)
+
+
+def _parse_verbose(text: str) -> list[str]:
+    """oneDNN verbose lines -> `onednn convolution jit:avx512_core f32`, and how many reorders came with it."""
+    primitives: list[str] = []
+    for line in text.splitlines():
+        fields = line.split(",")
+        if "exec" not in fields[:5] or "primitive" not in fields[:4]:
+            continue
+        kind, implementation = fields[fields.index("exec") + 2 :][:2]
+        source = re.search(r"src(?:_\w+)?:(\w+)", line)
+        name = f"onednn {kind} {implementation} {source.group(1) if source else ''}".strip()
+        if name not in primitives:
+            primitives.append(name)
+    # reorders come first in the report; the computing primitive is what the reader looks for
+    return sorted(primitives, key=lambda name: name.startswith("onednn reorder"))
+
+
+def ran(kernels: Kernels, operator: str) -> list[str]:
+    """Layers in which a kernel ran whose description contains `operator`."""
+    return [layer for layer, names in kernels.items() if any(operator in name for name in names)]

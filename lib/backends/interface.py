@@ -1,0 +1,104 @@
+"""What a backend is. It loads, predicts and proves which kernels ran; it never measures itself against a clock
+except for the time of single layers, which only it can see."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+import numpy as np
+
+from lib.records.environment import isa_flags
+from lib.records.results import Proof
+
+Kernels = dict[str, list[str]]  # layer name -> what ran in it during one forward pass, main operator first
+LayerTimes = dict[str, list[float]]  # layer name -> seconds, one number per pass
+
+
+class Backend(ABC):
+    """One runtime with one way of lowering the network. An object lives in a worker process of its own."""
+
+    name: ClassVar[str]  # <runtime>-<precision>, fp32 unmarked
+    title: ClassVar[str]  # what it is, in a line
+    promise: ClassVar[str]  # which kernels must have run, in words
+    order: ClassVar[int] = 100  # place in tables
+    precision: ClassVar[str] = "fp32"
+    architectures: ClassVar[tuple[str, ...]] = ("x86_64", "aarch64")
+    needs_any_flag: ClassVar[tuple[str, ...]] = ()  # at least one of these ISA flags
+    packages: ClassVar[tuple[str, ...]] = ()  # import names beyond torch
+    extra: ClassVar[str] = ""  # optional requirements that bring the packages
+    default: ClassVar[bool] = True  # part of a run of the series
+    is_network: ClassVar[bool] = True  # False for a control that computes nothing and has no accuracy to compare
+    top1_drop: ClassVar[float] = 0.0005  # largest loss of top-1 against the reference that still counts as right
+    environ: ClassVar[dict[str, str]] = {}  # set in the worker before anything is imported: many switches are read once
+
+    @classmethod
+    def unavailable(cls) -> str:
+        """Why this machine cannot run the backend, or an empty string. A missing package is no such reason."""
+        if platform.machine() not in cls.architectures:
+            return f"runs on {', '.join(cls.architectures)}; this machine is {platform.machine()}"
+        if cls.needs_any_flag and not set(cls.needs_any_flag) & set(isa_flags()):
+            return f"needs a CPU with {' or '.join(cls.needs_any_flag)}; this one has {' '.join(isa_flags()) or 'none'}"
+        return ""
+
+    @classmethod
+    def missing_packages(cls) -> list[str]:
+        """Packages of this backend that are not installed."""
+        return [package for package in cls.packages if importlib.util.find_spec(package) is None]
+
+    def import_runtime(self) -> None:
+        """Import what the backend runs on; timed apart as part of the cold start."""
+
+    @abstractmethod
+    def load(self, checkpoint: Path, num_threads: int) -> None:
+        """Make ready to predict with the weights of a checkpoint."""
+
+    @abstractmethod
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """Normalized float32 (N, 3, H, W) -> float32 logits (N, 43). Never alters its input."""
+
+    def layer_times(self, images: np.ndarray, num_passes: int) -> LayerTimes:
+        """Seconds per layer of the network in each of `num_passes` forward passes; empty where nobody can tell."""
+        return {}
+
+    def trace(self, images: np.ndarray) -> Kernels:
+        """Which kernels one forward pass runs, by layer of the network; empty where nobody can tell."""
+        return {}
+
+    def prove(self, kernels: Kernels) -> Proof:
+        """Judge by the kernels of a pass in the offline scenario whether the backend is what its name says."""
+        found: dict[str, int] = {}
+        for names in kernels.values():
+            for name in names:
+                found[name] = found.get(name, 0) + 1
+        reason = self.broken_promise(kernels)
+        return Proof(promised=self.promise, found=found, passed=not reason, reason=reason)
+
+    def broken_promise(self, kernels: Kernels) -> str:
+        """What is wrong with the kernels that ran, or an empty string."""
+        return ""
+
+
+_REGISTRY: dict[str, type[Backend]] = {}
+_BackendType = TypeVar("_BackendType", bound=type[Backend])
+
+
+def register(backend: _BackendType) -> _BackendType:
+    """Class decorator: make a backend known by its name.
+
+    Raises:
+        ValueError: another class has the name already.
+    """
+    known = _REGISTRY.get(backend.name)
+    if known is not None and known.__qualname__ != backend.__qualname__:
+        raise ValueError(f"two backends are named {backend.name!r}: {known.__module__} and {backend.__module__}")
+    _REGISTRY[backend.name] = backend
+    return backend
+
+
+def registered() -> dict[str, type[Backend]]:
+    """The registry itself."""
+    return _REGISTRY

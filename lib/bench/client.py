@@ -1,0 +1,114 @@
+"""The parent's side of a worker: start it, ask it, notice when it dies or hangs."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from lib.backends import Backend
+from lib.files import PROJECT_ROOT
+
+ANSWER_LIMIT_S = 300.0  # longer than any one command takes, short enough to end a hanging job
+
+
+class BackendError(RuntimeError):
+    """A backend that broke: it could not load, answered with an error, died or hung."""
+
+
+class WorkerClient:
+    """A worker process with one backend loaded in it.
+
+    Raises (all methods):
+        BackendError: the worker answered with an error, died, or did not answer within `limit_s`.
+    """
+
+    def __init__(self, backend: type[Backend], num_threads: int, limit_s: float = ANSWER_LIMIT_S) -> None:
+        self.backend, self.num_threads, self.limit_s = backend, num_threads, limit_s
+        self._log = tempfile.TemporaryFile()
+        self._buffer = b""
+        threads = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        search_path = os.pathsep.join(part for part in (str(PROJECT_ROOT), os.environ.get("PYTHONPATH")) if part)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "lib.bench.worker", backend.name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env={**os.environ, **threads, **backend.environ, "PYTHONPATH": search_path},
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
+        """Send one command and wait, asleep, for its answer."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps({"command": command, **arguments}).encode() + b"\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise self._death() from None
+        answer: dict[str, Any] = json.loads(self._read_line())
+        if "error" in answer:
+            raise BackendError(f"{self.backend.name} failed in {command}: {answer['error']}")
+        return answer
+
+    def load(self, checkpoint: Path, images: Path) -> dict[str, float]:
+        """Load the backend; returns the parts of its cold start in seconds."""
+        return self.ask("load", checkpoint=str(checkpoint), num_threads=self.num_threads, images=str(images))
+
+    def stop(self) -> int | None:
+        """End the worker; returns its peak memory in bytes, or None where it was gone already."""
+        try:
+            peak: int | None = self.ask("stop")["peak_memory_bytes"]
+        except BackendError:
+            peak = None
+        self.kill()
+        return peak
+
+    def kill(self) -> None:
+        """End the process whatever it does."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except OSError:  # an unsent command to a process that is gone
+                    pass
+        self._log.close()
+
+    def _read_line(self) -> bytes:
+        assert self._process.stdout is not None
+        descriptor = self._process.stdout.fileno()
+        deadline = time.monotonic() + self.limit_s
+        while b"\n" not in self._buffer:
+            ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                self._process.kill()
+                raise BackendError(f"{self.backend.name} did not answer within {self.limit_s:.0f} s and was ended")
+            chunk = os.read(descriptor, 1 << 20)
+            if not chunk:
+                raise self._death()
+            self._buffer += chunk
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    def _death(self) -> BackendError:
+        status = self._process.wait()
+        cause = f"exit status {status}"
+        if status < 0:
+            cause = f"signal {signal.Signals(-status).name}"
+            if -status == signal.SIGKILL:
+                cause += " (out of memory?)"
+        self._log.seek(0)
+        last = self._log.read().decode(errors="replace").strip().splitlines()[-1:]
+        return BackendError(f"the worker of {self.backend.name} died with {cause}" + (f": {last[0]}" if last else ""))

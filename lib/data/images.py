@@ -1,0 +1,57 @@
+"""Decode and resize: the one way from an image to what a network sees, with limits checked before decoding."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from lib.errors import UserError
+
+IMAGE_SIZE = 32  # pixels; the smaller half of the official images is below 40
+MAX_PIXELS = 25_000_000  # of any image given to `resize_image`: 75 MB decoded
+MAX_SIGN_SIDE = 1024  # pixels; official images are 15 to 250 on a side
+MAX_SIGN_BYTES = MAX_SIGN_SIDE * MAX_SIGN_SIDE * 3 + 1024  # the largest such PPM with its header
+
+
+def resize_image(image: Image.Image) -> np.ndarray:
+    """Any image -> uint8 (3, 32, 32) RGB: the whole image, antialiased bilinear, without keeping its aspect.
+
+    Raises:
+        UserError: too many pixels, or the file behind the image is truncated. The limit is checked on the header,
+            so a small file that claims a huge image costs nothing.
+    """
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise UserError(f"image of {width} x {height} pixels; at most {MAX_PIXELS:,} are allowed, make it smaller")
+    try:
+        rgb = image.convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"damaged image ({error})") from None
+    small = rgb.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR)
+    return np.ascontiguousarray(np.asarray(small).transpose(2, 0, 1))
+
+
+def decode_sign(content: bytes, path: Path) -> tuple[np.ndarray, tuple[int, int]]:
+    """The bytes of one official image (8-bit RGB PPM) -> uint8 (3, 32, 32) and its (height, width) in pixels.
+
+    Raises:
+        UserError: not such an image, too large, or truncated; the message names `path`.
+    """
+    advice = "unpack the data again"
+    try:
+        with Image.open(io.BytesIO(content), formats=("PPM",)) as image:
+            width, height = image.size
+            if max(width, height) > MAX_SIGN_SIDE:
+                raise UserError(f"{path} claims {width} x {height} pixels; at most {MAX_SIGN_SIDE} a side; {advice}")
+            if image.mode != "RGB":
+                raise UserError(f"{path} is of mode {image.mode}, not 8-bit RGB; {advice}")
+            return resize_image(image), (height, width)
+    except UnidentifiedImageError:
+        raise UserError(f"{path} is not a PPM image; {advice}") from None
+    except UserError as error:
+        raise error if str(path) in str(error) else UserError(f"{path}: {error}; {advice}") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} is a damaged image ({error}); {advice}") from None

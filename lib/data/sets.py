@@ -1,0 +1,69 @@
+"""What a data set is in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lib.data.images import IMAGE_SIZE
+from lib.records.results import DataInfo
+
+DATASETS = ("synthetic", "gtsrb", "gtsrb-torchvision")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images of one split, in a fixed order. `images` may be memory-mapped; writing to it never reaches the file."""
+
+    name: str  # train, val, test
+    images: np.ndarray  # uint8 (N, 3, 32, 32)
+    labels: np.ndarray  # int64 (N,), class ids
+    track_ids: np.ndarray  # int64 (N,), one per physical track over the whole data set
+    sizes: np.ndarray  # int32 (N, 2), original height and width, pixels
+    sources: list[str]  # N file paths relative to data_root; "" for a synthetic image
+
+    @property
+    def num_images(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
+    @property
+    def num_tracks(self) -> int:
+        """Number of physical tracks."""
+        return len(np.unique(self.track_ids))
+
+
+@dataclass(frozen=True)
+class Data:
+    """One data set, cut into splits by track."""
+
+    source: str  # one of DATASETS
+    manifest_hash: str  # SHA-256; equal on every machine that has the same images
+    image_size: int
+    train: Split
+    val: Split
+    test: Split | None
+    notes: list[str]  # what a page must say about these data
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """Splits that are there, by name."""
+        return {split.name: split for split in (self.train, self.val, self.test) if split is not None}
+
+    @property
+    def evaluation(self) -> Split:
+        """The split that accuracy is reported on: test if present, else val."""
+        return self.val if self.test is None else self.test
+
+    def info(self) -> DataInfo:
+        """What a record says about the data."""
+        return DataInfo(
+            source=self.source,
+            manifest_hash=self.manifest_hash,
+            num_images={name: split.num_images for name, split in self.splits.items()},
+            num_tracks={name: split.num_tracks for name, split in self.splits.items()},
+        )
+
+
+__all__ = ["DATASETS", "IMAGE_SIZE", "Data", "Split"]

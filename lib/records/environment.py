@@ -1,0 +1,175 @@
+"""The machine and software that a record comes from. What is not known stays `None`: nothing is guessed."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+from lib.files import PROJECT_ROOT
+from lib.records.results import Environment
+
+# Flags that change the speed of inference, under the names that /proc/cpuinfo gives them.
+_ISA_FLAGS = (
+    # x86-64
+    "sse4_2",
+    "avx",
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_tile",
+    "amx_int8",
+    "amx_bf16",
+    # Arm
+    "asimd",
+    "asimdhp",
+    "asimddp",
+    "i8mm",
+    "bf16",
+    "sve",
+    "sve2",
+    "svei8mm",
+    "svebf16",
+    "sme",
+    "sme2",
+)
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+_PACKAGES = ("torch", "torchvision", "numpy", "pillow", "papermill", "nbconvert")
+
+
+def _output_of(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+@cache
+def _lscpu() -> dict[str, str]:
+    """Fields of `lscpu`. On Arm it knows the model's name, which /proc/cpuinfo does not have there."""
+    try:
+        entries = json.loads(_output_of("lscpu", "--json"))["lscpu"]
+    except (ValueError, KeyError):
+        return {}
+    fields: dict[str, str] = {}
+    while entries:  # newer versions nest their entries
+        entry = entries.pop(0)
+        fields.setdefault(entry["field"].rstrip(":"), entry.get("data") or "")
+        entries += entry.get("children", [])
+    return fields
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+@cache
+def is_emulated() -> bool:
+    """True where this interpreter runs under qemu user-mode emulation: then host tools answer for the host."""
+    return _lscpu().get("Architecture", platform.machine()) != platform.machine()
+
+
+@cache
+def isa_flags() -> tuple[str, ...]:
+    """Instruction-set extensions of this CPU that matter for inference, in a fixed order."""
+    # the emulator answers /proc/cpuinfo for the emulated CPU, lscpu answers for the host
+    found = re.search(r"^(?:flags|Features)\s*:(.*)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    present = set((found.group(1) if found else "" if is_emulated() else _lscpu().get("Flags", "")).split())
+    return tuple(flag for flag in _ISA_FLAGS if flag in present)
+
+
+def cpu_has_bf16() -> bool:
+    """True where the CPU multiplies bf16 itself; elsewhere bf16 is converted back and forth and slower than fp32."""
+    return bool(_BF16_FLAGS & set(isa_flags()))
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _machine_id(cpu_model: str | None) -> str:
+    """Equal for two records of one machine in one boot, and for no others. Hashed, as the boot id is nobody's business."""
+    boot_id = _read("/proc/sys/kernel/random/boot_id").strip() or platform.node()
+    return hashlib.sha256(f"{boot_id} {cpu_model}".encode()).hexdigest()[:16]
+
+
+def _memory_bytes() -> int | None:
+    """Memory of the machine, or of its cgroup where that is less."""
+    found = re.search(r"^MemTotal:\s+(\d+) kB", _read("/proc/meminfo"), re.MULTILINE)
+    sizes = [int(found.group(1)) * 1024] if found else []
+    limit = _read("/sys/fs/cgroup/memory.max").strip()
+    if limit.isdigit():
+        sizes.append(int(limit))
+    return min(sizes, default=None)
+
+
+def _blas(build: str) -> str | None:
+    """Which BLAS torch was built with, from `torch.__config__.show()`."""
+    found = re.search(r"BLAS_INFO=(\w+)", build)
+    if not found:
+        return None
+    return {"open": "openblas"}.get(name := found.group(1).lower(), name)
+
+
+def git_commit(root: Path = PROJECT_ROOT) -> str | None:
+    """Commit of the project, with a trailing '+' where files have changed since; None outside a git checkout."""
+    commit = _output_of("git", "-C", str(root), "rev-parse", "HEAD").strip()
+    if not commit:
+        return None
+    return commit + ("+" if _output_of("git", "-C", str(root), "status", "--porcelain").strip() else "")
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def collect_environment(num_threads: int = 0) -> Environment:
+    """Describe this machine. Torch is asked only where it is loaded already.
+
+    Args:
+        num_threads: that the work is told to use; 0 = all cores.
+    """
+    emulated = is_emulated()
+    cpu_model = (_lscpu().get("Model name") or None) if not emulated else os.environ.get("QEMU_CPU", "emulated")
+    torch = sys.modules.get("torch")
+    build = torch.__config__.show() if torch else ""
+    onednn = re.search(r"MKL-DNN v([\d.]+)|oneDNN v([\d.]+)", build)
+    return Environment(
+        machine_id=_machine_id(cpu_model),
+        cpu_model=cpu_model,
+        architecture=platform.machine(),
+        emulated=emulated,
+        isa_flags=list(isa_flags()),
+        num_cores=num_cores(),
+        num_threads=num_threads or num_cores(),
+        memory_bytes=_memory_bytes(),
+        kernel=platform.release(),
+        blas=_blas(build),
+        onednn=next((version for version in onednn.groups() if version), None) if onednn else None,
+        acl=bool(torch.backends.mkldnn.is_acl_available()) if torch else None,
+        cpu_capability=torch.backends.cpu.get_cpu_capability() if torch else None,
+        versions=_versions(),
+        git_commit=git_commit(),
+        load_average=os.getloadavg()[0],
+    )

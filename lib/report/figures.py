@@ -1,0 +1,198 @@
+"""Figures: one look, one colour per backend, and an image with alternative text on every page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import zlib
+from collections.abc import Callable, Sequence
+from functools import wraps
+from html import escape
+from typing import Any, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from PIL import Image
+
+WIDTH = 9.4  # inches; 902 CSS pixels, the text column of the page
+SVG_LIMIT = 90_000  # bytes; beyond it a bitmap is smaller and draws faster
+IMAGE_LIMIT = 200_000  # bytes of one bitmap; a page of 1.5 MB holds five of these and its text
+CSS_DPI = 96
+WIDE_PX = 640  # wider than a phone: there the figure scrolls inside its frame instead of shrinking to dust
+
+# After Okabe and Ito and Paul Tol's "muted" (colour-blind safe); darkened so that all have at least 3:1 on white.
+PALETTE = ("#0072B2", "#D55E00", "#00805C", "#AA4499", "#332288", "#8A6D00", "#882255", "#4C7A8A", "#6B4C2A", "#555555")
+FASTER, SLOWER, NEUTRAL = "#1f5fa8", "#b4560b", "#5c6670"
+RATIO_COLOURS = LinearSegmentedColormap.from_list(
+    "ratio", ["#a04a06", "#e99a45", "#fbe3c6", "#f6f7f8", "#cfe3f4", "#6aa8dc", "#1b5a9f"]
+)
+STYLE: Any = {  # matplotlib types the keys of its settings one by one
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8a939b",
+    "axes.labelcolor": "#24292f",
+    "text.color": "#24292f",
+    "xtick.color": "#57606a",
+    "ytick.color": "#57606a",
+    "xtick.labelcolor": "#24292f",
+    "ytick.labelcolor": "#24292f",
+    "grid.color": "#dfe3e7",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "lines.linewidth": 1.6,
+    "svg.fonttype": "path",  # the same letters on every machine
+    "svg.hashsalt": "report",  # the same bytes for the same figure
+}
+P = ParamSpec("P")
+R = TypeVar("R")
+_descriptions: WeakKeyDictionary[Figure, list[str]] = WeakKeyDictionary()
+
+
+def backend_colour(name: str, names: Sequence[str] = ()) -> str:
+    """One colour per backend, the same in every notebook that passes the same `names` (all of the registry).
+
+    A name outside of `names` gets a colour from its letters, so that it is stable too.
+    """
+    ordered = sorted(names)
+    position = ordered.index(name) if name in ordered else zlib.crc32(name.encode())
+    return PALETTE[position % len(PALETTE)]
+
+
+def styled(function: Callable[P, R]) -> Callable[P, R]:
+    """Draw in the common style and leave the caller's settings as they were."""
+
+    @wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        with matplotlib.rc_context(STYLE):
+            return function(*args, **kwargs)
+
+    return wrapper
+
+
+def new_axes(ax: Axes | None, height: float, width: float = WIDTH) -> Axes:
+    """The given axes, or those of a new figure of `width` x `height` inches in the common style."""
+    if ax is not None:
+        return ax
+    return Figure(figsize=(width, height), layout="constrained").subplots()
+
+
+def new_panels(ax: Axes | None, num_panels: int, height: float, *, share_y: bool = False) -> list[Axes]:
+    """Panels side by side: in a new figure, or inside the given axes."""
+    if ax is None:
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        return list(figure.subplots(1, num_panels, squeeze=False, sharey=share_y)[0])
+    ax.set_axis_off()
+    step = 1 / num_panels
+    return [ax.inset_axes((index * step, 0.0, step * 0.8, 1.0)) for index in range(num_panels)]
+
+
+def text_colour(background: Sequence[float] | np.ndarray) -> str:
+    """Black or white, whichever is easier to read on a colour (0..1 per channel; WCAG's relative luminance)."""
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in background[:3]]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "white" if luminance < 0.19 else "#1b1f24"
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The figure that axes belong to."""
+    figure = ax.get_figure(root=True)
+    if figure is None:
+        raise ValueError("the axes were removed from their figure")
+    return figure
+
+
+def describe(ax: Axes, text: str) -> Axes:
+    """Remember what the axes show, in words made from the data: `show` uses it as alternative text."""
+    _descriptions.setdefault(figure_of(ax), []).append(text)
+    return ax
+
+
+def _svg(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    empty: dict[str, Any] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", metadata=empty)
+    return buffer.getvalue()
+
+
+def _png(figure: Figure) -> bytes:
+    """At twice the CSS resolution; with 256 colours where it would be too big, then at a lower resolution."""
+    content = b""
+    for scale in (2.0, 1.5, 1.0):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=CSS_DPI * scale)
+        image = Image.open(buffer).convert("RGB")
+        for picture in (image, image.quantize(256, method=Image.Quantize.FASTOCTREE)):
+            packed = io.BytesIO()
+            picture.save(packed, "PNG", optimize=True)
+            content = packed.getvalue()
+            if len(content) <= IMAGE_LIMIT:
+                return content
+    return content
+
+
+@styled
+def figure_html(figure: Figure, alt: str, caption: str = "") -> str:
+    """A figure as an image inside the page, SVG or (where that is smaller) PNG."""
+    if not alt.strip():
+        raise ValueError("a figure needs alternative text: say in one sentence what it shows")
+    content, mime = _svg(figure), "image/svg+xml"
+    if len(content) > SVG_LIMIT:
+        bitmap = _png(figure)
+        if len(bitmap) < len(content):
+            content, mime = bitmap, "image/png"
+    width, height = (round(inches * CSS_DPI) for inches in figure.get_size_inches())
+    wide = " r-wide" if width > WIDE_PX else ""
+    text = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    # The style is for live front ends; in the page the style sheet says the same.
+    return (
+        f'<figure class="r-figure{wide}" style="margin:.75rem 0"><img alt="{escape(alt)}" width="{width}" '
+        f'height="{height}" style="max-width:100%;height:auto;background:#fff" '
+        f'src="data:{mime};base64,{base64.b64encode(content).decode()}">{text}</figure>'
+    )
+
+
+def show(figure: Figure | Axes, alt: str = "", caption: str = "") -> None:
+    """Display a figure in JupyterLab, under papermill and in the page, and let go of it.
+
+    Args:
+        alt: alternative text; without it, what the `plot_*` function said about its data.
+
+    Raises:
+        ValueError: no alternative text at all.
+    """
+    from IPython.display import display
+
+    if isinstance(figure, Axes):
+        figure = figure_of(figure)
+    alt = alt or " ".join(_descriptions.get(figure, []))
+    html = figure_html(figure, alt, caption)
+    # The alternative text is also what a plain terminal or a search in the notebook file sees.
+    display({"text/html": html, "text/plain": f"[figure: {alt}]"}, raw=True)  # type: ignore[no-untyped-call]
+    figure.clear()
+    _descriptions.pop(figure, None)
+    _close(figure)
+
+
+def _close(figure: Figure) -> None:
+    """Also for figures made through pyplot, which would show them a second time at the end of the cell."""
+    import sys
+
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if pyplot is not None:
+        pyplot.close(figure)

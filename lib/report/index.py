@@ -1,0 +1,166 @@
+"""`index.html` of a run: every notebook and backend with its state, the headline figures, links to all files."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from markupsafe import Markup
+
+from lib.files import write_atomic
+from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, Record, TrainRecord
+from lib.records.statistics import scenario_ratio
+from lib.report.page import assets, template_environment
+from lib.report.run import Job, RunFolder, load_run, networks
+from lib.report.table import SMOKE_TEXT, Banner, Cell, Table, Tone, Value
+from lib.report.tables import compare_scenarios_table, environment_table
+from lib.report.words import UNKNOWN, duration, percent, percent_interval, ratio_interval, ratio_words, scenario_name
+
+STATUS_TONES: dict[str, Tone] = {"ok": "good", "failed": "bad", "unavailable": "muted", "skipped": "warn"}
+STATUS_SIGNS = {"ok": "✓", "failed": "✗", "unavailable": "○", "skipped": "–"}
+
+
+def headline(record: Record) -> str:
+    """The one thing that a record says, for a table cell."""
+    if isinstance(record, ExploreRecord):
+        counts = record.images_per_class
+        rarest = min(counts, default=0)
+        spread = f", most frequent class {max(counts) / rarest:.1f}x the rarest" if rarest else ""
+        return f"{sum(counts):,} training images in {sum(count > 0 for count in counts)} classes{spread}"
+    if isinstance(record, TrainRecord):
+        parts = [f"top-1 {percent(found.top1)} on {split}" for split, found in record.accuracy.items()]
+        return ", ".join([*parts, f"{record.num_epochs} epochs in {duration(record.train_s)}"])
+    if isinstance(record, CompareRecord):
+        return record.headline
+    if isinstance(record, BenchmarkRecord) and record.status == "ok":
+        if record.backend == record.reference:
+            return "the reference beside itself: shows the noise"
+        return ", ".join(
+            f"{scenario_name(scenario.name)} {ratio_words(scenario_ratio(scenario))}" for scenario in record.scenarios
+        )
+    return ""
+
+
+def top1_text(train: TrainRecord) -> tuple[str, str, str]:
+    """Split, top-1 and interval of the split that counts: test where present."""
+    split = "test" if "test" in train.accuracy else next(iter(train.accuracy), "")
+    if not split:
+        return "", UNKNOWN, ""
+    found = train.accuracy[split]
+    return split, percent(found.top1), percent_interval(found.top1_interval)
+
+
+def _jobs_table(run: RunFolder) -> Table:
+    rows: list[list[Value]] = []
+    for job in run.jobs:
+        record = run.records.get(job.label)
+        rows.append(
+            [
+                Cell(job.notebook, href=job.page or ""),
+                job.backend or Cell(""),
+                Cell(f"{STATUS_SIGNS.get(job.status, '?')} {job.status}", tone=STATUS_TONES.get(job.status, "warn")),
+                duration(job.seconds),
+                job.reason or (headline(record) if record is not None else ""),
+                _link("page", job.page),
+                _link("notebook", job.executed),
+                _link("record", job.record),
+            ]
+        )
+    columns = ["notebook", "backend", "status", "time", "result or reason", "page", "notebook file", "record"]
+    return Table(columns, rows, caption="Notebooks of this run")
+
+
+def _link(text: str, href: str | None) -> Cell:
+    return Cell(text, href=href) if href else Cell(UNKNOWN, tone="muted")
+
+
+def _facts(run: RunFolder) -> list[tuple[str, str]]:
+    """Number and meaning, for the line under the title."""
+    facts = []
+    if run.train is not None:
+        split, top1, interval = top1_text(run.train)
+        facts.append((top1, f"top-1 on {split} {interval}".strip()))
+    candidates = [record for record in networks(run.benchmarks) if record.status == "ok"]
+    names = dict.fromkeys(scenario.name for record in candidates for scenario in record.scenarios)
+    for name in names:
+        best = best_backend(candidates, name)
+        if best is not None:
+            facts.append(best)
+    num_ok = sum(job.status == "ok" for job in run.jobs)
+    facts.append((f"{num_ok} of {len(run.jobs)}", "notebook runs done"))
+    if run.duration_s is not None:
+        facts.append((duration(run.duration_s), "in all"))
+    return facts
+
+
+def best_backend(records: list[BenchmarkRecord], scenario: str) -> tuple[str, str] | None:
+    """The backend with the largest speedup in a scenario: its name, and its speedup in words with the interval."""
+    found = [
+        (scenario_ratio(measured), record)
+        for record in records
+        for measured in record.scenarios
+        if measured.name == scenario and (record.parity is None or record.parity.passed)
+    ]
+    if not found:
+        return None
+    ratio, record = max(found, key=lambda item: item[0].value)
+    if record.backend == record.reference or ratio.value <= 1:
+        return record.reference, f"best, {scenario_name(scenario)}: no backend beats the reference"
+    words = f"best, {scenario_name(scenario)}: {ratio_words(ratio)} {ratio_interval(ratio)} than {record.reference}"
+    return record.backend, words
+
+
+def _when(started: str) -> str:
+    try:
+        return datetime.fromisoformat(started).strftime("%Y-%m-%d %H:%M UTC")
+    except ValueError:
+        return started
+
+
+def _machines(run: RunFolder) -> list[Markup]:
+    """One table per machine, as matrix jobs run on several."""
+    seen: dict[str, Record] = {}
+    for record in run.records.values():
+        seen.setdefault(record.environment.machine_id, record)
+    return [_safe(environment_table(record.environment).to_html()) for record in seen.values()]
+
+
+def _safe(html: str) -> Markup:
+    """Tables and banners escape their content themselves."""
+    return Markup(html)  # noqa: S704
+
+
+def _problems(jobs: list[Job]) -> list[Markup]:
+    return [
+        _safe(Banner(f"{job.label} {job.status}: {job.reason or 'no reason was written down'}", "error").to_html())
+        for job in jobs
+        if job.status in ("failed", "skipped")
+    ]
+
+
+def write_index(run_dir: Path) -> Path:
+    """Write `index.html` of a run and return its path. Missing and broken parts are named, never an error.
+
+    Raises:
+        UserError: the folder is not writable.
+    """
+    run = load_run(run_dir)
+    banners = [_safe(Banner(SMOKE_TEXT).to_html())] if run.is_smoke else []
+    benchmarks = networks(run.benchmarks)
+    content = (
+        template_environment()
+        .get_template("index.html.j2")
+        .render(
+            assets=assets(),
+            title=f"Run of {_when(run.started)}" if run.started else f"Run {run_dir.name}",
+            lead=run.compare.headline if run.compare is not None else "",
+            banners=[*banners, *_problems(run.jobs)],
+            facts=_facts(run),
+            jobs=_safe(_jobs_table(run).to_html()) if run.jobs else "",
+            backends=_safe(compare_scenarios_table(benchmarks).to_html()) if benchmarks else "",
+            machines=_machines(run),
+        )
+    )
+    path = run_dir / "index.html"
+    write_atomic(path, content)
+    return path

@@ -1,0 +1,35 @@
+"""Figures of the four notebooks: `plot_*(data, ax=None) -> ax`, for `lib.report.figures.show`."""
+
+from lib.report.plots.benchmark import plot_latencies, plot_layers, plot_round_ratios
+from lib.report.plots.compare import plot_accuracy_speed, plot_cold_start, plot_layer_heat_map, plot_ratios
+from lib.report.plots.explore import (
+    mean_brightness,
+    plot_augmentation,
+    plot_brightness,
+    plot_class_balance,
+    plot_class_gallery,
+    plot_sizes,
+    plot_track,
+)
+from lib.report.plots.train import plot_confident_errors, plot_confusion, plot_learning_curve, plot_per_class_recall
+
+__all__ = [
+    "mean_brightness",
+    "plot_accuracy_speed",
+    "plot_augmentation",
+    "plot_brightness",
+    "plot_class_balance",
+    "plot_class_gallery",
+    "plot_cold_start",
+    "plot_confident_errors",
+    "plot_confusion",
+    "plot_latencies",
+    "plot_layer_heat_map",
+    "plot_layers",
+    "plot_learning_curve",
+    "plot_per_class_recall",
+    "plot_ratios",
+    "plot_round_ratios",
+    "plot_sizes",
+    "plot_track",
+]

@@ -1,0 +1,200 @@
+"""Tables and banners that look right in JupyterLab, in the page and in a terminal.
+
+Everything that comes from data, parameters or file names is escaped here, once: callers pass plain text.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from lib.report.words import UNKNOWN, number
+
+Tone = Literal["", "good", "bad", "warn", "muted", "mark", "f1", "f2", "f3", "s1", "s2", "s3"]
+Kind = Literal["warning", "error", "info"]
+WRAP_LENGTH = 34  # characters; longer cells may break into lines
+TABLE_CSS = Path(__file__).parent / "template" / "table.css"
+_UNIT = r"\s?(%|x|ms|s|KiB|MiB|GiB|dB|px)"
+_NUMBER = re.compile(rf"[-+−▲▼=~<≤]?\s?[\d.,]+(e[-+]?\d+)?({_UNIT})?( (faster|slower))?|= no difference")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell with more than a value. `tone` colours it and is never the only sign of what it says."""
+
+    text: str
+    detail: str = ""  # smaller, behind the text: an interval, milliseconds
+    tone: Tone = ""
+    href: str = ""  # relative link
+    image: np.ndarray | None = None  # uint8 (H, W, 3 or 4), shown before the text as decoration
+
+
+Value = Cell | str | int | float | None
+
+
+@cache
+def live_style() -> str:
+    """The style of tables as an element of its own: a live front end has no page around the table.
+
+    The page drops it, because it brings the same rules once.
+    """
+    return f"<style>{TABLE_CSS.read_text()}</style>"
+
+
+def image_uri(image: np.ndarray) -> str:
+    """uint8 (H, W, 3 or 4) -> PNG as a data address."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def safe_href(path: str) -> str:
+    """A relative link, percent-encoded so that a hostile file name stays a path."""
+    from urllib.parse import quote
+
+    return quote(path, safe="/#")
+
+
+def _as_cell(value: Value) -> Cell:
+    if isinstance(value, Cell):
+        return value
+    if value is None:
+        return Cell(UNKNOWN, tone="muted")
+    if isinstance(value, bool):
+        return Cell("yes" if value else "no")
+    if isinstance(value, int | np.integer):
+        return Cell(f"{value:,}")
+    if isinstance(value, float | np.floating):
+        return Cell(number(float(value)))
+    return Cell(str(value))
+
+
+def _cell_html(cell: Cell) -> str:
+    content = escape(cell.text)
+    if cell.href:
+        content = f'<a href="{escape(safe_href(cell.href))}">{content}</a>'
+    if cell.image is not None:
+        height, width = cell.image.shape[:2]
+        content = f'<img alt="" src="{image_uri(cell.image)}" width="{width // 2}" height="{height // 2}"> {content}'
+    if cell.detail:
+        content += f' <span class="r-detail">{escape(cell.detail)}</span>'
+    return content
+
+
+@dataclass
+class Table:
+    """Columns, rows and a caption; numbers are aligned to the right, wide tables scroll inside themselves."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Value]]
+    caption: str = ""
+    note: str = ""  # a line under the table
+    row_head: bool = True  # the first cell of a row names the row
+    compact: bool = False
+    align_numbers: bool = True  # False where the rows of a column say different things
+    _cells: list[list[Cell]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._cells = [[_as_cell(value) for value in row] for row in self.rows]
+        for cells in self._cells:
+            if len(cells) != len(self.columns):
+                raise ValueError(f"a row of {len(cells)} cells in a table of {len(self.columns)} columns: {cells}")
+
+    def _numeric(self, column: int) -> bool:
+        if not self.align_numbers:
+            return False
+        texts = [cells[column].text for cells in self._cells if cells[column].text not in ("", UNKNOWN)]
+        return bool(texts) and all(_NUMBER.fullmatch(text) for text in texts)
+
+    def _classes(self, cell: Cell, numeric: bool) -> str:
+        names = ["r-num"] * numeric + [f"r-{cell.tone}"] * bool(cell.tone)
+        names += ["r-wrap"] * (len(cell.text) + len(cell.detail) > WRAP_LENGTH)
+        return f' class="{" ".join(names)}"' if names else ""
+
+    def to_html(self) -> str:
+        """The table alone, without the style for a live front end."""
+        numeric = [self._numeric(column) for column in range(len(self.columns))]
+        head = "".join(
+            f'<th scope="col"{" class=" + chr(34) + "r-num" + chr(34) if number_column else ""}>{escape(column)}</th>'
+            for column, number_column in zip(self.columns, numeric, strict=True)
+        )
+        body = []
+        for cells in self._cells:
+            line = ""
+            for column, cell in enumerate(cells):
+                head_cell = self.row_head and column == 0
+                tag = 'th scope="row"' if head_cell else "td"
+                line += f"<{tag}{self._classes(cell, numeric[column])}>{_cell_html(cell)}</{tag.split()[0]}>"
+            body.append(f"<tr>{line}</tr>")
+        label = escape(self.caption or ", ".join(self.columns))
+        caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
+        note = f'<p class="r-note">{escape(self.note)}</p>' if self.note else ""
+        return (
+            f'<div class="r-table{" r-compact" if self.compact else ""}">'
+            f'<div class="r-scroll" role="region" tabindex="0" aria-label="{label}"><table>{caption}'
+            f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>{note}</div>"
+        )
+
+    def _repr_html_(self) -> str:
+        return live_style() + self.to_html()
+
+    def __str__(self) -> str:
+        texts = [list(self.columns)]
+        texts += [[f"{cell.text} {cell.detail}".strip() for cell in cells] for cells in self._cells]
+        widths = [max(len(row[column]) for row in texts) for column in range(len(self.columns))]
+        numeric = [self._numeric(column) for column in range(len(self.columns))]
+        lines = [
+            "  ".join(
+                text.rjust(width) if right else text.ljust(width)
+                for text, width, right in zip(row, widths, numeric, strict=True)
+            ).rstrip()
+            for row in texts
+        ]
+        lines.insert(1, "  ".join("-" * width for width in widths))
+        return "\n".join([self.caption] * bool(self.caption) + lines + [self.note] * bool(self.note))
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True)
+class Banner:
+    """A message nobody may overlook. The kind is written out, not only coloured."""
+
+    text: str
+    kind: Kind = "warning"
+
+    def to_html(self) -> str:
+        """The banner alone, without the style for a live front end."""
+        word = {"warning": "Warning", "error": "Error", "info": "Note"}[self.kind]
+        return f'<div class="r-banner r-{self.kind}" role="note"><strong>{word}:</strong> {escape(self.text)}</div>'
+
+    def _repr_html_(self) -> str:
+        return live_style() + self.to_html()
+
+    def __str__(self) -> str:
+        return f"{self.kind.upper()}: {self.text}"
+
+    __repr__ = __str__
+
+
+def banner(text: str, kind: Kind = "warning") -> Banner:
+    """A displayable message. As the last line of a cell it is shown; elsewhere pass it to IPython's `display`."""
+    return Banner(text, kind)
+
+
+SMOKE_TEXT = "This is a smoke run: it shows that everything works. Its accuracy and its times mean nothing."
+
+
+def profile_banner(profile: str) -> Banner | None:
+    """The banner of a smoke run; None (which a notebook does not show) for the other profiles."""
+    return Banner(SMOKE_TEXT, "warning") if profile == "smoke" else None

@@ -1,0 +1,86 @@
+"""One way to write each kind of number, so that page, index, figure and terminal say the same."""
+
+from __future__ import annotations
+
+from lib.records.statistics import SMALLEST_EFFECT, Ratio, verdict
+
+UNKNOWN = "–"
+SIGNS = {"faster": "▲", "slower": "▼", "no difference": "="}  # never colour alone
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Three significant digits, thousands separated, never in powers of ten for what a table shows."""
+    if value != value or value in (float("inf"), float("-inf")):
+        return UNKNOWN
+    if value == 0:
+        return "0"
+    if abs(value) < 1e-4:
+        return f"{value:.{digits - 1}e}"
+    if abs(value) >= 10**digits:
+        return f"{value:,.0f}"
+    text = f"{value:#.{digits}g}"
+    return text.rstrip("." if abs(value) >= 1 else "")
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Seconds as milliseconds without the unit (it stands in the column's head)."""
+    return UNKNOWN if seconds is None else number(seconds * 1000)
+
+
+def duration(seconds: float | None) -> str:
+    """A time a person waited: `340 ms`, `12.3 s`, `2 min 05 s`, `1 h 02 min`."""
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """`0.98765` -> `98.77 %`."""
+    return UNKNOWN if share is None else f"{100 * share:.{digits}f} %"
+
+
+def percent_interval(interval: tuple[float, float] | None, digits: int = 2) -> str:
+    """`[98.31, 99.02] %`, or an empty string."""
+    return "" if interval is None else f"[{100 * interval[0]:.{digits}f}, {100 * interval[1]:.{digits}f}] %"
+
+
+def size(num_bytes: float | None) -> str:
+    """Bytes in powers of 1024: `412 MiB`."""
+    if num_bytes is None:
+        return UNKNOWN
+    for unit in ("B", "KiB", "MiB"):
+        if num_bytes < 1024:
+            return f"{num_bytes:.0f} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.1f} GiB"
+
+
+def factor(speedup: float) -> float:
+    """How many times faster or slower, always at least 1."""
+    return speedup if speedup >= 1 else 1 / speedup
+
+
+def ratio_words(ratio: Ratio, noise_floor: float = SMALLEST_EFFECT) -> str:
+    """`1.81x faster`, `1.62x slower` or `no difference`."""
+    judged = verdict(ratio, noise_floor)
+    return judged if judged == "no difference" else f"{factor(ratio.value):.2f}x {judged}"
+
+
+def ratio_interval(ratio: Ratio, noise_floor: float = SMALLEST_EFFECT) -> str:
+    """The interval in the direction of the words: `1.62x slower [1.58, 1.66]`."""
+    low, high = ratio.low, ratio.high
+    if verdict(ratio, noise_floor) == "slower":
+        low, high = 1 / high, 1 / low
+    return f"[{low:.2f}, {high:.2f}]"
+
+
+def scenario_name(name: str) -> str:
+    """`single_stream` -> `single stream`: names of the record as words of a sentence."""
+    return name.replace("_", " ")

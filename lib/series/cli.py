@@ -1,0 +1,163 @@
+"""The command line: `python -m lib COMMAND`. Bad input ends in one line and exit status 2."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lib.errors import UserError, unknown
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports usage errors like every other bad input."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise UserError(f"{message}; see `{self.prog} --help`")
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from lib.series.launcher import launch
+
+    given: dict[str, str] = {}
+    for name, value in arguments.parameters or []:
+        if name in given:
+            raise UserError(f"parameter {name!r} is given twice: {given[name]!r} and {value!r}")
+        given[name] = value
+    out = arguments.out
+    if "run_dir" in given:
+        if out:
+            raise UserError("give either --out or -p run_dir, not both")
+        out = given.pop("run_dir")
+    return launch(
+        arguments.notebooks,
+        given,
+        [name.strip() for name in arguments.backends.split(",") if name.strip()],
+        out,
+        cell_limit_s=arguments.cell_limit,
+        notebook_limit_s=arguments.notebook_limit,
+    )
+
+
+def _params(arguments: argparse.Namespace) -> int:
+    from lib.series.parameters import load_schema, notebook_names
+
+    for number, name in enumerate([arguments.notebook] if arguments.notebook else notebook_names()):
+        schema = load_schema(name)
+        print(("\n" if number else "") + schema.notebook)
+        width = max(len(parameter) for parameter in schema)
+        for parameter in schema.values():
+            default = json.dumps(parameter.default)
+            print(f"  {parameter.name:<{width}}  {parameter.type:<5}  {default:<15}  {parameter.help}")
+            if parameter.choices or parameter.low is not None or parameter.high is not None:
+                print(f"  {'':<{width}}  {'':<5}  {'':<15}  allowed: {parameter.allowed}")
+    return OK
+
+
+def _backends(arguments: argparse.Namespace) -> int:
+    from lib.backends import all_backends
+
+    rows = [
+        {
+            "name": backend.name,
+            "precision": backend.precision,
+            "architectures": list(backend.architectures),
+            "extra": backend.extra,
+            "default": backend.default,
+            "title": backend.title,
+        }
+        for backend in all_backends()
+    ]
+    if arguments.json:
+        print(json.dumps(rows, indent=1))
+        return OK
+    width = max(len(str(row["name"])) for row in rows)
+    for backend, row in zip(all_backends(), rows, strict=True):
+        reason = backend.unavailable()
+        print(f"{row['name']:<{width}}  {row['title']}" + (f"\n{'':<{width}}  not here: {reason}" if reason else ""))
+    return OK
+
+
+def _render(arguments: argparse.Namespace) -> int:
+    from lib.series.rerender import rerender
+
+    for path in rerender(Path(arguments.directory)):
+        print(path)
+    return OK
+
+
+def _data(arguments: argparse.Namespace) -> int:
+    from lib.data import DATASETS
+    from lib.data.download import download_gtsrb
+    from lib.files import project_path
+
+    downloadable = [name for name in DATASETS if name != "synthetic"]
+    if arguments.dataset not in downloadable:
+        raise unknown("data set to download", arguments.dataset, downloadable)
+    root = project_path(arguments.data_root)
+    download_gtsrb(root, dataset=arguments.dataset, progress=lambda line: print(line, flush=True))
+    print(f"{arguments.dataset} lies in {root}; use it with -p dataset {arguments.dataset} -p data_root {root}")
+    return OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m lib", description="GTSRB from data to a decision on a CPU inference backend.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="execute the series, or some of its notebooks")
+    run.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="such as 03_benchmark or 03; default: all")
+    run.add_argument(
+        "-p", dest="parameters", nargs=2, action="append", metavar=("NAME", "VALUE"), help="see `python -m lib params`"
+    )
+    run.add_argument("--backends", default="", metavar="A,B", help="what 03 measures; default: all default backends")
+    run.add_argument("--out", default="", metavar="DIR", help="run folder; default: a new one, or the latest for single notebooks")
+    run.add_argument("--cell-limit", type=_seconds, default=45 * 60, metavar="S", help="seconds per cell (default 2700)")
+    run.add_argument("--notebook-limit", type=_seconds, default=60 * 60, metavar="S", help="seconds per notebook (default 3600)")
+    run.set_defaults(function=_run)
+
+    params = commands.add_parser("params", help="list the parameters of the notebooks")
+    params.add_argument("notebook", nargs="?", default="", metavar="NOTEBOOK")
+    params.set_defaults(function=_params)
+
+    backends = commands.add_parser("backends", help="list the backends; imports no runtime")
+    backends.add_argument("--json", action="store_true", help="for scripts")
+    backends.set_defaults(function=_backends)
+
+    render = commands.add_parser("render", help="make the pages and the index of a run again")
+    render.add_argument("directory", metavar="DIR", help="a run folder, such as runs/latest")
+    render.set_defaults(function=_render)
+
+    data = commands.add_parser("data", help="fetch the real images")
+    data.add_argument("action", choices=["get"])
+    data.add_argument("--data-root", default="data", metavar="DIR", help="where to (default: data)")
+    data.add_argument("--dataset", default="gtsrb", metavar="NAME", help="gtsrb (default) or gtsrb-torchvision")
+    data.set_defaults(function=_data)
+    return parser
+
+
+def _seconds(text: str) -> int:
+    seconds = int(text)
+    if seconds < 1:
+        raise ValueError("at least one second")
+    return seconds
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0 done, 1 a notebook failed, 2 bad input, 130 interrupted."""
+    try:
+        arguments = _parser().parse_args(argv)
+        status: int = arguments.function(arguments)
+        return status
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print("interrupted: what had finished is kept", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `python -m lib params | head`
+        sys.stderr.close()
+        return OK

@@ -1,0 +1,123 @@
+"""Execute one notebook with papermill, in a process of its own; report progress as JSON lines on standard output.
+
+Papermill reports a killed kernel, a time-out or an early `sys.exit` poorly or as success. So nothing is decided here:
+the notebook is written as far as it came, the reason is told as an event, and `lib.series.outcome` judges the cells.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import NBClientEngine, papermill_engines
+from papermill.exceptions import PapermillExecutionError
+
+ENGINE = "gtsrb"
+
+
+def emit(event: str, **fields: Any) -> None:
+    """Tell the parent something."""
+    sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
+    sys.stdout.flush()
+
+
+class _Client(PapermillNotebookClient):  # type: ignore[misc]
+    """Tells which cell starts, and the last line that it printed."""
+
+    def execute_cell(self, cell: Any, cell_index: int, **arguments: Any) -> Any:
+        is_code = [other.cell_type == "code" for other in self.nb.cells]
+        if is_code[cell_index]:
+            emit("cell", number=sum(is_code[: cell_index + 1]), total=sum(is_code))
+        return super().execute_cell(cell, cell_index, **arguments)
+
+    def process_message(self, *arguments: Any, **named: Any) -> Any:
+        output = super().process_message(*arguments, **named)
+        message = arguments[0] if arguments else named["msg"]
+        if message.get("msg_type") == "stream":
+            lines = message["content"]["text"].strip().splitlines()
+            if lines:
+                emit("print", text=lines[-1][:200])
+        return output
+
+
+class _Engine(NBClientEngine):  # type: ignore[misc]
+    @classmethod
+    def execute_managed_notebook(
+        cls, nb_man: Any, kernel_name: str, *, cell_limit_s: int, notebook_limit_s: int, **_: Any
+    ) -> Any:
+        ends = time.monotonic() + notebook_limit_s
+
+        def limit(_cell: Any) -> int:
+            """The smaller of the cell's limit and what is left of the notebook's."""
+            return max(1, min(cell_limit_s, int(ends - time.monotonic())))
+
+        try:
+            return _Client(
+                nb_man, timeout_func=limit, startup_timeout=120, kernel_name=kernel_name, log_output=False
+            ).execute()
+        except CellTimeoutError:
+            which = "cell" if time.monotonic() < ends else "notebook"
+            seconds = cell_limit_s if which == "cell" else notebook_limit_s
+            emit("stopped", reason=f"time limit of {seconds} s for the {which} reached")
+        except DeadKernelError:
+            emit("stopped", reason="the kernel died (killed, out of memory, or crashed)")
+        return nb_man.nb
+
+
+def execute(
+    notebook: Path, output: Path, parameters: dict[str, Any], cell_limit_s: int, notebook_limit_s: int
+) -> None:
+    """Run a notebook from its own folder and write it, executed as far as it came, to `output`."""
+    papermill_engines.register(ENGINE, _Engine)
+    try:
+        papermill.execute_notebook(
+            notebook,
+            output,
+            parameters,
+            engine_name=ENGINE,
+            kernel_name="python3",
+            cwd=notebook.parent,
+            progress_bar=False,
+            autosave_cell_every=5,
+            cell_limit_s=cell_limit_s,
+            notebook_limit_s=notebook_limit_s,
+        )
+    except PapermillExecutionError:
+        pass  # the failing cell is in the notebook
+    _drop_papermill_banner(output)
+
+
+def _drop_papermill_banner(output: Path) -> None:
+    """Papermill puts two text cells into a failed notebook; our page has a banner of its own."""
+    notebook = nbformat.read(output, as_version=4)
+    notebook.cells = [cell for cell in notebook.cells if not _is_papermill_banner(cell)]
+    nbformat.write(notebook, output)
+
+
+def _is_papermill_banner(cell: Any) -> bool:
+    return str(cell.metadata.get("tags", [])).startswith("['papermill-error-cell")
+
+
+def main() -> None:
+    """Read one JSON object from standard input and run it."""
+    spec = json.load(sys.stdin)
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # the kernel's debugger warns about frozen modules
+    execute(
+        Path(spec["notebook"]),
+        Path(spec["output"]),
+        spec["parameters"],
+        spec["cell_limit_s"],
+        spec["notebook_limit_s"],
+    )
+
+
+if __name__ == "__main__":
+    main()

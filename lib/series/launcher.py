@@ -1,0 +1,302 @@
+"""Run notebooks one after another, each in a process of its own, and leave notebooks, pages, records and an index.
+
+A notebook counts as done only when all of its cells ran. What failed is kept: its notebook is the log, its page says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lib.backends import default_names, get_backend
+from lib.errors import UserError
+from lib.files import PROJECT_ROOT, write_atomic
+from lib.records.results import BenchmarkRecord, ParameterValue, read_record, record_path
+from lib.report.index import write_index
+from lib.report.page import Failure, render_page
+from lib.report.summary import summary_lines
+from lib.series.outcome import judge
+from lib.series.parameters import Schema, load_schema, notebook_names, notebook_path, unknown_parameter
+from lib.series.progress import Progress
+from lib.series.rundir import LATEST, new_run_dir, point_latest_to, prepare_run_dir
+
+BENCHMARK, TRAIN, COMPARE = "03_benchmark", "02_train", "04_compare"
+CELL_LIMIT_S = 45 * 60  # a full training takes less than 30 minutes on two cores
+NOTEBOOK_LIMIT_S = 60 * 60
+SERIES_FILE = "series.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One execution of one notebook."""
+
+    notebook: str
+    backend: str  # "" for notebooks that have none
+    parameters: dict[str, ParameterValue]  # those that were given; the notebook has the defaults
+
+    @property
+    def label(self) -> str:
+        """Name of its files, without suffix."""
+        return f"{self.notebook}.{self.backend}" if self.backend else self.notebook
+
+
+@dataclass
+class JobResult:
+    """How a job ended, as the index shows it. Paths are relative to the run folder."""
+
+    notebook: str
+    backend: str
+    status: str  # ok, failed, unavailable, skipped
+    page: str | None = None
+    executed: str | None = None
+    record: str | None = None
+    seconds: float = 0.0
+    reason: str = ""
+
+
+@dataclass
+class Series:
+    """All jobs of one launch."""
+
+    run_dir: Path
+    started: str
+    results: list[JobResult] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[JobResult]:
+        return [result for result in self.results if result.status in ("failed", "skipped")]
+
+
+def plan_jobs(notebooks: Sequence[str], given: dict[str, str], backends: Sequence[str]) -> list[Job]:
+    """Which notebooks run with which parameters. Everything is checked before anything starts.
+
+    Args:
+        notebooks: names in any accepted form; empty = the whole series.
+        given: parameter values as typed.
+        backends: that 03 measures; empty = the value of `backend`, or the default ones.
+
+    Raises:
+        UserError: unknown notebook, parameter or backend, or a bad value.
+    """
+    names = sorted({notebook_path(name).stem for name in notebooks}) or notebook_names()
+    schemas = {name: load_schema(name) for name in names}
+    declared = {parameter: None for schema in schemas.values() for parameter in schema}
+    for name in given:
+        if name not in declared:
+            raise unknown_parameter(name, declared)
+    chosen = [get_backend(name).name for name in dict.fromkeys(backends)]
+    if chosen and BENCHMARK not in names:
+        raise UserError(f"--backends is for {BENCHMARK}, which is not among {', '.join(names)}")
+    if "backend" in given:
+        if chosen:
+            raise UserError("give either --backends or -p backend, not both")
+        chosen = [get_backend(given["backend"]).name]
+    jobs: list[Job] = []
+    for name, schema in schemas.items():
+        values = _values_for(schema, given)
+        if name == BENCHMARK:
+            jobs += [Job(name, backend, {**values, "backend": backend}) for backend in chosen or _defaults(names)]
+        else:
+            jobs.append(Job(name, "", values))
+    return [_expecting(job, jobs) for job in jobs]
+
+
+def _defaults(names: Sequence[str]) -> list[str]:
+    """All default backends in a series; the notebook's own default where 03 is run by itself."""
+    return default_names() if len(names) > 1 else [str(load_schema(BENCHMARK)["backend"].default)]
+
+
+def _values_for(schema: Schema, given: dict[str, str]) -> dict[str, ParameterValue]:
+    mine = {name: value for name, value in given.items() if name in schema}
+    resolved = schema.resolve(mine)
+    return {name: resolved[name] for name in mine}
+
+
+def _expecting(job: Job, jobs: Sequence[Job]) -> Job:
+    """Tell 04 which backends this launch measures, so that it can name the missing ones."""
+    measured = [other.backend for other in jobs if other.backend]
+    if job.notebook != COMPARE or not measured or job.parameters.get("backends"):
+        return job
+    return Job(job.notebook, job.backend, {**job.parameters, "backends": ",".join(measured)})
+
+
+def choose_run_dir(notebooks: Sequence[str], out: str) -> Path:
+    """Where a launch writes: `out`; else a new run for the whole series; else the latest run, which it adds to."""
+    if out:
+        return prepare_run_dir(out)
+    if notebooks:
+        return prepare_run_dir(LATEST)
+    return new_run_dir()
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    run_dir: Path,
+    *,
+    cell_limit_s: int = CELL_LIMIT_S,
+    notebook_limit_s: int = NOTEBOOK_LIMIT_S,
+    out: Any = None,
+) -> Series:
+    """Run jobs in order. A failed training skips what would measure another network; other failures stop nothing."""
+    series = Series(run_dir, datetime.now(UTC).isoformat(timespec="seconds"))
+    begun = time.monotonic()
+    progress = Progress(out or sys.stderr, len(jobs))
+    untrained = False
+    for number, job in enumerate(jobs, start=1):
+        if untrained and job.notebook > TRAIN:
+            result = JobResult(job.notebook, job.backend, "skipped", reason=f"{TRAIN} failed")
+        else:
+            progress.begin(number, job.label)
+            result = _run_job(job, run_dir, progress, cell_limit_s, notebook_limit_s)
+        untrained |= job.notebook == TRAIN and result.status == "failed"
+        progress.end(job.label, result.status, result.reason)
+        series.results.append(result)
+        _write_series(series, time.monotonic() - begun)
+    return series
+
+
+def _run_job(job: Job, run_dir: Path, progress: Progress, cell_limit_s: int, notebook_limit_s: int) -> JobResult:
+    started = time.monotonic()
+    executed = run_dir / "notebooks" / f"{job.label}.ipynb"
+    page = run_dir / "pages" / f"{job.label}.html"
+    record = record_path(run_dir, job.notebook, job.backend)
+    record.unlink(missing_ok=True)  # a record of an earlier launch must not stand in for a failed one
+    with tempfile.TemporaryDirectory(prefix=".executing-", dir=run_dir) as folder:
+        output = Path(folder) / f"{job.label}.ipynb"
+        spec = {
+            "notebook": str(notebook_path(job.notebook)),
+            "output": str(output),
+            "parameters": {**job.parameters, "run_dir": str(run_dir)},
+            "cell_limit_s": cell_limit_s,
+            "notebook_limit_s": notebook_limit_s,
+        }
+        stopped = _execute(spec, Path(folder), progress, notebook_limit_s + 120)
+        failure = judge(output, stopped)
+        if output.exists():
+            executed.parent.mkdir(exist_ok=True)
+            os.replace(output, executed)
+    if not executed.exists():  # not even begun: the source stands in, so that there is a page to read
+        executed.parent.mkdir(exist_ok=True)
+        shutil.copyfile(notebook_path(job.notebook), executed)
+    render_page(executed, page, title=job.label, failure=failure)
+    status, reason = ("failed", failure.reason) if failure else _status_of(job, record)
+    return JobResult(
+        job.notebook,
+        job.backend,
+        status,
+        page=str(page.relative_to(run_dir)),
+        executed=str(executed.relative_to(run_dir)),
+        record=str(record.relative_to(run_dir)) if record.exists() else None,
+        seconds=round(time.monotonic() - started, 1),
+        reason=_place(failure) + reason,
+    )
+
+
+def _place(failure: Failure | None) -> str:
+    return f"cell {failure.cell} of {failure.num_cells}: " if failure and failure.num_cells else ""
+
+
+def _status_of(job: Job, record: Path) -> tuple[str, str]:
+    """A benchmark of a backend that this machine cannot run is no failure and no result either."""
+    if job.backend and record.exists():
+        benchmark = read_record(record, BenchmarkRecord)
+        if benchmark.status != "ok":
+            return benchmark.status, benchmark.error
+    return "ok", ""
+
+
+def _execute(spec: dict[str, Any], folder: Path, progress: Progress, limit_s: int) -> str:
+    """Run the notebook in a process of its own; returns why it stopped early, or an empty string."""
+    search_path = os.pathsep.join(part for part in (str(PROJECT_ROOT), os.environ.get("PYTHONPATH")) if part)
+    with (folder / "runner.log").open("w+b") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lib.series.execute"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env={**os.environ, "PYTHONPATH": search_path, "GTSRB_SERIES": "1"},
+        )
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(spec).encode())
+        process.stdin.close()
+        stopped = ""
+        try:
+            for event in progress.watch(_events(process), process, limit_s):
+                if event["event"] == "stopped":
+                    stopped = str(event["reason"])
+        except KeyboardInterrupt:
+            process.kill()
+            process.wait()
+            raise
+        status = process.wait()
+        log.seek(0)
+        last = log.read().decode(errors="replace").strip().splitlines()[-1:]
+    if status and not stopped:
+        cause = f"signal {-status}" if status < 0 else f"exit status {status}"
+        stopped = f"the process that ran the notebook ended with {cause}" + (f": {last[0]}" if last else "")
+    return stopped
+
+
+def _events(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
+    assert process.stdout is not None
+    for line in process.stdout:
+        try:
+            yield json.loads(line)
+        except ValueError:  # something a library printed
+            continue
+
+
+def _write_series(series: Series, duration_s: float) -> None:
+    """What ran, for the index; an earlier launch's jobs in the same folder stay listed until they run again."""
+    path = series.run_dir / SERIES_FILE
+    mine = {(result.notebook, result.backend) for result in series.results}
+    kept = [job for job in _read_series(path) if (job["notebook"], job["backend"]) not in mine]
+    jobs = sorted([*kept, *(asdict(result) for result in series.results)], key=lambda job: str(job["notebook"]))
+    content = {"started": series.started, "duration_s": round(duration_s, 1), "notebooks": jobs}
+    write_atomic(path, json.dumps(content, indent=1) + "\n")
+    write_index(series.run_dir)
+
+
+def _read_series(path: Path) -> list[dict[str, Any]]:
+    try:
+        jobs: list[dict[str, Any]] = json.loads(path.read_text())["notebooks"]
+    except (OSError, ValueError, KeyError):
+        return []
+    return jobs
+
+
+def launch(
+    notebooks: Sequence[str],
+    given: dict[str, str],
+    backends: Sequence[str],
+    out: str,
+    *,
+    cell_limit_s: int = CELL_LIMIT_S,
+    notebook_limit_s: int = NOTEBOOK_LIMIT_S,
+) -> int:
+    """The `run` command: plan, run, link `runs/latest`, print the summary. Returns the exit status, 0 or 1.
+
+    Raises:
+        UserError: bad input; nothing has been started or written then.
+    """
+    jobs = plan_jobs(notebooks, given, backends)
+    run_dir = choose_run_dir(notebooks, out)
+    series = run_jobs(jobs, run_dir, cell_limit_s=cell_limit_s, notebook_limit_s=notebook_limit_s)
+    if not out:
+        point_latest_to(run_dir)
+    print("\n".join(summary_lines(run_dir)))
+    if series.failed:
+        names = ", ".join(result.notebook + (f".{result.backend}" if result.backend else "") for result in series.failed)
+        print(f"FAILED: {names}", file=sys.stderr)
+        return 1
+    return 0

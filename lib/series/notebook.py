@@ -1,0 +1,113 @@
+"""What a notebook's second cell calls: check the parameters, find the run folder, describe the machine."""
+
+from __future__ import annotations
+
+import ast
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lib.data import Data
+from lib.errors import UserError
+from lib.records.environment import collect_environment
+from lib.records.results import Environment, ParameterValue, Record, record_path, write_record
+from lib.report.tables import environment_table, parameter_table
+from lib.series.parameters import Schema, load_schema
+from lib.series.rundir import prepare_run_dir
+
+INJECTED = "# Parameters\n"  # papermill's first line of the cell that it injects
+
+
+@dataclass
+class Run:
+    """One execution of one notebook. Displayed, it shows the resolved parameters and the machine."""
+
+    notebook: str
+    schema: Schema
+    params: dict[str, ParameterValue]
+    run_dir: Path
+    environment: Environment
+    started: str
+    warnings: list[str] = field(default_factory=list)
+    _begun: float = field(default_factory=time.monotonic)
+
+    def common(self, data: Data | None = None, checkpoint_sha256: str | None = None) -> dict[str, Any]:
+        """The fields that every record has."""
+        return {
+            "profile": self.params.get("profile", "fast"),
+            "params": self.params,
+            "environment": self.environment,
+            "data": data.info() if data is not None else None,
+            "checkpoint_sha256": checkpoint_sha256,
+            "started": self.started,
+            "duration_s": round(time.monotonic() - self._begun, 3),
+            "warnings": self.warnings,
+        }
+
+    def write(self, record: Record, backend: str = "") -> Path:
+        """Write the record of this notebook and return where it lies."""
+        path = record_path(self.run_dir, self.notebook, backend)
+        write_record(record, path)
+        return path
+
+    def _repr_html_(self) -> str:
+        return "".join(table._repr_html_() for table in self._tables())
+
+    def __repr__(self) -> str:
+        return "\n\n".join(str(table) for table in self._tables())
+
+    def _tables(self) -> list[Any]:
+
+        return [parameter_table(self.params, self.schema), environment_table(self.environment)]
+
+
+def start(notebook: str, namespace: dict[str, Any]) -> Run:
+    """Check the parameters of a running notebook and give them their declared types, in `namespace` too.
+
+    Plain papermill passes misspelt names with a warning only. They are found in the cell that it injected, and not
+    among all globals, so that cells can be run again.
+
+    Args:
+        namespace: the notebook's `globals()`.
+
+    Raises:
+        UserError: an unknown parameter, a bad value, or a run folder that cannot be written to.
+    """
+    schema = load_schema(notebook)
+    injected = injected_names(namespace.get("In", []))
+    schema.resolve({name: namespace[name] for name in injected if name in namespace})
+    missing = [name for name in schema if name not in namespace]
+    if missing:
+        raise UserError(f"parameters are not set: {', '.join(missing)}; run the cell tagged 'parameters' first")
+    params = schema.resolve({name: namespace[name] for name in schema})
+    if "num_threads" in schema:
+        import torch  # noqa: F401  # so that the environment can tell which libraries it brings
+    namespace.update(params)
+    return Run(
+        notebook=schema.notebook,
+        schema=schema,
+        params=params,
+        run_dir=prepare_run_dir(str(params["run_dir"])),
+        environment=collect_environment(int(params.get("num_threads", 0))),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def injected_names(history: list[str]) -> list[str]:
+    """Names that the newest injected-parameters cell assigned.
+
+    Args:
+        history: sources of the cells that ran, oldest first (IPython's `In`).
+    """
+    for source in reversed(history):
+        if source.startswith(INJECTED):
+            return [
+                target.id
+                for statement in ast.parse(source).body
+                if isinstance(statement, ast.Assign)
+                for target in statement.targets
+                if isinstance(target, ast.Name)
+            ]
+    return []

@@ -1,0 +1,206 @@
+"""The parameters of a notebook: one contract, read from its `parameters` cell, for help, validation and the page.
+
+A line reads `num_epochs: int = 0  # training epochs, 0 = by profile [0..500]`. Names, types and defaults come from the
+syntax tree, the comment from the tokens; nothing is executed. Brackets at the end of the comment hold choices
+(`[smoke|fast|full]`), a range (`[0..500]`, either end may be open) or `[a backend]`, whose choices are the registry.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import io
+import json
+import math
+import re
+import tokenize
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lib.backends import backend_names
+from lib.errors import UserError, did_you_mean, unknown
+from lib.files import PROJECT_ROOT
+from lib.records.results import ParameterValue
+
+NOTEBOOK_DIR = PROJECT_ROOT / "notebooks"
+TYPES: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
+_SECRET = re.compile(r"secret|token|passw|credential|api_?key|private_?key", re.IGNORECASE)
+_BACKEND = "a backend"
+_WORDS = {"true": True, "false": False}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One declared parameter."""
+
+    name: str
+    type: str  # bool, int, float, str
+    default: ParameterValue
+    help: str  # the comment without its brackets
+    choices: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def allowed(self) -> str:
+        """What a value may be, in words."""
+        if self.choices:
+            return ", ".join(self.choices)
+        if self.type == "bool":
+            return "true, false"
+        limits = [f"{limit:,g}" if limit is not None else "" for limit in (self.low, self.high)]
+        return f"{self.type} in {limits[0]}..{limits[1]}" if any(limits) else self.type
+
+    def parse(self, value: object) -> ParameterValue:
+        """A value of the declared type, from what a command line or papermill gave. Never guesses another type.
+
+        Raises:
+            UserError: wrong type, not among the choices, or out of range.
+        """
+        parsed = self._of_type(value)
+        if parsed is None:
+            raise UserError(f"parameter {self.name!r} must be {self.allowed}: got {value!r}")
+        if self.choices and parsed not in self.choices:
+            raise unknown(self.name, parsed, self.choices)
+        if isinstance(parsed, int | float) and not isinstance(parsed, bool):
+            low, high = self.low, self.high
+            if not math.isfinite(parsed) or (low is not None and parsed < low) or (high is not None and parsed > high):
+                raise UserError(f"parameter {self.name!r} must be {self.allowed}: got {value!r}")
+        return parsed
+
+    def _of_type(self, value: object) -> ParameterValue | None:
+        if self.type == "str":
+            return value if isinstance(value, str) else None
+        if self.type == "bool":
+            return value if isinstance(value, bool) else _WORDS.get(value.lower()) if isinstance(value, str) else None
+        if isinstance(value, bool):
+            return None
+        try:
+            if self.type == "float" and isinstance(value, int | float | str):
+                return float(value)
+            if self.type == "int" and isinstance(value, int | str):
+                return int(value)
+        except (ValueError, OverflowError):
+            pass
+        return None
+
+
+class Schema(dict[str, Parameter]):
+    """The parameters of one notebook by name, in the order of the cell."""
+
+    def __init__(self, notebook: str, parameters: list[Parameter]) -> None:
+        super().__init__((parameter.name, parameter) for parameter in parameters)
+        self.notebook = notebook
+
+    def resolve(self, given: dict[str, Any]) -> dict[str, ParameterValue]:
+        """Every parameter's value: the given ones, checked and of the declared type, and defaults for the rest.
+
+        Raises:
+            UserError: a name that is not declared, or a bad value.
+        """
+        for name in given:
+            if name not in self:
+                raise unknown_parameter(name, self)
+        return {
+            name: parameter.parse(given[name]) if name in given else parameter.default
+            for name, parameter in self.items()
+        }
+
+
+def unknown_parameter(name: str, known: Any) -> UserError:
+    """The refusal of a name, with the nearest one that exists."""
+    hint = did_you_mean(name, known)
+    return UserError(f"unknown parameter {name!r}{hint or ';'} allowed: {', '.join(known)}")
+
+
+def notebook_names() -> list[str]:
+    """The notebooks of the series, in order."""
+    return sorted(path.stem for path in NOTEBOOK_DIR.glob("[0-9][0-9]_*.ipynb"))
+
+
+def notebook_path(notebook: str) -> Path:
+    """The file of a notebook, given as `03_benchmark`, `03`, `03_benchmark.ipynb` or a path to it.
+
+    Raises:
+        UserError: there is none of this name.
+    """
+    stem = Path(notebook).name.removesuffix(".ipynb")
+    for name in notebook_names():
+        if stem in (name, name.split("_")[0], name.split("_", 1)[1]):
+            return NOTEBOOK_DIR / f"{name}.ipynb"
+    raise unknown("notebook", notebook, notebook_names())
+
+
+def load_schema(notebook: str) -> Schema:
+    """The schema of a notebook of the series.
+
+    Raises:
+        UserError: no such notebook.
+        ValueError: its parameters cell breaks the contract.
+    """
+    path = notebook_path(notebook)
+    return _schema_of(path, path.stat().st_mtime_ns)
+
+
+@functools.cache
+def _schema_of(path: Path, _changed: int) -> Schema:
+    cells = json.loads(path.read_text())["cells"]
+    tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    if len(tagged) != 1:
+        raise ValueError(f"{path.name} has {len(tagged)} cells tagged 'parameters', one is needed")
+    source = tagged[0]["source"]
+    return Schema(path.stem, parse_parameters(source if isinstance(source, str) else "".join(source)))
+
+
+def parse_parameters(source: str) -> list[Parameter]:
+    """Read a parameters cell.
+
+    Raises:
+        ValueError: a line that is not `name: type = literal  # help`.
+    """
+    comments = {
+        token.start[0]: token.string.lstrip("# ").strip()
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    return [_parse_line(statement, comments.get(statement.lineno, "")) for statement in ast.parse(source).body]
+
+
+def _parse_line(statement: ast.stmt, comment: str) -> Parameter:
+    where = f"line {statement.lineno} of the parameters cell"
+    if not (
+        isinstance(statement, ast.AnnAssign)
+        and isinstance(statement.target, ast.Name)
+        and isinstance(statement.annotation, ast.Name)
+        and statement.annotation.id in TYPES
+        and statement.value is not None
+    ):
+        raise ValueError(f"{where} must read `name: type = literal  # help` with a type of {', '.join(TYPES)}")
+    name, type_name = statement.target.id, statement.annotation.id
+    default = ast.literal_eval(statement.value)
+    if type(default) is not TYPES[type_name]:
+        raise ValueError(f"{where}: the default of {name!r} is no {type_name}")
+    if not comment:
+        raise ValueError(f"{where}: {name!r} has no comment")
+    if _SECRET.search(name):
+        raise ValueError(f"{where}: {name!r} looks like a secret, and parameters are stored in pages and records")
+    brackets = re.search(r"\s*\[([^\[\]]*)\]$", comment)
+    return Parameter(
+        name=name,
+        type=type_name,
+        default=default,
+        help=comment[: brackets.start()] if brackets else comment,
+        **_limits(brackets.group(1) if brackets else ""),
+    )
+
+
+def _limits(text: str) -> dict[str, Any]:
+    if text == _BACKEND:
+        return {"choices": tuple(backend_names())}
+    if "|" in text:
+        return {"choices": tuple(choice.strip() for choice in text.split("|"))}
+    if ".." in text:
+        low, high = (float(limit) if limit.strip() else None for limit in text.split("..", 1))
+        return {"low": low, "high": high}
+    return {}

@@ -1,0 +1,28 @@
+"""Make the pages and the index of a run again from what it left, for instance after a change of the template."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lib.errors import UserError
+from lib.files import project_path
+from lib.report.index import write_index
+from lib.report.page import render_page
+from lib.series.outcome import judge
+
+
+def rerender(directory: Path) -> list[Path]:
+    """Render every executed notebook of a run; returns the pages and, last, the index.
+
+    Raises:
+        UserError: no such folder, or no executed notebooks in it.
+    """
+    run_dir = project_path(directory)
+    executed = sorted((run_dir / "notebooks").glob("*.ipynb"))
+    if not executed:
+        raise UserError(f"{run_dir} holds no executed notebooks (notebooks/*.ipynb); give a run folder, such as runs/latest")
+    pages = []
+    for notebook in executed:
+        pages.append(run_dir / "pages" / f"{notebook.stem}.html")
+        render_page(notebook, pages[-1], title=notebook.stem, failure=judge(notebook))
+    return [*pages, write_index(run_dir)]

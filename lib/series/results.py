@@ -1,0 +1,105 @@
+"""From what a notebook computed to its record. One function per notebook; each writes and returns the record's path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lib.bench.session import Session
+from lib.data import Data
+from lib.errors import UserError
+from lib.model import Checkpoint, leaf_layers, num_weights
+from lib.records.comparison import Comparison
+from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, TrainRecord
+from lib.records.statistics import scenario_ratio, verdict
+from lib.report.plots import mean_brightness
+from lib.report.views.explore import class_counts
+from lib.series.notebook import Run
+from lib.training import Evaluation, Trained
+
+
+def _percentiles(values: np.ndarray) -> dict[str, float]:
+    return {f"p{rank}": round(float(np.percentile(values, rank)), 2) for rank in (5, 50, 95)}
+
+
+def write_explore(run: Run, data: Data) -> Path:
+    """Record of 01: what is in the training images."""
+    train = data.train
+    images_per_class, tracks_per_class = class_counts(train)
+    record = ExploreRecord(
+        **run.common(data),
+        images_per_class=images_per_class,
+        tracks_per_class=tracks_per_class,
+        size_px_percentiles=_percentiles(train.sizes.max(axis=1)),
+        brightness_percentiles=_percentiles(mean_brightness(train.images)),
+    )
+    return run.write(record)
+
+
+def write_train(
+    run: Run, data: Data, trained: Trained, checkpoint: Checkpoint, evaluations: dict[str, Evaluation]
+) -> Path:
+    """Record of 02: the network, its learning curve and its accuracy by split."""
+    record = TrainRecord(
+        **run.common(data, checkpoint.sha256),
+        recipe=trained.recipe,
+        architecture=trained.architecture,
+        num_weights=num_weights(trained.model),
+        num_macs=sum(layer.num_macs for layer in leaf_layers(trained.model)),
+        num_epochs=trained.num_epochs,
+        train_s=round(trained.train_s, 3),
+        history=trained.history,
+        accuracy={name: evaluation.accuracy for name, evaluation in evaluations.items()},
+        per_class_recall={name: evaluation.per_class_recall for name, evaluation in evaluations.items()},
+        confusion={name: evaluation.confusion for name, evaluation in evaluations.items()},
+    )
+    return run.write(record)
+
+
+def write_benchmark(run: Run, data: Data, checkpoint: Checkpoint, session: Session) -> Path:
+    """Record of 03, whatever became of the backend.
+
+    Raises:
+        UserError: the backend failed; the record is written then too.
+    """
+    run.warnings += session.warnings
+    record = BenchmarkRecord(
+        **run.common(data, checkpoint.sha256),
+        backend=session.backend.name,
+        reference=session.reference.name,
+        status=session.status,
+        error=session.error,
+        accuracy=session.accuracy,
+        parity=session.parity,
+        proof=session.proof,
+        cold_start=session.cold_start,
+        reference_cold_start=session.reference_cold_start,
+        scenarios=session.scenarios,
+        layers=session.layers,
+    )
+    path = run.write(record, session.backend.name)
+    if session.status == "failed":
+        raise UserError(f"backend {session.backend.name} failed: {session.error}")
+    return path
+
+
+def write_compare(run: Run, comparison: Comparison) -> Path | None:
+    """Record of 04; None where there was nothing to compare."""
+    if not comparison.measured:
+        return None
+    ratios = {
+        record.backend: {scenario.name: scenario_ratio(scenario) for scenario in record.scenarios}
+        for record in comparison.measured
+    }
+    common = run.common(None, comparison.measured[0].checkpoint_sha256)
+    common |= {"data": comparison.measured[0].data, "profile": comparison.profile}
+    record = CompareRecord(
+        **common,
+        headline=comparison.headline(),
+        backends=[record.backend for record in comparison.measured],
+        missing=comparison.missing,
+        verdicts={name: {scenario: verdict(r) for scenario, r in found.items()} for name, found in ratios.items()},
+        ratios={name: {scenario: tuple(r) for scenario, r in found.items()} for name, found in ratios.items()},
+    )
+    return run.write(record)

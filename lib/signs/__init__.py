@@ -1,0 +1,10 @@
+"""The 43 German signs of GTSRB: names, shapes, mirror images and vector artwork.
+
+The drawings are this project's own (`artwork/NN.svg`). The renderer that turns them into photograph-like
+images needs torch and is imported by itself: `lib.signs.renderer`.
+"""
+
+from lib.signs.artwork import artwork_svg, render_artwork
+from lib.signs.catalogue import NUM_CLASSES, SIGNS, Sign, mirror_map
+
+__all__ = ["NUM_CLASSES", "SIGNS", "Sign", "artwork_svg", "mirror_map", "render_artwork"]

@@ -1,0 +1,62 @@
+"""A tiny GTSRB in the official layout, for tests: noise in a colour per class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+NUM_CLASSES = 43
+HEADER = "Filename;Width;Height;Roi.X1;Roi.Y1;Roi.X2;Roi.Y2;ClassId"
+TRAIN_FOLDER = "GTSRB/Final_Training/Images"
+TORCHVISION_FOLDER = "GTSRB/Training"
+TEST_FOLDER = "GTSRB/Final_Test/Images"
+
+
+def write_image(path: Path, label: int, seed: int) -> tuple[int, int]:
+    """One PPM of 15 to 30 pixels a side; returns width and height."""
+    generator = np.random.default_rng((label, seed))
+    width, height = (int(side) for side in generator.integers(15, 31, 2))
+    colour = np.random.default_rng(label).integers(40, 216, 3)
+    pixels = colour + generator.integers(-30, 31, (height, width, 3))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.astype(np.uint8)).save(path)
+    return width, height
+
+
+def _row(path: Path, label: int, seed: int) -> str:
+    width, height = write_image(path, label, seed)
+    return f"{path.name};{width};{height};2;2;{width - 3};{height - 3};{label}"
+
+
+def write_layout(
+    root: Path,
+    tracks_per_class: int = 2,
+    frames: int = 3,
+    *,
+    classes: Iterable[int] = range(NUM_CLASSES),
+    folder: str = TRAIN_FOLDER,
+    test_images: int = 0,
+) -> Path:
+    """Write `root/gtsrb/...` and return `root/gtsrb`. Equal arguments give equal files.
+
+    Args:
+        folder: `TRAIN_FOLDER` or `TORCHVISION_FOLDER`.
+        test_images: Their number; with their csv, if there are any.
+    """
+    base = root / "gtsrb"
+    for label in classes:
+        place = base / folder / f"{label:05d}"
+        rows = [
+            _row(place / f"{track:05d}_{frame:05d}.ppm", label, track * 100 + frame)
+            for track in range(tracks_per_class)
+            for frame in range(frames)
+        ]
+        (place / f"GT-{label:05d}.csv").write_text("\n".join([HEADER, *rows]) + "\n")
+    if test_images:
+        place = base / TEST_FOLDER
+        rows = [_row(place / f"{n:05d}.ppm", n % NUM_CLASSES, 1_000_000 + n) for n in range(test_images)]
+        (base / "GT-final_test.csv").write_text("\n".join([HEADER, *rows]) + "\n")
+    return base

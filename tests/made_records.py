@@ -1,0 +1,236 @@
+"""Made-up records with plausible numbers, for tests of whatever reads records. Deterministic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lib.records.results import (
+    Accuracy,
+    BenchmarkRecord,
+    ColdStart,
+    CompareRecord,
+    DataInfo,
+    Environment,
+    Epoch,
+    ExploreRecord,
+    Layer,
+    LayerTable,
+    Parity,
+    Proof,
+    Scenario,
+    Status,
+    TrainRecord,
+    record_path,
+    write_record,
+)
+from lib.signs import NUM_CLASSES
+
+REFERENCE = "torch-onednn"
+# speedup of each backend over the reference: single stream, offline
+SPEEDUPS = {
+    "torch-onednn": (1.0, 1.0),
+    "torch-blas": (0.94, 0.42),
+    "torch-onednn-bf16": (0.81, 1.86),
+    "onnxruntime": (2.31, 1.22),
+    "onnxruntime-int8": (2.65, 1.94),
+}
+LAYERS = [
+    ("stem.conv", "Conv2d", 0.88), ("stem.norm", "BatchNorm2d", 0.2), ("stage1.0.conv1", "Conv2d", 9.4),
+    ("stage1.0.conv2", "Conv2d", 9.4), ("stage2.0.conv1", "Conv2d", 4.7), ("stage2.0.conv2", "Conv2d", 9.4),
+    ("stage2.0.shortcut", "Conv2d", 0.5), ("stage3.0.conv1", "Conv2d", 4.7), ("stage3.0.conv2", "Conv2d", 9.4),
+    ("pool", "AdaptiveAvgPool2d", 0.0), ("head", "Linear", 0.01),
+]  # fmt: skip
+
+
+def made_environment(**changes: Any) -> Environment:
+    fields: dict[str, Any] = {
+        "machine_id": "5f2c90ab",
+        "cpu_model": "Neoverse-N2",
+        "architecture": "aarch64",
+        "emulated": False,
+        "isa_flags": ["asimd", "sve", "sve2", "bf16", "i8mm"],
+        "num_cores": 4,
+        "num_threads": 4,
+        "memory_bytes": 16 * 2**30,
+        "kernel": "Linux 6.11.0-1018-azure",
+        "blas": "openblas",
+        "onednn": "3.9.1",
+        "acl": True,
+        "cpu_capability": "SVE",
+        "versions": {"python": "3.11.9", "torch": "2.14.1", "numpy": "2.4.6"},
+        "git_commit": "89f3f58c0b1de0c3+",
+        "load_average": 0.22,
+    }
+    return Environment(**{**fields, **changes})
+
+
+def _common(**changes: Any) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "profile": "fast",
+        "params": {"dataset": "synthetic", "profile": "fast", "num_threads": 0, "seed": 0},
+        "environment": made_environment(),
+        "data": DataInfo("synthetic", "ab" * 32, {"train": 7200, "val": 800, "test": 2600},
+                         {"train": 240, "val": 43, "test": 90}),
+        "checkpoint_sha256": "cd" * 32,
+        "started": "2026-11-24T14:50:00+00:00",
+        "duration_s": 83.4,
+    }  # fmt: skip
+    return {**fields, **changes}
+
+
+def made_accuracy(top1: float = 0.9871) -> dict[str, Accuracy]:
+    return {
+        "val": Accuracy(top1 + 0.004, (top1 - 0.003, min(1.0, top1 + 0.008)), 800, 43, 27, 0.903),
+        "test": Accuracy(top1, (top1 - 0.006, min(1.0, top1 + 0.005)), 2600, 90, 21, 0.885),
+    }
+
+
+def made_explore(**changes: Any) -> ExploreRecord:
+    tracks = [max(5, int(70 * np.exp(-((c * 7) % 43) / 14))) for c in range(NUM_CLASSES)]
+    fields: dict[str, Any] = {
+        "images_per_class": [30 * count for count in tracks],
+        "tracks_per_class": tracks,
+        "size_px_percentiles": {"p5": 27.0, "p50": 44.0, "p95": 118.0},
+        "brightness_percentiles": {"p5": 21.0, "p50": 76.0, "p95": 182.0},
+    }
+    return ExploreRecord(**{**_common(), **fields, **changes})
+
+
+def made_confusion(seed: int = 0) -> list[list[int]]:
+    random = np.random.default_rng(seed)
+    confusion = np.diag(random.integers(30, 700, NUM_CLASSES))
+    for true, predicted, count in ((1, 2, 14), (5, 3, 21), (27, 18, 6), (21, 31, 9), (30, 23, 4), (41, 32, 1)):
+        confusion[true, predicted] = count
+    found: list[list[int]] = confusion.tolist()
+    return found
+
+
+def made_history(num_epochs: int = 12) -> list[Epoch]:
+    history = []
+    for epoch in range(1, num_epochs + 1):
+        decay = float(np.exp(-epoch / 3))
+        history.append(
+            Epoch(
+                epoch=epoch,
+                lr=0.01 * (1 - (epoch - 1) / num_epochs),
+                train_loss=0.12 + 3.1 * decay,
+                train_top1=1 - 0.03 - 0.9 * decay,
+                val_loss=0.05 + 2.2 * decay,
+                val_top1=1 - 0.011 - 0.6 * decay,
+                seconds=6.5,
+            )
+        )
+    return history
+
+
+def made_train(**changes: Any) -> TrainRecord:
+    recall: list[float | None] = [1.0 - 0.004 * ((c * 11) % 29) if c % 3 else 1.0 for c in range(NUM_CLASSES)]
+    fields: dict[str, Any] = {
+        "recipe": "resnet-small",
+        "architecture": "resnet",
+        "num_weights": 320_000,
+        "num_macs": 48_000_000,
+        "num_epochs": 12,
+        "train_s": 78.2,
+        "history": made_history(),
+        "accuracy": made_accuracy(),
+        "per_class_recall": {"val": [*recall[1:], None], "test": recall},
+        "confusion": {"val": made_confusion(1), "test": made_confusion(0)},
+    }
+    return TrainRecord(**{**_common(), **fields, **changes})
+
+
+def _latencies(random: np.random.Generator, centre: float, rounds: int, calls: int, drift: np.ndarray) -> Any:
+    noise = random.gamma(2.0, 0.02, (rounds, calls))
+    tail = (random.random((rounds, calls)) < 0.01) * random.random((rounds, calls))
+    return (centre * drift[:, None] * (1 + noise + tail)).tolist()
+
+
+def made_scenario(name: str, speedup: float, seed: int = 0, rounds: int = 15) -> Scenario:
+    random = np.random.default_rng(seed)
+    batch_size, reference_s, calls = (1, 0.0019, 60) if name == "single_stream" else (256, 0.118, 4)
+    drift = 1 + 0.06 * random.random(rounds)
+    return Scenario(
+        name=name,
+        batch_size=batch_size,
+        latencies_s=_latencies(random, reference_s / speedup, rounds, calls, drift),
+        reference_latencies_s=_latencies(random, reference_s, rounds, calls, drift),
+        num_warmup=5,
+    )
+
+
+def made_layers(scenario: str, speedup: float, seed: int = 0, rounds: int = 10) -> LayerTable:
+    random = np.random.default_rng(seed + 100)
+    batch_size, unit = (1, 4e-5) if scenario == "single_stream" else (256, 2.4e-3)
+    layers = []
+    for index, (name, kind, megamacs) in enumerate(LAYERS):
+        factor = speedup ** (1.6 if kind == "Conv2d" else -0.4) * (1 + 0.25 * np.sin(index + seed))
+        factor = 1.0 if speedup == 1.0 else factor
+        reference_s = unit * (megamacs + 0.4)
+        drift = 1 + 0.05 * random.random(rounds)
+        layers.append(
+            Layer(
+                name=name,
+                kind=kind,
+                num_macs=int(megamacs * 1e6),
+                output_shape=[64, 16, 16] if kind == "Conv2d" else [128],
+                latencies_s=_latencies(random, reference_s / factor, rounds, 5, drift),
+                reference_latencies_s=_latencies(random, reference_s, rounds, 5, drift),
+                kernels=["aten::mkldnn_convolution"] if kind == "Conv2d" else ["aten::addmm"],
+                reference_kernels=["aten::mkldnn_convolution"] if kind == "Conv2d" else ["aten::addmm"],
+            )
+        )
+    return LayerTable(scenario, batch_size, layers)
+
+
+def made_benchmark(backend: str = "torch-blas", **changes: Any) -> BenchmarkRecord:
+    single, offline = SPEEDUPS.get(backend, (1.1, 1.3))
+    seed = sum(backend.encode())
+    drop = 0.002 if "int8" in backend or "bf16" in backend else 0.0
+    fields: dict[str, Any] = {
+        "backend": backend,
+        "reference": REFERENCE,
+        "status": "ok",
+        "accuracy": made_accuracy(0.9871 - drop),
+        "parity": Parity(800, 0.031, 0.0042, 52.3, 0.9988, 0.9911 - drop, 0.9911, 0.005, True),
+        "proof": Proof("convolutions run in oneDNN", {"aten::mkldnn_convolution": 9, "aten::addmm": 1}, True),
+        "cold_start": ColdStart(0.9 if "torch" in backend else 0.15, 0.12, 0.034, 412 * 2**20),
+        "reference_cold_start": ColdStart(0.91, 0.11, 0.041, 398 * 2**20),
+        "scenarios": [
+            made_scenario("single_stream", single, seed),
+            made_scenario("offline", offline, seed + 1),
+        ],
+        "layers": [made_layers("single_stream", single, seed), made_layers("offline", offline, seed)],
+    }
+    return BenchmarkRecord(**{**_common(), **fields, **changes})
+
+
+def made_failed_benchmark(
+    backend: str, status: Status = "unavailable", error: str = "no aarch64 wheel"
+) -> BenchmarkRecord:
+    return BenchmarkRecord(**_common(), backend=backend, reference=REFERENCE, status=status, error=error)
+
+
+def made_compare(**changes: Any) -> CompareRecord:
+    fields: dict[str, Any] = {
+        "headline": "From torch-blas to torch-onednn at batch 256, 7 of 11 layers became faster, 2 slower, 2 show no "
+        "difference.",
+        "backends": list(SPEEDUPS),
+        "missing": [],
+        "verdicts": {},
+        "ratios": {},
+    }
+    return CompareRecord(**{**_common(), **fields, **changes})
+
+
+def write_made_run(run_dir: Path, **changes: Any) -> Path:
+    """All records of a run in their places; `changes` go into each of them."""
+    write_record(made_explore(**changes), record_path(run_dir, "01_explore"))
+    write_record(made_train(**changes), record_path(run_dir, "02_train"))
+    for backend in SPEEDUPS:
+        write_record(made_benchmark(backend, **changes), record_path(run_dir, "03_benchmark", backend))
+    write_record(made_compare(**changes), record_path(run_dir, "04_compare"))
+    return run_dir

@@ -1,0 +1,564 @@
+"""Loading, splitting and caching of images, on a tiny GTSRB in the official layout."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from gtsrb_layout import HEADER, TEST_FOLDER, TORCHVISION_FOLDER, TRAIN_FOLDER, write_image, write_layout
+from PIL import Image
+
+from lib.data import DATASETS, IMAGE_SIZE, Data, Split, count_duplicates, load_data, loading, resize_image
+from lib.data import cache as cache_module
+from lib.data import layout as layout_module
+from lib.data.images import decode_sign
+from lib.data.splitting import choose_val, thin
+from lib.errors import UserError
+from lib.files import PROJECT_ROOT
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test reads or leaves decoded images outside its own folder."""
+    monkeypatch.setenv("GTSRB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("pristine")
+    write_layout(root, test_images=50)
+    return root
+
+
+@pytest.fixture
+def root(pristine: Path, tmp_path: Path) -> Path:
+    """A data_root of its own: 43 classes of 2 tracks of 3 frames, and 50 test images."""
+    shutil.copytree(pristine, tmp_path / "data")
+    return tmp_path / "data"
+
+
+def test_splits_have_the_promised_shapes_and_types(root: Path) -> None:
+    data = load_data("gtsrb", data_root=root)
+    assert data.source == "gtsrb" and data.image_size == IMAGE_SIZE == 32
+    assert data.info().num_images == {"train": 129, "val": 129, "test": 50}
+    assert data.info().num_tracks == {"train": 43, "val": 43, "test": 50}
+    for split in data.splits.values():
+        assert split.images.dtype == np.uint8 and split.images.shape == (split.num_images, 3, 32, 32)
+        assert split.labels.dtype == np.int64 and split.track_ids.dtype == np.int64
+        assert split.sizes.dtype == np.int32 and split.sizes.shape == (split.num_images, 2)
+        assert len(split.sources) == split.num_images
+
+
+def test_images_labels_and_sizes_are_those_of_the_named_file(root: Path) -> None:
+    data = load_data("gtsrb", data_root=root)
+    for split in data.splits.values():
+        for index in range(0, split.num_images, 17):
+            path = root / split.sources[index]
+            with Image.open(path) as image:
+                assert split.sizes[index].tolist() == [image.height, image.width]
+                np.testing.assert_array_equal(split.images[index], resize_image(image))
+            if split.name != "test":
+                assert split.labels[index] == int(path.parent.name)
+
+
+def test_resize_takes_the_whole_image_and_averages_it() -> None:
+    pixels = np.zeros((64, 128, 3), np.uint8)
+    pixels[:, 64:] = 200  # right half
+    pixels[::2] += 40  # fine stripes: a resize without antialiasing keeps only one kind of row
+    small = resize_image(Image.fromarray(pixels)).astype(int)
+    assert small.shape == (3, 32, 32)
+    assert abs(small[:, 4:28, :14] - 20).max() <= 3 and abs(small[:, 4:28, 18:] - 220).max() <= 3
+
+
+def test_images_need_no_torch() -> None:
+    code = "import sys, lib.data, lib.data.download; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, check=True)
+
+
+@pytest.mark.parametrize("level", ["", "gtsrb", "gtsrb/GTSRB", "gtsrb/GTSRB/Final_Training", f"gtsrb/{TRAIN_FOLDER}"])
+def test_any_level_of_the_layout_gives_the_same_data(root: Path, level: str) -> None:
+    data = load_data("gtsrb", data_root=root / level)
+    assert data.manifest_hash == load_data("gtsrb", data_root=root).manifest_hash
+    assert data.test is not None
+    assert (root / level / data.train.sources[0]).is_file() and (root / level / data.test.sources[0]).is_file()
+
+
+def test_layout_at_two_levels_is_refused(root: Path) -> None:
+    shutil.copytree(root / "gtsrb/GTSRB", root / "GTSRB")
+    with pytest.raises(UserError, match=r"twice: .*GTSRB.* and "):
+        load_data("gtsrb", data_root=root)
+
+
+def test_relative_data_root_counts_from_the_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=rf"no folder {PROJECT_ROOT}/no-such-folder .*python -m lib data get"):
+        load_data("gtsrb", data_root="no-such-folder")
+
+
+def test_unknown_data_set_lists_the_known() -> None:
+    with pytest.raises(UserError, match=r"'gtsbr'; did you mean 'gtsrb'\?"):
+        load_data("gtsbr")
+    assert DATASETS == ("synthetic", "gtsrb", "gtsrb-torchvision")
+
+
+# The split
+
+
+def tracks(num_classes: int, tracks_per_class: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    track_ids = np.repeat(np.arange(num_classes * tracks_per_class), frames)
+    return track_ids // tracks_per_class, track_ids
+
+
+def test_no_track_is_on_both_sides_of_a_split(root: Path) -> None:
+    write_layout(root, tracks_per_class=12, frames=3)
+    data = load_data("gtsrb", data_root=root)
+    sides = [set(split.track_ids.tolist()) for split in data.splits.values()]
+    assert not sides[0] & sides[1] and not (sides[0] | sides[1]) & sides[2]
+    # By the file names too, which know nothing of our track ids.
+    names = [{source.rpartition("_")[0] for source in split.sources} for split in (data.train, data.val)]
+    assert not names[0] & names[1] and len(names[0] | names[1]) == 43 * 12
+
+
+def test_val_is_a_tenth_of_each_class_and_at_least_one_track() -> None:
+    for count, expected in ((2, 1), (7, 1), (20, 2), (75, 8)):
+        labels, track_ids = tracks(3, count, 4)
+        is_val = choose_val(labels, track_ids)
+        for label in range(3):
+            assert len(set(track_ids[is_val & (labels == label)].tolist())) == expected
+
+
+def test_val_depends_on_the_tracks_alone() -> None:
+    labels, track_ids = tracks(5, 20, 3)
+    shuffle = np.random.default_rng(0).permutation(len(labels))
+    np.testing.assert_array_equal(
+        choose_val(labels, track_ids)[shuffle], choose_val(labels[shuffle], track_ids[shuffle])
+    )
+    chosen = sorted(set(track_ids[choose_val(labels, track_ids)].tolist()))
+    assert chosen == [10, 16, 20, 37, 42, 48, 61, 79, 92, 98]  # never changes: old records stay comparable
+
+
+def test_class_with_one_track_is_refused() -> None:
+    with pytest.raises(UserError, match="class 0 has 1 track; at least 2"):
+        choose_val(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 2]))
+
+
+@pytest.mark.parametrize("num_images", [86, 100, 200, 400])
+def test_thinning_keeps_classes_and_the_split(root: Path, num_images: int) -> None:
+    write_layout(root, tracks_per_class=6, frames=4)
+    full, part = load_data("gtsrb", data_root=root), load_data("gtsrb", data_root=root, num_images=num_images)
+    assert part.train.num_images + part.val.num_images == num_images
+    assert set(part.val.sources) < set(full.val.sources) and set(part.train.sources) < set(full.train.sources)
+    assert len(set(part.train.labels.tolist())) == len(set(part.val.labels.tolist())) == 43
+    assert part.test is not None and abs(part.test.num_images - 50 * num_images / 1032) <= 1
+    assert part.manifest_hash != full.manifest_hash
+    assert f"a part of it: {num_images} of 1,032 images for training and validation" in part.notes
+
+
+def test_thinning_drops_frames_before_tracks_and_spreads_them() -> None:
+    labels, track_ids = tracks(2, 10, 30)
+    kept = thin(labels, track_ids, choose_val(labels, track_ids), 60)
+    frames = kept % 30
+    assert np.bincount(track_ids[kept]).tolist() == [3] * 20
+    assert frames.min() < 12 and 12 <= np.median(frames) <= 18
+
+
+@pytest.mark.parametrize("num_images", [-1, 1, 85])
+def test_too_few_images_are_refused(root: Path, num_images: int) -> None:
+    with pytest.raises(UserError, match=rf"num_images is {num_images}; give 0 for all or at least 86"):
+        load_data("gtsrb", data_root=root, num_images=num_images)
+
+
+# Which set
+
+
+def test_notes_say_that_a_set_is_not_the_official_one(root: Path) -> None:
+    assert load_data("gtsrb", data_root=root).notes == [
+        "images in the layout of the official GTSRB training set: 258 in 86 tracks",
+        "not the official 39,209 images: 258",
+        "not the official 12,630 test images: 50",
+    ]
+
+
+def test_notes_name_the_official_sets(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    official = replace(layout_module.TRAINING_SETS["gtsrb"], num_images=258)
+    monkeypatch.setitem(layout_module.TRAINING_SETS, "gtsrb", official)
+    monkeypatch.setattr(layout_module, "NUM_TEST_IMAGES", 50)
+    assert load_data("gtsrb", data_root=root).notes == [
+        "official GTSRB training set: 258 images in 86 tracks",
+        "official GTSRB test set: 50 images",
+    ]
+
+
+def test_without_test_images_validation_is_evaluated_and_the_notes_say_so(root: Path) -> None:
+    with_test = load_data("gtsrb", data_root=root)
+    shutil.rmtree(root / "gtsrb" / TEST_FOLDER)
+    (root / "gtsrb/GT-final_test.csv").unlink()
+    data = load_data("gtsrb", data_root=root)
+    assert data.test is None and data.evaluation is data.val and "test" not in data.info().num_images
+    assert "no test images: evaluated on validation" in data.notes
+    assert with_test.evaluation is with_test.test and data.manifest_hash != with_test.manifest_hash
+
+
+def test_torchvision_split_is_another_set(root: Path) -> None:
+    write_layout(root, tracks_per_class=3, folder=TORCHVISION_FOLDER)
+    data, other = load_data("gtsrb", data_root=root), load_data("gtsrb-torchvision", data_root=root)
+    assert (data.train.num_images + data.val.num_images, other.train.num_images + other.val.num_images) == (258, 387)
+    assert other.source == "gtsrb-torchvision" and "torchvision" in other.notes[0]
+    assert not set(data.train.sources) & set(other.train.sources) and data.manifest_hash != other.manifest_hash
+
+
+def test_one_set_is_not_taken_for_the_other(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        UserError, match=r"official GTSRB training set, not the torchvision.*choose the data set 'gtsrb'"
+    ):
+        load_data("gtsrb-torchvision", data_root=root)
+    other = replace(layout_module.TRAINING_SETS["gtsrb-torchvision"], num_images=258)
+    monkeypatch.setitem(layout_module.TRAINING_SETS, "gtsrb-torchvision", other)
+    with pytest.raises(UserError, match="holds 258 images: that is torchvision GTSRB training split"):
+        load_data("gtsrb", data_root=root)
+
+
+@pytest.mark.parametrize("place", ["gtsrb/GTSRB", "gtsrb/GTSRB/Final_Test", f"gtsrb/{TEST_FOLDER}"])
+def test_test_labels_beside_the_images_are_found(root: Path, place: str) -> None:
+    expected = load_data("gtsrb", data_root=root)
+    (root / "gtsrb/GT-final_test.csv").rename(root / place / "GT-final_test.csv")
+    (root / "gtsrb" / TEST_FOLDER / "GT-final_test.test.csv").write_text(HEADER)  # as in the official archive
+    assert load_data("gtsrb", data_root=root).manifest_hash == expected.manifest_hash
+
+
+# Defects: one clear line that names the file
+
+SOME_CLASS = f"gtsrb/{TRAIN_FOLDER}/00007"
+SOME_IMAGE = f"{SOME_CLASS}/00001_00002.ppm"
+SOME_CSV = f"{SOME_CLASS}/GT-00007.csv"
+
+
+def edit(name: str, old: str, new: str) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        text = (root / name).read_text()
+        assert old in text
+        (root / name).write_text(text.replace(old, new, 1))
+
+    return change
+
+
+def write(name: str, content: bytes) -> Callable[[Path], object]:
+    return lambda root: (root / name).write_bytes(content)
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda root: shutil.rmtree(root / name) if (root / name).is_dir() else (root / name).unlink()
+
+
+def cut(name: str, size: int) -> Callable[[Path], None]:
+    return lambda root: os.truncate(root / name, size)
+
+
+def kaggle(root: Path) -> None:
+    shutil.rmtree(root / "gtsrb")
+    (root / "Train.csv").write_text("Width,Height,Roi.X1,Roi.Y1,Roi.X2,Roi.Y2,ClassId,Path\n")
+
+
+DEFECTS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "data_root missing": (remove("."), r"no folder \S+ \(data_root\).*python -m lib data get"),
+    "data_root empty": (remove("gtsrb"), r"is empty: no folder \S+Final_Training/Images; .*python -m lib data get"),
+    "something else in data_root": (lambda root: (root / "gtsrb").rename(root / "x"), r"holds no GTSRB.*data get"),
+    "Kaggle copy": (kaggle, r"Kaggle copy.*data get"),
+    "no class folder": (lambda root: [remove(f"gtsrb/{TRAIN_FOLDER}/{n:05d}")(root) for n in range(43)], "is empty"),
+    "a class missing": (remove(SOME_CLASS), r"half unpacked: 1 of 43 classes are missing or empty \(00007\)"),
+    "csv missing": (remove(SOME_CSV), r"no \S+GT-00007\.csv; the data are half unpacked"),
+    "only the csv": (
+        lambda root: [remove(f"{SOME_CLASS}/{t:05d}_{f:05d}.ppm")(root) for t in (0, 1) for f in (0, 1, 2)],
+        r"00007 holds no images",
+    ),
+    "image missing": (remove(SOME_IMAGE), r"GT-00007\.csv names files that are not there: 00001_00002\.ppm.*data get"),
+    "image not in csv": (
+        lambda root: write_image(root / f"{SOME_CLASS}/00002_00000.ppm", 7, 1),
+        r"GT-00007\.csv does not name these files beside it: 00002_00000\.ppm",
+    ),
+    "csv names a file elsewhere": (edit(SOME_CSV, "00001_00002", "../00008/00001_00002"), r"names files that are not"),
+    "wrong class": (edit(SOME_CSV, ";7\n", ";8\n"), r"GT-00007\.csv gives class 8 to 00000_00000\.ppm, not 7"),
+    "class not a number": (edit(SOME_CSV, ";7\n", ";seven\n"), r"GT-00007\.csv, row 2, is cut off or damaged"),
+    "csv row cut off": (lambda root: os.truncate(root / SOME_CSV, (root / SOME_CSV).stat().st_size - 6), "row 7"),
+    "comma for semicolon": (edit(SOME_CSV, HEADER, HEADER.replace(";", ",")), r"no columns Filename and ClassId"),
+    "csv empty": (write(SOME_CSV, b""), r"GT-00007\.csv has no columns"),
+    "csv binary": (write(SOME_CSV, bytes(range(256))), r"GT-00007\.csv is not a readable csv"),
+    "file named twice": (edit(SOME_CSV, "00000_00001", "00000_00000"), r"GT-00007\.csv names a file twice"),
+    "image name without track": (
+        lambda root: (
+            (root / SOME_IMAGE).rename(root / f"{SOME_CLASS}/a.ppm"),
+            edit(SOME_CSV, "00001_00002.ppm", "a.ppm")(root),
+        ),
+        r"a\.ppm is not named as a GTSRB image",
+    ),
+    "image empty": (write(SOME_IMAGE, b""), r"00001_00002\.ppm has 0 bytes"),
+    "image too large a file": (cut(SOME_IMAGE, 10_000_000), r"00001_00002\.ppm has 10,000,000 bytes"),
+    "image truncated": (cut(SOME_IMAGE, 300), r"00007/00001_00002\.ppm.*(damaged|truncated)"),
+    "image header truncated": (cut(SOME_IMAGE, 7), r"00007/00001_00002\.ppm is (not a PPM|a damaged) image"),
+    "not an image": (write(SOME_IMAGE, b"<html>not found</html>"), r"00007/00001_00002\.ppm is not a PPM image"),
+    "too large": (write(SOME_IMAGE, b"P6 9000 9000 255\n" + bytes(99)), r"00001_00002\.ppm claims 9000 x 9000 pixels"),
+    "decompression bomb": (write(SOME_IMAGE, b"P6 60000 60000 255\n" + bytes(99)), r"00001_00002\.ppm.*exceeds limit"),
+    "grey image": (write(SOME_IMAGE, b"P5 15 15 255\n" + bytes(225)), r"00001_00002\.ppm is of mode L"),
+    "test labels missing": (
+        remove("gtsrb/GT-final_test.csv"),
+        r"holds test images, but \S+GT-final_test\.csv .*data get",
+    ),
+    "test images missing": (
+        remove(f"gtsrb/{TEST_FOLDER}"),
+        r"GT-final_test\.csv names files that are not there: 00000",
+    ),
+    "a test image missing": (remove(f"gtsrb/{TEST_FOLDER}/00049.ppm"), r"not there: 00049\.ppm; the data are half"),
+    "a test label missing": (
+        edit("gtsrb/GT-final_test.csv", "00048.ppm", "00050.ppm"),
+        r"GT-final_test\.csv names files that are not there: 00050\.ppm",
+    ),
+    "test class out of range": (edit("gtsrb/GT-final_test.csv", ";42\n", ";43\n"), r"class 43 to 00042\.ppm"),
+    "test image truncated": (cut(f"gtsrb/{TEST_FOLDER}/00003.ppm", 200), r"Final_Test/Images/00003\.ppm"),
+}
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_defect_is_one_clear_error(root: Path, name: str) -> None:
+    make, message = DEFECTS[name]
+    make(root)
+    with pytest.raises(UserError, match=message) as caught:
+        load_data("gtsrb", data_root=root)
+    assert "\n" not in str(caught.value)
+
+
+def test_image_limit_is_checked_before_decoding() -> None:
+    content = io.BytesIO()
+    Image.new("1", (6000, 6000)).save(content, "PNG")
+    only_the_header = io.BytesIO(content.getvalue()[:60])  # decoding would fail with another message
+    with Image.open(only_the_header) as image, pytest.raises(UserError, match=r"6000 x 6000 pixels; at most 25,000,0"):
+        resize_image(image)
+
+
+def test_truncated_image_is_an_error_for_resize() -> None:
+    content = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (90, 90, 3)).astype(np.uint8)).save(content, "PNG")
+    with Image.open(io.BytesIO(content.getvalue()[:4000])) as image, pytest.raises(UserError, match="damaged image"):
+        resize_image(image)
+
+
+# The cache
+
+
+def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(content: bytes, path: Path) -> tuple[np.ndarray, tuple[int, int]]:
+        raise AssertionError(f"{path} was decoded again")
+
+    monkeypatch.setattr(loading, "decode_sign", decode)
+
+
+def assert_same(first: Data, second: Data) -> None:
+    assert first.info() == second.info() and first.notes == second.notes
+    for name, split in first.splits.items():
+        other: Split = second.splits[name]
+        assert split.sources == other.sources
+        for field in ("images", "labels", "track_ids", "sizes"):
+            np.testing.assert_array_equal(getattr(split, field), getattr(other, field))
+
+
+def test_second_load_decodes_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load_data("gtsrb", data_root=root)
+    forbid_decoding(monkeypatch)
+    second = load_data("gtsrb", data_root=root)
+    assert_same(first, second)
+    assert isinstance(second.train.images, np.memmap)
+
+
+def test_writing_to_images_changes_neither_the_cache_nor_another_load(root: Path) -> None:
+    first = load_data("gtsrb", data_root=root)
+    expected = first.train.images.copy()
+    first.train.images[:] = 0
+    np.testing.assert_array_equal(load_data("gtsrb", data_root=root).train.images, expected)
+
+
+def test_new_times_leave_the_manifest_hash_and_new_content_changes_it(root: Path) -> None:
+    first = load_data("gtsrb", data_root=root)
+    os.utime(root / SOME_IMAGE, ns=(1, 1))
+    assert load_data("gtsrb", data_root=root).manifest_hash == first.manifest_hash
+    content = (root / SOME_IMAGE).read_bytes()
+    (root / SOME_IMAGE).write_bytes(content[:-1] + bytes([content[-1] ^ 255]))
+    changed = load_data("gtsrb", data_root=root)
+    assert changed.manifest_hash != first.manifest_hash
+    both = [np.concatenate([data.train.images, data.val.images]) for data in (first, changed)]
+    assert (both[0] != both[1]).any(axis=(1, 2, 3)).sum() == 1
+
+
+def test_manifest_hash_does_not_depend_on_the_place(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root, tmp_path / "elsewhere", copy_function=shutil.copyfile)
+    there = load_data("gtsrb", data_root=tmp_path / "elsewhere").manifest_hash
+    assert there == load_data("gtsrb", data_root=root).manifest_hash
+    digests = np.frombuffer(bytes(range(64)), np.uint8).reshape(2, 32)
+    first = loading.hash_manifest(["a", "b"], digests, np.array([1, 2]))
+    assert first == loading.hash_manifest(["b", "a"], digests[::-1], np.array([2, 1]))
+    assert first != loading.hash_manifest(["a", "b"], digests, np.array([2, 1]))
+    assert first == "b0ffed119da8bfc5bab566a9380e807b83f1e0dc8ac547411f231797aa723add"
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "paths.json", "meta.json"])
+@pytest.mark.parametrize("damage", ["flipped bit", "cut", "gone"])
+def test_damaged_cache_is_rebuilt(root: Path, cache_folder: Path, name: str, damage: str) -> None:
+    first = load_data("gtsrb", data_root=root)
+    files = list(cache_folder.glob(f"data/*/{name}"))
+    assert len(files) == 2  # training and test images
+    for file in files:
+        content = file.read_bytes()
+        if damage == "flipped bit":
+            file.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
+        elif damage == "cut":
+            file.write_bytes(content[: len(content) // 2])
+        else:
+            file.unlink()
+    expected = {name: split.images.copy() for name, split in first.splits.items() if damage == "gone"}
+    second = load_data("gtsrb", data_root=root)
+    assert second.info() == first.info()
+    for split_name, images in expected.items():
+        np.testing.assert_array_equal(second.splits[split_name].images, images)
+    with Image.open(root / second.train.sources[0]) as image:
+        np.testing.assert_array_equal(second.train.images[0], resize_image(image))
+
+
+def test_leftovers_of_a_killed_process_are_removed(root: Path, cache_folder: Path, monkeypatch: Any) -> None:
+    load_data("gtsrb", data_root=root)
+    key = next(path.parent.name for path in cache_folder.glob("data/*/meta.json"))
+    leftover = cache_folder / "data" / f".{key}.abcdef"
+    leftover.mkdir()
+    (leftover / "images.npy").write_bytes(b"half")
+    (cache_folder / "data" / key / "meta.json").unlink()
+    load_data("gtsrb", data_root=root)
+    assert not leftover.exists() and (cache_folder / "data" / key / "meta.json").is_file()
+    assert not [path for path in cache_folder.glob("data/.*") if path.is_dir()]
+
+
+def test_parallel_first_loads_do_not_disturb_each_other(root: Path, cache_folder: Path) -> None:
+    code = (
+        "import sys; from lib.data import load_data; d = load_data('gtsrb', data_root=sys.argv[1]); "
+        "print(d.manifest_hash, int(d.train.images.sum()))"
+    )
+    command = [sys.executable, "-c", code, str(root)]
+    processes = [subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    printed = [process.communicate(timeout=60)[0] for process in processes]
+    data = load_data("gtsrb", data_root=root)
+    assert printed == [f"{data.manifest_hash} {int(data.train.images.sum())}\n"] * 3
+    assert len(list(cache_folder.glob("data/*/meta.json"))) == 2
+
+
+def test_cache_folder_that_cannot_be_written_is_named(root: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GTSRB_CACHE", str(tmp_path / "file/cache"))
+    with pytest.raises(UserError, match=r"cannot write .*file/cache.*GTSRB_CACHE"):
+        load_data("gtsrb", data_root=root)
+
+
+def test_full_disk_is_a_clear_error_and_leaves_nothing(root: Path, cache_folder: Path, monkeypatch: Any) -> None:
+    def full(*arguments: object, **named: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as context:
+        context.setattr(np, "save", full)
+        with pytest.raises(UserError, match=r"cannot write the cache .*No space left on device; free space"):
+            load_data("gtsrb", data_root=root)
+    assert not [path for path in (cache_folder / "data").iterdir() if path.is_dir()]
+    load_data("gtsrb", data_root=root)
+
+
+def test_note_that_leads_out_of_the_cache_is_ignored(root: Path, cache_folder: Path) -> None:
+    first = load_data("gtsrb", data_root=root)
+    for note in (cache_folder / "data/fingerprints").iterdir():
+        note.write_text("../../elsewhere")
+    assert load_data("gtsrb", data_root=root).info() == first.info()
+
+
+def test_changed_cache_version_is_not_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load_data("gtsrb", data_root=root)
+    monkeypatch.setattr(cache_module, "VERSION", cache_module.VERSION + 1)
+    decoded = []
+
+    def counting(content: bytes, path: Path) -> tuple[np.ndarray, tuple[int, int]]:
+        decoded.append(path)
+        return decode_sign(content, path)
+
+    monkeypatch.setattr(loading, "decode_sign", counting)
+    load_data("gtsrb", data_root=root)
+    assert len(decoded) == 308
+
+
+def test_duplicates_inside_and_across_splits_are_counted(root: Path) -> None:
+    assert set(count_duplicates(load_data("gtsrb", data_root=root)).values()) == {0}
+    data = load_data("gtsrb", data_root=root)
+    paths = [root / data.train.sources[0], root / data.train.sources[9], root / data.val.sources[5]]
+    for path in paths[1:]:
+        shutil.copyfile(paths[0], path)
+    found = count_duplicates(load_data("gtsrb", data_root=root))
+    assert found == {"train": 1, "val": 0, "test": 0, "train/val": 1, "train/test": 0, "val/test": 0}
+
+
+# Synthetic data
+
+
+@pytest.fixture
+def generated(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Replace the renderer by noise; the calls made to it."""
+    calls = []
+
+    def generate(num_images: int, seed: int, progress: Callable[[str], None]) -> tuple[np.ndarray, ...]:
+        calls.append((num_images, seed))
+        generator = np.random.default_rng(seed)
+        track_ids = np.sort(np.arange(num_images) % max(86, num_images // 30))
+        images = generator.integers(0, 256, (num_images, 3, 32, 32)).astype(np.uint8)
+        return images, track_ids % 43, track_ids, np.full((num_images, 2), 50, np.int32)
+
+    monkeypatch.setattr("lib.data.synthetic.generate", generate)
+    return calls
+
+
+def test_synthetic_splits_share_no_track_and_the_test_has_its_own_stream(generated: list[tuple[int, int]]) -> None:
+    data = load_data("synthetic", num_images=1290)
+    assert data.test is not None and data.evaluation is data.test and data.source == "synthetic"
+    assert data.train.num_images + data.val.num_images == 1290 and 380 < data.test.num_images < 450
+    sides = [set(split.track_ids.tolist()) for split in data.splits.values()]
+    assert not sides[0] & sides[1] and not (sides[0] | sides[1]) & sides[2]
+    assert set(data.train.labels.tolist()) == set(data.val.labels.tolist()) == set(range(43))
+    assert len({seed for _, seed in generated}) == 2 and data.train.sources == [""] * data.train.num_images
+    assert "synthetic" in data.notes[0]
+
+
+def test_synthetic_images_are_generated_once_per_recipe(generated: list[tuple[int, int]], monkeypatch: Any) -> None:
+    first = load_data("synthetic", num_images=1290)
+    assert_same(first, load_data("synthetic", num_images=1290))
+    assert len(generated) == 2
+    hashes = {first.manifest_hash, load_data("synthetic", num_images=1290, seed=1).manifest_hash}
+    hashes.add(load_data("synthetic", num_images=1320).manifest_hash)
+    monkeypatch.setattr(loading, "_generator_hash", lambda: "other sources")
+    hashes.add(load_data("synthetic", num_images=1290).manifest_hash)
+    assert len(hashes) == 4 and len(generated) == 8
+
+
+def test_synthetic_without_a_number_has_ten_thousand_images(generated: list[tuple[int, int]]) -> None:
+    data = load_data("synthetic")
+    assert data.train.num_images + data.val.num_images == 10_000
+
+
+def test_negative_seed_is_refused(generated: list[tuple[int, int]]) -> None:
+    with pytest.raises(UserError, match="seed is -1; give 0 or more"):
+        load_data("synthetic", seed=-1)
+
+
+def test_rendered_images_arrive_with_every_class_in_every_split() -> None:
+    data = load_data("synthetic", num_images=86)
+    for split in data.splits.values():
+        assert set(split.labels.tolist()) == set(range(43)) and split.images.std() > 20

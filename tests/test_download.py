@@ -1,0 +1,508 @@
+"""Downloading GTSRB from a local server that misbehaves in every way a server can."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import importlib.util
+import io
+import os
+import re
+import shutil
+import stat
+import sys
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gtsrb_layout import TEST_FOLDER, TORCHVISION_FOLDER, TRAIN_FOLDER, write_layout
+
+from lib.data import download, layout, load_data
+from lib.data.download import Archive, download_gtsrb
+from lib.errors import UserError
+
+TRAIN_NAME = "GTSRB_Final_Training_Images.zip"
+TEST_NAME = "GTSRB_Final_Test_Images.zip"
+LABELS_NAME = "GTSRB_Final_Test_GT.zip"
+TORCHVISION_NAME = "GTSRB-Training_fixed.zip"
+
+
+def zip_folder(base: Path, folder: str) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as file:
+        for path in sorted((base / folder).rglob("*")):
+            file.write(path, path.relative_to(base).as_posix())
+        file.writestr("GTSRB/Readme-Images.txt", "not needed")
+    return content.getvalue()
+
+
+@pytest.fixture(scope="session")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What the official server keeps, but tiny."""
+    base = write_layout(tmp_path_factory.mktemp("official"), test_images=50)
+    write_layout(base.parent, tracks_per_class=3, folder=TORCHVISION_FOLDER)
+    labels = io.BytesIO()
+    with zipfile.ZipFile(labels, "w") as file:
+        file.write(base / "GT-final_test.csv", "GT-final_test.csv")
+    return {
+        TRAIN_NAME: zip_folder(base, TRAIN_FOLDER),
+        TORCHVISION_NAME: zip_folder(base, TORCHVISION_FOLDER),
+        TEST_NAME: zip_folder(base, TEST_FOLDER),
+        LABELS_NAME: labels.getvalue(),
+    }
+
+
+@dataclass
+class Served:
+    """What the server does: `script` has one misbehaviour per request to come, then it behaves."""
+
+    files: dict[str, bytes]
+    url: str = ""
+    script: list[str] = field(default_factory=list)
+    always: str = ""
+    requests: list[tuple[str, str]] = field(default_factory=list)  # file name and Range header
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.requests]
+
+
+class Handler(BaseHTTPRequestHandler):
+    served: Served
+
+    def log_message(self, *arguments: object) -> None:
+        """Silence."""
+
+    def answer(self, status: int, body: bytes, length: int | None = None, **headers: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        served = self.served
+        name = self.path.lstrip("/")
+        wanted = self.headers.get("Range", "")
+        served.requests.append((name, wanted))
+        how = served.script.pop(0) if served.script else served.always
+        content = served.files.get(name)
+        if content is None or how == "404":
+            return self.answer(404, b"not here")
+        if how.startswith("5") or how == "429":
+            return self.answer(int(how), b"busy", Retry_After="0")
+        if how == "416":
+            return self.answer(416, b"")
+        if how == "altered":
+            content = content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
+        if how == "page":
+            content = b"<html>please log in</html>"
+        match = re.fullmatch(r"bytes=(\d+)-", wanted)
+        start = int(match[1]) if match and how != "ignore range" else 0
+        body, length = content[start:], len(content) - start
+        if how == "endless":  # no length, and more than there should be
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(content + b"x" * 1_000_000)
+            return None
+        if how == "break off":
+            body = body[: len(body) // 2]
+        if how == "break off at once":
+            body = b""
+        if match is None or how == "ignore range":
+            return self.answer(200, body, length)
+        first = start + 7 if how == "wrong place" else start
+        return self.answer(206, body, length, Content_Range=f"bytes {first}-{len(content) - 1}/{len(content)}")
+
+
+@pytest.fixture
+def server(archives: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    served = Served(dict(archives))
+    handler = type("BoundHandler", (Handler,), {"served": served})
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    served.url = f"http://127.0.0.1:{httpd.server_address[1]}/"
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    monkeypatch.delenv("GTSRB_BASE_URL", raising=False)
+    monkeypatch.setattr(download, "WAIT_S", 0.0)
+    for key, name in (("gtsrb", TRAIN_NAME), ("gtsrb-torchvision", TORCHVISION_NAME)):
+        expect(monkeypatch, key, archives[name])
+    for attribute, name in (("TEST_ARCHIVE", TEST_NAME), ("TEST_LABELS_ARCHIVE", LABELS_NAME)):
+        monkeypatch.setattr(download, attribute, described(getattr(download, attribute), archives[name]))
+    yield served
+    httpd.shutdown()
+    httpd.server_close()
+
+
+def described(archive: Archive, content: bytes) -> Archive:
+    md5, sha256 = (hashlib.new(name, content).hexdigest() for name in ("md5", "sha256"))
+    return replace(archive, size=len(content), md5=md5, sha256=sha256)
+
+
+def expect(monkeypatch: pytest.MonkeyPatch, dataset: str, content: bytes) -> None:
+    """Let `content` be the official archive of a data set."""
+    archive = described(download.TRAINING_ARCHIVES[dataset], content)
+    monkeypatch.setitem(download.TRAINING_ARCHIVES, dataset, archive)
+
+
+def get(server: Served, root: Path, **arguments: Any) -> list[str]:
+    lines: list[str] = []
+    download_gtsrb(root, base_url=server.url, progress=lines.append, **{"test": False} | arguments)
+    return lines
+
+
+def assert_complete(root: Path, num_images: int = 258) -> None:
+    base = root / "gtsrb"
+    assert len(layout.index_training("gtsrb", base, layout.scan_training("gtsrb", base))) == num_images
+    assert_no_leftovers(base)
+
+
+def assert_no_leftovers(base: Path) -> None:
+    assert not list(base.glob("*.part")) and not list(base.glob(".unpacking-*")) and not list(base.glob("*.zip"))
+
+
+def test_the_known_archives_are_those_of_torchvision() -> None:
+    found = importlib.util.find_spec("torchvision")  # read, not imported: that would load torch
+    assert found is not None and found.origin is not None
+    source = (Path(found.origin).parent / "datasets/gtsrb.py").read_text()
+    known = [download.TRAINING_ARCHIVES["gtsrb-torchvision"], download.TEST_ARCHIVE, download.TEST_LABELS_ARCHIVE]
+    for archive in known:
+        assert archive.name in source and archive.md5 in source
+    assert download.BASE_URL in source and download.BASE_URL.startswith("https://")
+    assert download.TRAINING_ARCHIVES["gtsrb"].md5 == "f33fd80ac59bff73c82d25ab499e03a3"
+
+
+def test_download_brings_training_and_test_images(server: Served, tmp_path: Path) -> None:
+    lines = get(server, tmp_path, test=True)
+    assert server.names() == [TRAIN_NAME, LABELS_NAME, TEST_NAME]
+    assert_complete(tmp_path)
+    assert not list((tmp_path / "gtsrb").rglob("Readme*"))
+    size = len(server.files[TRAIN_NAME]) / 1e6
+    assert f"{TRAIN_NAME}: 100 % of {size:.1f} MB" in lines
+
+
+def test_finished_download_is_not_repeated(server: Served, tmp_path: Path) -> None:
+    get(server, tmp_path, test=True)
+    server.requests.clear()
+    lines = get(server, tmp_path, test=True)
+    assert server.requests == [] and all("is there and complete" in line for line in lines)
+    get(server, tmp_path / "gtsrb/GTSRB", test=True)  # at another level of the layout
+    assert server.requests == []
+
+
+def test_load_data_fetches_what_is_missing(server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GTSRB_BASE_URL", server.url.rstrip("/"))
+    monkeypatch.setenv("GTSRB_CACHE", str(tmp_path / "cache"))
+    data = load_data("gtsrb", data_root=tmp_path / "new", download=True)
+    assert data.info().num_images == {"train": 129, "val": 129, "test": 50}
+    other = load_data("gtsrb-torchvision", data_root=tmp_path / "new", download=True)
+    assert other.train.num_images + other.val.num_images == 387
+    assert server.names() == [TRAIN_NAME, LABELS_NAME, TEST_NAME, TORCHVISION_NAME]
+    load_data("gtsrb", data_root=tmp_path / "new", download=True)
+    assert len(server.requests) == 4
+
+
+def test_half_unpacked_set_is_moved_aside_and_made_anew(server: Served, tmp_path: Path) -> None:
+    get(server, tmp_path, test=True)
+    images = tmp_path / "gtsrb" / TRAIN_FOLDER
+    shutil.rmtree(images / "00003")
+    (tmp_path / "gtsrb" / TEST_FOLDER / "00001.ppm").unlink()
+    lines = get(server, tmp_path, test=True)
+    assert_complete(tmp_path)
+    assert len(layout.index_test(tmp_path / "gtsrb", layout.scan_test(tmp_path / "gtsrb"))) == 50
+    aside = images.with_name("Images.incomplete-1")
+    assert (aside / "00042").is_dir() and any(str(aside) in line for line in lines)
+
+
+def test_missing_or_damaged_test_labels_alone_are_fetched(server: Served, tmp_path: Path) -> None:
+    get(server, tmp_path, test=True)
+    labels = tmp_path / "gtsrb/GT-final_test.csv"
+    for damage in (b"", labels.read_bytes()[:300], None):
+        server.requests.clear()
+        labels.unlink() if damage is None else labels.write_bytes(damage)
+        get(server, tmp_path, test=True)
+        assert server.names() == [LABELS_NAME]
+        assert len(layout.index_test(tmp_path / "gtsrb", layout.scan_test(tmp_path / "gtsrb"))) == 50
+
+
+def test_archive_that_is_there_is_used_and_kept(server: Served, tmp_path: Path) -> None:
+    (tmp_path / "gtsrb").mkdir()
+    (tmp_path / "gtsrb" / TRAIN_NAME).write_bytes(server.files[TRAIN_NAME])
+    get(server, tmp_path)
+    assert server.requests == [] and (tmp_path / "gtsrb" / TRAIN_NAME).is_file()
+    shutil.rmtree(tmp_path / "gtsrb/GTSRB")
+    (tmp_path / "gtsrb" / TRAIN_NAME).write_bytes(b"another file")
+    get(server, tmp_path)
+    assert server.names() == [TRAIN_NAME]
+
+
+def test_broken_off_download_continues_where_it_stopped(server: Served, tmp_path: Path) -> None:
+    server.script = ["break off", "break off", "break off"]
+    get(server, tmp_path)
+    assert_complete(tmp_path)
+    starts = [int(wanted[6:-1]) if wanted else 0 for _, wanted in server.requests]
+    size = len(server.files[TRAIN_NAME])
+    assert starts[0] == 0 and starts == sorted(set(starts)) and starts[-1] > 0.8 * size
+
+
+def test_next_run_continues_where_the_last_gave_up(server: Served, tmp_path: Path) -> None:
+    server.script = ["break off"]
+    server.always = "break off at once"
+    with pytest.raises(UserError, match=rf"cannot download {server.url}{TRAIN_NAME}: .*what came is kept"):
+        get(server, tmp_path)
+    assert len(server.requests) <= download.MAX_IDLE_ATTEMPTS + 1
+    server.always = ""
+    server.requests.clear()
+    get(server, tmp_path)
+    assert len(server.requests) == 1 and server.requests[0][1].startswith("bytes=")
+    assert_complete(tmp_path)
+
+
+@pytest.mark.parametrize("how", ["ignore range", "wrong place", "416"])
+def test_server_that_cannot_continue_starts_again(server: Served, tmp_path: Path, how: str) -> None:
+    server.script = ["break off", how]
+    get(server, tmp_path)
+    assert_complete(tmp_path)
+
+
+def test_file_that_changed_between_two_attempts_is_fetched_again(server: Served, tmp_path: Path) -> None:
+    part = tmp_path / "gtsrb" / f"{TRAIN_NAME}.part"
+    part.parent.mkdir()
+    part.write_bytes(b"beginning of an older file" * 100)
+    lines = get(server, tmp_path)
+    assert_complete(tmp_path)
+    assert len(server.requests) == 2 and any("starting again" in line for line in lines)
+
+
+def test_part_that_is_too_long_or_complete_is_handled(server: Served, tmp_path: Path) -> None:
+    part = tmp_path / "gtsrb" / f"{TRAIN_NAME}.part"
+    part.parent.mkdir()
+    part.write_bytes(server.files[TRAIN_NAME])
+    get(server, tmp_path)
+    assert server.requests == []  # the last run ended between fetching and unpacking
+    shutil.rmtree(tmp_path / "gtsrb/GTSRB")
+    part.write_bytes(server.files[TRAIN_NAME] + b"x")
+    get(server, tmp_path)
+    assert server.requests == [(TRAIN_NAME, "")]
+    assert_complete(tmp_path)
+
+
+@pytest.mark.parametrize("how", ["500", "503", "429"])
+def test_busy_server_is_asked_again(server: Served, tmp_path: Path, how: str) -> None:
+    server.script = [how, how]
+    get(server, tmp_path)
+    assert len(server.requests) == 3
+    assert_complete(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("how", "message", "num_requests"),
+    [
+        ("404", r"the server answered 404; GTSRB_BASE_URL sets a mirror", 1),
+        ("altered", r"is not the official archive: its sha256 is \w+ instead of \w+; nothing of it was used", 1),
+        ("page", r"is not the official archive: 26 bytes instead of \d+", 1),
+        ("endless", r"the server sends more than [\d,]+ bytes; stopped", 1),
+        ("503", r"the server answered 503; try again later", 5),
+        ("break off at once", r"connection lost|broken off", 5),
+    ],
+)
+def test_useless_server_is_one_clear_error(
+    server: Served, tmp_path: Path, how: str, message: str, num_requests: int
+) -> None:
+    server.always = how
+    with pytest.raises(UserError, match=message) as caught:
+        get(server, tmp_path)
+    assert "\n" not in str(caught.value) and len(server.requests) == num_requests
+    assert not (tmp_path / "gtsrb/GTSRB").exists()
+
+
+def test_nobody_at_the_address(tmp_path: Path, server: Served) -> None:
+    with pytest.raises(UserError, match=r"cannot download http://127\.0\.0\.1:9/\S+zip: connection lost"):
+        download_gtsrb(tmp_path, base_url="http://127.0.0.1:9", test=False)
+
+
+@pytest.mark.parametrize("url", ["ftp://example.org/", "file:///etc/", "example.org", "https://"])
+def test_address_has_to_be_a_web_address(tmp_path: Path, url: str) -> None:
+    with pytest.raises(UserError, match=r"begins with https://"):
+        download_gtsrb(tmp_path, base_url=url)
+
+
+def test_password_in_an_address_is_not_shown(server: Served, tmp_path: Path) -> None:
+    server.always = "404"
+    url = server.url.replace("//", "//user:secret@")
+    with pytest.raises(UserError, match="404") as caught:
+        download_gtsrb(tmp_path, base_url=url, test=False)
+    assert "secret" not in str(caught.value)
+
+
+def test_unknown_data_set_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match="unknown data set to download 'synthetic'; available: gtsrb, gtsrb-torchvision"
+    ):
+        download_gtsrb(tmp_path, dataset="synthetic")
+
+
+def test_folder_that_cannot_be_written_is_named(server: Served, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write .*file/gtsrb.*choose another data_root"):
+        get(server, tmp_path / "file")
+
+
+@pytest.mark.parametrize("stage", ["fetching", "unpacking"])
+def test_full_disk_is_a_clear_error_and_the_next_run_goes_on(
+    server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    def full(*arguments: object, **named: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as context:
+        if stage == "fetching":
+            context.setattr(Path, "open", opening(full))
+        else:
+            context.setattr(Path, "write_bytes", full)
+        with pytest.raises(UserError, match=r"cannot write .*: No space left on device; free space"):
+            get(server, tmp_path)
+    assert not (tmp_path / "gtsrb/GTSRB").exists() and not list((tmp_path / "gtsrb").glob(".unpacking-*"))
+    get(server, tmp_path)
+    assert_complete(tmp_path)
+
+
+def opening(write: Any) -> Any:
+    """`Path.open` whose files of an unfinished download cannot be written."""
+    original = Path.open
+
+    class Full(io.FileIO):
+        pass
+
+    Full.write = write  # type: ignore[method-assign]
+
+    def replaced(path: Path, mode: str = "r", *arguments: Any, **named: Any) -> Any:
+        if path.suffix == ".part" and mode in ("wb", "ab"):
+            return Full(path, mode)
+        return original(path, mode, *arguments, **named)
+
+    return replaced
+
+
+# Hostile archives: the checksum says yes, the content is refused all the same
+
+
+def crafted(server: Served, monkeypatch: pytest.MonkeyPatch, *members: tuple[zipfile.ZipInfo | str, bytes]) -> None:
+    content = io.BytesIO(server.files[TRAIN_NAME])
+    with zipfile.ZipFile(content, "a", zipfile.ZIP_DEFLATED) as file:
+        for info, data in members:
+            file.writestr(info, data)
+    server.files[TRAIN_NAME] = content.getvalue()
+    expect(monkeypatch, "gtsrb", content.getvalue())
+
+
+def link(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return info
+
+
+BOMB = f"{TRAIN_FOLDER}/00000/00009_00000.ppm"
+
+
+@pytest.mark.parametrize(
+    ("member", "data", "message"),
+    [
+        ("../evil.txt", b"x", r"'\.\./evil\.txt' leads out of its folder"),
+        (f"{TRAIN_FOLDER}/../../../../evil.ppm", b"x", r"leads out of its folder"),
+        ("/tmp/evil.ppm", b"x", r"'/tmp/evil\.ppm' leads out of its folder"),
+        ("C:/evil.ppm", b"x", r"leads out of its folder"),
+        (f"{TRAIN_FOLDER}\\00000\\evil.ppm", b"x", r"leads out of its folder"),
+        (link(BOMB), b"/etc/passwd", r"00009_00000\.ppm' is a link or a device"),
+        (BOMB, bytes(3_000_000), r"is packed more than 100-fold"),
+        (BOMB, os.urandom(4_000_000), r"unpacks to 4,000,000 bytes, at most"),
+    ],
+)
+def test_hostile_member_is_refused(
+    server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, member: Any, data: bytes, message: str
+) -> None:
+    crafted(server, monkeypatch, (member, data))
+    with pytest.raises(UserError, match=rf"{TRAIN_NAME} is not safe to unpack: .*{message}"):
+        get(server, tmp_path / "root")
+    assert not (tmp_path / "root/gtsrb/GTSRB").exists() and not list(tmp_path.rglob("evil*"))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_member_that_is_there_twice_is_refused(server: Served, tmp_path: Path, monkeypatch: Any) -> None:
+    crafted(server, monkeypatch, (BOMB, b"a"), (BOMB, b"b"))
+    with pytest.raises(UserError, match="is there twice"):
+        get(server, tmp_path)
+
+
+def test_too_many_members_are_refused(server: Served, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(download, "MAX_MEMBERS", 100)
+    with pytest.raises(UserError, match=r"members, at most 100 are expected"):
+        get(server, tmp_path)
+
+
+def test_total_size_is_limited(server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "MAX_UNPACKED_BYTES", 100_000)
+    with pytest.raises(UserError, match=r"unpacks to [\d,]+ bytes, at most 100,000 are allowed"):
+        get(server, tmp_path)
+
+
+def test_other_members_are_left_alone(server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crafted(server, monkeypatch, ("__MACOSX/x", b"x"), (f"{TRAIN_FOLDER}/.DS_Store", b"x"), ("setup.py", b"x"))
+    get(server, tmp_path)
+    assert_complete(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "gtsrb").iterdir()) == [".download.lock", "GTSRB"]
+
+
+def test_archive_with_a_damaged_member_is_refused(server: Served, tmp_path: Path, monkeypatch: Any) -> None:
+    content = bytearray(server.files[TRAIN_NAME])
+    content[200:260] = bytes(60)
+    server.files[TRAIN_NAME] = bytes(content)
+    expect(monkeypatch, "gtsrb", bytes(content))
+    with pytest.raises(UserError, match=rf"{TRAIN_NAME} is a damaged archive"):
+        get(server, tmp_path)
+    assert not (tmp_path / "gtsrb/GTSRB").exists()
+
+
+def test_archive_without_all_classes_is_not_put_in_place(server: Served, tmp_path: Path, monkeypatch: Any) -> None:
+    base = write_layout(tmp_path / "half", classes=range(20))
+    server.files[TRAIN_NAME] = zip_folder(base, TRAIN_FOLDER)
+    expect(monkeypatch, "gtsrb", server.files[TRAIN_NAME])
+    with pytest.raises(UserError, match="23 of 43 classes are missing"):
+        get(server, tmp_path / "root")
+    assert not (tmp_path / "root/gtsrb/GTSRB").exists()
+
+
+def test_folder_of_a_killed_run_is_removed(server: Served, tmp_path: Path) -> None:
+    (tmp_path / "gtsrb/.unpacking-abc/GTSRB").mkdir(parents=True)
+    get(server, tmp_path)
+    assert_complete(tmp_path)
+
+
+def test_two_downloads_at_once_share_the_work(server: Served, tmp_path: Path) -> None:
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            get(server, tmp_path)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert errors == [] and server.names() == [TRAIN_NAME]
+    assert_complete(tmp_path)
+
+
+def test_terminal_shows_a_bar(server: Served, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    lines = get(server, tmp_path)
+    assert TRAIN_NAME in capsys.readouterr().err and not any("%" in line for line in lines)

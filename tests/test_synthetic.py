@@ -50,7 +50,7 @@ def test_tracks_are_thirty_growing_frames_of_one_class(made: Synthetic) -> None:
 
 def test_sizes_are_those_of_gtsrb(made: Synthetic) -> None:
     larger = made.sizes.max(1)
-    assert 20 <= made.sizes.min() and larger.max() <= 260
+    assert made.sizes.min() >= 20 and larger.max() <= 260
     assert 35 < np.median(larger) < 60 and np.percentile(larger, 95) > 80
 
 
@@ -81,7 +81,7 @@ def test_classes_are_as_frequent_as_in_gtsrb() -> None:
 @pytest.mark.parametrize("num_images", [43, 86, 100, 2579, 2580, 2581, 10_000])
 def test_track_lengths_add_up(num_images: int) -> None:
     lengths = frames_per_track(num_images)
-    assert sum(lengths) == num_images and 1 <= min(lengths) and max(lengths) <= FRAMES_PER_TRACK
+    assert sum(lengths) == num_images and min(lengths) >= 1 and max(lengths) <= FRAMES_PER_TRACK
 
 
 def test_same_seed_gives_the_same_bytes_with_any_number_of_threads() -> None:

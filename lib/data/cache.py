@@ -144,15 +144,15 @@ def store(key: str, make: Callable[[], Stored]) -> Stored:
         ) from error
 
 
-def remember(fingerprint: str, key: str) -> None:
-    """Note that files of this fingerprint have the content `key`."""
-    write_atomic(data_cache() / "fingerprints" / fingerprint, key)
+def remember(note: str, key: str) -> None:
+    """Note that files have the content `key`; `note` is a file name that stands for those files as they are now."""
+    write_atomic(data_cache() / "fingerprints" / note, key)
 
 
-def recall(fingerprint: str) -> Stored | None:
-    """The cached images of files with this fingerprint, if they are known and undamaged."""
+def recall(note: str) -> Stored | None:
+    """The cached images of files that were noted, if they are undamaged."""
     try:
-        key = (data_cache() / "fingerprints" / fingerprint).read_text()
+        key = (data_cache() / "fingerprints" / note).read_text()
     except (OSError, UnicodeDecodeError):
         return None
     # The key is a file name: a damaged note must not lead out of the cache.

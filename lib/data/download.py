@@ -61,7 +61,7 @@ class Archive:
     members: re.Pattern[str]  # names that are unpacked; others are left alone
 
 
-_TRAIN_FILES = r"(\d{5})/(?:\d{5}_\d{5}\.ppm|GT-\1\.csv)"
+_TRAIN_FILES = r"([0-9]{5})/(?:[0-9]{5}_[0-9]{5}\.ppm|GT-\1\.csv)"
 TRAINING_ARCHIVES = {
     "gtsrb": Archive(
         "GTSRB_Final_Training_Images.zip",
@@ -94,7 +94,7 @@ TEST_ARCHIVE = Archive(
     "c7e4e6327067d32654124b0fe9e82185",
     "48ba6fab7e877eb64eaf8de99035b0aaecfbc279bee23e35deca4ac1d0a837fa",
     layout.TEST_FOLDER,
-    re.compile(rf"{layout.TEST_FOLDER}/\d{{5}}\.ppm"),
+    re.compile(rf"{layout.TEST_FOLDER}/[0-9]{{5}}\.ppm"),
 )
 
 
@@ -116,7 +116,8 @@ def download_gtsrb(
     aside, not deleted, and made anew.
 
     Args:
-        data_root: Folder to unpack below, relative to the project; a level of an existing layout will do.
+        data_root: Folder to unpack below, relative to the project; a level of an existing layout will do; empty for
+            `data/` in the project.
         dataset: gtsrb (39,209 training images) or gtsrb-torchvision (26,640).
         test: Also the 12,630 test images and their classes.
         base_url: Address of a mirror; empty for `GTSRB_BASE_URL` from the environment, else the official server.
@@ -129,7 +130,7 @@ def download_gtsrb(
     if dataset not in TRAINING_ARCHIVES:
         raise unknown("data set to download", dataset, TRAINING_ARCHIVES)
     url = _checked_url(base_url or os.environ.get(BASE_URL_VARIABLE) or BASE_URL)
-    root = project_path(data_root)
+    root = project_path(data_root or layout.DEFAULT_ROOT)
     base = layout.find_base(dataset, root) or (root if root.name == "gtsrb" else root / "gtsrb")
     with _writing(base):
         base.mkdir(parents=True, exist_ok=True)

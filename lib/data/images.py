@@ -10,9 +10,9 @@ from PIL import Image, UnidentifiedImageError
 
 from lib.errors import UserError
 
-IMAGE_SIZE = 32  # pixels; the smaller half of the official images is below 40
+IMAGE_SIZE = 32  # pixels; the larger side of official training images has a median of 44
 MAX_PIXELS = 25_000_000  # of any image given to `resize_image`: 75 MB decoded
-MAX_SIGN_SIDE = 1024  # pixels; official images are 15 to 250 on a side
+MAX_SIGN_SIDE = 1024  # pixels; official training images are 25 to 243 on a side
 MAX_SIGN_BYTES = MAX_SIGN_SIDE * MAX_SIGN_SIDE * 3 + 1024  # the largest such PPM with its header
 
 

@@ -25,14 +25,15 @@ from lib.data.images import MAX_SIGN_BYTES
 from lib.errors import UserError
 from lib.signs import NUM_CLASSES
 
+DEFAULT_ROOT = "data"  # data_root when none is given, below the project root
 GET_DATA = "fetch it with `python -m lib data get`"
 TEST_FOLDER = PurePosixPath("GTSRB/Final_Test/Images")
 TEST_LABELS = "GT-final_test.csv"
 NUM_TEST_IMAGES = 12_630
 TRACK_STRIDE = 100_000  # track ids: class * stride + track number; file names have five digits for the track
 MAX_CSV_BYTES = 8_000_000  # the official test csv has 0.4 MB
-_TRAIN_NAME = re.compile(r"(\d{5})_\d{5}\.ppm")
-_TEST_NAME = re.compile(r"\d{5}\.ppm")
+_TRAIN_NAME = re.compile(r"([0-9]{5})_[0-9]{5}\.ppm")
+_TEST_NAME = re.compile(r"[0-9]{5}\.ppm")
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def scan_test(base: Path) -> list[Listed]:
 def fingerprint(base: Path, files: Iterable[Listed]) -> str:
     """A quick hash over names, sizes and times: while it is equal, nobody has touched the files."""
     lines = (f"{file.path}\0{file.size}\0{file.mtime_ns}\n" for file in files)
-    return hashlib.sha256(f"{os.path.abspath(base)}\n{''.join(lines)}".encode()).hexdigest()
+    return hashlib.sha256(os.fsencode(f"{os.path.abspath(base)}\n{''.join(lines)}")).hexdigest()
 
 
 def _read_csv(file: Listed) -> list[tuple[str, int]]:
@@ -176,8 +177,8 @@ def _read_csv(file: Listed) -> list[tuple[str, int]]:
 
 
 def _some(names: Iterable[str]) -> str:
-    """At most three names and how many more."""
-    ordered = sorted(names)
+    """At most three names, fit for a terminal, and how many more."""
+    ordered = [name.encode("unicode_escape").decode() for name in sorted(names)]
     return ", ".join(ordered[:3]) + (f" and {len(ordered) - 3} more" if len(ordered) > 3 else "")
 
 

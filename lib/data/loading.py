@@ -25,7 +25,6 @@ from lib.files import PROJECT_ROOT, project_path
 from lib.signs import NUM_CLASSES
 
 Progress = Callable[[str], None]
-DEFAULT_ROOT = "data"  # below the project root
 MIN_IMAGES = 2 * NUM_CLASSES  # one training and one validation image of each class
 SYNTHETIC_IMAGES = 10_000  # train and val, unless told otherwise
 SYNTHETIC_TEST_SHARE = 12_630 / 39_209  # test images per train and val image, as in the official set
@@ -71,7 +70,7 @@ def load_data(
         )
     if dataset == "synthetic":
         return _load_synthetic(num_images or SYNTHETIC_IMAGES, seed, progress)
-    root = project_path(data_root or DEFAULT_ROOT)
+    root = project_path(data_root or layout.DEFAULT_ROOT)
     if download:
         from lib.data.download import download_gtsrb
 
@@ -125,16 +124,17 @@ def _order_by_split(entries: list[Entry]) -> tuple[list[Entry], int]:
 
 def _through_cache(fingerprint: str, index: Callable[[], tuple[list[Entry], int]], progress: Progress) -> Stored:
     """Images of the files with this fingerprint: from the cache, or checked, decoded and put there."""
-    known = cache.recall(fingerprint)
+    pillow = PIL.__version__.replace(".", "-")  # another Pillow may decode or resize to other pixels
+    note = f"{fingerprint}-{pillow}"
+    known = cache.recall(note)
     if known is not None:
         return known
     entries, num_val = index()
     stored = _decode(entries, num_val, progress)
     manifest_hash = hash_manifest(stored.paths, stored.digests, stored.labels)
-    # Another Pillow may decode or resize to other pixels.
-    key = f"{manifest_hash}-{PIL.__version__.replace('.', '-')}"
+    key = f"{manifest_hash}-{pillow}"
     stored = cache.store(key, lambda: stored)
-    cache.remember(fingerprint, key)
+    cache.remember(note, key)
     return stored
 
 
@@ -206,10 +206,13 @@ def _describe(dataset: str, trained: Stored, tested: Stored | None) -> list[str]
 
 
 def _load_gtsrb(dataset: str, root: Path, num_images: int, progress: Progress) -> Data:
-    base = layout.base_folder(dataset, root)
-    classes = layout.scan_training(dataset, base)
+    try:
+        base = layout.base_folder(dataset, root)
+        classes = layout.scan_training(dataset, base)
+        test_files = layout.scan_test(base)
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename or root}: {error.strerror or error}") from error
     train_files = [file for files in classes for file in files]
-    test_files = layout.scan_test(base)
     trained = _through_cache(
         layout.fingerprint(base, train_files),
         lambda: _order_by_split(layout.index_training(dataset, base, classes)),

@@ -16,6 +16,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.offsetbox import OffsetImage
 from PIL import Image
 
 WIDTH = 9.4  # inches; 902 CSS pixels, the text column of the page
@@ -27,9 +29,10 @@ WIDE_PX = 640  # wider than a phone: there the figure scrolls inside its frame i
 # After Okabe and Ito and Paul Tol's "muted" (colour-blind safe); darkened so that all have at least 3:1 on white.
 PALETTE = ("#0072B2", "#D55E00", "#00805C", "#AA4499", "#332288", "#8A6D00", "#882255", "#4C7A8A", "#6B4C2A", "#555555")
 FASTER, SLOWER, NEUTRAL = "#1f5fa8", "#b4560b", "#5c6670"
-RATIO_COLOURS = LinearSegmentedColormap.from_list(
-    "ratio", ["#a04a06", "#e99a45", "#fbe3c6", "#f6f7f8", "#cfe3f4", "#6aa8dc", "#1b5a9f"]
-)
+VERDICT_COLOURS = {"faster": FASTER, "slower": SLOWER, "no difference": NEUTRAL}
+# Dark text is readable on all of them.
+RATIO_STEPS = ["#cf7019", "#eda85b", "#fbe3c6", "#f6f7f8", "#cfe3f4", "#86bbe6", "#4a94d4"]
+RATIO_COLOURS = LinearSegmentedColormap.from_list("ratio", RATIO_STEPS)
 STYLE: Any = {  # matplotlib types the keys of its settings one by one
     "font.size": 9,
     "axes.titlesize": 10,
@@ -132,18 +135,27 @@ def _svg(figure: Figure) -> bytes:
 
 def _png(figure: Figure) -> bytes:
     """At twice the CSS resolution; with 256 colours where it would be too big, then at a lower resolution."""
-    content = b""
-    for scale in (2.0, 1.5, 1.0):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=CSS_DPI * scale)
-        image = Image.open(buffer).convert("RGB")
-        for picture in (image, image.quantize(256, method=Image.Quantize.FASTOCTREE)):
-            packed = io.BytesIO()
-            picture.save(packed, "PNG", optimize=True)
-            content = packed.getvalue()
-            if len(content) <= IMAGE_LIMIT:
-                return content
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=2 * CSS_DPI)
+    full = Image.open(buffer).convert("RGB")
+    content = _packed(full)
+    for scale in (1.0, 0.75, 0.5):
+        if len(content) <= IMAGE_LIMIT:
+            break
+        size = (round(full.width * scale), round(full.height * scale))
+        content = _packed(full.resize(size, Image.Resampling.LANCZOS).quantize(256, Image.Quantize.FASTOCTREE))
     return content
+
+
+def _packed(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _is_pictorial(figure: Figure) -> bool:
+    """True where pictures fill the figure: as SVG it would be larger than any limit, so that is not tried."""
+    return len(figure.findobj(AxesImage)) + len(figure.findobj(OffsetImage)) > 12
 
 
 @styled
@@ -151,10 +163,12 @@ def figure_html(figure: Figure, alt: str, caption: str = "") -> str:
     """A figure as an image inside the page, SVG or (where that is smaller) PNG."""
     if not alt.strip():
         raise ValueError("a figure needs alternative text: say in one sentence what it shows")
-    content, mime = _svg(figure), "image/svg+xml"
-    if len(content) > SVG_LIMIT:
+    content, mime = b"", "image/png"
+    if not _is_pictorial(figure):
+        content, mime = _svg(figure), "image/svg+xml"
+    if not content or len(content) > SVG_LIMIT:
         bitmap = _png(figure)
-        if len(bitmap) < len(content):
+        if not content or len(bitmap) < len(content):
             content, mime = bitmap, "image/png"
     width, height = (round(inches * CSS_DPI) for inches in figure.get_size_inches())
     wide = " r-wide" if width > WIDE_PX else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from markupsafe import Markup
 
 from lib.files import write_atomic
 from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, Record, TrainRecord
-from lib.records.statistics import scenario_ratio
+from lib.records.statistics import scenario_ratio, verdict
 from lib.report.page import assets, template_environment
 from lib.report.run import Job, RunFolder, load_run, networks
 from lib.report.table import SMOKE_TEXT, Banner, Cell, Table, Tone, Value
@@ -80,12 +81,7 @@ def _facts(run: RunFolder) -> list[tuple[str, str]]:
     if run.train is not None:
         split, top1, interval = top1_text(run.train)
         facts.append((top1, f"top-1 on {split} {interval}".strip()))
-    candidates = [record for record in networks(run.benchmarks) if record.status == "ok"]
-    names = dict.fromkeys(scenario.name for record in candidates for scenario in record.scenarios)
-    for name in names:
-        best = best_backend(candidates, name)
-        if best is not None:
-            facts.append(best)
+    facts += [(best.backend, f"best in {best.scenario}: {best.words}") for best in best_backends(run)]
     num_ok = sum(job.status == "ok" for job in run.jobs)
     facts.append((f"{num_ok} of {len(run.jobs)}", "notebook runs done"))
     if run.duration_s is not None:
@@ -93,8 +89,20 @@ def _facts(run: RunFolder) -> list[tuple[str, str]]:
     return facts
 
 
-def best_backend(records: list[BenchmarkRecord], scenario: str) -> tuple[str, str] | None:
-    """The backend with the largest speedup in a scenario: its name, and its speedup in words with the interval."""
+@dataclass(frozen=True)
+class Best:
+    """The fastest right backend of one scenario."""
+
+    scenario: str
+    backend: str
+    words: str  # how much faster, with the interval
+
+
+def best_backend(records: list[BenchmarkRecord], scenario: str) -> Best | None:
+    """The backend with the largest speedup among those whose accuracy holds.
+
+    The reference where none is faster beyond noise; None where nothing was measured.
+    """
     found = [
         (scenario_ratio(measured), record)
         for record in records
@@ -104,10 +112,17 @@ def best_backend(records: list[BenchmarkRecord], scenario: str) -> tuple[str, st
     if not found:
         return None
     ratio, record = max(found, key=lambda item: item[0].value)
-    if record.backend == record.reference or ratio.value <= 1:
-        return record.reference, f"best, {scenario_name(scenario)}: no backend beats the reference"
-    words = f"best, {scenario_name(scenario)}: {ratio_words(ratio)} {ratio_interval(ratio)} than {record.reference}"
-    return record.backend, words
+    if record.backend == record.reference or verdict(ratio) != "faster":
+        return Best(scenario_name(scenario), record.reference, "no backend beats the reference")
+    words = f"{ratio_words(ratio)} {ratio_interval(ratio)} than {record.reference}"
+    return Best(scenario_name(scenario), record.backend, words)
+
+
+def best_backends(run: RunFolder) -> list[Best]:
+    """One line per scenario that was measured."""
+    candidates = [record for record in networks(run.benchmarks) if record.status == "ok"]
+    names = dict.fromkeys(scenario.name for record in candidates for scenario in record.scenarios)
+    return [best for name in names if (best := best_backend(candidates, name)) is not None]
 
 
 def _when(started: str) -> str:

@@ -263,15 +263,18 @@ def _seconds_of(cell: NotebookNode) -> float | None:
     return float(seconds) if isinstance(seconds, int | float) else None
 
 
-def _label(tags: list[str]) -> str:
+def _label(tags: list[str], was_run: bool) -> str:
     if "injected-parameters" in tags:
         return "Code: parameters of this run"
-    return "Code: parameters and their defaults" if "parameters" in tags else "Code"
+    if "parameters" in tags:
+        return "Code: parameters and their defaults"
+    return "Code" if was_run else "Code, not run"
 
 
 def _code_view(cell: NotebookNode, number: int, exporter: _PageExporter, outline: _Outline) -> CellView:
     highlight = Highlight2HTML(pygments_lexer="ipython3")  # type: ignore[no-untyped-call]
-    view = CellView(anchor=f"cell-{number}", label=_label(cell.metadata.get("tags", [])))
+    was_run = cell.get("execution_count") is not None
+    view = CellView(anchor=f"cell-{number}", label=_label(cell.metadata.get("tags", []), was_run))
     if cell.source.strip():
         view.code = _safe(highlight(cell.source))
     htmls = (_output_html(output, exporter) for output in _merged(cell.get("outputs", [])))
@@ -330,8 +333,10 @@ def _page_view(
         culprit = code_views[failure.cell - 1]
         culprit.failed, failure_anchor = True, culprit.anchor
     seconds = notebook.metadata.get("papermill", {}).get("duration")
-    has_banner = any("r-banner r-warning" in html and SMOKE_TEXT in html for v in views for html in v.outputs)
-    banner = Banner(SMOKE_TEXT).to_html() if _is_smoke(notebook) and not has_banner else ""
+    banner = Banner(SMOKE_TEXT).to_html() if _is_smoke(notebook) else ""
+    if banner:  # it belongs on top, once
+        for view in views:
+            view.outputs = [html for html in view.outputs if html.striptags() != _safe(banner).striptags()]
     return PageView(
         title=title,
         source=source,
@@ -387,7 +392,7 @@ def render_page(
     """
     try:
         node = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, AttributeError, nbformat.ValidationError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, KeyError, nbformat.ValidationError) as error:
         raise UserError(f"{notebook} is not a readable notebook ({error}); run it again") from error
     exporter = _PageExporter()
     view = _page_view(node, source or notebook.name, title, failure, index, exporter)

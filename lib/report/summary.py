@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from lib.records.comparison import load_comparison
-from lib.report.index import best_backend, top1_text
-from lib.report.run import RunFolder, load_run, networks
+from lib.report.index import best_backends, top1_text
+from lib.report.run import RunFolder, load_run
 from lib.report.words import UNKNOWN
 
 
@@ -37,16 +37,14 @@ def _layers(run: RunFolder) -> str:
 
 
 def _best(run: RunFolder) -> str:
-    candidates = [record for record in networks(run.benchmarks) if record.status == "ok"]
-    names = dict.fromkeys(scenario.name for record in candidates for scenario in record.scenarios)
-    found = [best for best in (best_backend(candidates, name) for name in names) if best is not None]
-    if not found:
-        return "Speed: no benchmark"
-    return "Speed: " + "; ".join(f"{words}: {name}" for name, words in found)
+    found = [f"{best.scenario}: {best.backend}, {best.words}" for best in best_backends(run)]
+    return "Speed: " + ("; ".join(found) or "no benchmark")
 
 
 def _problems(run: RunFolder) -> str:
     parts = [
         f"{job.label} {job.status} ({job.reason or UNKNOWN})" for job in run.jobs if job.status not in ("ok", "unknown")
     ]
+    if not run.jobs:
+        return "Not done: anything; the folder holds neither pages nor records"
     return "Not done: " + ("; ".join(parts) if parts else "nothing, all notebooks ran")

@@ -24,8 +24,9 @@ Tone = Literal["", "good", "bad", "warn", "muted", "mark", "f1", "f2", "f3", "s1
 Kind = Literal["warning", "error", "info"]
 WRAP_LENGTH = 34  # characters; longer cells may break into lines
 TABLE_CSS = Path(__file__).parent / "template" / "table.css"
+NUMBER_CLASS = ' class="r-num"'
 _UNIT = r"\s?(%|x|ms|s|KiB|MiB|GiB|dB|px)"
-_NUMBER = re.compile(rf"[-+−▲▼=~<≤]?\s?[\d.,]+(e[-+]?\d+)?({_UNIT})?( (faster|slower))?|= no difference")
+_NUMBER = re.compile(rf"[-+−▲▼=~<≤]?\s?[\d.,]+(e[-+]?\d+)?({_UNIT})?( (faster|slower))?|=( no difference)?")
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,9 @@ class Table:
         if not self.align_numbers:
             return False
         texts = [cells[column].text for cells in self._cells if cells[column].text not in ("", UNKNOWN)]
-        return bool(texts) and all(_NUMBER.fullmatch(text) for text in texts)
+        if not texts:  # nothing known: where all is unknown, as if it were numbers
+            return any(cells[column].text == UNKNOWN for cells in self._cells)
+        return all(_NUMBER.fullmatch(text) for text in texts)
 
     def _classes(self, cell: Cell, numeric: bool) -> str:
         names = ["r-num"] * numeric + [f"r-{cell.tone}"] * bool(cell.tone)
@@ -125,7 +128,7 @@ class Table:
         """The table alone, without the style for a live front end."""
         numeric = [self._numeric(column) for column in range(len(self.columns))]
         head = "".join(
-            f'<th scope="col"{" class=" + chr(34) + "r-num" + chr(34) if number_column else ""}>{escape(column)}</th>'
+            f'<th scope="col"{NUMBER_CLASS if number_column else ""}>{escape(column)}</th>' if column else "<td></td>"
             for column, number_column in zip(self.columns, numeric, strict=True)
         )
         body = []

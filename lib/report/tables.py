@@ -12,6 +12,7 @@ from lib.records.results import (
     BenchmarkRecord,
     ColdStart,
     Environment,
+    Layer,
     LayerTable,
     ParameterValue,
     Parity,
@@ -34,6 +35,7 @@ from lib.report.words import (
     SIGNS,
     UNKNOWN,
     duration,
+    factor,
     milliseconds,
     number,
     percent,
@@ -85,6 +87,13 @@ def ratio_cell(ratio: Ratio, detail: str = "", noise_floor: float = SMALLEST_EFF
     """A speedup as sign and words, coloured."""
     judged = verdict(ratio, noise_floor)
     return Cell(f"{SIGNS[judged]} {ratio_words(ratio, noise_floor)}", detail, ratio_tone(ratio, noise_floor))
+
+
+def _short_ratio_cell(ratio: Ratio, layer: Layer, noise_floor: float) -> Cell:
+    """For wide tables: sign and factor, and the backend's milliseconds."""
+    judged = verdict(ratio, noise_floor)
+    text = "=" if judged == "no difference" else f"{SIGNS[judged]} {factor(ratio.value):.2f}x"
+    return Cell(text, f"{milliseconds(median_latency(layer.latencies_s))} ms", ratio_tone(ratio, noise_floor))
 
 
 def sign_cell(class_id: int) -> Cell:
@@ -302,9 +311,12 @@ def compare_layers_table(
                 continue
             layer = layers[name]
             floor = (noise_floors or {}).get(backend, SMALLEST_EFFECT)
-            row.append(ratio_cell(layer_ratio(layer), f"{milliseconds(median_latency(layer.latencies_s))} ms", floor))
+            row.append(_short_ratio_cell(layer_ratio(layer), layer, floor))
         rows.append(row)
-    note = "Each cell compares with the reference of its own job. Milliseconds of different jobs are not compared."
+    note = (
+        "▲ faster, ▼ slower, = no difference, against the reference of the same job, and the backend's milliseconds. "
+    )
+    note += "Milliseconds of different jobs are not compared."
     caption = f"Layers of all backends, {scenario_name(scenario)}"
     return Table(["layer", *tables], rows, caption=caption, note=note, compact=True)
 
@@ -332,8 +344,10 @@ def compare_scenarios_table(
         top1 = percent(record.accuracy[split].top1) if split in record.accuracy else UNKNOWN
         rows.append([record.backend, "ok", *cells, Cell(top1, split if top1 != UNKNOWN else ""), waited])
     columns = ["backend", "status", *[scenario_name(name) for name in scenarios], "top-1", "cold start"]
+    if all(record.status == "ok" for record in records):
+        columns, rows = [columns[0], *columns[2:]], [[row[0], *row[2:]] for row in rows]
     note = "Speed against the reference measured in the same job, with 95 % intervals over rounds."
-    return Table(columns, rows, caption="Backends compared", note=note)
+    return Table(columns, rows, caption="Backends compared", note=note, compact=True)
 
 
 def confused_pairs_table(confusion: Sequence[Sequence[int]], limit: int = 10) -> Table:

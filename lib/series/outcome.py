@@ -28,7 +28,8 @@ def judge(executed: Path, stopped: str = "") -> Failure | None:
         if not cell.source.strip():
             continue
         if error := _error_of(cell):
-            return Failure(cell=number, num_cells=len(cells), reason=error[0], detail=error[1])
+            # a time limit interrupts the kernel, which then shows a KeyboardInterrupt: the limit is the reason
+            return Failure(cell=number, num_cells=len(cells), reason=stopped or error[0], detail=error[1])
         if cell.get("execution_count") is None:
             last = _last_run(cells) or number
             reason = stopped or f"the run ended early: cell {number} and what follows did not run (sys.exit?)"

@@ -73,6 +73,11 @@ class _Draw:
         swing = self.gauss(change / 2) * torch.sin(self.between(2, 9) * times + self.between(0, 2 * math.pi))
         return self.gauss(deviation) + trend + swing
 
+    def colour_drift(self, deviation: float, change: float, times: Tensor) -> Tensor:
+        """Factors near 1 that drift apart, float (frames, 3, 1, 1)."""
+        paths = [self.drift(deviation, change, times) for _ in range(3)]
+        return torch.exp(torch.stack(paths, 1)).view(-1, 3, 1, 1)
+
     def noise(self, size: int, cells: int) -> Tensor:
         """Smooth noise, float (size, size), deviation about 1: `cells` random values per side, interpolated."""
         grid = self.normal(1.0, 1, 1, cells, cells)
@@ -123,8 +128,8 @@ def _pose(draw: _Draw, times: Tensor) -> Tensor:
     degree = math.pi / 180
     wide = 2.5 if draw.chance(0.12) else 1.0  # some signs are bent or hang askew
     roll = draw.drift(3.3 * wide, 1.8, times) * degree
-    yaw = draw.drift(16.0, 9.0, times).clamp(-58, 58) * degree
-    pitch = draw.drift(7.0, 3.0, times) * degree
+    yaw = draw.drift(15.0, 11.0, times).clamp(-58, 58) * degree
+    pitch = draw.drift(6.0, 4.0, times) * degree
     depth = draw.between(0.0, 0.3)  # half the sign's size over its distance; more than real, against bent signs
     zero, one = torch.zeros_like(times), torch.ones_like(times)
 
@@ -133,7 +138,7 @@ def _pose(draw: _Draw, times: Tensor) -> Tensor:
 
     around_y = stack((yaw.cos(), zero, zero), (zero, one, zero), (yaw.sin() * depth, zero, one))
     around_x = stack((one, zero, zero), (zero, pitch.cos(), zero), (zero, pitch.sin() * depth, one))
-    shear = draw.drift(0.05, 0.02, times)
+    shear = draw.drift(0.03, 0.02, times)
     in_plane = stack((roll.cos(), -roll.sin() + shear, zero), (roll.sin(), roll.cos(), zero), (zero, zero, one))
     return in_plane @ around_x @ around_y
 
@@ -147,12 +152,12 @@ def _geometry(draw: _Draw, class_id: int, times: Tensor) -> _Geometry:
 
     larger = _frame_sizes(draw, times)
     extent = (high - low) / (high - low).amax(1, keepdim=True)
-    # the crops of GTSRB leave a tenth around the sign, at least 5 px; the box was drawn by hand
+    # the crops of GTSRB leave a tenth around the sign, at least 5 px; the box was drawn by hand, wider than the sign
     margin = (larger * 0.083).clamp(min=5).unsqueeze(1)
     sizes = (extent * (larger.unsqueeze(1) - 2 * margin) + 2 * margin).round().clamp(min=20)
-    share = 1 - 2 * margin / sizes + draw.normal(0.02, len(times), 2) + draw.gauss(0.015)
+    share = (1 - 2 * margin / sizes) * (0.955 + draw.normal(0.02, len(times), 2) + draw.gauss(0.025))
     offset = torch.stack([draw.drift(0.03, 0.03, times), draw.drift(0.03, 0.03, times)], 1)
-    offset = offset + draw.normal(0.015, len(times), 2)
+    offset = offset + draw.normal(0.015, len(times), 2) + 0.025  # measured: signs sit a little low and right
 
     centre, half = (low + high) / 2, (high - low) / 2 / share.clamp(0.45, 0.95)
     position = (torch.arange(CANVAS_SIZE) - (KERNEL_SIZE / 2 - 1) + 0.5) / (OVERSAMPLING * IMAGE_SIZE) * 2 - 1
@@ -274,7 +279,7 @@ def _background(draw: _Draw) -> Tensor:
 def _seen_background(draw: _Draw, times: Tensor, sizes: Tensor) -> Tensor:
     """float (frames, 3, CANVAS_SIZE, CANVAS_SIZE): the nearer the car, the more of the scene is behind the sign."""
     reach = (sizes.amax(1) / 200).clamp(0.12, 1).pow(0.6) * draw.between(0.5, 0.9)
-    shift_x, shift_y = draw.drift(0.2, 0.2, times), draw.drift(0.15, 0.15, times)
+    shift_x, shift_y = draw.drift(0.4, 0.6, times), draw.drift(0.3, 0.4, times)
     zero = torch.zeros_like(times)
     affine = torch.stack([torch.stack([reach, zero, shift_x], 1), torch.stack([zero, reach, shift_y], 1)], 1)
     grid = F.affine_grid(affine, [len(times), 3, CANVAS_SIZE, CANVAS_SIZE], align_corners=False)
@@ -294,7 +299,7 @@ def _paint(draw: _Draw, texture: Tensor) -> Tensor:
     mixing = mixing + draw.normal(0.015, 3, 3).abs()
     mixing = mixing / mixing.sum(1, keepdim=True)
     # rows mix channels of the drawing into one channel of the result; red gains green and blue last
-    colours = torch.einsum("ij,jhw->ihw", mixing, texture[:3])
+    colours = torch.einsum("ij,jhw->ihw", mixing, texture[:3].pow(draw.between(0.9, 1.4)))  # deeper colours or paler
     black = draw.between(0.005, 0.05) + fade * 0.1  # black paint greys
     colours = colours * (1 - black) + black * texture[3:]
     return torch.cat([colours, texture[3:]])
@@ -308,9 +313,10 @@ def _soft(distance: Tensor) -> Tensor:
 def _illumination(draw: _Draw, times: Tensor, plane: Tensor) -> Tensor:
     """float (frames, 1, H, W): light on the sign, about 1: a gradient and, on some signs, the shadows of leaves."""
     x, y = plane[..., 0], plane[..., 1]
-    slope = draw.normal(0.12, 2) * (3 if draw.chance(0.15) else 1)
-    light = torch.exp(slope[0] * x.clamp(-1.5, 1.5) + slope[1] * y.clamp(-1.5, 1.5))
-    if draw.chance(0.2):
+    strength = 0.3 if draw.chance(0.15) else 0.1
+    slope_x, slope_y = (draw.drift(strength, strength, times).view(-1, 1, 1) for _ in range(2))
+    light = torch.exp(slope_x * x.clamp(-1.5, 1.5) + slope_y * y.clamp(-1.5, 1.5))
+    if draw.chance(0.15):
         leaves = draw.noise(48, int(draw.between(3, 14)))
         shade = draw.between(0.15, 0.7) + (1 - draw.between(0.15, 0.7)) * torch.sigmoid(
             (leaves + draw.gauss(0.7)) * draw.between(2, 8)
@@ -366,7 +372,7 @@ def _stains(draw: _Draw, sign: Tensor, plane: Tensor) -> Tensor:
 
 def _twigs(draw: _Draw, scene: Tensor, plane: Tensor) -> Tensor:
     """Something thin in front of a few signs."""
-    if not draw.chance(0.05):
+    if not draw.chance(0.03):
         return scene
     x, y = plane[..., 0].unsqueeze(1), plane[..., 1].unsqueeze(1)
     for _ in range(int(draw.between(1, 4))):
@@ -387,13 +393,15 @@ def _kernels(draw: _Draw, sizes: Tensor) -> Tensor:
     """
     num_frames = len(sizes)
     scale = OVERSAMPLING * IMAGE_SIZE / sizes.amax(1).float()  # canvas pixels per original pixel
-    defocus = draw.between(0.3, 0.75) * (draw.between(1.5, 2.8) if draw.chance(0.12) else 1.0)
+    focus = draw.between(0.3, 0.75) * (draw.between(1.5, 2.8) if draw.chance(0.12) else 1.0)
     # the resizing filter: a triangle of one image pixel where it shrinks, of one original pixel where it enlarges
     resizing = 0.41 * torch.clamp(scale, min=float(OVERSAMPLING))
+    defocus = focus * torch.exp(draw.normal(0.2, num_frames))
     sigma = ((defocus * scale) ** 2 + resizing**2).sqrt()
-    speed = abs(draw.gauss(1.4)) * (3.0 if draw.chance(0.15) else 1.0)
-    length = (speed * draw.uniform(0.3, 1.2, num_frames) * scale).clamp(0.05, 11)
-    angle = draw.between(0, math.pi) + draw.drift(0.0, 0.5, torch.linspace(0, 1, num_frames))
+    speed = abs(draw.gauss(1.5)) * (3.0 if draw.chance(0.15) else 1.0)
+    nearness = 0.4 + 0.6 * sizes.amax(1) / 50  # near signs sweep faster through the view
+    length = (speed * nearness * draw.uniform(0.3, 1.2, num_frames) * scale).clamp(0.05, 11)
+    angle = draw.between(0, math.pi) + draw.drift(0.0, 1.0, torch.linspace(0, 1, num_frames))
     fringe = draw.normal(0.33, 1, 3, 2) * scale.view(-1, 1, 1)
     fringe = fringe - fringe[:, 1:2]  # green stays
 
@@ -421,7 +429,7 @@ def _expose(draw: _Draw, images: Tensor, sizes: Tensor) -> Tensor:
     balance = torch.exp(draw.normal(0.08, 3) * torch.tensor([1.0, 0.3, 1.0])).view(3, 1, 1)
     grey = images.mean(1, keepdim=True)
     images = (grey + (images - grey) * draw.between(0.65, 1.1)) * balance
-    if draw.chance(0.08):  # a wet or sunlit windscreen
+    if draw.chance(0.06):  # a wet or sunlit windscreen
         haze = draw.between(0.05, 0.4)
         images = images * (1 - haze) + haze * draw.uniform(0.25, 0.45, 3, 1, 1) * draw.between(0.1, 0.7)
     flare = images.mean((1, 2, 3), keepdim=True) * draw.between(0.0, 0.02)
@@ -453,11 +461,11 @@ def render_track(plan: TrackPlan) -> tuple[np.ndarray, np.ndarray]:
 
     # logarithms; GTSRB holds signs from nearly black to burnt out
     rank = draw.between(0, 1) if plan.light is None else plan.light
-    level = 1.2 * math.sqrt(2) * float(torch.erfinv(torch.tensor(2 * min(max(rank, 0.005), 0.995) - 1))) - 1.0
-    exposure = level + draw.drift(0.0, 0.35, times)
-    sign_light = torch.exp(exposure.clamp(-5.5, 1.6)).view(-1, 1, 1, 1)
-    contrast = torch.exp(draw.drift(1.1, 0.55, times) + 0.1).view(-1, 1, 1, 1)  # light behind over light on the sign
-    tint = torch.exp(draw.normal(0.08, 3)).view(3, 1, 1)
+    level = 1.2 * math.sqrt(2) * float(torch.erfinv(torch.tensor(2 * min(max(rank, 0.02), 0.98) - 1))) - 1.0
+    exposure = level + draw.drift(0.0, 0.45, times)
+    sign_light = torch.exp(exposure.clamp(-4.5, 1.4)).view(-1, 1, 1, 1)
+    contrast = torch.exp(draw.drift(1.0, 0.75, times) + 0.1).view(-1, 1, 1, 1)  # light behind over light on the sign
+    tint = draw.colour_drift(0.07, 0.05, times)
 
     scene = _seen_background(draw, times, geometry.sizes) * contrast
     scene = _neighbours(draw, scene, plane, math.exp(draw.gauss(0.3)))
@@ -466,7 +474,7 @@ def render_track(plan: TrackPlan) -> tuple[np.ndarray, np.ndarray]:
     light = _illumination(draw, times, plane) * tint
     scene = scene * (1 - sign[:, 3:]) + sign[:, :3] * light
     scene = _twigs(draw, scene, plane) * sign_light
-    if draw.chance(0.08):  # glare on the paint
+    if draw.chance(0.05):  # glare on the paint
         x, y = plane[..., 0].unsqueeze(1), plane[..., 1].unsqueeze(1)
         distance = (x - draw.drift(0.4, 0.2, times).view(-1, 1, 1, 1)) ** 2 + (y - draw.gauss(0.4)) ** 2
         scene = scene + sign[:, 3:] * torch.exp(-distance * draw.between(0.8, 5)) * draw.between(0.05, 0.5)

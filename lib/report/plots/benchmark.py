@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from lib.records.results import Layer, LayerTable, Scenario
-from lib.records.statistics import SMALLEST_EFFECT, median_latency, percentiles, scenario_ratio
-from lib.report.figures import FASTER, NEUTRAL, backend_colour, describe, new_axes, new_panels, styled
+from lib.records.statistics import SMALLEST_EFFECT, median_latency, percentiles, scenario_ratio, verdict
+from lib.report.figures import NEUTRAL, VERDICT_COLOURS, backend_colour, describe, new_axes, new_panels, styled
 from lib.report.words import number, ratio_interval, ratio_words, scenario_name
 
 NUM_RESAMPLES = 1000
@@ -70,17 +70,18 @@ def plot_round_ratios(
         speedups = [float(np.median(reference) / np.median(backend)) for backend, reference in pairs]
         ratio = scenario_ratio(scenario)
         rounds = np.arange(1, len(speedups) + 1)
+        colour = VERDICT_COLOURS[verdict(ratio, noise_floor)]
         panel.axhspan(1 / (1 + noise_floor), 1 + noise_floor, color="#8a939b", alpha=0.18, linewidth=0)
         panel.axhline(1, color="#24292f", linewidth=1)
-        panel.axhspan(ratio.low, ratio.high, color=FASTER, alpha=0.15, linewidth=0)
-        panel.axhline(ratio.value, color=FASTER, linewidth=1.4)
-        panel.plot(rounds, speedups, "o", color=FASTER, markersize=4.5)
+        panel.axhspan(ratio.low, ratio.high, color=colour, alpha=0.2, linewidth=0)
+        panel.axhline(ratio.value, color=colour, linewidth=1.4)
+        panel.plot(rounds, speedups, "o", color=colour, markersize=4.5)
         low, high = min([1.0, *speedups, ratio.low]), max([1.0, *speedups, ratio.high])
         room = 0.12 * max(high - low, 4 * noise_floor)
         panel.set_ylim(low - room, high + room)
         panel.set_xlim(0.4, len(speedups) + 0.6)
         panel.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
-        panel.set_xlabel("round (grey: noise, blue: median and 95 % interval)")
+        panel.set_xlabel("round (line: median, band: 95 % interval, grey: noise)")
         words = f"{ratio_words(ratio, noise_floor)} {ratio_interval(ratio, noise_floor)}"
         panel.set_title(f"{scenario_name(scenario.name)}: {words}")
         panel.grid(axis="y")

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lib.records.results import BenchmarkRecord, Layer, Scenario
@@ -16,14 +15,13 @@ from lib.report.figures import (
     FASTER,
     NEUTRAL,
     RATIO_COLOURS,
-    SLOWER,
+    VERDICT_COLOURS,
     backend_colour,
     describe,
     figure_of,
     new_axes,
     new_panels,
     styled,
-    text_colour,
 )
 from lib.report.words import SIGNS, factor, number, ratio_words, scenario_name
 
@@ -106,8 +104,7 @@ def plot_layer_heat_map(
             ratio = layer_ratio(layers[backend][name])
             judged = verdict(ratio, floor)
             speedups[row, column] = 1.0 if judged == "no difference" else ratio.value
-            colour = text_colour(RATIO_COLOURS(norm(np.clip(speedups[row, column], 1 / COLOUR_LIMIT, COLOUR_LIMIT))))
-            ax.text(column, row, _cell_text(ratio, floor), ha="center", va="center", fontsize=7.5, color=colour)
+            ax.text(column, row, _cell_text(ratio, floor), ha="center", va="center", fontsize=7.5, color="#1b1f24")
             faster += judged == "faster"
             slower += judged == "slower"
         equal = len(names) - faster - slower
@@ -158,7 +155,7 @@ def plot_ratios(
         for row, backend in enumerate(order):
             ratio, floor = ratios[backend], _floor(noise_floors, backend)
             judged = verdict(ratio, floor)
-            colour = {"faster": FASTER, "slower": SLOWER}.get(judged, NEUTRAL)
+            colour = VERDICT_COLOURS[judged]
             band = [row - 0.4, row + 0.4]
             panel.fill_betweenx(band, 1 / (1 + floor), 1 + floor, color="#8a939b", alpha=0.22, linewidth=0)
             interval = [ratio.low, ratio.high]
@@ -166,7 +163,7 @@ def plot_ratios(
             panel.plot([ratio.value], [row], "o", color=colour, markersize=6)
             panel.annotate(
                 _cell_text(ratio, floor), (ratio.value, row), (0, 6), textcoords="offset points", ha="center",
-                fontsize=7.5, color=colour, path_effects=[withStroke(linewidth=3, foreground="white")],
+                fontsize=7.5, color=colour, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
             )  # fmt: skip
         panel.set_yticks(range(len(order)), order)
         panel.set_ylim(-0.6, len(order) - 0.3)

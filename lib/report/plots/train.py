@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from lib.records.results import Epoch
 from lib.report.figures import NEUTRAL, PALETTE, describe, figure_of, new_axes, new_panels, styled, text_colour
@@ -15,6 +15,16 @@ from lib.report.plots.pictures import as_picture, class_axes, class_axis, pictur
 from lib.signs import SIGNS
 
 TRAIN_COLOUR, VAL_COLOUR = PALETTE[1], PALETTE[0]
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """At least three round numbers on a logarithmic axis, however short it is."""
+    for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
+        ticks = [step * 10.0**power for power in range(-5, 4) for step in steps]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) >= 3:
+            break
+    return ticks
 
 
 @styled
@@ -32,7 +42,7 @@ def plot_learning_curve(history: Sequence[Epoch], ax: Axes | None = None) -> Axe
             )  # no error at all still has a place on a log axis
             panel.plot(epochs, shown, style, color=colour, label=side, marker=marker, markersize=3)
         panel.set_yscale("log")
-        panel.yaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
+        panel.yaxis.set_major_locator(FixedLocator(_log_ticks(*panel.get_ylim())))
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.yaxis.set_minor_locator(NullLocator())
     loss.set_ylabel("loss (cross-entropy, log scale)")
@@ -108,7 +118,7 @@ def plot_confident_errors(
     """
     num_images = len(images)
     rows = max(1, -(-num_images // columns))
-    pitch_x, pitch_y = 2.3, 1.5
+    pitch_x, pitch_y = 2.45, 1.5
     ax = new_axes(ax, max(1.0, 9.4 / (columns * pitch_x) * rows * pitch_y))
     for position in range(num_images):
         x, y = (position % columns) * pitch_x, (position // columns) * pitch_y

@@ -1,0 +1,189 @@
+"""One conformance suite over every backend of the registry, and proofs that fail when they should."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lib.backends import REFERENCE, Backend, backend_names, default_names, get_backend, register
+from lib.backends._torch_eager import TorchEager, _parse_verbose
+from lib.backends.interface import registered
+from lib.errors import UserError
+from lib.files import PROJECT_ROOT
+from lib.model import CheckpointMetadata, Preprocessing, build_network, leaf_layers, save_checkpoint
+
+BACKENDS = [get_backend(name) for name in backend_names()]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "checkpoint.safetensors"
+    preprocessing = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    metadata = CheckpointMetadata("signnet_small", "signnet", "smoke", 1, 0, "synthetic", "0" * 64, preprocessing)
+    save_checkpoint(path, build_network("signnet_small"), metadata)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def switches_as_they_were() -> object:
+    """Backends set process-wide switches; in real life each has a process of its own."""
+    before = torch.backends.mkldnn.enabled
+    yield
+    torch.backends.mkldnn.enabled = before  # type: ignore[assignment]
+    torch.backends.nnpack.set_flags(True)
+
+
+def loaded(backend: type[Backend], checkpoint: Path) -> Backend:
+    if reason := backend.unavailable():
+        pytest.skip(reason)
+    instance = backend()
+    instance.import_runtime()
+    instance.load(checkpoint, 1)
+    return instance
+
+
+def images(num_images: int = 16) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(num_images, 3, 32, 32)).astype(np.float32)
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
+class TestEveryBackend:
+    def test_names_itself_and_its_promise(self, backend: type[Backend]) -> None:
+        assert backend.name == backend.name.lower() and " " not in backend.name
+        assert backend.title and backend.promise and backend.architectures
+
+    def test_gives_finite_float32_logits_per_class(self, backend: type[Backend], checkpoint: Path) -> None:
+        logits = loaded(backend, checkpoint).predict(images(3))
+        assert logits.shape == (3, 43) and logits.dtype == np.float32 and np.isfinite(logits).all()
+
+    def test_never_alters_its_input(self, backend: type[Backend], checkpoint: Path) -> None:
+        given = images()
+        loaded(backend, checkpoint).predict(given)
+        np.testing.assert_array_equal(given, images())
+
+    def test_gives_the_same_logits_twice(self, backend: type[Backend], checkpoint: Path) -> None:
+        instance = loaded(backend, checkpoint)
+        np.testing.assert_array_equal(instance.predict(images()), instance.predict(images()))
+
+    def test_agrees_with_plain_torch(self, backend: type[Backend], checkpoint: Path) -> None:
+        if not backend.is_network:
+            pytest.skip("computes no network")
+        instance = loaded(backend, checkpoint)
+        assert isinstance(instance, TorchEager)
+        with torch.inference_mode():
+            expected = instance.model(torch.from_numpy(images())).numpy()
+        tolerance = 1e-4 if backend.precision == "fp32" else 0.05 * np.abs(expected).max()
+        np.testing.assert_allclose(instance.predict(images()), expected, atol=tolerance)
+
+    def test_times_every_layer_once_a_pass(self, backend: type[Backend], checkpoint: Path) -> None:
+        times = loaded(backend, checkpoint).layer_times(images(), 2)
+        if backend.is_network:
+            assert list(times) == [layer.name for layer in leaf_layers(build_network("signnet_small"))]
+            assert all(len(passes) == 2 and min(passes) > 0 for passes in times.values())
+
+    def test_keeps_its_promise_in_large_batches(self, backend: type[Backend], checkpoint: Path) -> None:
+        instance = loaded(backend, checkpoint)
+        proof = instance.prove(instance.trace(images(32)))
+        assert proof.passed, proof.reason
+
+
+@pytest.mark.parametrize(
+    ("backend", "sabotage"),
+    [
+        ("torch-onednn", "onednn off"),
+        ("torch-blas", "nothing off"),
+        ("torch-nnpack", "nnpack off"),
+        ("torch-nnpack", "nothing off"),
+    ],
+)
+def test_proof_fails_when_other_kernels_ran(backend: str, sabotage: str, checkpoint: Path) -> None:
+    instance = loaded(get_backend(backend), checkpoint)
+    torch.backends.mkldnn.enabled = sabotage == "nothing off"  # type: ignore[assignment]
+    torch.backends.nnpack.set_flags(sabotage != "nnpack off")
+    proof = instance.prove(instance.trace(images(32)))
+    assert not proof.passed and proof.reason
+
+
+def test_bf16_promise_is_broken_by_fp32_kernels() -> None:
+    bf16 = get_backend("torch-onednn-bf16")()
+    fp32 = {"stem.conv": ["mkldnn_convolution", "onednn convolution jit:avx512_core f32"]}
+    assert not bf16.prove(fp32).passed
+    assert bf16.prove({"stem.conv": ["mkldnn_convolution", "onednn convolution brgconv:sve_128 bf16"]}).passed
+
+
+def test_single_images_skip_onednn_and_the_trace_says_so(checkpoint: Path) -> None:
+    kernels = loaded(get_backend("torch-onednn"), checkpoint).trace(images(1))
+    assert kernels["stem.conv"][0] == "slow_conv2d_forward"
+    assert not any("onednn convolution" in name for name in kernels["stem.conv"])
+
+
+def test_verbose_lines_give_primitive_implementation_and_type() -> None:
+    text = (
+        "onednn_verbose,v1,info,cpu,isa:Intel AVX2\n"
+        "onednn_verbose,v1,primitive,exec,cpu,reorder,jit:uni,undef,src:f32::blocked:abcd::f0 dst:f32:a,,,1x1,0.1\n"
+        "onednn_verbose,v1,primitive,exec,cpu,convolution,indirect_gemm:acl,forward_training,"
+        "src:bf16:a:blocked:acdb::f0 wei:bf16:a dst:bf16:a,,alg:convolution_direct,mb1,0.5\n"
+    )
+    assert _parse_verbose(text) == ["onednn convolution indirect_gemm:acl bf16", "onednn reorder jit:uni f32"]
+
+
+def test_cpu_without_the_feature_makes_a_backend_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lib.backends.interface.isa_flags", lambda: ("avx2",))
+    assert "avx512_bf16" in get_backend("torch-onednn-bf16").unavailable()
+    monkeypatch.setattr("lib.backends.interface.isa_flags", lambda: ("asimd", "bf16"))
+    assert not get_backend("torch-onednn-bf16").unavailable()
+
+
+def test_other_architecture_makes_a_backend_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    assert "riscv64" in get_backend("torch-blas").unavailable()
+
+
+def test_unknown_backend_lists_the_known_ones() -> None:
+    with pytest.raises(UserError, match=r"unknown backend 'torch-onedn'; did you mean 'torch-onednn'.*torch-blas"):
+        get_backend("torch-onedn")
+
+
+def test_backend_is_added_by_one_class_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lib.backends.interface._REGISTRY", dict(registered()))
+
+    @register
+    class Mine(get_backend("null")):  # type: ignore[misc]
+        name = "mine"
+
+    from lib.series.parameters import parse_parameters
+
+    assert get_backend("mine") is Mine and "mine" in default_names()
+    assert "mine" in parse_parameters('backend: str = "null"  # which [a backend]')[0].choices
+
+
+def test_two_backends_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="two backends are named 'null'"):
+
+        @register
+        class Twin(get_backend("null")):  # type: ignore[misc]
+            pass
+
+
+def test_reference_is_in_the_default_set() -> None:
+    assert REFERENCE in default_names()
+
+
+def test_listing_backends_imports_no_runtime() -> None:
+    code = (
+        "import sys; from lib.series.cli import main; main(['backends', '--json']);"
+        "loaded = {'torch', 'onnxruntime', 'openvino', 'matplotlib', 'executorch'} & set(sys.modules);"
+        "sys.exit(f'imported {loaded}' if loaded else 0)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    rows = json.loads(ran.stdout)
+    assert [row["name"] for row in rows] == backend_names()
+    assert {"name", "architectures", "extra"} <= set(rows[0])

@@ -1,0 +1,257 @@
+"""Running notebooks: what counts as done, what a failure leaves behind, what is refused before anything starts."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from lib.errors import UserError
+from lib.series import launcher, parameters, rundir
+from lib.series.cli import main
+from lib.series.launcher import Series, choose_run_dir, plan_jobs, run_jobs
+from lib.series.outcome import judge
+
+PARAMETERS = 'profile: str = "fast"  # size [smoke|fast]\nrun_dir: str = "runs/latest"  # where'
+BenchParameters = 'backend: str = "null"  # which [a backend]\n' + PARAMETERS
+Write = Callable[..., None]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Write small notebooks that stand in for the series, and keep runs out of the project."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    monkeypatch.setattr(parameters, "NOTEBOOK_DIR", folder)
+    monkeypatch.setattr(rundir, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(rundir, "LATEST", tmp_path / "runs" / "latest")
+    monkeypatch.setattr(launcher, "LATEST", tmp_path / "runs" / "latest")
+
+    def write_notebook(name: str, *sources: str, cell: str = PARAMETERS) -> None:
+        notebook = nbformat.v4.new_notebook()
+        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook.cells = [nbformat.v4.new_markdown_cell(f"# {name}"), nbformat.v4.new_code_cell(cell)]
+        notebook.cells[1].metadata["tags"] = ["parameters"]
+        notebook.cells += [nbformat.v4.new_code_cell(source) for source in sources]
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+
+    return write_notebook
+
+
+def run(run_dir: Path, *notebooks: str, **limits: int) -> Series:
+    run_dir.mkdir(exist_ok=True)
+    return run_jobs(plan_jobs(notebooks, {}, []), run_dir, out=io.StringIO(), **limits)
+
+
+def page(run_dir: Path, name: str) -> str:
+    return (run_dir / "pages" / f"{name}.html").read_text()
+
+
+def test_notebook_whose_cells_all_ran_is_ok_and_leaves_notebook_page_and_index(write: Write, tmp_path: Path) -> None:
+    write("01_first", "print(profile, run_dir)", "1 + 1", "")
+    series = run(tmp_path / "run")
+    (result,) = series.results
+    assert result.status == "ok" and result.reason == "" and not series.failed
+    text = page(tmp_path / "run", "01_first")
+    assert f"fast {tmp_path / 'run'}" in text and 'id="failure"' not in text
+    assert "01_first" in (tmp_path / "run" / "index.html").read_text()
+    listed = json.loads((tmp_path / "run" / "series.json").read_text())["notebooks"]
+    assert [(job["notebook"], job["status"]) for job in listed] == [("01_first", "ok")]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["index.html", "notebooks", "pages", "series.json"]
+
+
+@pytest.mark.parametrize(
+    ("source", "limits", "reason"),
+    [
+        ("raise ValueError('no such sign')", {}, "ValueError: no such sign"),
+        ("from lib.errors import UserError\nraise UserError('unknown sign 44')", {}, "unknown sign 44"),
+        ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", {}, "the kernel died"),
+        ("import sys\nsys.exit()", {}, "SystemExit|did not run"),
+        ("import os\nos._exit(0)", {}, "the kernel died"),
+        ("import time\ntime.sleep(60)", {"cell_limit_s": 3}, "time limit of 3 s for the cell reached"),
+        ("import time\ntime.sleep(60)", {"notebook_limit_s": 6}, "time limit of 6 s for the notebook reached"),
+    ],
+    ids=["exception", "user error", "killed kernel", "early exit", "hard exit", "cell limit", "notebook limit"],
+)
+def test_notebook_that_did_not_run_all_cells_has_failed_and_its_page_says_where_and_why(
+    write: Write, tmp_path: Path, source: str, limits: dict[str, int], reason: str
+) -> None:
+    import re
+
+    write("01_first", "before = 1", source, "after = 1")
+    (result,) = run(tmp_path / "run", **limits).results
+    assert result.status == "failed"
+    assert re.search(reason, result.reason), result.reason
+    assert re.search(r"cell 4 of 5", result.reason), result.reason  # the injected parameters count as a cell
+    text = page(tmp_path / "run", "01_first")
+    assert 'id="failure"' in text and re.search(reason, text)
+    assert "after = 1" in json.dumps(nbformat.read(tmp_path / "run/notebooks/01_first.ipynb", as_version=4))
+
+
+def test_user_error_is_one_line_in_the_page_and_no_traceback(write: Write, tmp_path: Path) -> None:
+    write("01_first", "from lib.errors import UserError\nraise UserError('unknown sign 44; allowed: 0 to 42')")
+    run(tmp_path / "run")
+    assert "Traceback" not in page(tmp_path / "run", "01_first")
+
+
+def test_failed_training_skips_what_would_measure_another_network(write: Write, tmp_path: Path) -> None:
+    write("01_explore", "1")
+    write("02_train", "raise ValueError('x')")
+    write("03_benchmark", "1", cell=BenchParameters)
+    write("04_compare", "1")
+    jobs = plan_jobs([], {}, ["null"])
+    (tmp_path / "run").mkdir()
+    series = run_jobs(jobs, tmp_path / "run", out=io.StringIO())
+    assert [result.status for result in series.results] == ["ok", "failed", "skipped", "skipped"]
+
+
+def test_failed_backend_stops_neither_the_others_nor_the_comparison(write: Write, tmp_path: Path) -> None:
+    write("03_benchmark", "if backend == 'null':\n    raise ValueError('x')", cell=BenchParameters)
+    write("04_compare", "1")
+    (tmp_path / "run").mkdir()
+    series = run_jobs(plan_jobs([], {}, ["null", "torch-blas"]), tmp_path / "run", out=io.StringIO())
+    assert [(result.backend, result.status) for result in series.results] == [
+        ("null", "failed"),
+        ("torch-blas", "ok"),
+        ("", "ok"),
+    ]
+
+
+def test_record_of_an_earlier_launch_does_not_stand_in_for_a_failed_one(write: Write, tmp_path: Path) -> None:
+    write("01_first", "raise ValueError('x')")
+    old = tmp_path / "run" / "results" / "01_first.json"
+    old.parent.mkdir(parents=True)
+    old.write_text("{}")
+    (result,) = run(tmp_path / "run").results
+    assert result.record is None and not old.exists()
+
+
+def test_second_launch_adds_to_the_list_of_the_run(write: Write, tmp_path: Path) -> None:
+    write("01_first", "1")
+    write("02_second", "1")
+    run(tmp_path / "run", "01")
+    run(tmp_path / "run", "02")
+    listed = json.loads((tmp_path / "run" / "series.json").read_text())["notebooks"]
+    assert [job["notebook"] for job in listed] == ["01_first", "02_second"]
+
+
+def test_progress_has_one_line_per_cell_where_nobody_watches(write: Write, tmp_path: Path) -> None:
+    write("01_first", "print('hello')", "2")
+    (tmp_path / "run").mkdir()
+    out = io.StringIO()
+    run_jobs(plan_jobs([], {}, []), tmp_path / "run", out=out)
+    lines = out.getvalue().splitlines()
+    assert sum("cell " in line for line in lines) == 4 and "cell 4/4" in out.getvalue()
+    assert lines[-1].startswith("[1/1] 01_first: ok after 0:0") and "\r" not in out.getvalue()
+
+
+def test_index_of_an_unexecuted_notebook_is_a_failure(tmp_path: Path) -> None:
+    failure = judge(tmp_path / "none.ipynb", stopped="the process ended with signal 9")
+    assert failure is not None and failure.reason == "the process ended with signal 9"
+
+
+@pytest.fixture
+def series(write: Write) -> None:
+    write("02_train", "1")
+    write("03_benchmark", "1", cell=BenchParameters + '\nnum_epochs: int = 0  # epochs [0..500]')
+    write("04_compare", "1", cell='backends: str = ""  # expected\n' + PARAMETERS)
+
+
+def test_value_goes_to_each_notebook_that_declares_the_name(series: None) -> None:
+    jobs = {job.label: job.parameters for job in plan_jobs([], {"num_epochs": "3", "profile": "smoke"}, ["null"])}
+    assert jobs["02_train"] == {"profile": "smoke"}
+    assert jobs["03_benchmark.null"] == {"profile": "smoke", "num_epochs": 3, "backend": "null"}
+    assert jobs["04_compare"] == {"profile": "smoke", "backends": "null"}
+
+
+def test_name_that_no_selected_notebook_declares_is_refused(series: None) -> None:
+    with pytest.raises(UserError, match="unknown parameter 'num_epochs'"):
+        plan_jobs(["02"], {"num_epochs": "3"}, [])
+
+
+@pytest.mark.parametrize(
+    ("notebooks", "given", "backends", "complaint"),
+    [
+        (["05"], {}, [], "unknown notebook '05'"),
+        ([], {"num_epoch": "3"}, [], "did you mean 'num_epochs'"),
+        ([], {"profile": "fats"}, [], "did you mean 'fast'"),
+        ([], {"backend": "ort"}, [], "unknown backend 'ort'"),
+        ([], {}, ["ort"], "unknown backend 'ort'"),
+        (["02"], {}, ["null"], "--backends is for 03_benchmark"),
+        ([], {"backend": "null"}, ["null"], "not both"),
+        ([], {"profile\nimport os": "smoke"}, [], "unknown parameter"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_starts(
+    series: None, notebooks: list[str], given: dict[str, str], backends: list[str], complaint: str
+) -> None:
+    with pytest.raises(UserError, match=complaint):
+        plan_jobs(notebooks, given, backends)
+
+
+def test_whole_series_begins_a_run_and_single_notebooks_add_to_the_latest(series: None, tmp_path: Path) -> None:
+    first = choose_run_dir([], "")
+    rundir.point_latest_to(first)
+    assert choose_run_dir(["03"], "") == first
+    assert choose_run_dir([], "") != first
+    assert choose_run_dir(["03"], str(tmp_path / "mine")) == tmp_path / "mine"
+
+
+def test_latest_is_swapped_by_rename(series: None) -> None:
+    first, second = rundir.new_run_dir(), rundir.new_run_dir()
+    assert first != second
+    rundir.point_latest_to(first)
+    rundir.point_latest_to(second)
+    assert rundir.LATEST.resolve() == second and not list(rundir.RUNS.glob(".latest*"))
+
+
+def test_run_folder_that_cannot_be_written_is_told(series: None, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write to the run folder"):
+        choose_run_dir([], str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        (["run", "05"], "unknown notebook '05'"),
+        (["run", "-p", "num_epoch", "3"], "did you mean 'num_epochs'"),
+        (["run", "-p", "profile", "fast", "-p", "profile", "smoke"], "given twice"),
+        (["run", "--backends", "ort"], "unknown backend 'ort'"),
+        (["run", "--cell-limit", "0"], "cell-limit"),
+        (["params", "05"], "unknown notebook"),
+        (["render", "no/such/run"], "holds no executed notebooks"),
+        (["data", "get", "--dataset", "synthetic"], "unknown data set"),
+        (["dance"], "dance"),
+        ([], "COMMAND"),
+    ],
+)
+def test_bad_command_line_ends_in_one_line_and_status_2(
+    argv: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 2
+    told = capsys.readouterr().err.strip()
+    assert told.startswith("error: ") and "\n" not in told and complaint in told
+
+
+def test_launch_of_a_failing_notebook_ends_with_status_1_and_names_it(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("01_first", "raise ValueError('x')")
+    assert main(["run"]) == 1
+    told = capsys.readouterr()
+    assert told.err.strip().splitlines()[-1] == "FAILED: 01_first"
+    assert len(told.out.strip().splitlines()) == 5 and "index.html" in told.out.strip().splitlines()[-1]
+
+
+def test_pages_can_be_rendered_again(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write("01_first", "raise ValueError('x')")
+    run(tmp_path / "run")
+    (tmp_path / "run/pages/01_first.html").unlink()
+    assert main(["render", str(tmp_path / "run")]) == 0
+    assert 'id="failure"' in page(tmp_path / "run", "01_first")
+    assert capsys.readouterr().out.strip().endswith("index.html")

@@ -1,0 +1,184 @@
+"""The notebooks themselves: form, budget, and a run of each as a user would start it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from lib.backends import backend_names
+from lib.files import PROJECT_ROOT
+from lib.records.results import BenchmarkRecord, CompareRecord, TrainRecord, read_record
+from lib.report.page import PAGE_LIMIT
+from lib.series.cli import main
+from lib.series.parameters import NOTEBOOK_DIR, load_schema, notebook_names
+
+NAMES = ["01_explore", "02_train", "03_benchmark", "04_compare"]
+MAX_LINES = 15
+
+
+def cells(name: str) -> list[Any]:
+    return list(nbformat.read(NOTEBOOK_DIR / f"{name}.ipynb", as_version=4).cells)
+
+
+def code(name: str) -> list[Any]:
+    return [cell for cell in cells(name) if cell.cell_type == "code"]
+
+
+def test_series_has_its_four_notebooks() -> None:
+    assert notebook_names() == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestForm:
+    def test_holds_no_outputs_counts_or_volatile_metadata(self, name: str) -> None:
+        notebook = json.loads((NOTEBOOK_DIR / f"{name}.ipynb").read_text())
+        for cell in notebook["cells"]:
+            assert not cell.get("outputs") and cell.get("execution_count") is None
+            assert set(cell["metadata"]) <= {"tags"}
+        assert set(notebook["metadata"]) <= {"kernelspec", "language_info"}
+        assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+        assert set(notebook["metadata"]["language_info"]) == {"name"}
+
+    def test_begins_with_one_title_and_what_a_reader_gets(self, name: str) -> None:
+        first = cells(name)[0].source
+        assert re.match(r"# (Explore|Train|Benchmark|Compare) ", first)
+        assert all(part in first for part in ("What you'll do:", "What you'll learn:", "What you'll need:"))
+        assert sum(line.startswith("# ") for cell in cells(name) for line in cell.source.splitlines()
+                   if cell.cell_type == "markdown") == 1  # fmt: skip
+
+    def test_parameters_come_first_and_are_all_explained(self, name: str) -> None:
+        assert code(name)[0].metadata.tags == ["parameters"]
+        assert all(parameter.help for parameter in load_schema(name).values())
+        assert "run_dir" in load_schema(name)
+
+    def test_second_code_cell_checks_the_parameters(self, name: str) -> None:
+        assert f'start("{name}", globals())' in code(name)[1].source
+
+    def test_cells_hold_no_logic(self, name: str) -> None:
+        forbidden = (ast.ClassDef, ast.Try, ast.For, ast.While, ast.FunctionDef, ast.With)
+        for cell in code(name):
+            assert not re.search(r"^[%!]", cell.source, re.MULTILINE), cell.source
+            assert len(cell.source.splitlines()) <= MAX_LINES, cell.source
+            found = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, forbidden)]
+            assert not found, cell.source
+
+    def test_every_text_cell_has_one_idea(self, name: str) -> None:
+        for cell in cells(name)[1:]:
+            if cell.cell_type == "markdown":
+                assert len(cell.source) < 700 and cell.source.count("\n#") == 0
+
+    def test_plain_papermill_sees_every_parameter(self, name: str) -> None:
+        from papermill.inspection import display_notebook_help, inspect_notebook
+
+        seen = inspect_notebook(str(NOTEBOOK_DIR / f"{name}.ipynb"))
+        for parameter in load_schema(name).values():
+            assert seen[parameter.name]["inferred_type_name"] == parameter.type
+            assert parameter.help in seen[parameter.name]["help"]
+        assert display_notebook_help is not None
+
+    def test_last_code_cell_writes_the_record(self, name: str) -> None:
+        assert code(name)[-1].source.startswith(f"write_{name.split('_')[1]}(run, ")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole series in `smoke`, with one backend and the control, as `python -m lib run` runs it."""
+    run_dir = tmp_path_factory.mktemp("series") / "run"
+    status = main(["run", "-p", "profile", "smoke", "--backends", "torch-blas,null", "--out", str(run_dir)])
+    assert status == 0, (run_dir / "series.json").read_text()
+    return run_dir
+
+
+def test_series_leaves_pages_records_and_an_index(finished: Path) -> None:
+    labels = ["01_explore", "02_train", "03_benchmark.null", "03_benchmark.torch-blas", "04_compare"]
+    assert sorted(path.stem for path in (finished / "pages").iterdir()) == labels
+    assert sorted(path.stem for path in (finished / "results").iterdir()) == labels
+    index = (finished / "index.html").read_text()
+    assert all(f"pages/{label}.html" in index for label in labels)
+
+
+def test_one_network_goes_through_the_whole_series(finished: Path) -> None:
+    trained = read_record(finished / "results/02_train.json", TrainRecord)
+    measured = read_record(finished / "results/03_benchmark.torch-blas.json", BenchmarkRecord)
+    compared = read_record(finished / "results/04_compare.json", CompareRecord)
+    assert trained.checkpoint_sha256 == measured.checkpoint_sha256 == compared.checkpoint_sha256 is not None
+    assert trained.data is not None and measured.data is not None
+    assert trained.data.manifest_hash == measured.data.manifest_hash
+    assert measured.accuracy["val"].top1 == pytest.approx(trained.accuracy["val"].top1, abs=0.001)
+
+
+def test_smoke_records_are_marked_and_every_page_says_so(finished: Path) -> None:
+    assert read_record(finished / "results/04_compare.json", CompareRecord).profile == "smoke"
+    for page in [*(finished / "pages").iterdir(), finished / "index.html"]:
+        assert "This is a smoke run" in page.read_text(), page.name
+
+
+def test_smoke_training_learns(finished: Path) -> None:
+    assert read_record(finished / "results/02_train.json", TrainRecord).accuracy["val"].top1 > 0.3
+
+
+def test_compare_names_the_known_answer(finished: Path) -> None:
+    compared = read_record(finished / "results/04_compare.json", CompareRecord)
+    assert compared.headline.startswith("From torch-blas to torch-onednn at batch 256, ")
+    assert "layers became faster" in compared.headline
+    assert compared.missing == []
+
+
+def test_pages_are_small_self_contained_and_without_widgets(finished: Path) -> None:
+    for page in (finished / "pages").iterdir():
+        html = page.read_text()
+        assert len(html.encode()) <= PAGE_LIMIT
+        assert not re.findall(r"(?:src|href)=[\"']?(?:https?:)?//", html), page.name
+        assert "widget" not in (finished / "notebooks" / f"{page.stem}.ipynb").read_text()
+
+
+def papermill(tmp_path: Path, name: str, *arguments: str) -> tuple[int, str]:
+    """Plain papermill, from another folder, as a user has it."""
+    command = [sys.executable, "-m", "papermill", str(NOTEBOOK_DIR / f"{name}.ipynb"), "out.ipynb", "--no-progress-bar"]
+    ran = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+    return ran.returncode, ran.stderr.strip().splitlines()[-1]
+
+
+def test_first_notebook_somebody_opens_may_be_compare(tmp_path: Path) -> None:
+    status, last = papermill(tmp_path, "04_compare", "-p", "run_dir", str(tmp_path / "run"))
+    assert status == 0, last
+    assert "python -m lib run" in (tmp_path / "out.ipynb").read_text()
+
+
+def test_first_notebook_somebody_opens_may_be_benchmark(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    arguments = ["-p", "run_dir", str(run_dir), "-p", "profile", "smoke", "-p", "backend", "null"]
+    status, last = papermill(tmp_path, "03_benchmark", *arguments)
+    assert status == 0, last
+    assert "a small network was trained just now" in (tmp_path / "out.ipynb").read_text()
+    assert read_record(run_dir / "results/03_benchmark.null.json", BenchmarkRecord).status == "ok"
+
+
+def test_misspelt_parameter_under_plain_papermill_ends_in_our_line_and_status_1(tmp_path: Path) -> None:
+    status, last = papermill(tmp_path, "02_train", "-p", "num_epoch", "3", "-p", "run_dir", str(tmp_path))
+    assert status == 1
+    assert last.endswith("unknown parameter 'num_epoch'; did you mean 'num_epochs'? allowed: "
+                         + ", ".join(load_schema("02_train")))  # fmt: skip
+
+
+def test_truthy_false_of_plain_papermill_is_read_as_false(tmp_path: Path) -> None:
+    status, last = papermill(tmp_path, "01_explore", "-p", "download", "maybe", "-p", "run_dir", str(tmp_path))
+    assert status == 1 and "'download' must be true, false: got 'maybe'" in last
+
+
+def test_backend_parameter_takes_its_choices_from_the_registry() -> None:
+    assert load_schema("03_benchmark")["backend"].choices == tuple(backend_names())
+
+
+def test_paths_do_not_depend_on_the_working_directory() -> None:
+    code_text = "from lib.files import project_path; print(project_path('runs'))"
+    ran = subprocess.run([sys.executable, "-c", code_text], cwd="/", capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == str(PROJECT_ROOT / "runs")

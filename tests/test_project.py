@@ -1,0 +1,84 @@
+"""The project's own promises: layers of imports, pins that agree, nothing that ties it to one machine."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lib.files import PROJECT_ROOT
+
+LAYERS = ["errors", "files", "signs", "records", "data", "model", "training", "backends", "bench", "report", "series"]
+MODULES = sorted((PROJECT_ROOT / "lib").rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Every module that a file names in an import, also inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PROJECT_ROOT)))
+def test_imports_point_downwards(path: Path) -> None:
+    parts = path.relative_to(PROJECT_ROOT / "lib").with_suffix("").parts
+    if parts[0] in ("__init__", "__main__"):
+        return
+    for name in imported(path):
+        if name.startswith("lib."):
+            assert LAYERS.index(name.split(".")[1]) <= LAYERS.index(parts[0]), f"{path.name} imports {name}"
+        if name.split(".")[0] == "matplotlib":
+            assert parts[0] == "report"
+
+
+def pins(name: str) -> dict[str, str]:
+    """Pinned versions of a requirements file; every line must pin."""
+    text = (PROJECT_ROOT / name).read_text()
+    lines = [line.split("#")[0].strip() for line in text.splitlines() if not line.startswith((" ", "#"))]
+    found = {}
+    for line in filter(None, lines):
+        package, version = re.fullmatch(r"([\w.-]+)==([\w.]+)(?: \\)?", line).groups()  # type: ignore[union-attr]
+        found[package.lower().replace("_", "-")] = version
+    return found
+
+
+DIRECT = {**pins("requirements.txt"), **pins("requirements-dev.txt")}
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-torch.txt"])
+def test_every_direct_requirement_says_what_it_is_for(name: str) -> None:
+    for line in (PROJECT_ROOT / name).read_text().splitlines():
+        assert line.startswith("#") or re.search(r"# \w+", line), line
+
+
+def test_lock_has_the_direct_pins_and_leaves_torch_out() -> None:
+    lock = pins("requirements.lock")
+    assert {name: lock.get(name) for name in DIRECT} == DIRECT
+    assert not {"torch", "torchvision"} & set(lock)
+
+
+def test_conda_users_get_the_same_pins() -> None:
+    environment = yaml.safe_load((PROJECT_ROOT / "environment.yml").read_text())
+    (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    assert "python=3.11" in environment["dependencies"]
+    assert sorted(pip) == sorted(
+        ["-r requirements.txt", "-r requirements-dev.txt", "-r requirements-torch.txt", "-e ."]
+    ), "the pins come from the same files"
+
+
+def test_repository_names_no_path_of_one_machine() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
+    for name in listed.stdout.split():
+        path = PROJECT_ROOT / name
+        if path.suffix in (".py", ".md", ".yml", ".toml", ".ipynb", ".txt", ".lock", ".sh", "") and path.is_file():
+            text = path.read_text()
+            found = re.search(r"/wor[k]/|/roo[t]/|/home/\w+/|pypi\.or[g]/simple|file://[^{\s\"']*/op[t]", text)
+            assert not found, f"{name}: {found and found[0]}"

@@ -1,0 +1,151 @@
+"""Records: written whole or not at all, checked on reading, compared only where that is fair."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lib.errors import UserError
+from lib.files import replacing, write_atomic
+from lib.records.comparison import load_comparison
+from lib.records.environment import collect_environment
+from lib.records.results import SCHEMA_VERSION, BenchmarkRecord, TrainRecord, read_record, record_path, write_record
+from tests.made_records import made_benchmark, made_train
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = record_path(tmp_path, "03_benchmark", "torch-blas")
+    write_record(made_benchmark("torch-blas"), path)
+    return path
+
+
+def change(path: Path, **fields: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def test_record_reads_back_equal(path: Path) -> None:
+    assert path.name == "03_benchmark.torch-blas.json"
+    assert read_record(path, BenchmarkRecord) == made_benchmark("torch-blas")
+
+
+def test_record_of_an_older_schema_is_refused(path: Path) -> None:
+    change(path, schema_version=SCHEMA_VERSION - 1)
+    with pytest.raises(UserError, match=rf"schema {SCHEMA_VERSION - 1}, this version reads {SCHEMA_VERSION}"):
+        read_record(path, BenchmarkRecord)
+
+
+@pytest.mark.parametrize(
+    ("fields", "place"),
+    [({"status": "fine"}, "status"), ({"scenarios": [{"name": "offline"}]}, "scenarios"), ({"extra": 1}, "extra")],
+)
+def test_damaged_record_is_refused_at_the_damaged_place(path: Path, fields: dict[str, object], place: str) -> None:
+    change(path, **fields)
+    with pytest.raises(UserError, match=place):
+        read_record(path, BenchmarkRecord)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"a": 1}'])
+def test_file_that_is_no_record_is_refused(path: Path, content: str) -> None:
+    path.write_text(content)
+    with pytest.raises(UserError, match="record"):
+        read_record(path, BenchmarkRecord)
+
+
+def test_record_of_another_kind_is_refused(path: Path) -> None:
+    with pytest.raises(UserError, match="kind 'benchmark', expected 'train'"):
+        read_record(path, TrainRecord)
+
+
+def test_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    target = tmp_path / "a.json"
+    write_atomic(target, "old")
+    with pytest.raises(UserError, match="No space left"), replacing(target) as temporary:
+        temporary.write_text("half")
+        raise OSError(28, "No space left on device")
+    assert target.read_text() == "old" and [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_folder_in_the_way_is_told_as_a_user_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        write_atomic(tmp_path / "file" / "a.json", "x")
+
+
+def write_all(run_dir: Path, *records: BenchmarkRecord) -> None:
+    for record in records:
+        write_record(record, record_path(run_dir, "03_benchmark", record.backend))
+
+
+def test_comparison_names_missing_backends_and_keeps_the_order_asked_for(tmp_path: Path) -> None:
+    write_all(tmp_path, made_benchmark("torch-onednn"), made_benchmark("torch-blas"))
+    comparison = load_comparison(tmp_path, ["torch-blas", "torch-nnpack", "torch-onednn"])
+    assert comparison.missing == ["torch-nnpack"]
+    assert [record.backend for record in comparison.records] == ["torch-blas", "torch-onednn"]
+
+
+def test_no_records_are_no_error(tmp_path: Path) -> None:
+    comparison = load_comparison(tmp_path, ["torch-blas"])
+    assert comparison.measured == [] and comparison.missing == ["torch-blas"] and "stays open" in comparison.headline()
+
+
+@pytest.mark.parametrize("what", ["checkpoint", "data"])
+def test_records_of_different_networks_or_data_are_refused_by_name(tmp_path: Path, what: str) -> None:
+    other = made_benchmark("torch-onednn")
+    assert other.data is not None
+    if what == "checkpoint":
+        other = replace(other, checkpoint_sha256="ee" * 32)
+    else:
+        other = replace(other, data=replace(other.data, manifest_hash="ee" * 32))
+    write_all(tmp_path, made_benchmark("torch-blas"), other)
+    with pytest.raises(UserError, match=rf"different {what} hashes.*eeeeeeeeeeee: 03_benchmark.torch-onednn"):
+        load_comparison(tmp_path, [])
+
+
+def test_records_of_another_network_than_the_trained_one_are_refused(tmp_path: Path) -> None:
+    write_all(tmp_path, made_benchmark("torch-blas"))
+    write_record(replace(made_train(), checkpoint_sha256="ee" * 32), record_path(tmp_path, "02_train"))
+    with pytest.raises(UserError, match="02_train"):
+        load_comparison(tmp_path, [])
+
+
+def test_headline_answers_with_signed_ratios_in_both_directions(tmp_path: Path) -> None:
+    record = made_benchmark("torch-blas")
+    table = next(table for table in record.layers if table.scenario == "offline")
+    first, second = table.layers[0], table.layers[1]
+    first.latencies_s = [[3 * call for call in calls] for calls in first.reference_latencies_s]
+    second.latencies_s = [[call / 2 for call in calls] for calls in second.reference_latencies_s]
+    table.layers = [first, second]
+    write_all(tmp_path, record)
+    headline = load_comparison(tmp_path, []).headline()
+    assert f"1 of 2 layers became faster ({first.name} +3.00x)" in headline
+    assert f"1 slower ({second.name} -2.00x)" in headline
+
+
+def test_environment_tells_the_cpu_without_importing_torch() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from lib.records.environment import collect_environment as c; e = c(1);"
+        "assert 'torch' not in sys.modules and e.blas is None; print(e.num_cores, e.architecture)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert int(told[0]) >= 1 and told[1]
+
+
+def test_environment_names_blas_and_onednn_of_the_loaded_torch() -> None:
+    import torch  # noqa: F401
+
+    environment = collect_environment(2)
+    assert environment.blas and environment.onednn and environment.cpu_capability
+    assert environment.num_threads == 2 and environment.versions["torch"]
+
+
+def test_machine_id_does_not_tell_the_boot_id() -> None:
+    boot_id = Path("/proc/sys/kernel/random/boot_id")
+    if boot_id.exists():
+        assert boot_id.read_text().strip()[:8] not in collect_environment(1).machine_id

@@ -1,0 +1,214 @@
+"""The index of a run and the summary in the terminal: also of broken, partial and hostile run folders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bs4 import BeautifulSoup
+from made_records import SPEEDUPS, made_benchmark, made_failed_benchmark, made_scenario, made_train, write_made_run
+
+from lib.records.results import BenchmarkRecord, record_path, write_record
+from lib.report.index import best_backend, write_index
+from lib.report.run import load_run
+from lib.report.summary import summary_lines
+from lib.report.table import SMOKE_TEXT
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+
+
+def _job(notebook: str, backend: str = "", status: str = "ok", reason: str = "", **changes: Any) -> dict[str, Any]:
+    label = f"{notebook}.{backend}" if backend else notebook
+    job = {
+        "notebook": notebook,
+        "backend": backend,
+        "status": status,
+        "page": f"pages/{label}.html",
+        "executed": f"notebooks/{label}.ipynb",
+        "record": f"results/{label}.json",
+        "seconds": 12.3,
+        "reason": reason,
+    }
+    return {**job, **changes}
+
+
+def write_series(run_dir: Path, jobs: list[dict[str, Any]]) -> None:
+    for job in jobs:
+        for path in (job["page"], job["executed"]):
+            if path:
+                (run_dir / path).parent.mkdir(exist_ok=True, parents=True)
+                (run_dir / path).write_text("content")
+    series = {"started": "2026-11-24T14:50:00+00:00", "duration_s": 312.5, "notebooks": jobs}
+    (run_dir / "series.json").write_text(json.dumps(series))
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """A whole run in which one backend is unavailable and one failed."""
+    write_made_run(tmp_path)
+    failed = made_failed_benchmark("broken", "failed", "logits differ")
+    write_record(failed, record_path(tmp_path, "03_benchmark", "broken"))
+    jobs = [_job("01_explore"), _job("02_train"), *(_job("03_benchmark", name) for name in SPEEDUPS)]
+    jobs.append(_job("03_benchmark", "no-wheel", "unavailable", "no aarch64 wheel", record=None))
+    jobs.append(_job("03_benchmark", "broken", "failed", "cell 5 of 9: logits differ"))
+    write_series(tmp_path, [*jobs, _job("04_compare")])
+    return tmp_path
+
+
+def index_of(run_dir: Path) -> BeautifulSoup:
+    path = write_index(run_dir)
+    assert path == run_dir / "index.html"
+    return BeautifulSoup(path.read_text(), "html.parser")
+
+
+def test_index_shows_every_job_with_status_and_links_that_exist(run_dir: Path) -> None:
+    soup = index_of(run_dir)
+    rows = [row.get_text(" ", strip=True) for row in soup.select("table")[0].select("tbody tr")]
+    assert len(rows) == 10
+    assert any("torch-blas ✓ ok" in row and "offline 2." in row for row in rows)
+    assert any("no-wheel ○ unavailable" in row and "no aarch64 wheel" in row for row in rows)
+    assert any("broken ✗ failed" in row and "cell 5 of 9" in row for row in rows)
+    links = [str(link["href"]) for link in soup.select("main a")]
+    assert len(links) == 10 * 4 - 1  # name, page, notebook, record; one record is missing
+    assert all((run_dir / link).is_file() for link in links)
+
+
+def test_index_has_the_headline_the_accuracy_and_the_best_backends(run_dir: Path) -> None:
+    text = " ".join(index_of(run_dir).get_text(" ").split())
+    assert "7 of 11 layers became faster" in text
+    assert "98.71 % top-1 on test [98.11, 99.21] %" in text
+    assert "onnxruntime-int8 best in single stream: 2.6" in text
+    assert "8 of 10 notebook runs done" in text
+    assert "Neoverse-N2" in text
+    assert text.count("Error: 03_benchmark.broken failed: cell 5 of 9: logits differ") == 1
+    assert SMOKE_TEXT not in text
+
+
+def test_index_follows_the_rules_of_pages(run_dir: Path) -> None:
+    soup = index_of(run_dir)
+    policy = soup.find("meta", attrs={"http-equiv": "Content-Security-Policy"})
+    assert policy is not None
+    assert "unsafe" not in str(policy["content"])
+    assert "http" not in str(soup.style) + "".join(str(tag.get("src", "")) for tag in soup.find_all(True))
+    assert soup.find_all(style=True) == []
+    assert soup.title is not None
+    assert "2026-11-24 14:50" in soup.title.get_text()
+    assert next(tag.name for tag in soup.find_all(["h1", "h2"])) == "h1"
+    assert all(image.has_attr("alt") for image in soup.find_all("img"))
+
+
+def test_index_of_a_smoke_run_carries_the_banner(tmp_path: Path) -> None:
+    write_made_run(tmp_path, profile="smoke")
+    assert SMOKE_TEXT in index_of(tmp_path).get_text()
+    assert "SMOKE RUN" in summary_lines(tmp_path)[0]
+
+
+def test_hostile_names_and_reasons_are_text(tmp_path: Path) -> None:
+    job = _job("03_benchmark", HOSTILE.replace("/", ""), "failed", HOSTILE, page=None, executed=None, record=None)
+    write_series(tmp_path, [job])
+    soup = index_of(tmp_path)
+    assert len(soup.find_all("script")) == 1
+    assert soup.find_all("img") == []
+    assert HOSTILE in soup.get_text()
+
+
+@pytest.mark.parametrize("path", ["../secret.html", "/etc/hostname", "https://example.org/x", "javascript:alert(1)"])
+def test_links_never_lead_out_of_the_run(tmp_path: Path, path: str) -> None:
+    (tmp_path / "secret.html").write_text("x")
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / "series.json").write_text(json.dumps({"notebooks": [_job("01_explore", page=path)]}))
+    assert index_of(run_dir).select("main a") == []
+
+
+def test_without_the_launcher_list_the_folders_are_read(tmp_path: Path) -> None:
+    write_made_run(tmp_path)
+    (tmp_path / "pages").mkdir()
+    (tmp_path / "pages" / "03_benchmark.torch-blas.html").write_text("x")
+    (tmp_path / "pages" / "05_extra.html").write_text("x")
+    jobs = {job.label: job for job in load_run(tmp_path).jobs}
+    assert jobs["03_benchmark.torch-blas"].status == "ok"
+    assert jobs["03_benchmark.torch-blas"].page == "pages/03_benchmark.torch-blas.html"
+    assert jobs["05_extra"].status == "unknown"
+    assert "98.71 %" in index_of(tmp_path).get_text()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", '{"notebooks": 3}', '{"notebooks": [1]}', '{"notebooks": [{}]}'])
+def test_damaged_launcher_list_does_not_stop_the_index(tmp_path: Path, content: str) -> None:
+    (tmp_path / "series.json").write_text(content)
+    assert index_of(tmp_path).h1 is not None
+    assert len(summary_lines(tmp_path)) == 5
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"kind": "train", "schema_version": 1}', '{"kind": "x"}', "[1]"])
+def test_damaged_record_is_named_and_the_rest_is_shown(run_dir: Path, content: str) -> None:
+    record_path(run_dir, "02_train").write_text(content)
+    text = index_of(run_dir).get_text(" ")
+    assert "02_train.json" in text
+    assert "onnxruntime-int8" in text
+    assert "no training record" in summary_lines(run_dir)[0]
+
+
+def test_empty_folder_has_an_index_and_a_summary(tmp_path: Path) -> None:
+    assert "neither pages nor records" in index_of(tmp_path).get_text()
+    assert summary_lines(tmp_path) == [
+        "Accuracy: no training record",
+        "Layers: torch-blas was not measured against torch-onednn here, so which layers gain from torch-onednn stays "
+        "open.",
+        "Speed: no benchmark",
+        "Not done: anything; the folder holds neither pages nor records",
+        f"Open: {tmp_path / 'index.html'}",
+    ]
+
+
+def test_summary_has_five_lines_with_the_figures(run_dir: Path) -> None:
+    accuracy, layers, speed, problems, path = summary_lines(run_dir)
+    assert accuracy == "Accuracy: top-1 98.71 % [98.11, 99.21] % on test (synthetic, 10,600 images)"
+    assert layers.startswith("Layers: From torch-blas to torch-onednn at batch 256, 7 of 11 layers became faster")
+    assert "Speed: single stream: onnxruntime-int8, 2.6" in speed
+    assert "; offline: onnxruntime-int8, 1.9" in speed
+    assert problems == (
+        "Not done: 03_benchmark.no-wheel unavailable (no aarch64 wheel); "
+        "03_benchmark.broken failed (cell 5 of 9: logits differ)"
+    )
+    assert path == f"Open: {run_dir / 'index.html'}"
+
+
+def test_summary_answers_the_layer_question_without_the_compare_notebook(run_dir: Path) -> None:
+    record_path(run_dir, "04_compare").unlink()
+    assert "layers became faster" in summary_lines(run_dir)[1]
+
+
+def test_records_of_two_networks_are_not_summed_up(run_dir: Path) -> None:
+    record_path(run_dir, "04_compare").unlink()
+    write_record(made_train(checkpoint_sha256="ee" * 32), record_path(run_dir, "02_train"))
+    assert "different checkpoint hashes" in summary_lines(run_dir)[1]
+
+
+def _best(*records: BenchmarkRecord) -> str:
+    best = best_backend(list(records), "offline")
+    assert best is not None
+    return best.backend
+
+
+def test_best_backend_computes_the_right_network() -> None:
+    wrong = made_benchmark("onnxruntime-int8")
+    assert wrong.parity is not None
+    assert _best(wrong, made_benchmark("onnxruntime")) == "onnxruntime-int8"
+    wrong.parity.passed = False
+    assert _best(wrong, made_benchmark("onnxruntime")) == "onnxruntime"
+
+
+def test_reference_is_best_where_nothing_beats_it() -> None:
+    equal = made_benchmark("new", scenarios=[made_scenario("offline", 1.005)])
+    assert _best(equal) == "torch-onednn"
+    assert _best(made_benchmark("torch-blas")) == "torch-onednn"
+    assert best_backend([], "offline") is None
+
+
+def test_control_that_computes_nothing_is_no_candidate(tmp_path: Path) -> None:
+    write_record(made_train(), record_path(tmp_path, "02_train"))
+    write_record(made_benchmark("null", parity=None), record_path(tmp_path, "03_benchmark", "null"))
+    assert summary_lines(tmp_path)[2] == "Speed: no benchmark"

@@ -1,0 +1,286 @@
+"""Figures: what they say in words, their colours, and how they reach a notebook."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+from made_records import (
+    SPEEDUPS,
+    made_benchmark,
+    made_confusion,
+    made_explore,
+    made_failed_benchmark,
+    made_history,
+    made_layers,
+    made_scenario,
+    made_train,
+)
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from nbclient import NotebookClient
+from nbformat import v4
+from PIL import Image
+
+from lib.data import Data, Split
+from lib.files import PROJECT_ROOT
+from lib.report import plots
+from lib.report.figures import IMAGE_LIMIT, PALETTE, RATIO_STEPS, backend_colour, describe, figure_html, figure_of, show
+from lib.report.interactive import SERIES_VARIABLE, is_live, tracks_of
+from lib.signs import NUM_CLASSES
+
+RECORDS = [*(made_benchmark(name) for name in SPEEDUPS), made_failed_benchmark("x")]
+IMAGES = np.random.default_rng(0).integers(0, 256, (86, 3, 32, 32), dtype=np.uint8)
+LABELS = np.arange(86) % NUM_CLASSES
+RECALLS: dict[str, Any] = made_train().per_class_recall
+
+Plot = Callable[[Axes | None], Axes]
+PLOTS: dict[str, tuple[Plot, str]] = {
+    "class_balance": (
+        lambda ax: plots.plot_class_balance(made_explore().images_per_class, made_explore().tracks_per_class, ax),
+        r"28,\d+ training images over 43 classes",
+    ),
+    "sizes": (
+        lambda ax: plots.plot_sizes(np.array([[30, 28], [60, 64], [41, 40]]), ax),
+        "larger image side of 3 images",
+    ),
+    "brightness": (lambda ax: plots.plot_brightness(plots.mean_brightness(IMAGES), ax), "half below 12"),
+    "class_gallery": (lambda ax: plots.plot_class_gallery(IMAGES, LABELS, ax), "each of the 43 classes"),
+    "track": (lambda ax: plots.plot_track(IMAGES[:40], "stop", ax), "30 of 40 frames of one track: stop"),
+    "augmentation": (
+        lambda ax: plots.plot_augmentation(IMAGES[:4], IMAGES[None, 4:8] / 255.0, ax),
+        "4 training images",
+    ),
+    "learning_curve": (lambda ax: plots.plot_learning_curve(made_history(), ax), "ends at 97.80 %"),
+    "confusion": (lambda ax: plots.plot_confusion(made_confusion(), ax), "80 km/h taken for speed limit 60 km/h, 21"),
+    "confident_errors": (
+        lambda ax: plots.plot_confident_errors(IMAGES[:7], LABELS[:7], LABELS[1:8], np.linspace(1, 0.6, 7), ax),
+        "7 most confident errors. First: speed limit 20 km/h taken for speed limit 30 km/h at 100 %",
+    ),
+    "no_errors": (lambda ax: plots.plot_confident_errors(IMAGES[:0], [], [], [], ax), "No image was misjudged"),
+    "per_class_recall": (lambda ax: plots.plot_per_class_recall(RECALLS, ax), "Worst: .* 8[0-9]"),
+    "latencies": (
+        lambda ax: plots.plot_latencies(RECORDS[1].scenarios, "torch-blas", "torch-onednn", list(SPEEDUPS), ax),
+        r"torch-blas: p50 2\.\d+, p90 2\.\d+, p99",
+    ),
+    "round_ratios": (lambda ax: plots.plot_round_ratios(RECORDS[1].scenarios, ax=ax), r"offline: 2\.\d\dx slower \[2"),
+    "layers": (
+        lambda ax: plots.plot_layers(RECORDS[1].layers[1], "torch-blas", "torch-onednn", list(SPEEDUPS), ax),
+        "Slowest under torch-blas: stage1.0.conv2",
+    ),
+    "layer_heat_map": (
+        lambda ax: plots.plot_layer_heat_map(RECORDS, "offline", ax=ax),
+        "torch-onednn: 0 layers faster, 0 slower, 11 without difference",
+    ),
+    "ratios": (lambda ax: plots.plot_ratios(RECORDS, ax=ax), r"onnxruntime-int8 2\.\d\dx faster"),
+    "accuracy_speed": (lambda ax: plots.plot_accuracy_speed(RECORDS, "offline", ax=ax), r"torch-blas 98.71 % at 0\.4"),
+    "cold_start": (lambda ax: plots.plot_cold_start(RECORDS, ax), r"onnxruntime-int8 0\.304 s"),
+}
+
+
+def shown_by(figure: Figure | Axes, monkeypatch: pytest.MonkeyPatch, **options: Any) -> dict[str, str]:
+    displayed: list[dict[str, str]] = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: displayed.append(data))
+    show(figure, **options)
+    assert len(displayed) == 1
+    return displayed[0]
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_figure_says_in_words_what_its_data_say(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw, words = PLOTS[name]
+    before = dict(matplotlib.rcParams)
+    html = shown_by(draw(None), monkeypatch)["text/html"]
+    alt = re.search(r'alt="([^"]*)"', html)
+    assert alt is not None
+    assert re.search(words, alt[1]), alt[1]
+    assert dict(matplotlib.rcParams) == before
+    assert len(html) < 1.4 * IMAGE_LIMIT
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_figure_is_drawn_into_given_axes(name: str) -> None:
+    axes = Figure(figsize=(9, 5)).subplots()
+    drawn = PLOTS[name][0](axes)
+    assert figure_of(drawn) is axes.figure
+
+
+@pytest.mark.parametrize("name", [name for name in PLOTS if name not in ("class_gallery", "track", "augmentation")])
+def test_figure_keeps_all_its_text_inside_the_frame(name: str) -> None:
+    figure = figure_of(PLOTS[name][0](None))
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    box, renderer = figure.bbox, canvas.get_renderer()
+    for axes in figure.axes:
+        title = axes.get_title(loc="left")
+        titles = [text for text in axes.findobj(Text) if isinstance(text, Text) and text.get_text() == title]
+        for text in [*axes.texts, axes.xaxis.label, axes.yaxis.label, *titles]:
+            if not text.get_text() or not text.get_visible():
+                continue
+            extent = text.get_window_extent(renderer)
+            assert box.x0 - 1 <= extent.x0 < extent.x1 <= box.x1 + 1, text
+            assert box.y0 - 1 <= extent.y0 < extent.y1 <= box.y1 + 1, text
+
+
+def test_axes_have_units_and_bars_start_at_zero() -> None:
+    layers = PLOTS["layers"][0](None)
+    assert layers.get_xlabel() == "time in one forward pass (ms)"
+    assert layers.get_xlim()[0] == 0
+    assert PLOTS["cold_start"][0](None).get_xlim()[0] == 0
+    assert PLOTS["latencies"][0](None).get_xlabel() == "latency per call (ms)"
+    confusion = PLOTS["confusion"][0](None)
+    assert (confusion.get_xlabel(), confusion.get_ylabel()) == ("Predicted class", "True class")
+
+
+def test_heat_map_labels_every_cell_with_a_direction() -> None:
+    texts = [text.get_text() for text in plots.plot_layer_heat_map(RECORDS, "offline").texts]
+    assert len(texts) == 11 * len(SPEEDUPS)
+    assert all(re.fullmatch(r"= 1|[▲▼] \d+\.\d\dx", text) for text in texts)
+    assert any(text.startswith("▼") for text in texts)
+
+
+def test_heat_map_shows_a_layer_that_a_backend_does_not_have() -> None:
+    record = made_benchmark("onnxruntime")
+    del record.layers[1].layers[0]
+    texts = [text.get_text() for text in plots.plot_layer_heat_map([RECORDS[1], record], "offline").texts]
+    assert texts.count("not run") == 1
+
+
+def test_heat_map_keeps_the_slowest_layers_and_says_so() -> None:
+    axes = plots.plot_layer_heat_map(RECORDS, "offline", num_layers=4)
+    assert len(axes.get_yticklabels()) == 4
+    assert "4 slowest of 11 layers" in axes.get_title(loc="left")
+
+
+def test_figures_of_a_single_round_and_without_data_do_not_break() -> None:
+    plots.plot_round_ratios([made_scenario("offline", 1.2, rounds=1)])
+    plots.plot_layers(made_layers("offline", 1.2, rounds=1), "a", "b")
+    plots.plot_learning_curve(made_history(1))
+    for draw in (plots.plot_ratios, plots.plot_cold_start):
+        figure_html(figure_of(draw([made_failed_benchmark("x")])), "empty")
+    plots.plot_accuracy_speed([], "offline")
+    plots.plot_layer_heat_map([], "offline")
+
+
+# -------------------------------------------------------------------------------------------------- colours
+
+
+def _luminance(colour: str) -> float:
+    channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_backend_colours_are_distinct_stable_and_seen_on_white() -> None:
+    names = list(SPEEDUPS)
+    colours = {name: backend_colour(name, names) for name in names}
+    assert len(set(colours.values())) == len(names)
+    assert {name: backend_colour(name, names[::-1]) for name in names} == colours
+    assert backend_colour("new", names) == backend_colour("new", [])
+    assert all(1.05 / (_luminance(colour) + 0.05) >= 3 for colour in PALETTE)
+
+
+def test_dark_text_is_readable_on_all_colours_of_the_heat_map() -> None:
+    assert all((_luminance(colour) + 0.05) / (_luminance("#1b1f24") + 0.05) >= 4.5 for colour in RATIO_STEPS)
+
+
+# ----------------------------------------------------------------------------------------------------- show
+
+
+def _line() -> Axes:
+    axes = Figure(figsize=(4, 2)).subplots()
+    axes.plot([1, 2])
+    return axes
+
+
+def test_figure_without_words_is_refused() -> None:
+    with pytest.raises(ValueError, match="alternative text"):
+        show(_line())
+
+
+def test_hostile_words_stay_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    hostile = '"><script>alert(1)</script>'
+    html = shown_by(describe(_line(), hostile), monkeypatch, caption=hostile)["text/html"]
+    assert "<script" not in html
+    assert html.count("&lt;script&gt;") == 2
+
+
+def test_small_figures_are_vector_images_without_dates_and_equal_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (shown_by(_line(), monkeypatch, alt="a line")["text/html"] for _ in range(2))
+    assert first == second
+    content = base64.b64decode(first.split("base64,")[1].split('"')[0]).decode()
+    assert "<svg" in content
+    assert "<dc:date>" not in content
+
+
+def test_crowded_figures_are_bitmaps_at_twice_the_size_within_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    axes = Figure(figsize=(4, 3)).subplots()
+    axes.plot(*np.random.default_rng(0).random((2, 5000)), ".")
+    html = shown_by(axes, monkeypatch, alt="noise")["text/html"]
+    assert 'width="384" height="288"' in html
+    content = base64.b64decode(html.split("data:image/png;base64,")[1].split('"')[0])
+    assert Image.open(io.BytesIO(content)).size == (768, 576)
+
+
+def test_noise_is_made_coarser_until_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    axes = Figure(figsize=(7, 7)).subplots()
+    axes.imshow(np.random.default_rng(0).random((900, 900, 3)))
+    html = shown_by(axes, monkeypatch, alt="noise")["text/html"]
+    assert len(html) < 4 * IMAGE_LIMIT
+
+
+def test_pyplot_does_not_show_a_figure_a_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    import matplotlib.pyplot as plt
+
+    plt.switch_backend("agg")
+    _, axes = plt.subplots()
+    shown_by(axes, monkeypatch, alt="empty")
+    assert plt.get_fignums() == []
+
+
+# ---------------------------------------------------------------------------------------------- interactive
+
+
+def _data() -> Data:
+    ids = np.repeat(np.arange(4), [3, 30, 20, 5])
+    labels = np.array([14, 14, 2, 2])[ids]
+    sizes = np.full((len(ids), 2), 40, np.int32)
+    images = IMAGES[: len(ids)]
+    split = Split("train", images, labels, ids, sizes, [""] * len(ids))
+    return Data("synthetic", "ab" * 32, 32, split, split, None, [])
+
+
+def test_longest_track_of_a_class_comes_first() -> None:
+    assert tracks_of(_data().train, 14) == [1, 0]
+
+
+def test_nobody_chooses_in_a_launched_run_or_under_papermill(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SERIES_VARIABLE, raising=False)
+    assert is_live(["x = 1"])
+    assert not is_live(["# Parameters\nseed = 1\n"])
+    assert not is_live()  # no kernel here
+    monkeypatch.setenv(SERIES_VARIABLE, "1")
+    assert not is_live(["x = 1"])
+
+
+def test_executed_notebook_has_the_figure_and_no_widget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv(SERIES_VARIABLE, raising=False)
+    source = (
+        f"import sys; sys.path[:0] = [{str(PROJECT_ROOT)!r}, {str(PROJECT_ROOT / 'tests')!r}]\n"
+        "from test_report_plots import _data\nfrom lib.report.interactive import track_browser\ntrack_browser(_data())"
+    )
+    new_notebook: Any = v4.new_notebook
+    new_code_cell: Any = v4.new_code_cell
+    notebook = new_notebook(cells=[new_code_cell(source)])
+    NotebookClient(notebook, kernel_name="python3", timeout=120).execute()
+    assert "widget" not in str(notebook)
+    assert 'alt="30 of 30 frames of one track: stop, track 1, 30 frames' in str(notebook.cells[0].outputs)

@@ -95,7 +95,7 @@ class PageView:
 @cache
 def assets() -> dict[str, str]:
     """Style and script of every page, and the policy that allows these two and nothing else."""
-    style = (TEMPLATES / "page.css").read_text() + (TEMPLATES / "table.css").read_text()
+    style = (TEMPLATES / "table.css").read_text() + (TEMPLATES / "page.css").read_text()  # the page may override
     dark = (TEMPLATES / "dark.css").read_text()
     style += f"@media screen and (prefers-color-scheme:dark){{{dark}}}"
     style = re.sub(r"/\*.*?\*/", "", style, flags=re.DOTALL).replace("\n", "")

@@ -7,6 +7,7 @@ the notebook is written as far as it came, the reason is told as an event, and `
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -54,19 +55,22 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
         cls, nb_man: Any, kernel_name: str, *, cell_limit_s: int, notebook_limit_s: int, **_: Any
     ) -> Any:
         ends = time.monotonic() + notebook_limit_s
+        told = ""
 
         def limit(_cell: Any) -> int:
             """The smaller of the cell's limit and what is left of the notebook's."""
-            return max(1, min(cell_limit_s, int(ends - time.monotonic())))
+            nonlocal told
+            left = math.ceil(ends - time.monotonic())
+            seconds, which = min((cell_limit_s, "cell"), (left, "notebook"))
+            told = f"time limit of {cell_limit_s if which == 'cell' else notebook_limit_s} s for the {which} reached"
+            return max(1, seconds)
 
         try:
             return _Client(
                 nb_man, timeout_func=limit, startup_timeout=120, kernel_name=kernel_name, log_output=False
             ).execute()
         except CellTimeoutError:
-            which = "cell" if time.monotonic() < ends else "notebook"
-            seconds = cell_limit_s if which == "cell" else notebook_limit_s
-            emit("stopped", reason=f"time limit of {seconds} s for the {which} reached")
+            emit("stopped", reason=told)
         except DeadKernelError:
             emit("stopped", reason="the kernel died (killed, out of memory, or crashed)")
         return nb_man.nb

@@ -94,7 +94,7 @@ def test_index_follows_the_rules_of_pages(run_dir: Path) -> None:
     assert "http" not in str(soup.style) + "".join(str(tag.get("src", "")) for tag in soup.find_all(True))
     assert soup.find_all(style=True) == []
     assert soup.title is not None
-    assert "2026-11-24 14:50" in soup.title.get_text()
+    assert "24 Nov 2026, 14:50 UTC" in soup.title.get_text()
     assert next(tag.name for tag in soup.find_all(["h1", "h2"])) == "h1"
     assert all(image.has_attr("alt") for image in soup.find_all("img"))
 

@@ -30,16 +30,17 @@ class Synthetic(NamedTuple):
 
 
 def tracks_per_class(num_tracks: int) -> list[int]:
-    """`num_tracks` shared out in proportion to GTSRB's counts, at least one (two where there are enough) per class.
+    """`num_tracks` shared out in proportion to GTSRB's counts, with one to four per class at the least.
 
-    Two, because a class needs a track to train on and another to validate on.
+    A class needs a track to validate on and others to train on; proportion alone would give the rarest classes two
+    tracks of 10,000 images.
 
     Raises:
         UserError: fewer tracks than classes.
     """
     if num_tracks < NUM_CLASSES:
         raise UserError(f"{num_tracks} tracks are too few for {NUM_CLASSES} classes; raise num_images")
-    least = 2 if num_tracks >= 2 * NUM_CLASSES else 1
+    least = 1 + min(3, num_tracks // (2 * NUM_CLASSES))
     counts = [least] * NUM_CLASSES
     for _ in range(num_tracks - least * NUM_CLASSES):  # Sainte-Lague: the next track where it is missed most
         counts[max(range(NUM_CLASSES), key=lambda c: GTSRB_COUNTS[c] / (2 * counts[c] + 1))] += 1

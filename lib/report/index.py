@@ -127,7 +127,7 @@ def best_backends(run: RunFolder) -> list[Best]:
 
 def _when(started: str) -> str:
     try:
-        return datetime.fromisoformat(started).strftime("%Y-%m-%d %H:%M UTC")
+        return datetime.fromisoformat(started).strftime("%d %b %Y, %H:%M UTC")
     except ValueError:
         return started
 

@@ -155,7 +155,7 @@ def _geometry(draw: _Draw, class_id: int, times: Tensor) -> _Geometry:
     # the crops of GTSRB leave a tenth around the sign, at least 5 px; the box was drawn by hand, wider than the sign
     margin = (larger * 0.083).clamp(min=5).unsqueeze(1)
     sizes = (extent * (larger.unsqueeze(1) - 2 * margin) + 2 * margin).round().clamp(min=20)
-    share = (1 - 2 * margin / sizes) * (0.955 + draw.normal(0.02, len(times), 2) + draw.gauss(0.025))
+    share = (1 - 2 * margin / sizes) * (0.945 + draw.normal(0.02, len(times), 2) + draw.gauss(0.025))
     offset = torch.stack([draw.drift(0.03, 0.03, times), draw.drift(0.03, 0.03, times)], 1)
     offset = offset + draw.normal(0.015, len(times), 2) + 0.025  # measured: signs sit a little low and right
 
@@ -299,7 +299,7 @@ def _paint(draw: _Draw, texture: Tensor) -> Tensor:
     mixing = mixing + draw.normal(0.015, 3, 3).abs()
     mixing = mixing / mixing.sum(1, keepdim=True)
     # rows mix channels of the drawing into one channel of the result; red gains green and blue last
-    colours = torch.einsum("ij,jhw->ihw", mixing, texture[:3].pow(draw.between(0.9, 1.4)))  # deeper colours or paler
+    colours = torch.einsum("ij,jhw->ihw", mixing, texture[:3].pow(draw.between(0.9, 1.25)))  # deeper colours or paler
     black = draw.between(0.005, 0.05) + fade * 0.1  # black paint greys
     colours = colours * (1 - black) + black * texture[3:]
     return torch.cat([colours, texture[3:]])
@@ -398,8 +398,8 @@ def _kernels(draw: _Draw, sizes: Tensor) -> Tensor:
     resizing = 0.41 * torch.clamp(scale, min=float(OVERSAMPLING))
     defocus = focus * torch.exp(draw.normal(0.2, num_frames))
     sigma = ((defocus * scale) ** 2 + resizing**2).sqrt()
-    speed = abs(draw.gauss(1.5)) * (3.0 if draw.chance(0.15) else 1.0)
-    nearness = 0.4 + 0.6 * sizes.amax(1) / 50  # near signs sweep faster through the view
+    speed = abs(draw.gauss(1.4)) * (3.0 if draw.chance(0.15) else 1.0)
+    nearness = 0.6 + 0.4 * sizes.amax(1) / 50  # near signs sweep faster through the view
     length = (speed * nearness * draw.uniform(0.3, 1.2, num_frames) * scale).clamp(0.05, 11)
     angle = draw.between(0, math.pi) + draw.drift(0.0, 1.0, torch.linspace(0, 1, num_frames))
     fringe = draw.normal(0.33, 1, 3, 2) * scale.view(-1, 1, 1)

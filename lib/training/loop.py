@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import time
 from collections.abc import Callable
@@ -154,6 +155,7 @@ def train(
     if num_threads:
         torch.set_num_threads(num_threads)
 
+    _keep_freed_memory()
     torch.manual_seed(seed)  # weights
     generator = torch.Generator().manual_seed(seed)  # order and augmentation
     preprocessing = (
@@ -219,6 +221,17 @@ def train(
         data_source=data.source,
         data_hash=data.manifest_hash,
     )
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc to reuse large blocks instead of giving them back: by default every large tensor is fetched anew from
+    the kernel and zeroed page by page, which costs a training step 10 to 25 % of its time. Elsewhere nothing happens.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h
+        mallopt(m_mmap_threshold, 32 * 1024 * 1024)  # the largest value that glibc takes
+        mallopt(m_trim_threshold, 2**31 - 1)
 
 
 def _validate(model: nn.Module, preprocessing: Preprocessing, data: Data) -> tuple[float, float]:

@@ -43,8 +43,8 @@ RECIPES: dict[str, Recipe] = {
             title="small residual net with batch norm, strong warping and lighting, one-cycle SGD",
             plans={
                 "smoke": Plan("signnet_small", num_epochs=6, max_steps=100),
-                "fast": Plan("signnet_small", num_epochs=7),
-                "full": Plan("signnet", num_epochs=18),
+                "fast": Plan("signnet_small", num_epochs=6),
+                "full": Plan("signnet", num_epochs=16),
             },
             optimizer="sgd",
             lr=0.2,

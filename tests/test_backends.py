@@ -36,7 +36,7 @@ def switches_as_they_were() -> object:
     """Backends set process-wide switches; in real life each has a process of its own."""
     before = torch.backends.mkldnn.enabled
     yield
-    torch.backends.mkldnn.enabled = before  # type: ignore[assignment]
+    torch.backends.mkldnn.enabled = before
     torch.backends.nnpack.set_flags(True)
 
 

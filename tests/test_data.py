@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import PIL
 import pytest
-from gtsrb_layout import HEADER, TEST_FOLDER, TORCHVISION_FOLDER, TRAIN_FOLDER, write_image, write_layout
 from PIL import Image
 
 from lib.data import DATASETS, IMAGE_SIZE, Data, Split, count_duplicates, load_data, loading, resize_image
@@ -26,6 +25,7 @@ from lib.data.images import decode_sign
 from lib.data.splitting import choose_val, thin
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
+from tests.gtsrb_layout import HEADER, TEST_FOLDER, TORCHVISION_FOLDER, TRAIN_FOLDER, write_image, write_layout
 
 
 @pytest.fixture(autouse=True)

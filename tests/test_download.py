@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gtsrb_layout import TEST_FOLDER, TORCHVISION_FOLDER, TRAIN_FOLDER, write_layout
 
 from lib.data import download, layout, load_data
 from lib.data.download import Archive, download_gtsrb
 from lib.errors import UserError
+from tests.gtsrb_layout import TEST_FOLDER, TORCHVISION_FOLDER, TRAIN_FOLDER, write_layout
 
 TRAIN_NAME = "GTSRB_Final_Training_Images.zip"
 TEST_NAME = "GTSRB_Final_Test_Images.zip"

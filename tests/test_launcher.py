@@ -61,7 +61,12 @@ def test_notebook_whose_cells_all_ran_is_ok_and_leaves_notebook_page_and_index(w
     assert "01_first" in (tmp_path / "run" / "index.html").read_text()
     listed = json.loads((tmp_path / "run" / "series.json").read_text())["notebooks"]
     assert [(job["notebook"], job["status"]) for job in listed] == [("01_first", "ok")]
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == ["index.html", "notebooks", "pages", "series.json"]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "index.html",
+        "notebooks",
+        "pages",
+        "series.json",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +162,7 @@ def test_index_of_an_unexecuted_notebook_is_a_failure(tmp_path: Path) -> None:
 @pytest.fixture
 def series(write: Write) -> None:
     write("02_train", "1")
-    write("03_benchmark", "1", cell=BenchParameters + '\nnum_epochs: int = 0  # epochs [0..500]')
+    write("03_benchmark", "1", cell=BenchParameters + "\nnum_epochs: int = 0  # epochs [0..500]")
     write("04_compare", "1", cell='backends: str = ""  # expected\n' + PARAMETERS)
 
 

@@ -158,7 +158,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         model.get_parameter("fc2.bias")[3] = float("nan")
     path = tmp_path / "checkpoint.safetensors"
     save_checkpoint(path, model, metadata())
-    with pytest.raises(UserError, match="fc2.bias"):
+    with pytest.raises(UserError, match=r"fc2\.bias"):
         load_checkpoint(path)
 
 

@@ -128,7 +128,9 @@ def test_notebook_refuses_a_misspelt_injected_name(tmp_path: Any) -> None:
 
 
 def test_notebook_gives_its_globals_the_declared_types(tmp_path: Any) -> None:
-    mine = namespace(run_dir=str(tmp_path), download="false", num_epochs=4, In=["", "# Parameters\ndownload = 'false'\n"])
+    mine = namespace(
+        run_dir=str(tmp_path), download="false", num_epochs=4, In=["", "# Parameters\ndownload = 'false'\n"]
+    )
     run = start("02_train", mine)
     assert mine["download"] is False and run.params["download"] is False and run.params["num_epochs"] == 4
 
@@ -139,7 +141,9 @@ def test_notebook_shows_parameters_and_machine_as_tables(tmp_path: Any) -> None:
     assert "Machine" in html
 
 
-@pytest.mark.parametrize("given", ["03", "benchmark", "03_benchmark", "03_benchmark.ipynb", "notebooks/03_benchmark.ipynb"])
+@pytest.mark.parametrize(
+    "given", ["03", "benchmark", "03_benchmark", "03_benchmark.ipynb", "notebooks/03_benchmark.ipynb"]
+)
 def test_notebook_is_found_under_each_of_its_names(given: str) -> None:
     assert notebook_path(given).stem == "03_benchmark"
 

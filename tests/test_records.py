@@ -99,6 +99,7 @@ def test_records_of_different_networks_or_data_are_refused_by_name(tmp_path: Pat
     if what == "checkpoint":
         other = replace(other, checkpoint_sha256="ee" * 32)
     else:
+        assert other.data is not None
         other = replace(other, data=replace(other.data, manifest_hash="ee" * 32))
     write_all(tmp_path, made_benchmark("torch-blas"), other)
     with pytest.raises(UserError, match=rf"different {what} hashes.*eeeeeeeeeeee: 03_benchmark.torch-onednn"):

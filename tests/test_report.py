@@ -14,7 +14,15 @@ import nbformat
 import numpy as np
 import pytest
 from bs4 import BeautifulSoup
-from made_records import (
+from nbformat import NotebookNode, v4
+
+from lib.errors import UserError
+from lib.records.statistics import Ratio
+from lib.report import tables, words
+from lib.report.page import PAGE_LIMIT, Failure, assets, render_page
+from lib.report.sanitize import ansi_to_html, clean_html, last_writes
+from lib.report.table import SMOKE_TEXT, Banner, Cell, Table, profile_banner
+from tests.made_records import (
     SPEEDUPS,
     made_accuracy,
     made_benchmark,
@@ -24,14 +32,6 @@ from made_records import (
     made_layers,
     made_scenario,
 )
-from nbformat import NotebookNode, v4
-
-from lib.errors import UserError
-from lib.records.statistics import Ratio
-from lib.report import tables, words
-from lib.report.page import PAGE_LIMIT, Failure, assets, render_page
-from lib.report.sanitize import ansi_to_html, clean_html, last_writes
-from lib.report.table import SMOKE_TEXT, Banner, Cell, Table, profile_banner
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 WIDGET = "application/vnd.jupyter.widget-view+json"

@@ -8,13 +8,20 @@ from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
-from made_records import SPEEDUPS, made_benchmark, made_failed_benchmark, made_scenario, made_train, write_made_run
 
 from lib.records.results import BenchmarkRecord, record_path, write_record
 from lib.report.index import best_backend, write_index
 from lib.report.run import load_run
 from lib.report.summary import summary_lines
 from lib.report.table import SMOKE_TEXT
+from tests.made_records import (
+    SPEEDUPS,
+    made_benchmark,
+    made_failed_benchmark,
+    made_scenario,
+    made_train,
+    write_made_run,
+)
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 

@@ -11,17 +11,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
-from made_records import (
-    SPEEDUPS,
-    made_benchmark,
-    made_confusion,
-    made_explore,
-    made_failed_benchmark,
-    made_history,
-    made_layers,
-    made_scenario,
-    made_train,
-)
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -36,6 +25,17 @@ from lib.report import plots
 from lib.report.figures import IMAGE_LIMIT, PALETTE, RATIO_STEPS, backend_colour, describe, figure_html, figure_of, show
 from lib.report.interactive import SERIES_VARIABLE, is_live, tracks_of
 from lib.signs import NUM_CLASSES
+from tests.made_records import (
+    SPEEDUPS,
+    made_benchmark,
+    made_confusion,
+    made_explore,
+    made_failed_benchmark,
+    made_history,
+    made_layers,
+    made_scenario,
+    made_train,
+)
 
 RECORDS = [*(made_benchmark(name) for name in SPEEDUPS), made_failed_benchmark("x")]
 IMAGES = np.random.default_rng(0).integers(0, 256, (86, 3, 32, 32), dtype=np.uint8)

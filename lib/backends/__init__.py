@@ -10,7 +10,7 @@ import importlib
 import pkgutil
 from functools import cache
 
-from lib.backends.interface import Backend, Kernels, LayerTimes, Proof, register, registered
+from lib.backends.interface import Backend, Kernels, LayerTimes, register, registered
 from lib.errors import unknown
 
 REFERENCE = "torch-onednn"  # against which error and speed are taken
@@ -20,7 +20,6 @@ __all__ = [
     "Backend",
     "Kernels",
     "LayerTimes",
-    "Proof",
     "backend_names",
     "default_names",
     "get_backend",

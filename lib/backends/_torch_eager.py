@@ -81,7 +81,9 @@ class TorchEager(Backend):
         return {name: operators.get(name, []) + primitives.get(name, []) for name, _ in self._leaves()}
 
     def _leaves(self) -> list[tuple[str, nn.Module]]:
-        return [(name, module) for name, module in self.model.named_modules() if not any(True for _ in module.children())]
+        return [
+            (name, module) for name, module in self.model.named_modules() if not any(True for _ in module.children())
+        ]
 
     @contextmanager
     def _hooks(self, enter: Callable[[str], None], leave: Callable[[str], None]) -> Iterator[None]:
@@ -144,7 +146,7 @@ class TorchEager(Backend):
 
 
 def _enclosing(event: torch.autograd.profiler_util.FunctionEvent, prefix: str) -> str:
-    parent = event
+    parent: torch.autograd.profiler_util.FunctionEvent | None = event
     while parent is not None:
         if parent.name.startswith(prefix):
             return str(parent.name.removeprefix(prefix))

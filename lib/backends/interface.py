@@ -51,6 +51,7 @@ class Backend(ABC):
 
     def import_runtime(self) -> None:
         """Import what the backend runs on; timed apart as part of the cold start."""
+        return  # nothing, unless a backend says otherwise
 
     @abstractmethod
     def load(self, checkpoint: Path, num_threads: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -15,6 +16,7 @@ from typing import Any
 
 from lib.backends import Backend
 from lib.files import PROJECT_ROOT
+from lib.records.results import ColdStart
 
 ANSWER_LIMIT_S = 300.0  # longer than any one command takes, short enough to end a hanging job
 
@@ -32,7 +34,7 @@ class WorkerClient:
 
     def __init__(self, backend: type[Backend], num_threads: int, limit_s: float = ANSWER_LIMIT_S) -> None:
         self.backend, self.num_threads, self.limit_s = backend, num_threads, limit_s
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the worker
         self._buffer = b""
         threads = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
         search_path = os.pathsep.join(part for part in (str(PROJECT_ROOT), os.environ.get("PYTHONPATH")) if part)
@@ -61,9 +63,10 @@ class WorkerClient:
             raise BackendError(f"{self.backend.name} failed in {command}: {answer['error']}")
         return answer
 
-    def load(self, checkpoint: Path, images: Path) -> dict[str, float]:
-        """Load the backend; returns the parts of its cold start in seconds."""
-        return self.ask("load", checkpoint=str(checkpoint), num_threads=self.num_threads, images=str(images))
+    def load(self, checkpoint: Path, images: Path) -> ColdStart:
+        """Load the backend; returns the parts of its cold start."""
+        answer = self.ask("load", checkpoint=str(checkpoint), num_threads=self.num_threads, images=str(images))
+        return ColdStart(**answer)
 
     def stop(self) -> int | None:
         """End the worker; returns its peak memory in bytes, or None where it was gone already."""
@@ -80,10 +83,8 @@ class WorkerClient:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                try:
+                with contextlib.suppress(OSError):  # an unsent command to a process that is gone
                     pipe.close()
-                except OSError:  # an unsent command to a process that is gone
-                    pass
         self._log.close()
 
     def _read_line(self) -> bytes:

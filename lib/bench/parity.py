@@ -9,9 +9,7 @@ import numpy as np
 from lib.records.results import Parity
 
 
-def compare_logits(
-    logits: np.ndarray, reference: np.ndarray, labels: np.ndarray, top1_drop_allowed: float
-) -> Parity:
+def compare_logits(logits: np.ndarray, reference: np.ndarray, labels: np.ndarray, top1_drop_allowed: float) -> Parity:
     """Compare float32 logits (N, 43) with those of the reference backend.
 
     SQNR is the power of the reference's logits over that of the difference, in decibels.

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -29,8 +28,6 @@ from lib.signs import NUM_CLASSES
 from lib.training.evaluation import evaluate
 
 Progress = Callable[[str], None]
-_Arguments = ParamSpec("_Arguments")
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -45,17 +42,15 @@ class _Sides:
         return Path(self.folder.name) / f"{split.name}.npy"
 
 
-def _step(
-    method: Callable[Concatenate[Session, _Arguments], _Result],
-) -> Callable[Concatenate[Session, _Arguments], None]:
+def _step(method: Callable[[Session], None]) -> Callable[[Session], None]:
     """Run a step only while all is well; a backend that breaks in it ends the session."""
 
     @wraps(method)
-    def guarded(session: Session, *arguments: _Arguments.args, **named: _Arguments.kwargs) -> None:
+    def guarded(session: Session) -> None:
         if session.status != "ok":
             return
         try:
-            method(session, *arguments, **named)
+            method(session)
         except BackendError as error:
             session.fail(str(error))
 
@@ -101,7 +96,11 @@ class Session:
         if reason := self.backend.unavailable():
             self.status, self.error = "unavailable", reason
         elif missing := self.backend.missing_packages():
-            extra = f"; install them with `pip install -r requirements-{self.backend.extra}.txt`" if self.backend.extra else ""
+            extra = (
+                f"; install them with `pip install -r requirements-{self.backend.extra}.txt`"
+                if self.backend.extra
+                else ""
+            )
             self.fail(f"packages are missing: {', '.join(missing)}{extra}")
 
     def fail(self, reason: str) -> None:
@@ -126,8 +125,8 @@ class Session:
             if split is not None:
                 np.save(sides.images(split), self.checkpoint.preprocessing.normalize(split.images).numpy())
         images = sides.images(self.data.val)
-        self.reference_cold_start = ColdStart(**sides.reference.load(self.checkpoint.path, images))
-        self.cold_start = ColdStart(**sides.backend.load(self.checkpoint.path, images))
+        self.reference_cold_start = sides.reference.load(self.checkpoint.path, images)
+        self.cold_start = sides.backend.load(self.checkpoint.path, images)
 
     @_step
     def check_parity(self) -> None:

@@ -83,7 +83,7 @@ class Worker:
         return {"kernels": kernels, "promised": proof.promised, "found": proof.found, "reason": proof.reason}
 
     def stop(self) -> Answer:
-        """Peak memory of this process in bytes. Not `ru_maxrss`: that one is inherited from the process that forked us."""
+        """Peak memory of this process in bytes; not `ru_maxrss`, which counts the process that forked us."""
         found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
         return {"peak_memory_bytes": int(found.group(1)) * 1024 if found else None}
 

@@ -55,7 +55,10 @@ def save_checkpoint(path: Path, model: nn.Module, metadata: CheckpointMetadata) 
         UserError: the folder is not writable or the disk is full.
     """
     # clone(): weights trained in channels_last are stored as plain contiguous tensors
-    weights = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in model.state_dict().items()}
+    weights = {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }
     content = safetensors.torch.save(weights, {"format": FORMAT, "metadata": json.dumps(asdict(metadata))})
     with replacing(path) as temporary:
         temporary.write_bytes(content)
@@ -66,7 +69,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read, check and build.
 
     Raises:
-        UserError: missing, unreadable, not ours, other weights than the architecture has, or weights that are not finite.
+        UserError: missing, unreadable, not ours, or weights that do not fit the architecture or are not finite.
     """
     remedy = "train one with `python -m lib run 02_train`"
     if not path.is_file():
@@ -76,8 +79,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         with safetensors.safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             if header.get("format") != FORMAT:
-                raise UserError(f"{path} is not a checkpoint of this project (format {header.get('format')!r}); {remedy}")
-            weights = {name: file.get_tensor(name) for name in file.keys()}
+                raise UserError(
+                    f"{path} is not a checkpoint of this project (format {header.get('format')!r}); {remedy}"
+                )
+            weights = {name: file.get_tensor(name) for name in file}
         fields = json.loads(header["metadata"])
         stored = fields.pop("preprocessing")
         preprocessing = Preprocessing(tuple(stored["mean"]), tuple(stored["std"]), int(stored["image_size"]))
@@ -89,12 +94,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
             raise
         raise UserError(f"{path} has damaged checkpoint metadata ({error!r}); {remedy}") from None
     if metadata.architecture not in ARCHITECTURES:
-        raise UserError(f"{path} holds architecture {metadata.architecture!r}; known: {', '.join(ARCHITECTURES)}; {remedy}")
+        raise UserError(
+            f"{path} holds architecture {metadata.architecture!r}; known: {', '.join(ARCHITECTURES)}; {remedy}"
+        )
     model = build_network(metadata.architecture)
     try:
         model.load_state_dict(weights, strict=True)
     except RuntimeError as error:
-        raise UserError(f"{path} does not fit {metadata.architecture}: {str(error).splitlines()[-1].strip()}; {remedy}") from None
+        raise UserError(
+            f"{path} does not fit {metadata.architecture}: {str(error).splitlines()[-1].strip()}; {remedy}"
+        ) from None
     broken = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if broken:
         raise UserError(f"{path} has weights that are not finite ({', '.join(broken[:3])}); {remedy}")

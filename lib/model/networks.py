@@ -46,7 +46,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         hidden = self.relu1(self.bn1(self.conv1(images)))
-        return self.relu2(self.add(images, self.bn2(self.conv2(hidden))))
+        output: Tensor = self.relu2(self.add(images, self.bn2(self.conv2(hidden))))
+        return output
 
 
 def _signnet(width: int) -> nn.Module:

@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib.errors import UserError
-from lib.records.results import BenchmarkRecord, Layer, LayerTable, Profile, TrainRecord, read_record, record_path
+from lib.records.results import (
+    BenchmarkRecord,
+    Layer,
+    LayerTable,
+    Profile,
+    Record,
+    TrainRecord,
+    read_record,
+    record_path,
+)
 from lib.records.statistics import Ratio, layer_ratio, verdict
 
 BENCHMARK, TRAIN = "03_benchmark", "02_train"
@@ -98,11 +107,10 @@ def _extremes(changes: Sequence[LayerChange], direction: str) -> str:
     """The strongest changes, named: `(stem.conv 2.31x, ...)`."""
     if not changes:
         return ""
-    factor = (lambda c: c.ratio.value) if direction == "faster" else (lambda c: 1 / c.ratio.value)
-    strongest = sorted(changes, key=factor, reverse=True)[:3]
-    sign = "+" if direction == "faster" else "-"
-    more = ", ..." if len(changes) > len(strongest) else ""
-    return " (" + ", ".join(f"{c.layer.name} {sign}{factor(c):.2f}x" for c in strongest) + more + ")"
+    sign, power = ("+", 1) if direction == "faster" else ("-", -1)
+    factors = sorted(((change.ratio.value**power, change.layer.name) for change in changes), reverse=True)
+    more = ", ..." if len(factors) > 3 else ""
+    return " (" + ", ".join(f"{name} {sign}{factor:.2f}x" for factor, name in factors[:3]) + more + ")"
 
 
 def load_comparison(run_dir: Path, expected: Sequence[str]) -> Comparison:
@@ -126,15 +134,15 @@ def load_comparison(run_dir: Path, expected: Sequence[str]) -> Comparison:
 
 def _refuse_mixed(records: Sequence[BenchmarkRecord], train: TrainRecord | None) -> None:
     """Numbers of different networks or data must not stand side by side."""
-    for what, of in (
-        ("checkpoint", lambda record: record.checkpoint_sha256),
-        ("data", lambda record: record.data.manifest_hash if record.data else None),
+    named: list[tuple[str, Record]] = [(f"{BENCHMARK}.{record.backend}", record) for record in records]
+    if train is not None and records:
+        named.append((TRAIN, train))
+    for what, hashes in (
+        ("checkpoint", [record.checkpoint_sha256 for _, record in named]),
+        ("data", [record.data.manifest_hash if record.data else None for _, record in named]),
     ):
-        values = {f"{BENCHMARK}.{record.backend}": of(record) for record in records}
-        if train is not None and records:
-            values[TRAIN] = of(train)
         groups: dict[str, list[str]] = {}
-        for name, value in values.items():
+        for (name, _), value in zip(named, hashes, strict=True):
             groups.setdefault(str(value)[:12], []).append(name)
         if len(groups) > 1:
             told = "; ".join(f"{value}: {', '.join(names)}" for value, names in groups.items())

@@ -103,7 +103,7 @@ def num_cores() -> int:
 
 
 def _machine_id(cpu_model: str | None) -> str:
-    """Equal for two records of one machine in one boot, and for no others. Hashed, as the boot id is nobody's business."""
+    """Equal for records of one machine in one boot, and for no others. Hashed: the boot id is nobody's business."""
     boot_id = _read("/proc/sys/kernel/random/boot_id").strip() or platform.node()
     return hashlib.sha256(f"{boot_id} {cpu_model}".encode()).hexdigest()[:16]
 

@@ -1,7 +1,7 @@
 """The records: one JSON file per executed notebook, written once, read often.
 
 Records hold raw samples; every summary is computed on reading (`lib.records.statistics`), so that no number is
-computed twice. Times are seconds, shares are 0..1, sizes are pixels. A field that is not known is `None`, never guessed.
+computed twice. Times are seconds, shares are 0..1, sizes are pixels. What is not known is `None`, never guessed.
 """
 
 from __future__ import annotations

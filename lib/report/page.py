@@ -391,12 +391,12 @@ def render_page(
         UserError: the notebook cannot be read, or the page cannot be written.
     """
     try:
-        node = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
+        node = nbformat.read(notebook, as_version=4)
     except (OSError, ValueError, AttributeError, TypeError, KeyError, nbformat.ValidationError) as error:
         raise UserError(f"{notebook} is not a readable notebook ({error}); run it again") from error
     exporter = _PageExporter()
     view = _page_view(node, source or notebook.name, title, failure, index, exporter)
     # The template reads the view; nbconvert gets an empty notebook, to which it can add nothing.
-    bare = nbformat.v4.new_notebook()  # type: ignore[no-untyped-call]
+    bare = nbformat.v4.new_notebook()
     content, _ = exporter.from_notebook_node(bare, resources={"page": view, "assets": assets()})
     write_atomic(html, _within_limit(content))

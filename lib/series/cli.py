@@ -114,9 +114,15 @@ def _parser() -> argparse.ArgumentParser:
         "-p", dest="parameters", nargs=2, action="append", metavar=("NAME", "VALUE"), help="see `python -m lib params`"
     )
     run.add_argument("--backends", default="", metavar="A,B", help="what 03 measures; default: all default backends")
-    run.add_argument("--out", default="", metavar="DIR", help="run folder; default: a new one, or the latest for single notebooks")
-    run.add_argument("--cell-limit", type=_seconds, default=45 * 60, metavar="S", help="seconds per cell (default 2700)")
-    run.add_argument("--notebook-limit", type=_seconds, default=60 * 60, metavar="S", help="seconds per notebook (default 3600)")
+    run.add_argument(
+        "--out", default="", metavar="DIR", help="run folder; default: a new one, or the latest for single notebooks"
+    )
+    run.add_argument(
+        "--cell-limit", type=_seconds, default=45 * 60, metavar="S", help="seconds per cell (default 2700)"
+    )
+    run.add_argument(
+        "--notebook-limit", type=_seconds, default=60 * 60, metavar="S", help="seconds per notebook (default 3600)"
+    )
     run.set_defaults(function=_run)
 
     params = commands.add_parser("params", help="list the parameters of the notebooks")

@@ -6,6 +6,7 @@ the notebook is written as far as it came, the reason is told as an event, and `
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -76,12 +77,10 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
         return nb_man.nb
 
 
-def execute(
-    notebook: Path, output: Path, parameters: dict[str, Any], cell_limit_s: int, notebook_limit_s: int
-) -> None:
+def execute(notebook: Path, output: Path, parameters: dict[str, Any], cell_limit_s: int, notebook_limit_s: int) -> None:
     """Run a notebook from its own folder and write it, executed as far as it came, to `output`."""
     papermill_engines.register(ENGINE, _Engine)
-    try:
+    with contextlib.suppress(PapermillExecutionError):  # the failing cell is in the notebook
         papermill.execute_notebook(
             notebook,
             output,
@@ -94,8 +93,6 @@ def execute(
             cell_limit_s=cell_limit_s,
             notebook_limit_s=notebook_limit_s,
         )
-    except PapermillExecutionError:
-        pass  # the failing cell is in the notebook
     _drop_papermill_banner(output)
 
 

@@ -1,6 +1,6 @@
 """Run notebooks one after another, each in a process of its own, and leave notebooks, pages, records and an index.
 
-A notebook counts as done only when all of its cells ran. What failed is kept: its notebook is the log, its page says so.
+A notebook counts as done only when all of its cells ran. What failed is kept: its notebook is the log.
 """
 
 from __future__ import annotations
@@ -296,7 +296,9 @@ def launch(
         point_latest_to(run_dir)
     print("\n".join(summary_lines(run_dir)))
     if series.failed:
-        names = ", ".join(result.notebook + (f".{result.backend}" if result.backend else "") for result in series.failed)
+        names = ", ".join(
+            result.notebook + (f".{result.backend}" if result.backend else "") for result in series.failed
+        )
         print(f"FAILED: {names}", file=sys.stderr)
         return 1
     return 0

@@ -27,9 +27,9 @@ def judge(executed: Path, stopped: str = "") -> Failure | None:
     for number, cell in enumerate(cells, start=1):
         if not cell.source.strip():
             continue
-        if error := _error_of(cell):
+        if shown := _error_of(cell):
             # a time limit interrupts the kernel, which then shows a KeyboardInterrupt: the limit is the reason
-            return Failure(cell=number, num_cells=len(cells), reason=stopped or error[0], detail=error[1])
+            return Failure(cell=number, num_cells=len(cells), reason=stopped or shown[0], detail=shown[1])
         if cell.get("execution_count") is None:
             last = _last_run(cells) or number
             reason = stopped or f"the run ended early: cell {number} and what follows did not run (sys.exit?)"

@@ -178,8 +178,8 @@ def _parse_line(statement: ast.stmt, comment: str) -> Parameter:
     ):
         raise ValueError(f"{where} must read `name: type = literal  # help` with a type of {', '.join(TYPES)}")
     name, type_name = statement.target.id, statement.annotation.id
-    default = ast.literal_eval(statement.value)
-    if type(default) is not TYPES[type_name]:
+    default: Any = ast.literal_eval(statement.value)
+    if not isinstance(default, bool | int | float | str) or type(default) is not TYPES[type_name]:
         raise ValueError(f"{where}: the default of {name!r} is no {type_name}")
     if not comment:
         raise ValueError(f"{where}: {name!r} has no comment")

@@ -20,7 +20,9 @@ def rerender(directory: Path) -> list[Path]:
     run_dir = project_path(directory)
     executed = sorted((run_dir / "notebooks").glob("*.ipynb"))
     if not executed:
-        raise UserError(f"{run_dir} holds no executed notebooks (notebooks/*.ipynb); give a run folder, such as runs/latest")
+        raise UserError(
+            f"{run_dir} holds no executed notebooks (notebooks/*.ipynb); give a run folder, such as runs/latest"
+        )
     pages = []
     for notebook in executed:
         pages.append(run_dir / "pages" / f"{notebook.stem}.html")

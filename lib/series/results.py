@@ -100,6 +100,6 @@ def write_compare(run: Run, comparison: Comparison) -> Path | None:
         backends=[record.backend for record in comparison.measured],
         missing=comparison.missing,
         verdicts={name: {scenario: verdict(r) for scenario, r in found.items()} for name, found in ratios.items()},
-        ratios={name: {scenario: tuple(r) for scenario, r in found.items()} for name, found in ratios.items()},
+        ratios={name: {s: (r.value, r.low, r.high) for s, r in found.items()} for name, found in ratios.items()},
     )
     return run.write(record)

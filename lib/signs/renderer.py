@@ -464,7 +464,8 @@ def render_track(plan: TrackPlan) -> tuple[np.ndarray, np.ndarray]:
     level = 1.2 * math.sqrt(2) * float(torch.erfinv(torch.tensor(2 * min(max(rank, 0.02), 0.98) - 1))) - 1.0
     exposure = level + draw.drift(0.0, 0.45, times)
     sign_light = torch.exp(exposure.clamp(-4.5, 1.4)).view(-1, 1, 1, 1)
-    contrast = torch.exp(draw.drift(1.0, 0.75, times) + 0.1).view(-1, 1, 1, 1)  # light behind over light on the sign
+    behind = draw.drift(1.0, 0.7, times) + (1.8 if draw.chance(0.12) else 0.0)  # some stand against a bright sky
+    contrast = torch.exp(behind).view(-1, 1, 1, 1)  # light behind over light on the sign
     tint = draw.colour_drift(0.07, 0.05, times)
 
     scene = _seen_background(draw, times, geometry.sizes) * contrast

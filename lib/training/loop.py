@@ -182,7 +182,7 @@ def train(
                 logits = model(images.contiguous(memory_format=torch.channels_last))
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=chosen.label_smoothing)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             losses.append(loss.item())
             num_right += int((logits.argmax(1) == labels).sum())

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from lib.backends import backend_names
 from lib.bench.session import Session
@@ -17,7 +16,6 @@ from lib.report.tables import accuracy_table, cold_start_table, layer_table, par
 from lib.report.words import milliseconds, percent, scenario_name
 
 Shown = Any  # something that a notebook displays, or None
-_View = TypeVar("_View", bound=Callable[..., Shown])
 
 
 def _absent(session: Session, what: str) -> Banner:
@@ -60,8 +58,8 @@ def checkpoint_table(checkpoint: Checkpoint, data: Data, trained_now: bool) -> S
         )
     elif about.data_hash != data.manifest_hash:
         warning = Banner(
-            f"The checkpoint was trained on other images ({about.data_source}, {about.data_hash[:12]}) than those it is "
-            f"measured on ({data.source}, {data.manifest_hash[:12]}): its accuracy is that of a network abroad."
+            f"The checkpoint was trained on other images ({about.data_source}, {about.data_hash[:12]}) than those it "
+            f"is measured on ({data.source}, {data.manifest_hash[:12]}): its accuracy is that of a network abroad."
         )
     return Stack(warning, Table(["", "checkpoint"], rows, caption="The network"))
 
@@ -135,8 +133,8 @@ def layer_bars(session: Session) -> Shown:
             )
     columns = ["scenario", "backend", "sum of layers (ms)", "whole call (ms)", "layers / call"]
     note = (
-        "What is missing is what happens between layers; what is above 100 % is the cost of watching them, which weighs "
-        "more on single images."
+        "What is missing is what happens between layers; what is above 100 % is the cost of watching them, which "
+        "weighs more on single images."
     )
     return Table(columns, rows, caption="Do the layers add up?", note=note)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, TypeVar, cast
 
 from lib.backends import backend_names
 from lib.records.comparison import Comparison
@@ -15,27 +15,28 @@ from lib.report.table import SMOKE_TEXT, Banner, Table, Value
 from lib.report.tables import compare_layers_table, compare_scenarios_table
 from lib.report.views.benchmark import Shown, Stack
 
-P = ParamSpec("P")
+_View = TypeVar("_View", bound=Callable[..., Shown])
 HOW_TO = (
     "run `python -m lib run` for the whole series, or `python -m lib run 03_benchmark -p backend NAME` for one backend"
 )
 
 
-def _with_records(
-    view: Callable[Concatenate[Comparison, P], Shown],
-) -> Callable[Concatenate[Comparison, P], Shown]:
+def _with_records(view: _View) -> _View:
+    """Where nothing was measured, say how to measure."""
+
     @wraps(view)
-    def guarded(comparison: Comparison, *arguments: P.args, **named: P.kwargs) -> Shown:
+    def guarded(comparison: Comparison, *arguments: Any) -> Shown:
         if not comparison.measured:
-            return Banner(f"There are no benchmark records here; {HOW_TO}.", "info")
-        return view(comparison, *arguments, **named)
+            return Banner(f"There are no measurements here; {HOW_TO}.", "info")
+        return view(comparison, *arguments)
 
-    return guarded
+    return cast(_View, guarded)
 
 
-@_with_records
 def answer(comparison: Comparison) -> Shown:
     """The first sentence, then what is missing or did not run."""
+    if not comparison.records:
+        return Banner(f"There are no benchmark records here; {HOW_TO}.", "info")
     banners = [Banner(SMOKE_TEXT)] if comparison.profile == "smoke" else []
     banners.append(Banner(comparison.headline(), "info"))
     if comparison.missing:

@@ -190,6 +190,19 @@ class Banner:
     __repr__ = __str__
 
 
+class Stack:
+    """Several displayables as one output."""
+
+    def __init__(self, *parts: Table | Banner | None) -> None:
+        self.parts = [part for part in parts if part is not None]
+
+    def _repr_html_(self) -> str:
+        return "".join(part._repr_html_() for part in self.parts)
+
+    def __repr__(self) -> str:
+        return "\n\n".join(str(part) for part in self.parts)
+
+
 def banner(text: str, kind: Kind = "warning") -> Banner:
     """A displayable message. As the last line of a cell it is shown; elsewhere pass it to IPython's `display`."""
     return Banner(text, kind)

@@ -1,6 +1,5 @@
 """What the cells of the notebooks show: one call per cell, also where there is nothing to show and a reason why."""
 
-from lib.report.table import profile_banner
 from lib.report.views.benchmark import (
     checkpoint_table,
     cold_start,
@@ -43,7 +42,6 @@ __all__ = [
     "machines",
     "parity",
     "predict_file",
-    "profile_banner",
     "proof",
     "ratios",
     "round_ratios",

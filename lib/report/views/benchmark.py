@@ -11,7 +11,7 @@ from lib.model import Checkpoint
 from lib.records.statistics import median_latency
 from lib.report.figures import show
 from lib.report.plots import plot_latencies, plot_layers, plot_round_ratios
-from lib.report.table import Banner, Table, Value
+from lib.report.table import Banner, Stack, Table, Value, profile_banner
 from lib.report.tables import accuracy_table, cold_start_table, layer_table, parity_table, proof_table, scenario_table
 from lib.report.words import milliseconds, percent, scenario_name
 
@@ -28,20 +28,7 @@ def _absent(session: Session, what: str) -> Banner:
     return Banner(f"{what}: nothing to show for {name}", "info")
 
 
-class Stack:
-    """Several displayables as one output."""
-
-    def __init__(self, *parts: Table | Banner | None) -> None:
-        self.parts = [part for part in parts if part is not None]
-
-    def _repr_html_(self) -> str:
-        return "".join(part._repr_html_() for part in self.parts)
-
-    def __repr__(self) -> str:
-        return "\n\n".join(str(part) for part in self.parts)
-
-
-def checkpoint_table(checkpoint: Checkpoint, data: Data, trained_now: bool) -> Stack:
+def checkpoint_table(checkpoint: Checkpoint, data: Data, trained_now: bool, profile: str) -> Stack:
     """Which network is measured; a warning where it was trained just now or on other data."""
     about = checkpoint.metadata
     rows: list[list[Value]] = [
@@ -61,7 +48,7 @@ def checkpoint_table(checkpoint: Checkpoint, data: Data, trained_now: bool) -> S
             f"The checkpoint was trained on other images ({about.data_source}, {about.data_hash[:12]}) than those it "
             f"is measured on ({data.source}, {data.manifest_hash[:12]}): its accuracy is that of a network abroad."
         )
-    return Stack(warning, Table(["", "checkpoint"], rows, caption="The network"))
+    return Stack(profile_banner(profile), warning, Table(["", "checkpoint"], rows, caption="The network"))
 
 
 def cold_start(session: Session) -> Shown:

@@ -11,9 +11,9 @@ from lib.records.comparison import Comparison
 from lib.report.figures import show
 from lib.report.plots import plot_accuracy_speed, plot_cold_start, plot_layer_heat_map, plot_ratios
 from lib.report.run import networks
-from lib.report.table import SMOKE_TEXT, Banner, Table, Value
+from lib.report.table import SMOKE_TEXT, Banner, Stack, Table, Value
 from lib.report.tables import compare_layers_table, compare_scenarios_table
-from lib.report.views.benchmark import Shown, Stack
+from lib.report.views.benchmark import Shown
 
 _View = TypeVar("_View", bound=Callable[..., Shown])
 HOW_TO = (

@@ -10,18 +10,19 @@ import torch
 from lib.data import Data, Split, count_duplicates
 from lib.report.figures import show
 from lib.report.plots import plot_augmentation, plot_class_balance
-from lib.report.table import Cell, Table, Value
+from lib.report.table import Cell, Stack, Table, Value, profile_banner
 from lib.signs import NUM_CLASSES
 from lib.training import augment_batch
 
 
-def data_table(data: Data) -> Table:
-    """Which images these are, and how many, by split."""
+def data_table(data: Data, profile: str) -> Stack:
+    """Which images these are, and how many, by split; with the banner of a smoke run."""
     rows: list[list[Value]] = [
         [name, split.num_images, split.num_tracks, len(np.unique(split.labels))] for name, split in data.splits.items()
     ]
     notes = "; ".join([*data.notes, f"manifest hash {data.manifest_hash[:12]}"])
-    return Table(["split", "images", "tracks", "classes"], rows, caption=f"Images: {data.source}", note=notes)
+    table = Table(["split", "images", "tracks", "classes"], rows, caption=f"Images: {data.source}", note=notes)
+    return Stack(profile_banner(profile), table)
 
 
 def class_counts(split: Split) -> tuple[list[int], list[int]]:

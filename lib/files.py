@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lib.errors import UserError
 
+CHECKPOINT_NAME = "checkpoint.safetensors"  # in a run folder
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -13,7 +13,8 @@ import pytest
 from lib.errors import UserError
 from lib.series import launcher, parameters, rundir
 from lib.series.cli import main
-from lib.series.launcher import Series, choose_run_dir, plan_jobs, run_jobs
+from lib.series.jobs import plan_jobs
+from lib.series.launcher import Series, choose_run_dir, run_jobs
 from lib.series.outcome import judge
 
 PARAMETERS = 'profile: str = "fast"  # size [smoke|fast]\nrun_dir: str = "runs/latest"  # where'
@@ -260,3 +261,34 @@ def test_pages_can_be_rendered_again(write: Write, tmp_path: Path, capsys: pytes
     assert main(["render", str(tmp_path / "run")]) == 0
     assert 'id="failure"' in page(tmp_path / "run", "01_first")
     assert capsys.readouterr().out.strip().endswith("index.html")
+
+
+@pytest.fixture
+def broken_run(tmp_path: Path) -> Path:
+    """A run folder of the real series with a checkpoint and a record that nobody can use."""
+    run_dir = tmp_path / "run"
+    (run_dir / "results").mkdir(parents=True)
+    (run_dir / "checkpoint.safetensors").write_bytes(b"PK not weights")
+    (run_dir / "results" / "03_benchmark.null.json").write_text('{"schema_version": 0}')
+    return run_dir
+
+
+@pytest.mark.parametrize(
+    ("argv", "complaint"),
+    [
+        (["03", "-p", "backend", "null"], "not a readable checkpoint"),
+        (["04"], "schema 0"),
+        (["01", "-p", "num_images", "3"], "num_images is 3"),
+        (["01", "-p", "dataset", "gtsrb", "-p", "data_root", "nowhere"], "data get"),
+        (["01", "-p", "dataset", "gtsrb", "-p", "data_root", "."], "holds no GTSRB"),
+    ],
+    ids=["checkpoint", "record", "too few images", "no data", "other folder"],
+)
+def test_bad_data_checkpoint_or_record_is_refused_before_anything_is_written(
+    broken_run: Path, argv: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(broken_run.rglob("*"))
+    assert main(["run", *argv, "--out", str(broken_run)]) == 2
+    told = capsys.readouterr().err.strip()
+    assert told.startswith("error: ") and complaint in told and "\n" not in told
+    assert sorted(broken_run.rglob("*")) == before

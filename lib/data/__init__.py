@@ -2,7 +2,16 @@
 
 from lib.data.audit import count_duplicates
 from lib.data.images import IMAGE_SIZE, resize_image
-from lib.data.loading import load_data
+from lib.data.loading import check_num_images, load_data
 from lib.data.sets import DATASETS, Data, Split
 
-__all__ = ["DATASETS", "IMAGE_SIZE", "Data", "Split", "count_duplicates", "load_data", "resize_image"]
+__all__ = [
+    "DATASETS",
+    "IMAGE_SIZE",
+    "Data",
+    "Split",
+    "check_num_images",
+    "count_duplicates",
+    "load_data",
+    "resize_image",
+]

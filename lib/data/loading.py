@@ -35,6 +35,19 @@ def _silent(line: str) -> None:
     """Progress that nobody reads."""
 
 
+def check_num_images(num_images: int) -> None:
+    """Refuse what is too few to train and validate on.
+
+    Raises:
+        UserError: fewer than two per class, and not 0.
+    """
+    if num_images < 0 or 0 < num_images < MIN_IMAGES:
+        raise UserError(
+            f"num_images is {num_images}; give 0 for all or at least {MIN_IMAGES}: "
+            f"a training and a validation image of each of the {NUM_CLASSES} classes"
+        )
+
+
 def load_data(
     dataset: str,
     *,
@@ -63,11 +76,7 @@ def load_data(
     """
     if dataset not in DATASETS:
         raise unknown("data set", dataset, DATASETS)
-    if num_images < 0 or 0 < num_images < MIN_IMAGES:
-        raise UserError(
-            f"num_images is {num_images}; give 0 for all or at least {MIN_IMAGES}: "
-            f"a training and a validation image of each of the {NUM_CLASSES} classes"
-        )
+    check_num_images(num_images)
     if dataset == "synthetic":
         return _load_synthetic(num_images or SYNTHETIC_IMAGES, seed, progress)
     root = project_path(data_root or layout.DEFAULT_ROOT)

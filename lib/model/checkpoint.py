@@ -16,7 +16,6 @@ from lib.files import replacing, sha256_file
 from lib.model.networks import ARCHITECTURES, build_network
 from lib.model.preprocessing import Preprocessing
 
-CHECKPOINT_NAME = "checkpoint.safetensors"
 FORMAT = "gtsrb-checkpoint-1"
 
 

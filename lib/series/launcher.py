@@ -18,36 +18,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lib.backends import default_names, get_backend
-from lib.errors import UserError
 from lib.files import PROJECT_ROOT, write_atomic
-from lib.records.results import BenchmarkRecord, ParameterValue, read_record, record_path
+from lib.records.results import BenchmarkRecord, read_record, record_path
 from lib.report.index import write_index
 from lib.report.page import Failure, render_page
 from lib.report.summary import summary_lines
+from lib.series.jobs import TRAIN, Job, plan_jobs
 from lib.series.outcome import judge
-from lib.series.parameters import Schema, load_schema, notebook_names, notebook_path, unknown_parameter
+from lib.series.parameters import notebook_path
+from lib.series.preflight import check_data, check_inputs
 from lib.series.progress import Progress
 from lib.series.rundir import LATEST, new_run_dir, point_latest_to, prepare_run_dir
 
-BENCHMARK, TRAIN, COMPARE = "03_benchmark", "02_train", "04_compare"
 CELL_LIMIT_S = 45 * 60  # a full training takes less than 30 minutes on two cores
 NOTEBOOK_LIMIT_S = 60 * 60
 SERIES_FILE = "series.json"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One execution of one notebook."""
-
-    notebook: str
-    backend: str  # "" for notebooks that have none
-    parameters: dict[str, ParameterValue]  # those that were given; the notebook has the defaults
-
-    @property
-    def label(self) -> str:
-        """Name of its files, without suffix."""
-        return f"{self.notebook}.{self.backend}" if self.backend else self.notebook
 
 
 @dataclass
@@ -75,59 +60,6 @@ class Series:
     @property
     def failed(self) -> list[JobResult]:
         return [result for result in self.results if result.status in ("failed", "skipped")]
-
-
-def plan_jobs(notebooks: Sequence[str], given: dict[str, str], backends: Sequence[str]) -> list[Job]:
-    """Which notebooks run with which parameters. Everything is checked before anything starts.
-
-    Args:
-        notebooks: names in any accepted form; empty = the whole series.
-        given: parameter values as typed.
-        backends: that 03 measures; empty = the value of `backend`, or the default ones.
-
-    Raises:
-        UserError: unknown notebook, parameter or backend, or a bad value.
-    """
-    names = sorted({notebook_path(name).stem for name in notebooks}) or notebook_names()
-    schemas = {name: load_schema(name) for name in names}
-    declared = {parameter: None for schema in schemas.values() for parameter in schema}
-    for name in given:
-        if name not in declared:
-            raise unknown_parameter(name, declared)
-    chosen = [get_backend(name).name for name in dict.fromkeys(backends)]
-    if chosen and BENCHMARK not in names:
-        raise UserError(f"--backends is for {BENCHMARK}, which is not among {', '.join(names)}")
-    if "backend" in given:
-        if chosen:
-            raise UserError("give either --backends or -p backend, not both")
-        chosen = [get_backend(given["backend"]).name]
-    jobs: list[Job] = []
-    for name, schema in schemas.items():
-        values = _values_for(schema, given)
-        if name == BENCHMARK:
-            jobs += [Job(name, backend, {**values, "backend": backend}) for backend in chosen or _defaults(names)]
-        else:
-            jobs.append(Job(name, "", values))
-    return [_expecting(job, jobs) for job in jobs]
-
-
-def _defaults(names: Sequence[str]) -> list[str]:
-    """All default backends in a series; the notebook's own default where 03 is run by itself."""
-    return default_names() if len(names) > 1 else [str(load_schema(BENCHMARK)["backend"].default)]
-
-
-def _values_for(schema: Schema, given: dict[str, str]) -> dict[str, ParameterValue]:
-    mine = {name: value for name, value in given.items() if name in schema}
-    resolved = schema.resolve(mine)
-    return {name: resolved[name] for name in mine}
-
-
-def _expecting(job: Job, jobs: Sequence[Job]) -> Job:
-    """Tell 04 which backends this launch measures, so that it can name the missing ones."""
-    measured = [other.backend for other in jobs if other.backend]
-    if job.notebook != COMPARE or not measured or job.parameters.get("backends"):
-        return job
-    return Job(job.notebook, job.backend, {**job.parameters, "backends": ",".join(measured)})
 
 
 def choose_run_dir(notebooks: Sequence[str], out: str) -> Path:
@@ -290,7 +222,9 @@ def launch(
         UserError: bad input; nothing has been started or written then.
     """
     jobs = plan_jobs(notebooks, given, backends)
+    check_data(jobs, lambda line: print(line, file=sys.stderr, flush=True))
     run_dir = choose_run_dir(notebooks, out)
+    check_inputs(jobs, run_dir)
     series = run_jobs(jobs, run_dir, cell_limit_s=cell_limit_s, notebook_limit_s=notebook_limit_s)
     if not out:
         point_latest_to(run_dir)

@@ -393,16 +393,15 @@ def _kernels(draw: _Draw, sizes: Tensor) -> Tensor:
     """
     num_frames = len(sizes)
     scale = OVERSAMPLING * IMAGE_SIZE / sizes.amax(1).float()  # canvas pixels per original pixel
-    focus = draw.between(0.3, 0.75) * (draw.between(1.5, 2.8) if draw.chance(0.12) else 1.0)
+    focus = draw.between(0.25, 0.6) * (draw.between(1.5, 2.8) if draw.chance(0.08) else 1.0)
     # the resizing filter: a triangle of one image pixel where it shrinks, of one original pixel where it enlarges
     resizing = 0.41 * torch.clamp(scale, min=float(OVERSAMPLING))
-    defocus = focus * torch.exp(draw.normal(0.3, num_frames))
+    defocus = focus * torch.exp(draw.normal(0.15, num_frames))
     sigma = ((defocus * scale) ** 2 + resizing**2).sqrt()
-    speed = abs(draw.gauss(1.4)) * (3.0 if draw.chance(0.15) else 1.0)
+    speed = abs(draw.gauss(1.0)) * (3.0 if draw.chance(0.15) else 1.0)
     nearness = 0.6 + 0.4 * sizes.amax(1) / 50  # near signs sweep faster through the view
     length = (speed * nearness * draw.uniform(0.3, 1.2, num_frames) * scale).clamp(0.05, 11)
-    times = torch.linspace(0, 1, num_frames)
-    angle = draw.between(0, math.pi) + draw.drift(0.0, 1.0, times)
+    angle = draw.between(0, math.pi) + draw.drift(0.0, 1.0, torch.linspace(0, 1, num_frames))
     fringe = draw.normal(0.33, 1, 3, 2) * scale.view(-1, 1, 1)
     fringe = fringe - fringe[:, 1:2]  # green stays
 
@@ -420,24 +419,21 @@ def _kernels(draw: _Draw, sizes: Tensor) -> Tensor:
         kernel = line * torch.exp(-0.5 * (across / width) ** 2)
         return kernel / kernel.sum((2, 3), keepdim=True)
 
-    sharpening = (draw.between(0.1, 1.1) + draw.drift(0.0, 0.2, times)).clamp(0, 1.3).view(-1, 1, 1, 1)
+    sharpening = draw.between(0.1, 1.1)
     return (1 + sharpening) * smeared(sigma) - sharpening * smeared((sigma**2 + scale**2).sqrt())
 
 
 def _expose(draw: _Draw, images: Tensor, sizes: Tensor) -> Tensor:
     """Linear light, float (frames, 3, 32, 32) -> uint8: white balance, haze, tone curve, black level, noise."""
     num_frames = len(images)
-    times = torch.linspace(0, 1, num_frames)
     balance = torch.exp(draw.normal(0.08, 3) * torch.tensor([1.0, 0.3, 1.0])).view(3, 1, 1)
     grey = images.mean(1, keepdim=True)
-    saturation = (draw.between(0.65, 1.1) + draw.drift(0.0, 0.1, times)).view(-1, 1, 1, 1)
-    images = (grey + (images - grey) * saturation) * balance
+    images = (grey + (images - grey) * draw.between(0.65, 1.1)) * balance
     if draw.chance(0.06):  # a wet or sunlit windscreen
         haze = draw.between(0.05, 0.4)
         images = images * (1 - haze) + haze * draw.uniform(0.25, 0.45, 3, 1, 1) * draw.between(0.1, 0.7)
     flare = images.mean((1, 2, 3), keepdim=True) * draw.between(0.0, 0.02)
-    gamma = (draw.between(1.3, 2.1) + draw.drift(0.0, 0.12, times)).clamp(1.1, 2.4).view(-1, 1, 1, 1)
-    toned = (images + flare).clamp(0, 1).pow(1 / gamma)
+    toned = (images + flare).clamp(0, 1).pow(1 / draw.between(1.3, 2.1))
     black = draw.between(0.015, 0.045) + draw.normal(0.006, 3, 1, 1)
     toned = black + (1 - black) * toned
 

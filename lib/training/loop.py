@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from lib.data import Data
 from lib.errors import UserError, unknown
+from lib.files import CHECKPOINT_NAME
 from lib.model import (
-    CHECKPOINT_NAME,
     Checkpoint,
     CheckpointMetadata,
     Preprocessing,

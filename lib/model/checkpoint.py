@@ -81,7 +81,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
                 raise UserError(
                     f"{path} is not a checkpoint of this project (format {header.get('format')!r}); {remedy}"
                 )
-            weights = {name: file.get_tensor(name) for name in file}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not iterable itself
         fields = json.loads(header["metadata"])
         stored = fields.pop("preprocessing")
         preprocessing = Preprocessing(tuple(stored["mean"]), tuple(stored["std"]), int(stored["image_size"]))

@@ -393,12 +393,12 @@ def _kernels(draw: _Draw, sizes: Tensor) -> Tensor:
     """
     num_frames = len(sizes)
     scale = OVERSAMPLING * IMAGE_SIZE / sizes.amax(1).float()  # canvas pixels per original pixel
-    focus = draw.between(0.25, 0.6) * (draw.between(1.5, 2.8) if draw.chance(0.08) else 1.0)
+    focus = draw.between(0.3, 0.75) * (draw.between(1.5, 2.8) if draw.chance(0.12) else 1.0)
     # the resizing filter: a triangle of one image pixel where it shrinks, of one original pixel where it enlarges
     resizing = 0.41 * torch.clamp(scale, min=float(OVERSAMPLING))
-    defocus = focus * torch.exp(draw.normal(0.15, num_frames))
+    defocus = focus * torch.exp(draw.normal(0.2, num_frames))
     sigma = ((defocus * scale) ** 2 + resizing**2).sqrt()
-    speed = abs(draw.gauss(1.0)) * (3.0 if draw.chance(0.15) else 1.0)
+    speed = abs(draw.gauss(1.4)) * (3.0 if draw.chance(0.15) else 1.0)
     nearness = 0.6 + 0.4 * sizes.amax(1) / 50  # near signs sweep faster through the view
     length = (speed * nearness * draw.uniform(0.3, 1.2, num_frames) * scale).clamp(0.05, 11)
     angle = draw.between(0, math.pi) + draw.drift(0.0, 1.0, torch.linspace(0, 1, num_frames))

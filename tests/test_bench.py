@@ -13,7 +13,7 @@ import torch
 
 from lib.backends import get_backend
 from lib.bench.client import BackendError, WorkerClient
-from lib.bench.parity import compare_logits
+from lib.bench.parity import Tolerance, compare_logits
 from lib.bench.plan import PLANS, scenario_plans
 from lib.bench.rounds import turns
 from lib.bench.session import Session
@@ -22,6 +22,8 @@ from lib.model import Checkpoint, CheckpointMetadata, Preprocessing, build_netwo
 from lib.records.results import PROFILES
 from tests.test_training import make_split
 
+FP32 = Tolerance(top1_drop=0.0005, sqnr_db=60.0, agreement=0.999)
+LOOSE = Tolerance(top1_drop=0.0005, sqnr_db=-100.0, agreement=0.0)
 PREPROCESSING = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
@@ -54,13 +56,15 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def test_measuring_reaches_both_least_seconds_and_least_calls(worker: WorkerClient) -> None:
-    plan = {"batch_size": 4, "num_warmup": 1, "offset": 0}
+def test_measuring_reaches_least_seconds_and_calls_and_stops_at_the_most(worker: WorkerClient) -> None:
+    plan = {"batch_size": 4, "num_warmup": 1, "offset": 0, "max_iterations": 50}
     few = worker.ask("measure", min_seconds=0.0, min_iterations=7, **plan)["latencies_s"]
     assert len(few) == 7
+    many = worker.ask("measure", min_seconds=60, min_iterations=1, **plan)["latencies_s"]
+    assert len(many) == 50 and min(many) >= 0
     begun = time.perf_counter()
-    many = worker.ask("measure", min_seconds=0.2, min_iterations=1, **plan)["latencies_s"]
-    assert time.perf_counter() - begun >= 0.2 and len(many) > 7 and min(many) >= 0
+    worker.ask("measure", min_seconds=0.2, min_iterations=1, **(plan | {"max_iterations": 10**9}))
+    assert time.perf_counter() - begun >= 0.2
 
 
 def test_idle_worker_sleeps(checkpoint: Checkpoint, tmp_path: Path) -> None:
@@ -69,7 +73,9 @@ def test_idle_worker_sleeps(checkpoint: Checkpoint, tmp_path: Path) -> None:
     client = WorkerClient(get_backend("torch-onednn"), 2, limit_s=60)
     try:
         client.load(checkpoint.path, images)
-        client.ask("measure", batch_size=32, num_warmup=1, min_seconds=0.1, min_iterations=3, offset=0)
+        client.ask(
+            "measure", batch_size=32, num_warmup=1, min_seconds=0.1, min_iterations=3, max_iterations=99, offset=0
+        )
         time.sleep(0.3)  # its threads spin for a moment after their work
         before = cpu_seconds(client.pid)
         time.sleep(1.0)
@@ -81,7 +87,9 @@ def test_idle_worker_sleeps(checkpoint: Checkpoint, tmp_path: Path) -> None:
 def test_error_in_a_worker_names_command_and_cause(worker: WorkerClient) -> None:
     with pytest.raises(BackendError, match="null failed in predict: FileNotFoundError"):
         worker.ask("predict", images="/nowhere.npy", batch_size=1, out="/nowhere.npy")
-    assert worker.ask("measure", batch_size=1, num_warmup=0, min_seconds=0, min_iterations=1, offset=0)
+    assert worker.ask(
+        "measure", batch_size=1, num_warmup=0, min_seconds=0, min_iterations=1, max_iterations=9, offset=0
+    )
 
 
 def test_killed_worker_is_told_with_its_signal(worker: WorkerClient) -> None:
@@ -93,7 +101,9 @@ def test_killed_worker_is_told_with_its_signal(worker: WorkerClient) -> None:
 def test_hanging_worker_is_ended_after_the_limit(worker: WorkerClient) -> None:
     worker.limit_s = 0.5
     with pytest.raises(BackendError, match=r"did not answer within [01] s and was ended"):
-        worker.ask("measure", batch_size=1, num_warmup=0, min_seconds=60, min_iterations=1, offset=0)
+        worker.ask(
+            "measure", batch_size=1, num_warmup=0, min_seconds=60, min_iterations=1, max_iterations=10**12, offset=0
+        )
 
 
 def test_peak_memory_is_the_workers_own(worker: WorkerClient) -> None:
@@ -130,23 +140,34 @@ def logits_for(labels: np.ndarray, wrong: int = 0) -> np.ndarray:
 
 def test_parity_of_equal_logits_is_exact() -> None:
     labels = np.arange(40) % 10
-    parity = compare_logits(logits_for(labels), logits_for(labels), labels, 0.0005)
+    parity = compare_logits(logits_for(labels), logits_for(labels), labels, FP32)
     assert parity.passed and parity.error_max == 0 and parity.sqnr_db is None and parity.agreement == 1
 
 
 def test_parity_allows_the_stated_drop_and_no_more() -> None:
     labels = np.arange(4000) % 10
     reference = logits_for(labels)
-    assert compare_logits(logits_for(labels, wrong=2), reference, labels, 0.0005).passed
-    failed = compare_logits(logits_for(labels, wrong=3), reference, labels, 0.0005)
+    assert compare_logits(logits_for(labels, wrong=2), reference, labels, LOOSE).passed
+    failed = compare_logits(logits_for(labels, wrong=3), reference, labels, LOOSE)
     assert not failed.passed and "allowed drop 0.05%" in failed.reason
     assert failed.agreement == pytest.approx(1 - 3 / 4000)
+
+
+def test_parity_fails_for_other_predictions_also_where_accuracy_is_equal() -> None:
+    labels = np.full(1000, 7)
+    zeros = np.zeros((1000, 43), np.float32)
+    one, other = zeros.copy(), zeros.copy()
+    one[:, 1], other[:, 2] = 5, 5  # both always wrong, each in its own way
+    parity = compare_logits(other, one, labels, Tolerance(top1_drop=0.0005, sqnr_db=-100.0, agreement=0.999))
+    assert not parity.passed and "equal predictions" in parity.reason
 
 
 def test_sqnr_is_in_decibels() -> None:
     labels = np.zeros(10, np.int64)
     reference = np.ones((10, 43), np.float32)
-    assert compare_logits(reference * 1.1, reference, labels, 0.0).sqnr_db == pytest.approx(20, abs=0.01)
+    parity = compare_logits(reference * 1.1, reference, labels, FP32)
+    assert parity.sqnr_db == pytest.approx(20, abs=0.01)
+    assert not parity.passed and "60 dB are needed" in parity.reason
 
 
 def run_session(backend: str, checkpoint: Checkpoint, data: Data) -> Session:

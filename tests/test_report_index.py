@@ -195,7 +195,7 @@ def test_records_of_two_networks_are_not_summed_up(run_dir: Path) -> None:
 
 
 def _best(*records: BenchmarkRecord) -> str:
-    best = best_backend(list(records), "offline")
+    best = best_backend(list(records), "offline", {})
     assert best is not None
     return best.backend
 
@@ -212,7 +212,7 @@ def test_reference_is_best_where_nothing_beats_it() -> None:
     equal = made_benchmark("new", scenarios=[made_scenario("offline", 1.005)])
     assert _best(equal) == "torch-onednn"
     assert _best(made_benchmark("torch-blas")) == "torch-onednn"
-    assert best_backend([], "offline") is None
+    assert best_backend([], "offline", {}) is None
 
 
 def test_control_that_computes_nothing_is_no_candidate(tmp_path: Path) -> None:

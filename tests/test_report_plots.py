@@ -21,9 +21,9 @@ from PIL import Image
 
 from lib.data import Data, Split
 from lib.files import PROJECT_ROOT
-from lib.report import plots
+from lib.report import SERIES_VARIABLE, plots
 from lib.report.figures import IMAGE_LIMIT, PALETTE, RATIO_STEPS, backend_colour, describe, figure_html, figure_of, show
-from lib.report.interactive import SERIES_VARIABLE, is_live, tracks_of
+from lib.report.interactive import is_live, tracks_of
 from lib.signs import NUM_CLASSES
 from tests.made_records import (
     SPEEDUPS,

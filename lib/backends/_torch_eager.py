@@ -175,7 +175,7 @@ def _parse_verbose(text: str) -> list[str]:
         if "exec" not in fields[:5] or "primitive" not in fields[:4]:
             continue
         kind, implementation = fields[fields.index("exec") + 2 :][:2]
-        source = re.search(r"src(?:_\w+)?:(\w+)", line)
+        source = re.search(r"src(?::|_)([a-z]+\d+)", line)  # src:f32:a:... now, src_f32:a:... before oneDNN 3.4
         name = f"onednn {kind} {implementation} {source.group(1) if source else ''}".strip()
         if name not in primitives:
             primitives.append(name)

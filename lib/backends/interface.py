@@ -33,6 +33,8 @@ class Backend(ABC):
     default: ClassVar[bool] = True  # part of a run of the series
     is_network: ClassVar[bool] = True  # False for a control that computes nothing and has no accuracy to compare
     top1_drop: ClassVar[float] = 0.0005  # largest loss of top-1 against the reference that still counts as right
+    sqnr_min_db: ClassVar[float] = 60.0  # least signal to error of the logits: fp32 in another order keeps 100 and more
+    agreement_min: ClassVar[float] = 0.999  # least share of equal predictions
     environ: ClassVar[dict[str, str]] = {}  # set in the worker before anything is imported: many switches are read once
 
     @classmethod

@@ -3,35 +3,52 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
 from lib.records.results import Parity
 
 
-def compare_logits(logits: np.ndarray, reference: np.ndarray, labels: np.ndarray, top1_drop_allowed: float) -> Parity:
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a backend may be from the reference and still be the same network."""
+
+    top1_drop: float  # largest loss of top-1, as a share
+    sqnr_db: float  # least signal to error of the logits
+    agreement: float  # least share of equal predictions
+
+
+def compare_logits(logits: np.ndarray, reference: np.ndarray, labels: np.ndarray, allowed: Tolerance) -> Parity:
     """Compare float32 logits (N, 43) with those of the reference backend.
 
     SQNR is the power of the reference's logits over that of the difference, in decibels.
 
     Args:
         labels: int64 (N,).
-        top1_drop_allowed: largest loss of top-1, as a share, that still counts as right.
     """
     error = np.abs(logits.astype(np.float64) - reference)
     noise, signal = float((error**2).sum()), float((reference.astype(np.float64) ** 2).sum())
+    sqnr_db = 10 * math.log10(signal / noise) if noise > 0 and signal > 0 else None
+    agreement = float((logits.argmax(1) == reference.argmax(1)).mean())
     top1, reference_top1 = (float((side.argmax(1) == labels).mean()) for side in (logits, reference))
     num_lost = round((reference_top1 - top1) * len(labels))
-    passed = num_lost <= max(1, int(top1_drop_allowed * len(labels)))  # one image: less no split can show
+    reasons = []
+    if num_lost > max(1, int(allowed.top1_drop * len(labels))):  # one image: less no split can show
+        reasons.append(f"top-1 {top1:.2%} against {reference_top1:.2%}, allowed drop {allowed.top1_drop:.2%}")
+    if sqnr_db is not None and sqnr_db < allowed.sqnr_db:
+        reasons.append(f"logits differ by {sqnr_db:.1f} dB of signal to error, {allowed.sqnr_db:.0f} dB are needed")
+    if round((1 - agreement) * len(labels)) > max(1, int((1 - allowed.agreement) * len(labels))):
+        reasons.append(f"{agreement:.2%} equal predictions, {allowed.agreement:.2%} are needed")
     return Parity(
         num_images=len(labels),
         error_max=float(error.max()),
         error_mae=float(error.mean()),
-        sqnr_db=10 * math.log10(signal / noise) if noise > 0 and signal > 0 else None,
-        agreement=float((logits.argmax(1) == reference.argmax(1)).mean()),
+        sqnr_db=sqnr_db,
+        agreement=agreement,
         top1=top1,
         reference_top1=reference_top1,
-        top1_drop_allowed=top1_drop_allowed,
-        passed=passed,
-        reason="" if passed else f"top-1 {top1:.2%} against {reference_top1:.2%}, allowed drop {top1_drop_allowed:.2%}",
+        top1_drop_allowed=allowed.top1_drop,
+        passed=not reasons,
+        reason="; ".join(reasons),
     )

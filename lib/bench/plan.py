@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+MAX_ITERATIONS = 2000  # timed calls of one side in one round: more tell nothing new, and all are kept
+
 
 @dataclass(frozen=True)
 class ScenarioPlan:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from lib.backends import Kernels
 from lib.bench.client import WorkerClient
-from lib.bench.plan import ScenarioPlan
+from lib.bench.plan import MAX_ITERATIONS, ScenarioPlan
 from lib.model import LayerInfo
 from lib.records.results import Layer, LayerTable, Scenario
 
 PAUSE_S = 0.02  # after a turn: OpenMP threads spin for some milliseconds before they sleep
 
 Side = tuple[str, WorkerClient]
-Progress = Callable[[str], None]
 
 
 def turns(backend: WorkerClient, reference: WorkerClient, num_rounds: int, seed: int = 0) -> Iterator[tuple[int, Side]]:
@@ -43,6 +42,7 @@ def measure_scenario(backend: WorkerClient, reference: WorkerClient, plan: Scena
             num_warmup=plan.num_warmup,
             min_seconds=plan.round_seconds,
             min_iterations=plan.min_iterations,
+            max_iterations=MAX_ITERATIONS,
             offset=number * plan.batch_size,
         )
         latencies[name].append(answer["latencies_s"])

@@ -55,15 +55,23 @@ class Worker:
         np.save(out, np.concatenate(logits))
         return {"num_images": len(batches)}
 
-    def measure(self, batch_size: int, num_warmup: int, min_seconds: float, min_iterations: int, offset: int) -> Answer:
-        """Latencies of calls, until both the least seconds and the least iterations are reached."""
+    def measure(
+        self,
+        batch_size: int,
+        num_warmup: int,
+        min_seconds: float,
+        min_iterations: int,
+        max_iterations: int,
+        offset: int,
+    ) -> Answer:
+        """Latencies of calls, until both the least seconds and the least iterations are reached, or the most."""
         batches = self._batches(batch_size, offset)
         for index in range(num_warmup):
             self.backend.predict(batches[index % len(batches)])
         latencies: list[float] = []
         clock, predict, num_batches = time.perf_counter, self.backend.predict, len(batches)
         begun = clock()
-        while len(latencies) < min_iterations or clock() - begun < min_seconds:
+        while len(latencies) < max_iterations and (len(latencies) < min_iterations or clock() - begun < min_seconds):
             images = batches[len(latencies) % num_batches]
             started = clock()
             predict(images)

@@ -33,6 +33,11 @@ class Split:
         """Number of physical tracks."""
         return len(np.unique(self.track_ids))
 
+    @property
+    def has_tracks(self) -> bool:
+        """False where each image is a track of its own: nobody published which official test images belong together."""
+        return self.num_tracks < self.num_images
+
 
 @dataclass(frozen=True)
 class Data:
@@ -62,7 +67,7 @@ class Data:
             source=self.source,
             manifest_hash=self.manifest_hash,
             num_images={name: split.num_images for name, split in self.splits.items()},
-            num_tracks={name: split.num_tracks for name, split in self.splits.items()},
+            num_tracks={name: split.num_tracks if split.has_tracks else None for name, split in self.splits.items()},
         )
 
 

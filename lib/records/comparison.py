@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from lib.errors import UserError
 from lib.records.results import (
@@ -17,7 +20,15 @@ from lib.records.results import (
     read_record,
     record_path,
 )
-from lib.records.statistics import Ratio, layer_ratio, verdict
+from lib.records.statistics import (
+    SMALLEST_EFFECT,
+    VERDICTS,
+    Ratio,
+    layer_ratio,
+    median_latency,
+    scenario_ratio,
+    verdict,
+)
 
 BENCHMARK, TRAIN = "03_benchmark", "02_train"
 QUESTION = ("torch-blas", "torch-onednn")  # the known question: what does the second bring over the first?
@@ -32,8 +43,9 @@ class LayerChange:
     ratio: Ratio
 
     @property
-    def verdict(self) -> str:
-        return verdict(self.ratio)
+    def saved_s(self) -> float:
+        """Seconds of a pass that oneDNN saves, negative where it costs."""
+        return median_latency(self.layer.latencies_s) - median_latency(self.layer.reference_latencies_s)
 
 
 @dataclass(frozen=True)
@@ -71,29 +83,38 @@ class Comparison:
         return {record.environment.machine_id for record in self.measured}
 
     def layer_changes(self, scenario: str = SCENARIO) -> list[LayerChange]:
-        """Layer by layer from torch-blas to torch-onednn, both timed in the job of torch-blas; empty without it."""
+        """Layer by layer from torch-blas to torch-onednn, both timed in the job of torch-blas; empty without it.
+
+        Only layers in which another kernel ran: the others do the same work on both sides, and their times differ only
+        by what their neighbours leave in caches and allocator. The most time saved or lost comes first.
+        """
         table = self._question_table(scenario)
         if table is None:
             return []
         changes = []
         for layer in table.layers:
+            if layer.kernels == layer.reference_kernels:
+                continue
             speedup = layer_ratio(layer)  # of BLAS over its reference oneDNN; the question asks the other way round
             changes.append(LayerChange(layer, Ratio(1 / speedup.value, 1 / speedup.high, 1 / speedup.low)))
-        return changes
+        return sorted(changes, key=lambda change: -abs(change.saved_s))
 
     def headline(self, scenario: str = SCENARIO) -> str:
         """The answer to the known question, in words, with signed ratios."""
         old, new = QUESTION
-        changes = self.layer_changes(scenario)
-        if not changes:
+        table, changes = self._question_table(scenario), self.layer_changes(scenario)
+        if table is None or not changes:
             return f"{old} was not measured against {new} here, so which layers gain from {new} stays open."
-        table = self._question_table(scenario)
-        batch_size = table.batch_size if table is not None else 0
-        by = {name: [c for c in changes if c.verdict == name] for name in ("faster", "slower", "no difference")}
-        parts = [f"{len(by['faster'])} of {len(changes)} layers became faster{_extremes(by['faster'], 'faster')}"]
-        parts.append(f"{len(by['slower'])} slower{_extremes(by['slower'], 'slower')}")
-        parts.append(f"{len(by['no difference'])} show no difference")
-        return f"From {old} to {new} at batch {batch_size}, {parts[0]}, {parts[1]}, and {parts[2]}."
+        floor = layer_noise_floors(self.measured, scenario).get(old, SMALLEST_EFFECT)
+        by: dict[str, list[LayerChange]] = {name: [] for name in VERDICTS}
+        for change in changes:
+            by[verdict(change.ratio, floor)].append(change)
+        return (
+            f"From {old} to {new} at batch {table.batch_size}, of the {len(changes)} layers that run another kernel "
+            f"{len(by['faster'])} became faster{_named(by['faster'], '+')}, {len(by['slower'])} slower"
+            f"{_named(by['slower'], '-')}, and {len(by['no difference'])} show no difference; the other "
+            f"{len(table.layers) - len(changes)} layers run the same kernel on both sides."
+        )
 
     def _question_table(self, scenario: str) -> LayerTable | None:
         old, new = QUESTION
@@ -103,14 +124,55 @@ class Comparison:
         return None
 
 
-def _extremes(changes: Sequence[LayerChange], direction: str) -> str:
-    """The strongest changes, named: `(stem.conv 2.31x, ...)`."""
+def _named(changes: Sequence[LayerChange], sign: str) -> str:
+    """The changes that save or cost most, named: `(stage1.conv1 +5.31x, ...)`."""
     if not changes:
         return ""
-    sign, power = ("+", 1) if direction == "faster" else ("-", -1)
-    factors = sorted(((change.ratio.value**power, change.layer.name) for change in changes), reverse=True)
-    more = ", ..." if len(factors) > 3 else ""
-    return " (" + ", ".join(f"{name} {sign}{factor:.2f}x" for factor, name in factors[:3]) + more + ")"
+    power = 1 if sign == "+" else -1
+    named = [f"{change.layer.name} {sign}{change.ratio.value**power:.2f}x" for change in changes[:3]]
+    return " (" + ", ".join([*named, *["..."] * (len(changes) > len(named))]) + ")"
+
+
+def _deviation(ratio: Ratio) -> float:
+    """How far an interval reaches from 1, in either direction, as a share."""
+    return max(ratio.high, 1 / ratio.low) - 1
+
+
+def _controls(records: Sequence[BenchmarkRecord]) -> dict[str, BenchmarkRecord]:
+    """By machine: the record in which the reference was measured against itself (A/A)."""
+    return {
+        record.environment.machine_id: record
+        for record in records
+        if record.status == "ok" and record.backend == record.reference
+    }
+
+
+def noise_floors(records: Sequence[BenchmarkRecord]) -> dict[str, float]:
+    """By backend: the smallest deviation of a speedup from 1 that counts as a difference, as a share.
+
+    Two processes with the same code differ too. How much is measured where the reference runs against itself on the
+    same machine: what its interval reaches is no difference for anybody. Without that record, `SMALLEST_EFFECT`.
+    """
+    controls = _controls(records)
+    floors = {}
+    for record in records:
+        control = controls.get(record.environment.machine_id)
+        seen = [_deviation(scenario_ratio(scenario)) for scenario in control.scenarios] if control else []
+        floors[record.backend] = max([SMALLEST_EFFECT, *seen])
+    return floors
+
+
+def layer_noise_floors(records: Sequence[BenchmarkRecord], scenario: str) -> dict[str, float]:
+    """As `noise_floors`, for layers: the deviation that 90 % of the reference's layers keep against themselves."""
+    controls = _controls(records)
+    floors = {}
+    for record in records:
+        control = controls.get(record.environment.machine_id)
+        tables = [table for table in control.layers if table.scenario == scenario] if control else []
+        seen = [abs(math.log(layer_ratio(layer).value)) for table in tables for layer in table.layers]
+        spread = math.exp(float(np.percentile(seen, 90))) - 1 if seen else 0.0
+        floors[record.backend] = max(SMALLEST_EFFECT, spread)
+    return floors
 
 
 def load_comparison(run_dir: Path, expected: Sequence[str]) -> Comparison:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
@@ -98,8 +99,10 @@ def cpu_has_bf16() -> bool:
 
 
 def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Cores that this process may use: its affinity, or the quota of its cgroup where that is less."""
+    cores = len(os.sched_getaffinity(0))
+    quota = re.fullmatch(r"(\d+) (\d+)", _read("/sys/fs/cgroup/cpu.max").strip())
+    return max(1, min(cores, math.ceil(int(quota[1]) / int(quota[2])))) if quota else cores
 
 
 def _machine_id(cpu_model: str | None) -> str:

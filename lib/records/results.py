@@ -52,7 +52,7 @@ class DataInfo:
     source: str  # synthetic, gtsrb, gtsrb-torchvision
     manifest_hash: str  # SHA-256 over the data's manifest
     num_images: dict[str, int]  # by split: train, val, test
-    num_tracks: dict[str, int]
+    num_tracks: dict[str, int | None]  # None where it is not known which images belong together
 
 
 @dataclass
@@ -60,9 +60,9 @@ class Accuracy:
     """Top-1 on one split."""
 
     top1: float
-    top1_interval: tuple[float, float] | None  # 95 % bootstrap interval, resampled by track
+    top1_interval: tuple[float, float] | None  # 95 % bootstrap interval, resampled by track; None without tracks
     num_images: int
-    num_tracks: int
+    num_tracks: int | None
     worst_class: int  # class with the lowest recall
     worst_class_recall: float
 

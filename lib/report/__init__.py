@@ -2,3 +2,5 @@
 
 Importing this package imports nothing: the launcher needs pages and tables without waiting for matplotlib.
 """
+
+SERIES_VARIABLE = "GTSRB_SERIES"  # in the environment of a notebook that the launcher runs

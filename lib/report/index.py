@@ -9,8 +9,9 @@ from pathlib import Path
 from markupsafe import Markup
 
 from lib.files import write_atomic
+from lib.records.comparison import noise_floors
 from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, Record, TrainRecord
-from lib.records.statistics import scenario_ratio, verdict
+from lib.records.statistics import SMALLEST_EFFECT, scenario_ratio, verdict
 from lib.report.page import assets, template_environment
 from lib.report.run import Job, RunFolder, load_run, networks
 from lib.report.table import SMOKE_TEXT, Banner, Cell, Table, Tone, Value
@@ -98,7 +99,7 @@ class Best:
     words: str  # how much faster, with the interval
 
 
-def best_backend(records: list[BenchmarkRecord], scenario: str) -> Best | None:
+def best_backend(records: list[BenchmarkRecord], scenario: str, floors: dict[str, float]) -> Best | None:
     """The backend with the largest speedup among those whose accuracy holds.
 
     The reference where none is faster beyond noise; None where nothing was measured.
@@ -112,9 +113,10 @@ def best_backend(records: list[BenchmarkRecord], scenario: str) -> Best | None:
     if not found:
         return None
     ratio, record = max(found, key=lambda item: item[0].value)
-    if record.backend == record.reference or verdict(ratio) != "faster":
+    floor = floors.get(record.backend, SMALLEST_EFFECT)
+    if record.backend == record.reference or verdict(ratio, floor) != "faster":
         return Best(scenario_name(scenario), record.reference, "no backend beats the reference")
-    words = f"{ratio_words(ratio)} {ratio_interval(ratio)} than {record.reference}"
+    words = f"{ratio_words(ratio, floor)} {ratio_interval(ratio, floor)} than {record.reference}"
     return Best(scenario_name(scenario), record.backend, words)
 
 
@@ -122,7 +124,8 @@ def best_backends(run: RunFolder) -> list[Best]:
     """One line per scenario that was measured."""
     candidates = [record for record in networks(run.benchmarks) if record.status == "ok"]
     names = dict.fromkeys(scenario.name for record in candidates for scenario in record.scenarios)
-    return [best for name in names if (best := best_backend(candidates, name)) is not None]
+    floors = noise_floors(candidates)
+    return [best for name in names if (best := best_backend(candidates, name, floors)) is not None]
 
 
 def _when(started: str) -> str:

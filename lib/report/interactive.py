@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from lib.data import Data, Split
+from lib.report import SERIES_VARIABLE
 from lib.report.figures import show
 from lib.report.plots import plot_track
 from lib.signs import SIGNS
-
-SERIES_VARIABLE = "GTSRB_SERIES"  # set by the launcher
 
 
 def is_live(history: Sequence[str] | None = None) -> bool:

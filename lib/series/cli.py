@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -145,6 +147,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _interrupt(_number: int, _frame: object) -> None:
+    """End as by Ctrl-C, so that the running notebook is ended too."""
+    raise KeyboardInterrupt
+
+
 def _seconds(text: str) -> int:
     seconds = int(text)
     if seconds < 1:
@@ -154,16 +161,19 @@ def _seconds(text: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0 done, 1 a notebook failed, 2 bad input, 130 interrupted."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     try:
         arguments = _parser().parse_args(argv)
         status: int = arguments.function(arguments)
+        sys.stdout.flush()
         return status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
-        print("interrupted: what had finished is kept", file=sys.stderr)
+        print("interrupted: what had finished is kept in its run folder", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # `python -m lib params | head`
-        sys.stderr.close()
+    except BrokenPipeError:  # `python -m lib params | head`: nobody reads the rest
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK

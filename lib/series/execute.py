@@ -11,11 +11,11 @@ import json
 import math
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import papermill
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
@@ -93,22 +93,19 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any], cell_limit
             cell_limit_s=cell_limit_s,
             notebook_limit_s=notebook_limit_s,
         )
-    _drop_papermill_banner(output)
 
 
-def _drop_papermill_banner(output: Path) -> None:
-    """Papermill puts two text cells into a failed notebook; our page has a banner of its own."""
-    notebook = nbformat.read(output, as_version=4)
-    notebook.cells = [cell for cell in notebook.cells if not _is_papermill_banner(cell)]
-    nbformat.write(notebook, output)
-
-
-def _is_papermill_banner(cell: Any) -> bool:
-    return str(cell.metadata.get("tags", [])).startswith("['papermill-error-cell")
+def _end_with_parent() -> None:
+    """A launcher that was killed leaves no notebook running; its kernel notices by itself."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def main() -> None:
     """Read one JSON object from standard input and run it."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     spec = json.load(sys.stdin)
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # the kernel's debugger warns about frozen modules
     execute(

@@ -5,6 +5,7 @@ A notebook counts as done only when all of its cells ran. What failed is kept: i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,12 +19,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lib.errors import UserError
 from lib.files import PROJECT_ROOT, write_atomic
 from lib.records.results import BenchmarkRecord, read_record, record_path
+from lib.report import SERIES_VARIABLE
 from lib.report.index import write_index
 from lib.report.page import Failure, render_page
+from lib.report.run import SERIES_FILE
 from lib.report.summary import summary_lines
-from lib.series.jobs import TRAIN, Job, plan_jobs
+from lib.series.jobs import BENCHMARK, COMPARE, TRAIN, Job, plan_jobs
 from lib.series.outcome import judge
 from lib.series.parameters import notebook_path
 from lib.series.preflight import check_data, check_inputs
@@ -32,7 +36,7 @@ from lib.series.rundir import LATEST, new_run_dir, point_latest_to, prepare_run_
 
 CELL_LIMIT_S = 45 * 60  # a full training takes less than 30 minutes on two cores
 NOTEBOOK_LIMIT_S = 60 * 60
-SERIES_FILE = "series.json"
+EXECUTING = ".executing-"  # folder of a notebook that runs
 
 
 @dataclass
@@ -83,6 +87,7 @@ def run_jobs(
     series = Series(run_dir, datetime.now(UTC).isoformat(timespec="seconds"))
     begun = time.monotonic()
     progress = Progress(out or sys.stderr, len(jobs))
+    _clear(jobs, run_dir)
     untrained = False
     for number, job in enumerate(jobs, start=1):
         if untrained and job.notebook > TRAIN:
@@ -97,13 +102,24 @@ def run_jobs(
     return series
 
 
+def _clear(jobs: Sequence[Job], run_dir: Path) -> None:
+    """Remove what this launch makes worthless: folders of launches that were killed, records of the network before."""
+    for orphan in run_dir.glob(f"{EXECUTING}*"):
+        shutil.rmtree(orphan, ignore_errors=True)
+    if any(job.notebook == TRAIN for job in jobs):
+        for name in (BENCHMARK, COMPARE):
+            for record in (run_dir / "results").glob(f"{name}.*json"):
+                record.unlink()
+
+
 def _run_job(job: Job, run_dir: Path, progress: Progress, cell_limit_s: int, notebook_limit_s: int) -> JobResult:
     started = time.monotonic()
     executed = run_dir / "notebooks" / f"{job.label}.ipynb"
     page = run_dir / "pages" / f"{job.label}.html"
     record = record_path(run_dir, job.notebook, job.backend)
-    record.unlink(missing_ok=True)  # a record of an earlier launch must not stand in for a failed one
-    with tempfile.TemporaryDirectory(prefix=".executing-", dir=run_dir) as folder:
+    for earlier in (executed, page, record):  # what an earlier launch left must not stand in for this one
+        earlier.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix=EXECUTING, dir=run_dir) as folder:
         output = Path(folder) / f"{job.label}.ipynb"
         spec = {
             "notebook": str(notebook_path(job.notebook)),
@@ -112,16 +128,15 @@ def _run_job(job: Job, run_dir: Path, progress: Progress, cell_limit_s: int, not
             "cell_limit_s": cell_limit_s,
             "notebook_limit_s": notebook_limit_s,
         }
-        stopped = _execute(spec, Path(folder), progress, notebook_limit_s + 120)
+        stopped = _execute(spec, Path(folder), progress, notebook_limit_s)
         failure = judge(output, stopped)
-        if output.exists():
-            executed.parent.mkdir(exist_ok=True)
-            os.replace(output, executed)
-    if not executed.exists():  # not even begun: the source stands in, so that there is a page to read
         executed.parent.mkdir(exist_ok=True)
-        shutil.copyfile(notebook_path(job.notebook), executed)
-    render_page(executed, page, title=job.label, failure=failure)
-    status, reason = ("failed", failure.reason) if failure else _status_of(job, record)
+        if failure is not None and failure.num_cells == 0:  # nothing readable: the source stands in, to have a page
+            shutil.copyfile(notebook_path(job.notebook), executed)
+        else:
+            os.replace(output, executed)
+    render_page(executed, page, title=job.label, failure=failure, index="../index.html")
+    status, reason = ("failed", _place(failure) + failure.reason) if failure else _status_of(job, record)
     return JobResult(
         job.notebook,
         job.backend,
@@ -130,24 +145,29 @@ def _run_job(job: Job, run_dir: Path, progress: Progress, cell_limit_s: int, not
         executed=str(executed.relative_to(run_dir)),
         record=str(record.relative_to(run_dir)) if record.exists() else None,
         seconds=round(time.monotonic() - started, 1),
-        reason=_place(failure) + reason,
+        reason=reason,
     )
 
 
-def _place(failure: Failure | None) -> str:
-    return f"cell {failure.cell} of {failure.num_cells}: " if failure and failure.num_cells else ""
+def _place(failure: Failure) -> str:
+    return f"cell {failure.cell} of {failure.num_cells}: " if failure.num_cells else ""
 
 
 def _status_of(job: Job, record: Path) -> tuple[str, str]:
-    """A benchmark of a backend that this machine cannot run is no failure and no result either."""
-    if job.backend and record.exists():
+    """A benchmark of a backend that this machine cannot run is no failure and no result either.
+
+    A notebook that wrote no record has failed, but for a comparison with nothing to compare.
+    """
+    if not record.exists():
+        return ("ok", "nothing to compare") if job.notebook == COMPARE else ("failed", "it wrote no record")
+    if job.backend:
         benchmark = read_record(record, BenchmarkRecord)
         if benchmark.status != "ok":
             return benchmark.status, benchmark.error
     return "ok", ""
 
 
-def _execute(spec: dict[str, Any], folder: Path, progress: Progress, limit_s: int) -> str:
+def _execute(spec: dict[str, Any], folder: Path, progress: Progress, notebook_limit_s: int) -> str:
     """Run the notebook in a process of its own; returns why it stopped early, or an empty string."""
     search_path = os.pathsep.join(part for part in (str(PROJECT_ROOT), os.environ.get("PYTHONPATH")) if part)
     with (folder / "runner.log").open("w+b") as log:
@@ -156,21 +176,25 @@ def _execute(spec: dict[str, Any], folder: Path, progress: Progress, limit_s: in
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env={**os.environ, "PYTHONPATH": search_path, "GTSRB_SERIES": "1"},
+            env={**os.environ, "PYTHONPATH": search_path, SERIES_VARIABLE: "1"},
         )
-        assert process.stdin is not None
-        process.stdin.write(json.dumps(spec).encode())
-        process.stdin.close()
         stopped = ""
         try:
-            for event in progress.watch(_events(process), process, limit_s):
+            assert process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):  # it died at once; its exit status tells
+                process.stdin.write(json.dumps(spec).encode())
+                process.stdin.close()
+            for event in progress.watch(_events(process), process, notebook_limit_s):
                 if event["event"] == "stopped":
                     stopped = str(event["reason"])
-        except KeyboardInterrupt:
-            process.kill()
-            process.wait()
+        except BaseException:  # Ctrl-C or SIGTERM: no notebook may go on by itself and write into the run
+            process.terminate()
             raise
-        status = process.wait()
+        finally:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()
+            status = process.wait()
         log.seek(0)
         last = log.read().decode(errors="replace").strip().splitlines()[-1:]
     if status and not stopped:
@@ -182,10 +206,10 @@ def _execute(spec: dict[str, Any], folder: Path, progress: Progress, limit_s: in
 def _events(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
     assert process.stdout is not None
     for line in process.stdout:
-        try:
-            yield json.loads(line)
-        except ValueError:  # something a library printed
-            continue
+        with contextlib.suppress(ValueError):  # something that a library printed
+            event = json.loads(line)
+            if isinstance(event, dict) and "event" in event:
+                yield event
 
 
 def _write_series(series: Series, duration_s: float) -> None:
@@ -225,9 +249,15 @@ def launch(
     check_data(jobs, lambda line: print(line, file=sys.stderr, flush=True))
     run_dir = choose_run_dir(notebooks, out)
     check_inputs(jobs, run_dir)
-    series = run_jobs(jobs, run_dir, cell_limit_s=cell_limit_s, notebook_limit_s=notebook_limit_s)
-    if not out:
-        point_latest_to(run_dir)
+    try:
+        series = run_jobs(jobs, run_dir, cell_limit_s=cell_limit_s, notebook_limit_s=notebook_limit_s)
+    except OSError as error:  # disk full, folder removed: whatever a single write did not tell by itself
+        raise UserError(
+            f"cannot write to {run_dir}: {error.strerror or error}; free space or choose another folder"
+        ) from None
+    finally:
+        if not out:
+            point_latest_to(run_dir)
     print("\n".join(summary_lines(run_dir)))
     if series.failed:
         names = ", ".join(

@@ -26,6 +26,8 @@ from lib.records.results import ParameterValue
 NOTEBOOK_DIR = PROJECT_ROOT / "notebooks"
 TYPES: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
 _SECRET = re.compile(r"secret|token|passw|credential|api_?key|private_?key", re.IGNORECASE)
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
+_NUMBER = re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
 _BACKEND = "a backend"
 _WORDS = {"true": True, "false": False}
 
@@ -63,11 +65,14 @@ class Parameter:
             raise UserError(f"parameter {self.name!r} must be {self.allowed}: got {value!r}")
         if self.choices and parsed not in self.choices:
             raise unknown(self.name, parsed, self.choices)
-        if isinstance(parsed, int | float) and not isinstance(parsed, bool):
-            low, high = self.low, self.high
-            if not math.isfinite(parsed) or (low is not None and parsed < low) or (high is not None and parsed > high):
-                raise UserError(f"parameter {self.name!r} must be {self.allowed}: got {value!r}")
+        if isinstance(parsed, int | float) and not isinstance(parsed, bool) and not self._in_range(parsed):
+            raise UserError(f"parameter {self.name!r} must be {self.allowed}: got {value!r}")
         return parsed
+
+    def _in_range(self, number: float) -> bool:
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        return low <= number <= high and abs(number) != math.inf  # not a number is in no range
 
     def _of_type(self, value: object) -> ParameterValue | None:
         if self.type == "str":
@@ -76,14 +81,13 @@ class Parameter:
             return value if isinstance(value, bool) else _WORDS.get(value.lower()) if isinstance(value, str) else None
         if isinstance(value, bool):
             return None
-        try:
-            if self.type == "float" and isinstance(value, int | float | str):
-                return float(value)
-            if self.type == "int" and isinstance(value, int | str):
-                return int(value)
-        except (ValueError, OverflowError):
-            pass
-        return None
+        if isinstance(value, str):  # float() and int() would also take spaces, underscores and other digits
+            if not (_NUMBER if self.type == "float" else _WHOLE).fullmatch(value):
+                return None
+            return float(value) if self.type == "float" else int(value)
+        if self.type == "float":
+            return float(value) if isinstance(value, int | float) else None
+        return value if isinstance(value, int) else None
 
 
 class Schema(dict[str, Parameter]):

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lib.data import check_num_images, load_data
+from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME
 from lib.series.compare import load_records
 from lib.series.jobs import BENCHMARK, COMPARE, TRAIN, Job
 from lib.series.parameters import load_schema
 from lib.series.sizes import num_images_for
+
+if TYPE_CHECKING:
+    from lib.model import Checkpoint
 
 
 def check_data(jobs: Sequence[Job], progress: Callable[[str], None]) -> None:
@@ -48,6 +53,16 @@ def check_inputs(jobs: Sequence[Job], run_dir: Path) -> None:
     if BENCHMARK in notebooks and TRAIN not in notebooks and checkpoint.exists():
         from lib.model import load_checkpoint  # imports torch: only where there is something to check
 
-        load_checkpoint(checkpoint)
+        _refuse_other_data(load_checkpoint(checkpoint), next(job for job in jobs if job.notebook == BENCHMARK))
     if notebooks == {COMPARE}:
         load_records(run_dir, str(next(job.parameters.get("backends", "") for job in jobs)))
+
+
+def _refuse_other_data(checkpoint: Checkpoint, job: Job) -> None:
+    """A network measured on other images than it was trained on would be refused by 04 at the very end."""
+    trained_on, dataset = checkpoint.metadata.data_source, load_schema(job.notebook).resolve(job.parameters)["dataset"]
+    if dataset != trained_on:
+        raise UserError(
+            f"{checkpoint.path} was trained on {trained_on!r}, and {job.notebook} would measure it on {dataset!r}; "
+            f"add -p dataset {trained_on}, or choose another run with --out"
+        )

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+GRACE_S = 120.0  # the notebook ends itself at its limit; this is for one that cannot
 HEARTBEAT_S = 30.0  # without a terminal: a sign of life from a long cell
 
 
@@ -23,6 +24,7 @@ class Progress:
     def __init__(self, stream: TextIO, num_jobs: int) -> None:
         self.stream, self.num_jobs = stream, num_jobs
         self.live = stream.isatty()
+        self._deaf = False
         self._job = self._cell = self._text = ""
         self._started = self._spoken = time.monotonic()
 
@@ -50,15 +52,15 @@ class Progress:
             inbox.put(None)
 
         threading.Thread(target=read, daemon=True).start()
-        deadline = time.monotonic() + limit_s
+        deadline = time.monotonic() + limit_s + GRACE_S
         while True:
+            if time.monotonic() > deadline:
+                process.kill()
+                yield {"event": "stopped", "reason": f"time limit of {limit_s:.0f} s for the notebook reached"}
+                return
             try:
                 event = inbox.get(timeout=1)
             except queue.Empty:
-                if time.monotonic() > deadline:
-                    process.kill()
-                    yield {"event": "stopped", "reason": f"time limit of {limit_s:.0f} s for the notebook reached"}
-                    return
                 self._tick()
                 continue
             if event is None:
@@ -81,6 +83,14 @@ class Progress:
 
     def _write(self, line: str, last: bool = False) -> None:
         self._spoken = time.monotonic()
+        if self._deaf:
+            return
+        try:
+            self._put(line, last)
+        except BrokenPipeError:  # nobody reads any more, as in `... | head`; the notebooks go on
+            self._deaf = True
+
+    def _put(self, line: str, last: bool) -> None:
         if self.live:
             width = shutil.get_terminal_size().columns - 1
             self.stream.write("\r\x1b[K" + (line if last else line[:width]) + ("\n" if last else ""))

@@ -10,7 +10,7 @@ from lib.bench.session import Session
 from lib.data import Data
 from lib.errors import UserError
 from lib.model import Checkpoint, leaf_layers, num_weights
-from lib.records.comparison import Comparison
+from lib.records.comparison import Comparison, noise_floors
 from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, TrainRecord
 from lib.records.statistics import scenario_ratio, verdict
 from lib.report.plots import mean_brightness
@@ -64,8 +64,11 @@ def write_benchmark(run: Run, data: Data, checkpoint: Checkpoint, session: Sessi
         UserError: the backend failed; the record is written then too.
     """
     run.warnings += session.warnings
+    common = run.common(data, checkpoint.sha256)
+    if checkpoint.metadata.profile == "smoke":
+        common["profile"] = "smoke"  # numbers of a smoke network are smoke numbers, however long they were measured
     record = BenchmarkRecord(
-        **run.common(data, checkpoint.sha256),
+        **common,
         backend=session.backend.name,
         reference=session.reference.name,
         status=session.status,
@@ -88,6 +91,7 @@ def write_compare(run: Run, comparison: Comparison) -> Path | None:
     """Record of 04; None where there was nothing to compare."""
     if not comparison.measured:
         return None
+    floors = noise_floors(comparison.measured)
     ratios = {
         record.backend: {scenario.name: scenario_ratio(scenario) for scenario in record.scenarios}
         for record in comparison.measured
@@ -99,7 +103,7 @@ def write_compare(run: Run, comparison: Comparison) -> Path | None:
         headline=comparison.headline(),
         backends=[record.backend for record in comparison.measured],
         missing=comparison.missing,
-        verdicts={name: {scenario: verdict(r) for scenario, r in found.items()} for name, found in ratios.items()},
+        verdicts={name: {s: verdict(r, floors[name]) for s, r in found.items()} for name, found in ratios.items()},
         ratios={name: {s: (r.value, r.low, r.high) for s, r in found.items()} for name, found in ratios.items()},
     )
     return run.write(record)

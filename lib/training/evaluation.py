@@ -70,9 +70,9 @@ def evaluate(logits: np.ndarray, split: Split) -> Evaluation:
         probs=shifted / shifted.sum(1, keepdims=True),
         accuracy=Accuracy(
             top1=float(correct.mean()),
-            top1_interval=track_bootstrap(correct, np.asarray(split.track_ids)),
+            top1_interval=track_bootstrap(correct, np.asarray(split.track_ids)) if split.has_tracks else None,
             num_images=len(labels),
-            num_tracks=split.num_tracks,
+            num_tracks=split.num_tracks if split.has_tracks else None,
             worst_class=worst_class,
             worst_class_recall=worst_recall,
         ),

@@ -38,10 +38,15 @@ def checkpoint_table(checkpoint: Checkpoint, data: Data, trained_now: bool, prof
         ["SHA-256", checkpoint.sha256],
     ]
     warning = None
-    if trained_now:
+    if trained_now or about.profile == "smoke":
+        why = (
+            "There was no checkpoint in this run, so a small network was trained just now"
+            if trained_now
+            else ("The checkpoint of this run is that of a smoke training")
+        )
         warning = Banner(
-            "There was no checkpoint in this run, so a small network was trained just now. Its speed is what it is, "
-            "its accuracy means little. Train a real one with `python -m lib run 02_train`."
+            f"{why}. Its speed is what it is, its accuracy means little, and its record is marked as a smoke one. "
+            "Train a real network with `python -m lib run 02_train`."
         )
     elif about.data_hash != data.manifest_hash:
         warning = Banner(

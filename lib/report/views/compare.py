@@ -7,7 +7,7 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 from lib.backends import backend_names
-from lib.records.comparison import Comparison
+from lib.records.comparison import Comparison, layer_noise_floors, noise_floors
 from lib.report.figures import show
 from lib.report.plots import plot_accuracy_speed, plot_cold_start, plot_layer_heat_map, plot_ratios
 from lib.report.run import networks
@@ -53,27 +53,29 @@ def answer(comparison: Comparison) -> Shown:
 @_with_records
 def layer_map(comparison: Comparison, scenario: str) -> Shown:
     """Heat map of speedups, layers by backends."""
-    show(plot_layer_heat_map(networks(comparison.measured), scenario))
+    records = networks(comparison.measured)
+    show(plot_layer_heat_map(records, scenario, layer_noise_floors(comparison.measured, scenario)))
     return None
 
 
 @_with_records
 def layer_numbers(comparison: Comparison, scenario: str) -> Shown:
     """The heat map as a table, with milliseconds."""
-    return compare_layers_table(networks(comparison.measured), scenario)
+    records = networks(comparison.measured)
+    return compare_layers_table(records, scenario, layer_noise_floors(comparison.measured, scenario))
 
 
 @_with_records
 def ratios(comparison: Comparison) -> Shown:
     """Speedups with intervals, per scenario."""
-    show(plot_ratios(networks(comparison.measured)))
+    show(plot_ratios(networks(comparison.measured), noise_floors(comparison.measured)))
     return None
 
 
 @_with_records
 def verdicts(comparison: Comparison) -> Shown:
     """One row per backend."""
-    return compare_scenarios_table(comparison.records)
+    return compare_scenarios_table(comparison.records, noise_floors(comparison.measured))
 
 
 @_with_records

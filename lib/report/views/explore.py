@@ -18,7 +18,13 @@ from lib.training import augment_batch
 def data_table(data: Data, profile: str) -> Stack:
     """Which images these are, and how many, by split; with the banner of a smoke run."""
     rows: list[list[Value]] = [
-        [name, split.num_images, split.num_tracks, len(np.unique(split.labels))] for name, split in data.splits.items()
+        [
+            name,
+            split.num_images,
+            split.num_tracks if split.has_tracks else "not published",
+            len(np.unique(split.labels)),
+        ]
+        for name, split in data.splits.items()
     ]
     notes = "; ".join([*data.notes, f"manifest hash {data.manifest_hash[:12]}"])
     table = Table(["split", "images", "tracks", "classes"], rows, caption=f"Images: {data.source}", note=notes)
@@ -39,14 +45,24 @@ def class_balance(split: Split) -> None:
     show(plot_class_balance(*class_counts(split)))
 
 
+def _count_cell(number: int | None) -> Cell:
+    """Zero is good, more is bad, and what cannot be known says so."""
+    if number is None:
+        return Cell("tracks not published", tone="muted")
+    return Cell(f"{number:,}", tone="bad" if number else "good")
+
+
 def split_table(data: Data) -> Table:
     """Tracks and images that two splits share; all must be zero for an accuracy to mean something."""
     duplicates = count_duplicates(data)
     tracks = {name: set(split.track_ids.tolist()) for name, split in data.splits.items()}
     rows: list[list[Value]] = []
     for first, second in combinations(data.splits, 2):
-        shared, equal = len(tracks[first] & tracks[second]), duplicates[f"{first}/{second}"]
-        rows.append([f"{first} and {second}", *(Cell(f"{n:,}", tone="bad" if n else "good") for n in (shared, equal))])
+        shared: int | None = len(tracks[first] & tracks[second])
+        if not (data.splits[first].has_tracks and data.splits[second].has_tracks):
+            shared = None
+        found = (shared, duplicates[f"{first}/{second}"])
+        rows.append([f"{first} and {second}", *(_count_cell(number) for number in found)])
     inside = ", ".join(f"{name} {duplicates[name]:,}" for name in data.splits)
     note = f"Images that repeat another one inside their split: {inside}."
     return Table(["splits", "tracks in both", "images in both"], rows, caption="Leaks between splits", note=note)

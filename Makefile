@@ -34,13 +34,14 @@ params: $(READY)  ## list the parameters of the notebooks
 
 .venv: $(READY)  ## set-up alone
 
-# Made again when a requirements file is newer. Torch goes first and by itself: see requirements-torch.txt.
+# Made again when a requirements file is newer. Torch comes from a place of its own: see requirements-torch.txt.
 $(READY): requirements.lock requirements-torch.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no python3 found; Python 3.11 is needed, or give one with make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else f"error: Python 3.11 is needed, $(PYTHON) is {sys.version.split()[0]}; install it, or give one with make PYTHON=/path/to/python3.11")'
-	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear .venv
 	@echo "setting up .venv (a few minutes the first time)"
-	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -r requirements-torch.txt
 	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -r requirements-torch.txt
 	$(PIP) --no-deps --editable .
 	@touch $@
 

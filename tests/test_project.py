@@ -65,6 +65,21 @@ def test_lock_has_the_direct_pins_and_leaves_torch_out() -> None:
     assert not {"torch", "torchvision"} & set(lock)
 
 
+def test_lock_has_what_torch_needs_beside_its_own_builds() -> None:
+    import importlib.metadata
+
+    lock = {name.replace(".", "-") for name in pins("requirements.lock")}
+    needed = {re.split(r"[ ;<>=!\[~]", line)[0].lower() for line in importlib.metadata.requires("torch") or []
+              if "extra ==" not in line}  # fmt: skip
+    own = re.compile(r"triton|nvidia-.*|cuda-.*|setuptools")
+    assert {name for name in needed if not own.fullmatch(name)} <= lock
+
+
+def test_relative_links_of_the_readme_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", (PROJECT_ROOT / "README.md").read_text()):
+        assert (PROJECT_ROOT / target).exists(), target
+
+
 def test_conda_users_get_the_same_pins() -> None:
     environment = yaml.safe_load((PROJECT_ROOT / "environment.yml").read_text())
     (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]

@@ -10,9 +10,10 @@ import pytest
 
 from lib.errors import UserError
 from lib.files import replacing, write_atomic
-from lib.records.comparison import load_comparison
+from lib.records.comparison import load_comparison, noise_floors
 from lib.records.environment import collect_environment
 from lib.records.results import SCHEMA_VERSION, BenchmarkRecord, TrainRecord, read_record, record_path, write_record
+from lib.records.statistics import SMALLEST_EFFECT
 from tests.made_records import made_benchmark, made_train
 
 
@@ -119,10 +120,13 @@ def test_headline_answers_with_signed_ratios_in_both_directions(tmp_path: Path) 
     first, second = table.layers[0], table.layers[1]
     first.latencies_s = [[3 * call for call in calls] for calls in first.reference_latencies_s]
     second.latencies_s = [[call / 2 for call in calls] for calls in second.reference_latencies_s]
-    table.layers = [first, second]
+    first.kernels, second.kernels = ["blas"], ["blas"]
+    third = replace(first, name="same", kernels=["relu"], reference_kernels=["relu"])
+    table.layers = [first, second, third]
     write_all(tmp_path, record)
     headline = load_comparison(tmp_path, []).headline()
-    assert f"1 of 2 layers became faster ({first.name} +3.00x)" in headline
+    assert f"of the 2 layers that run another kernel 1 became faster ({first.name} +3.00x)" in headline
+    assert "the other 1 layers run the same kernel" in headline
     assert f"1 slower ({second.name} -2.00x)" in headline
 
 
@@ -150,3 +154,12 @@ def test_machine_id_does_not_tell_the_boot_id() -> None:
     boot_id = Path("/proc/sys/kernel/random/boot_id")
     if boot_id.exists():
         assert boot_id.read_text().strip()[:8] not in collect_environment(1).machine_id
+
+
+def test_what_the_reference_shows_against_itself_is_no_difference_for_others(tmp_path: Path) -> None:
+    control, other = made_benchmark("torch-onednn"), made_benchmark("torch-blas")
+    for scenario in control.scenarios:
+        scenario.latencies_s = [[call / 1.3 for call in calls] for calls in scenario.reference_latencies_s]
+    assert noise_floors([control, other])["torch-blas"] == pytest.approx(0.3, abs=0.01)
+    elsewhere = replace(other, environment=replace(other.environment, machine_id="another"))
+    assert noise_floors([control, elsewhere])["torch-blas"] == SMALLEST_EFFECT

@@ -33,6 +33,8 @@ class TorchEager(Backend):
     def import_runtime(self) -> None:
         import torch  # noqa: F401
 
+        import lib.model  # noqa: F401  # so that loading is loading alone
+
     def load(self, checkpoint: Path, num_threads: int) -> None:
         import torch
 

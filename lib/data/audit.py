@@ -6,6 +6,23 @@ import hashlib
 from itertools import combinations
 
 from lib.data.sets import Data
+from lib.errors import UserError
+
+
+def assert_fair(data: Data) -> None:
+    """Raise where an accuracy on these splits would mean nothing.
+
+    Raises:
+        UserError: a track, or the same pixels, in two splits.
+    """
+    duplicates = count_duplicates(data)
+    for (first, one), (second, other) in combinations(data.splits.items(), 2):
+        tracks = set(one.track_ids.tolist()) & set(other.track_ids.tolist())
+        images = duplicates[f"{first}/{second}"]
+        if tracks or images:
+            raise UserError(
+                f"{first} and {second} share {len(tracks)} tracks and {images} images; cut the data by track"
+            )
 
 
 def count_duplicates(data: Data) -> dict[str, int]:

@@ -38,7 +38,7 @@ class Preprocessing:
 
 
 def fit_preprocessing(images: np.ndarray, limit: int = 8192) -> Preprocessing:
-    """Mean and deviation per channel of (at most `limit` evenly spread) training images, uint8 (N, 3, H, W)."""
+    """Mean and deviation per channel of (about `limit` evenly spread) training images, uint8 (N, 3, H, W)."""
     step = max(1, len(images) // limit)
     sample = np.asarray(images[::step], dtype=np.float32) / 255
     mean, std = sample.mean((0, 2, 3)), sample.std((0, 2, 3))

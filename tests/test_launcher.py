@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 
 from lib.errors import UserError
+from lib.files import PROJECT_ROOT
 from lib.series import launcher, parameters, rundir
 from lib.series.cli import main
 from lib.series.jobs import plan_jobs
@@ -19,6 +26,10 @@ from lib.series.outcome import judge
 
 PARAMETERS = 'profile: str = "fast"  # size [smoke|fast]\nrun_dir: str = "runs/latest"  # where'
 BenchParameters = 'backend: str = "null"  # which [a backend]\n' + PARAMETERS
+RECORD = """from pathlib import Path
+from lib.records.results import record_path, write_record
+from tests.made_records import made_benchmark, made_explore
+write_record({kind}, record_path(Path(run_dir), "{name}"{backend}))"""
 Write = Callable[..., None]
 
 
@@ -32,12 +43,16 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     monkeypatch.setattr(rundir, "LATEST", tmp_path / "runs" / "latest")
     monkeypatch.setattr(launcher, "LATEST", tmp_path / "runs" / "latest")
 
-    def write_notebook(name: str, *sources: str, cell: str = PARAMETERS) -> None:
+    def write_notebook(name: str, *sources: str, cell: str = PARAMETERS, record: bool = True) -> None:
         notebook = nbformat.v4.new_notebook()
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
         notebook.cells = [nbformat.v4.new_markdown_cell(f"# {name}"), nbformat.v4.new_code_cell(cell)]
         notebook.cells[1].metadata["tags"] = ["parameters"]
         notebook.cells += [nbformat.v4.new_code_cell(source) for source in sources]
+        if record:
+            kind = "made_benchmark(backend)" if "backend:" in cell else "made_explore()"
+            backend = ", backend" if "backend:" in cell else ""
+            notebook.cells.append(nbformat.v4.new_code_cell(RECORD.format(kind=kind, name=name, backend=backend)))
         nbformat.write(notebook, folder / f"{name}.ipynb")
 
     return write_notebook
@@ -66,6 +81,7 @@ def test_notebook_whose_cells_all_ran_is_ok_and_leaves_notebook_page_and_index(w
         "index.html",
         "notebooks",
         "pages",
+        "results",
         "series.json",
     ]
 
@@ -92,7 +108,7 @@ def test_notebook_that_did_not_run_all_cells_has_failed_and_its_page_says_where_
     (result,) = run(tmp_path / "run", **limits).results
     assert result.status == "failed"
     assert re.search(reason, result.reason), result.reason
-    assert re.search(r"cell 4 of 5", result.reason), result.reason  # the injected parameters count as a cell
+    assert re.search(r"cell 4 of 6", result.reason), result.reason  # the injected parameters count as a cell
     text = page(tmp_path / "run", "01_first")
     assert 'id="failure"' in text and re.search(reason, text)
     assert "after = 1" in json.dumps(nbformat.read(tmp_path / "run/notebooks/01_first.ipynb", as_version=4))
@@ -151,13 +167,98 @@ def test_progress_has_one_line_per_cell_where_nobody_watches(write: Write, tmp_p
     out = io.StringIO()
     run_jobs(plan_jobs([], {}, []), tmp_path / "run", out=out)
     lines = out.getvalue().splitlines()
-    assert sum("cell " in line for line in lines) == 4 and "cell 4/4" in out.getvalue()
+    assert sum("cell " in line for line in lines) == 5 and "cell 5/5" in out.getvalue()
     assert lines[-1].startswith("[1/1] 01_first: ok after 0:0") and "\r" not in out.getvalue()
 
 
 def test_index_of_an_unexecuted_notebook_is_a_failure(tmp_path: Path) -> None:
     failure = judge(tmp_path / "none.ipynb", stopped="the process ended with signal 9")
     assert failure is not None and failure.reason == "the process ended with signal 9"
+
+
+def test_notebook_that_writes_no_record_has_failed(write: Write, tmp_path: Path) -> None:
+    write("01_first", "1", record=False)
+    (result,) = run(tmp_path / "run").results
+    assert result.status == "failed" and result.reason == "it wrote no record"
+
+
+def test_half_written_notebook_is_a_failure_with_a_page_and_stops_nothing(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("01_first", "1")
+    write("02_second", "1")
+    real = launcher._execute
+
+    def cut_off(spec: dict[str, Any], *arguments: Any) -> str:
+        stopped = real(spec, *arguments)
+        output = Path(spec["output"])
+        if output.stem == "01_first":
+            output.write_text(output.read_text()[:100])
+        return stopped
+
+    monkeypatch.setattr(launcher, "_execute", cut_off)
+    first, second = run(tmp_path / "run").results
+    assert (first.status, second.status) == ("failed", "ok")
+    assert 'id="failure"' in page(tmp_path / "run", "01_first")
+
+
+def test_training_again_removes_records_of_the_network_before(write: Write, tmp_path: Path) -> None:
+    write("02_train", "1")
+    results = tmp_path / "run" / "results"
+    results.mkdir(parents=True)
+    for name in ("03_benchmark.null.json", "04_compare.json", "01_explore.json"):
+        (results / name).write_text("{}")
+    run(tmp_path / "run")
+    assert sorted(path.name for path in results.iterdir()) == ["01_explore.json", "02_train.json"]
+
+
+def test_full_disk_ends_in_one_line_and_status_2(
+    write: Write, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("01_first", "1")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lib.series.launcher.os.replace", full)
+    assert main(["run"]) == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith("error: cannot ") and "No space left on device" in told
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_launcher_that_is_ended_leaves_no_notebook_running(write: Write, tmp_path: Path, number: int) -> None:
+    write("01_first", f"import time\nopen({str(tmp_path / 'begun')!r}, 'w').close()\ntime.sleep(100)")
+    code = (
+        "import sys; from pathlib import Path; from lib.series import parameters;"
+        f"parameters.NOTEBOOK_DIR = Path({str(tmp_path / 'notebooks')!r});"
+        "from lib.series.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "run", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, cwd=PROJECT_ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(number)
+    told = process.communicate(timeout=30)[1]
+    if number == signal.SIGTERM:
+        assert process.returncode == 130 and told.strip().splitlines()[-1].startswith("interrupted")
+    while (left := running_in(tmp_path / "run")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert left == []
+
+
+def running_in(run_dir: Path) -> list[str]:
+    """Command lines of processes that run a notebook into a folder, found by their open files."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            files = [os.readlink(file) for file in (process / "fd").iterdir()]
+            if any(file.startswith(str(run_dir)) for file in files):
+                found.append((process / "cmdline").read_text())
+        except OSError:
+            continue
+    return found
 
 
 @pytest.fixture

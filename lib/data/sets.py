@@ -44,7 +44,7 @@ class Data:
     """One data set, cut into splits by track."""
 
     source: str  # one of DATASETS
-    manifest_hash: str  # SHA-256; equal on every machine that has the same images
+    manifest_hash: str  # SHA-256 of the files and labels; of generator and parameters for synthetic images
     image_size: int
     train: Split
     val: Split

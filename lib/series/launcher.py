@@ -161,7 +161,10 @@ def _status_of(job: Job, record: Path) -> tuple[str, str]:
     if not record.exists():
         return ("ok", "nothing to compare") if job.notebook == COMPARE else ("failed", "it wrote no record")
     if job.backend:
-        benchmark = read_record(record, BenchmarkRecord)
+        try:
+            benchmark = read_record(record, BenchmarkRecord)
+        except UserError as error:
+            return "failed", str(error)
         if benchmark.status != "ok":
             return benchmark.status, benchmark.error
     return "ok", ""

@@ -29,8 +29,8 @@ PLANS: dict[str, tuple[ScenarioPlan, ...]] = {
         ScenarioPlan(*_OFFLINE, 4, 1, 0.0, 1, layer_rounds=3, layer_passes=1),
     ),
     "fast": (
-        ScenarioPlan(*_SINGLE, 15, 5, 0.2, 20, layer_rounds=10, layer_passes=20),
-        ScenarioPlan(*_OFFLINE, 15, 1, 0.2, 2, layer_rounds=10, layer_passes=2),
+        ScenarioPlan(*_SINGLE, 12, 5, 0.25, 20, layer_rounds=8, layer_passes=20),
+        ScenarioPlan(*_OFFLINE, 12, 1, 0.3, 2, layer_rounds=8, layer_passes=2),
     ),
     "full": (
         ScenarioPlan(*_SINGLE, 25, 10, 1.0, 50, layer_rounds=20, layer_passes=50),

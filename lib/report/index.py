@@ -11,9 +11,9 @@ from markupsafe import Markup
 from lib.files import write_atomic
 from lib.records.comparison import noise_floors
 from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, Record, TrainRecord
-from lib.records.statistics import SMALLEST_EFFECT, scenario_ratio, verdict
+from lib.records.statistics import SMALLEST_EFFECT, median_latency, scenario_ratio, verdict
 from lib.report.page import assets, template_environment
-from lib.report.run import Job, RunFolder, load_run, networks
+from lib.report.run import Job, RunFolder, is_network, load_run, networks
 from lib.report.table import SMOKE_TEXT, Banner, Cell, Table, Tone, Value
 from lib.report.tables import compare_scenarios_table, environment_table
 from lib.report.words import UNKNOWN, duration, percent, percent_interval, ratio_interval, ratio_words, scenario_name
@@ -37,6 +37,12 @@ def headline(record: Record) -> str:
     if isinstance(record, BenchmarkRecord) and record.status == "ok":
         if record.backend == record.reference:
             return "the reference beside itself: shows the noise"
+        if not is_network(record.backend):
+            calls = ", ".join(
+                f"{scenario_name(scenario.name)} {1e6 * median_latency(scenario.latencies_s):.1f} µs a call"
+                for scenario in record.scenarios
+            )
+            return f"the harness alone: {calls}"
         return ", ".join(
             f"{scenario_name(scenario.name)} {ratio_words(scenario_ratio(scenario))}" for scenario in record.scenarios
         )

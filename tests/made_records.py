@@ -179,8 +179,8 @@ def made_layers(scenario: str, speedup: float, seed: int = 0, rounds: int = 10) 
                 output_shape=[64, 16, 16] if kind == "Conv2d" else [128],
                 latencies_s=_latencies(random, reference_s / factor, rounds, 5, drift),
                 reference_latencies_s=_latencies(random, reference_s, rounds, 5, drift),
-                kernels=["aten::mkldnn_convolution"] if kind == "Conv2d" else ["aten::addmm"],
-                reference_kernels=["aten::mkldnn_convolution"] if kind == "Conv2d" else ["aten::addmm"],
+                kernels=["slow_conv2d_forward"] if kind == "Conv2d" and speedup != 1.0 else ["addmm"],
+                reference_kernels=["mkldnn_convolution"] if kind == "Conv2d" and speedup != 1.0 else ["addmm"],
             )
         )
     return LayerTable(scenario, batch_size, layers)

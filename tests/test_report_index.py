@@ -185,7 +185,7 @@ def test_summary_has_five_lines_with_the_figures(run_dir: Path) -> None:
 
 def test_summary_answers_the_layer_question_without_the_compare_notebook(run_dir: Path) -> None:
     record_path(run_dir, "04_compare").unlink()
-    assert "layers became faster" in summary_lines(run_dir)[1]
+    assert "layers that run another kernel" in summary_lines(run_dir)[1]
 
 
 def test_records_of_two_networks_are_not_summed_up(run_dir: Path) -> None:

@@ -21,9 +21,9 @@ from lib.records.results import ColdStart
 ANSWER_LIMIT_S = 300.0  # longer than any one command takes, short enough to end a hanging job
 
 
-# Both sides keep freed memory. By default glibc gives large blocks back to the kernel or not, depending on what happens
-# to lie at the end of the heap, and fetching them again page by page takes time: where this was tried, two processes with
-# the same code differed by 12 to 25 % in offline, and torch-blas, whose im2col needs large blocks, took 1.6 times as long.
+# Both sides keep freed memory. By default glibc gives large blocks back to the kernel or not, depending on what lies at
+# the end of the heap, and fetching them again page by page takes time. Where this was tried, two processes with one
+# code differed by 12 to 25 % in offline, and torch-blas, whose im2col needs large blocks, took 1.6 times as long.
 # Servers use allocators that keep memory (jemalloc, tcmalloc, mimalloc).
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 

@@ -103,7 +103,11 @@ class Comparison:
         """The answer to the known question, in words, with signed ratios."""
         old, new = QUESTION
         table, changes = self._question_table(scenario), self.layer_changes(scenario)
-        if table is None or not changes:
+        if table is not None and not changes:
+            return (
+                f"From {old} to {new} at batch {table.batch_size}, every layer runs the same kernel: nothing changes."
+            )
+        if table is None:
             return f"{old} was not measured against {new} here, so which layers gain from {new} stays open."
         floor = layer_noise_floors(self.measured, scenario).get(old, SMALLEST_EFFECT)
         by: dict[str, list[LayerChange]] = {name: [] for name in VERDICTS}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_SYNTHETIC = {"smoke": 4_000, "fast": 10_000, "full": 40_000}  # full: as many as GTSRB has
+_SYNTHETIC = {"smoke": 4_000, "fast": 15_000, "full": 40_000}  # full: as many as GTSRB has
 _REAL = {"smoke": 4_000, "fast": 0, "full": 0}  # 0 = all: decoded once, they cost no more
 
 

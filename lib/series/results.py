@@ -14,6 +14,7 @@ from lib.records.comparison import Comparison, noise_floors
 from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, TrainRecord
 from lib.records.statistics import scenario_ratio, verdict
 from lib.report.plots import mean_brightness
+from lib.report.run import networks
 from lib.report.views.explore import class_counts
 from lib.series.notebook import Run
 from lib.training import Evaluation, Trained
@@ -94,7 +95,7 @@ def write_compare(run: Run, comparison: Comparison) -> Path | None:
     floors = noise_floors(comparison.measured)
     ratios = {
         record.backend: {scenario.name: scenario_ratio(scenario) for scenario in record.scenarios}
-        for record in comparison.measured
+        for record in networks(comparison.measured)
     }
     common = run.common(None, comparison.measured[0].checkpoint_sha256)
     common |= {"data": comparison.measured[0].data, "profile": comparison.profile}

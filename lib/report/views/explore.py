@@ -10,7 +10,7 @@ import torch
 from lib.data import Data, Split, count_duplicates
 from lib.report.figures import show
 from lib.report.plots import plot_augmentation, plot_class_balance
-from lib.report.table import Cell, Stack, Table, Value, profile_banner
+from lib.report.table import Banner, Cell, Stack, Table, Value, profile_banner
 from lib.signs import NUM_CLASSES
 from lib.training import augment_batch
 
@@ -28,7 +28,10 @@ def data_table(data: Data, profile: str) -> Stack:
     ]
     notes = "; ".join([*data.notes, f"manifest hash {data.manifest_hash[:12]}"])
     table = Table(["split", "images", "tracks", "classes"], rows, caption=f"Images: {data.source}", note=notes)
-    return Stack(profile_banner(profile), table)
+    absent = None
+    if data.test is None:
+        absent = Banner("There are no test images here: accuracy is reported on the validation images.", "info")
+    return Stack(profile_banner(profile), absent, table)
 
 
 def class_counts(split: Split) -> tuple[list[int], list[int]]:

@@ -58,7 +58,8 @@ def save_checkpoint(path: Path, model: nn.Module, metadata: CheckpointMetadata) 
         name: tensor.detach().clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
     }
-    content = safetensors.torch.save(weights, {"format": FORMAT, "metadata": json.dumps(asdict(metadata))})
+    # one key: safetensors writes several in random order, and equal weights must give an equal hash
+    content = safetensors.torch.save(weights, {FORMAT: json.dumps(asdict(metadata))})
     with replacing(path) as temporary:
         temporary.write_bytes(content)
     return sha256_file(path)
@@ -77,12 +78,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         sha256 = sha256_file(path)
         with safetensors.safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise UserError(
-                    f"{path} is not a checkpoint of this project (format {header.get('format')!r}); {remedy}"
-                )
+            if FORMAT not in header:
+                raise UserError(f"{path} is not a checkpoint of this project (no {FORMAT} in its metadata); {remedy}")
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not iterable itself
-        fields = json.loads(header["metadata"])
+        fields = json.loads(header[FORMAT])
         stored = fields.pop("preprocessing")
         preprocessing = Preprocessing(tuple(stored["mean"]), tuple(stored["std"]), int(stored["image_size"]))
         metadata = CheckpointMetadata(preprocessing=preprocessing, **fields)

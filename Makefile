@@ -37,7 +37,7 @@ params: $(READY)  ## list the parameters of the notebooks
 # Made again when a requirements file is newer. Torch comes from a place of its own: see requirements-torch.txt.
 $(READY): requirements.lock requirements-torch.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no python3 found; Python 3.11 is needed, or give one with make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@"$(PYTHON)" -c 'import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else f"error: Python 3.11 is needed, $(PYTHON) is {sys.version.split()[0]}; install it, or give one with make PYTHON=/path/to/python3.11")'
+	@"$(PYTHON)" -c 'import sys; sys.exit(0 if (3, 11, 5) <= sys.version_info[:3] < (3, 12) else f"error: Python 3.11 (3.11.5 or newer) is needed, $(PYTHON) is {sys.version.split()[0]}; install it, or give one with make PYTHON=/path/to/python3.11")'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear .venv
 	@echo "setting up .venv (a few minutes the first time)"
 	$(PIP) --require-hashes -r requirements.lock
@@ -55,7 +55,7 @@ lock: $(READY)  ## resolve requirements.lock again from the direct requirements
 lock-check: $(READY)  ## every locked version has a wheel for x86-64 and for Arm
 	@for machine in x86_64 aarch64; do \
 	  tags=""; for glibc in 2_17 2_24 2_26 2_27 2_28 2_31 2_34 2_35; do tags="$$tags --platform manylinux_$${glibc}_$$machine"; done; \
-	  $(PIP) --dry-run --ignore-installed --no-deps --only-binary=:all: --python-version 3.11 \
+	  $(PIP) --dry-run --ignore-installed --no-deps --only-binary=:all: --python-version 3.11.5 \
 	    --platform manylinux2014_$$machine $$tags --target build/wheels -r requirements.lock \
 	    && echo "requirements.lock: wheels for $$machine" || exit 1; \
 	done

@@ -17,7 +17,7 @@ import numpy as np
 from lib.backends import REFERENCE, Kernels, get_backend
 from lib.bench.client import BackendError, WorkerClient
 from lib.bench.parity import Tolerance, compare_logits
-from lib.bench.plan import ScenarioPlan, scenario_plans
+from lib.bench.plan import scenario_plans
 from lib.bench.rounds import measure_layers, measure_scenario
 from lib.data import Data, Split
 from lib.model import Checkpoint, leaf_layers
@@ -208,10 +208,6 @@ class Session:
                 if cold_start is not None:
                     cold_start.peak_memory_bytes = peak
         self._discard()
-
-    def plan(self, name: str) -> ScenarioPlan:
-        """The plan of one scenario."""
-        return next(plan for plan in self.plans if plan.name == name)
 
     def _logits(self, split: Split, *, reference: bool) -> np.ndarray:
         sides = self._open_sides()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,14 @@ from lib.records.results import (
     Layer,
     LayerTable,
     Parity,
+    Peak,
+    Peaks,
+    Preparation,
+    PreprocessingTime,
     Proof,
     Scenario,
     Status,
+    SweepPoint,
     TrainRecord,
     record_path,
     write_record,
@@ -37,12 +43,29 @@ SPEEDUPS = {
     "onnxruntime": (2.31, 1.22),
     "onnxruntime-int8": (2.65, 1.94),
 }
+# the same for all that a full series may have: as many columns as a page must bear
+MORE_SPEEDUPS = {
+    "torch-nnpack": (0.88, 0.61),
+    "torch-onednn-fastmath": (1.0, 1.0),
+    "torch-compile": (1.42, 1.12),
+    "torch-compile-bf16": (1.21, 2.05),
+    "torch-aoti": (1.71, 1.15),
+    "torch-int8": (1.18, 1.63),
+    "onnxruntime-bf16": (0.72, 0.55),
+    "openvino": (2.62, 1.31),
+    "openvino-bf16": (2.4, 2.96),
+    "openvino-int8": (3.1, 3.4),
+    "executorch-xnnpack": (2.2, 1.04),
+    "ncnn": (1.9, 0.93),
+}
 LAYERS = [
     ("stem.conv", "Conv2d", 0.88), ("stem.norm", "BatchNorm2d", 0.2), ("stage1.0.conv1", "Conv2d", 9.4),
     ("stage1.0.conv2", "Conv2d", 9.4), ("stage2.0.conv1", "Conv2d", 4.7), ("stage2.0.conv2", "Conv2d", 9.4),
     ("stage2.0.shortcut", "Conv2d", 0.5), ("stage3.0.conv1", "Conv2d", 4.7), ("stage3.0.conv2", "Conv2d", 9.4),
     ("pool", "AdaptiveAvgPool2d", 0.0), ("head", "Linear", 0.01),
 ]  # fmt: skip
+FUSING = ("onnxruntime", "openvino", "torch-compile", "executorch", "ncnn")  # runtimes that run several layers as one
+FUSED = ["stem.conv+stem.norm", "stage3.0.conv2+pool"]
 
 
 def made_environment(**changes: Any) -> Environment:
@@ -149,61 +172,160 @@ def _latencies(random: np.random.Generator, centre: float, rounds: int, calls: i
     return (centre * drift[:, None] * (1 + noise + tail)).tolist()
 
 
-def made_scenario(name: str, speedup: float, seed: int = 0, rounds: int = 15) -> Scenario:
+def made_scenario(name: str, speedup: float, seed: int = 0, rounds: int = 15, **changes: Any) -> Scenario:
     random = np.random.default_rng(seed)
     batch_size, reference_s, calls = (1, 0.0019, 60) if name == "single_stream" else (256, 0.118, 4)
     drift = 1 + 0.06 * random.random(rounds)
-    return Scenario(
-        name=name,
-        batch_size=batch_size,
-        latencies_s=_latencies(random, reference_s / speedup, rounds, calls, drift),
-        reference_latencies_s=_latencies(random, reference_s, rounds, calls, drift),
-        num_warmup=5,
-    )
+    apart = 1 + 0.004 * random.standard_normal(rounds)  # two processes with the same code differ too
+    fields: dict[str, Any] = {
+        "name": name,
+        "batch_size": batch_size,
+        "latencies_s": _latencies(random, reference_s / speedup, rounds, calls, drift),
+        "reference_latencies_s": _latencies(random, reference_s, rounds, calls, drift),
+        "control_latencies_s": _latencies(random, reference_s, rounds, calls, drift * apart),
+        "num_warmup": 5,
+    }
+    return Scenario(**{**fields, **changes})
 
 
-def made_layers(scenario: str, speedup: float, seed: int = 0, rounds: int = 10) -> LayerTable:
+def made_layers(scenario: str, speedup: float, seed: int = 0, rounds: int = 10, *, fused: bool = False) -> LayerTable:
+    """Args: fused: as of a runtime that runs some layers as one step and has steps of its own."""
     random = np.random.default_rng(seed + 100)
     batch_size, unit = (1, 4e-5) if scenario == "single_stream" else (256, 2.4e-3)
+    known = {name: (kind, megamacs) for name, kind, megamacs in LAYERS}
+    inside = {name for group in FUSED for name in group.split("+")}
+    names = [*FUSED, *(name for name in known if name not in inside)] if fused else list(known)
+    names.sort(key=lambda name: list(known).index(name.split("+")[0]))
     layers = []
-    for index, (name, kind, megamacs) in enumerate(LAYERS):
-        factor = speedup ** (1.6 if kind == "Conv2d" else -0.4) * (1 + 0.25 * np.sin(index + seed))
+    for index, name in enumerate(names):
+        members = name.split("+")
+        kinds, megamacs = [known[member][0] for member in members], sum(known[member][1] for member in members)
+        is_conv = "Conv2d" in kinds
+        factor = speedup ** (1.6 if is_conv else -0.4) * (1 + 0.25 * np.sin(index + seed))
         factor = 1.0 if speedup == 1.0 else factor
-        reference_s = unit * (megamacs + 0.4)
+        reference_s = unit * (megamacs + 0.4 * len(members))
         drift = 1 + 0.05 * random.random(rounds)
+        elsewhere = is_conv and speedup != 1.0  # another kernel than the reference's
         layers.append(
             Layer(
                 name=name,
-                kind=kind,
+                members=members,
+                kind="+".join(kinds),
                 num_macs=int(megamacs * 1e6),
-                output_shape=[64, 16, 16] if kind == "Conv2d" else [128],
+                num_inputs=64 * 16 * 16,
+                num_weights=64 * 64 * 9 if is_conv else 128,
+                output_shape=[64, 16, 16] if is_conv else [128],
                 latencies_s=_latencies(random, reference_s / factor, rounds, 5, drift),
                 reference_latencies_s=_latencies(random, reference_s, rounds, 5, drift),
-                kernels=["slow_conv2d_forward"] if kind == "Conv2d" and speedup != 1.0 else ["addmm"],
-                reference_kernels=["mkldnn_convolution"] if kind == "Conv2d" and speedup != 1.0 else ["addmm"],
+                control_latencies_s=_latencies(random, reference_s, rounds, 5, drift),
+                kernels=["slow_conv2d_forward"] if elsewhere else ["addmm"],
+                reference_kernels=["mkldnn_convolution"] if elsewhere else ["addmm"] * len(members),
             )
         )
-    return LayerTable(scenario, batch_size, layers)
+    if not fused:
+        return LayerTable(scenario, batch_size, layers)
+    runtime = _latencies(random, unit, rounds, 5, np.ones(rounds))
+    return LayerTable(scenario, batch_size, layers, runtime, ["ReorderInput", "ReorderOutput"])
 
 
-def made_benchmark(backend: str = "torch-blas", **changes: Any) -> BenchmarkRecord:
-    single, offline = SPEEDUPS.get(backend, (1.1, 1.3))
+def made_sweep(speedup: float, seed: int = 0, num_threads: int = 4) -> list[SweepPoint]:
+    """Batch sizes at all threads, two of them at fewer; the backend gains with the batch, so that curves may cross."""
+    random = np.random.default_rng(seed + 200)
+    points = []
+    for threads in (1, 2, num_threads):
+        for batch_size in (1, 8, 32, 128, 256, 512) if threads == num_threads else (1, 256):
+            reference_s = 0.0015 + 0.00175 * batch_size / threads**0.8
+            factor = speedup * (0.75 + 0.25 * np.log2(batch_size + 1) / 8)
+            drift = 1 + 0.03 * random.random(5)
+            points.append(
+                SweepPoint(
+                    batch_size,
+                    threads,
+                    _latencies(random, reference_s / factor, 5, 3, drift),
+                    _latencies(random, reference_s, 5, 3, drift),
+                )
+            )
+    points.append(SweepPoint(1024, num_threads, [], [], "the process was killed for memory"))
+    return points
+
+
+def made_peaks() -> Peaks:
+    return Peaks(
+        matmul={
+            "fp32": Peak(183e9, "torch.mm (mkl), 2048 x 2048 x 2048"),
+            "bf16": Peak(410e9, "torch.mm (oneDNN), 2048 x 2048 x 2048"),
+            "int8": Peak(720e9, "torch._int_mm, 4096 x 1024 x 1024"),
+        },
+        copy=Peak(52e9, "512 MiB, 4 threads"),
+    )
+
+
+def made_preprocessing(seed: int = 0) -> PreprocessingTime:
+    random = np.random.default_rng(seed + 300)
+    decode, resize, normalize = ((centre * (1 + 0.05 * random.random(5))).tolist() for centre in (9e-5, 6e-5, 2e-5))
+    return PreprocessingTime(decode, resize, normalize, 200, "PPM")
+
+
+def precision_of(backend: str) -> str:
+    return next((name for name in ("bf16", "int8") if backend.endswith(name)), "fp32")
+
+
+def made_parity(drop: float = 0.0, **changes: Any) -> Parity:
+    fields: dict[str, Any] = {
+        "num_images": 1000,
+        "error_max": 0.31 if drop else 3.1e-05,
+        "error_mae": 0.042 if drop else 4.2e-06,
+        "sqnr_db": 31.3 if drop else 112.3,
+        "agreement": 0.996 if drop else 1.0,
+        "top1": 0.991 - drop,
+        "reference_top1": 0.991,
+        "num_gained": 1 if drop else 0,
+        "num_lost": 1 + round(1000 * drop) if drop else 0,
+        "mcnemar_p": 0.625 if drop else 1.0,
+        "top1_drop_allowed": 0.005 if drop else 0.0005,
+        "passed": True,
+    }
+    return Parity(**{**fields, **changes})
+
+
+def made_benchmark(backend: str = "torch-blas", *, sweep: bool = False, **changes: Any) -> BenchmarkRecord:
+    single, offline = {**SPEEDUPS, **MORE_SPEEDUPS}.get(backend, (1.1, 1.3))
     seed = sum(backend.encode())
-    drop = 0.002 if "int8" in backend or "bf16" in backend else 0.0
+    precision = precision_of(backend)
+    drop = 0.0 if precision == "fp32" else 0.002
+    fused = backend.startswith(FUSING)
+    compile_s = 9.4 if "compile" in backend else 0.0
+    proof = Proof("convolutions run in oneDNN", {"aten::mkldnn_convolution": 9, "aten::addmm": 1}, True)
+    if backend == "torch-onednn-fastmath":
+        proof.investigate = "the same kernels as without the switch"
     fields: dict[str, Any] = {
         "backend": backend,
         "reference": REFERENCE,
+        "precision": precision,
+        "model": "signnet",
+        "random_weights": False,
         "status": "ok",
         "accuracy": made_accuracy(0.9871 - drop),
-        "parity": Parity(800, 0.031, 0.0042, 52.3, 0.9988, 0.9911 - drop, 0.9911, 0.005, True),
-        "proof": Proof("convolutions run in oneDNN", {"aten::mkldnn_convolution": 9, "aten::addmm": 1}, True),
-        "cold_start": ColdStart(0.9 if "torch" in backend else 0.15, 0.12, 0.034, 412 * 2**20),
-        "reference_cold_start": ColdStart(0.91, 0.11, 0.041, 398 * 2**20),
+        "parity": made_parity(drop),
+        "proof": proof,
+        "preparation": Preparation(
+            seconds=1.8 if fused else 0.0,
+            num_bytes=int(1.3e6 * {"fp32": 1, "bf16": 0.5, "int8": 0.25}[precision]) if fused else 0,
+            num_calibration_images=512 if precision == "int8" else 0,
+        ),
+        "cold_start": ColdStart(0.9 if "torch" in backend else 0.15, 0.12, compile_s, 0.034, 412 * 2**20),
+        "reference_cold_start": ColdStart(0.91, 0.11, 0.0, 0.041, 398 * 2**20),
         "scenarios": [
-            made_scenario("single_stream", single, seed),
-            made_scenario("offline", offline, seed + 1),
+            made_scenario("single_stream", single, seed, compile_s=compile_s),
+            made_scenario("offline", offline, seed + 1, compile_s=compile_s),
         ],
-        "layers": [made_layers("single_stream", single, seed), made_layers("offline", offline, seed)],
+        "layers": [
+            made_layers("single_stream", single, seed, fused=fused),
+            made_layers("offline", offline, seed, fused=fused),
+        ],
+        "peaks": made_peaks(),
+        "preprocessing": made_preprocessing(seed),
+        "sweep": made_sweep(offline, seed) if sweep else [],
     }
     return BenchmarkRecord(**{**_common(), **fields, **changes})
 
@@ -211,7 +333,16 @@ def made_benchmark(backend: str = "torch-blas", **changes: Any) -> BenchmarkReco
 def made_failed_benchmark(
     backend: str, status: Status = "unavailable", error: str = "no aarch64 wheel"
 ) -> BenchmarkRecord:
-    return BenchmarkRecord(**_common(), backend=backend, reference=REFERENCE, status=status, error=error)
+    return BenchmarkRecord(
+        **_common(),
+        backend=backend,
+        reference=REFERENCE,
+        precision=precision_of(backend),
+        model="signnet",
+        random_weights=False,
+        status=status,
+        error=error,
+    )
 
 
 def made_compare(**changes: Any) -> CompareRecord:
@@ -226,11 +357,11 @@ def made_compare(**changes: Any) -> CompareRecord:
     return CompareRecord(**{**_common(), **fields, **changes})
 
 
-def write_made_run(run_dir: Path, **changes: Any) -> Path:
+def write_made_run(run_dir: Path, backends: Iterable[str] = SPEEDUPS, **changes: Any) -> Path:
     """All records of a run in their places; `changes` go into each of them."""
     write_record(made_explore(**changes), record_path(run_dir, "01_explore"))
     write_record(made_train(**changes), record_path(run_dir, "02_train"))
-    for backend in SPEEDUPS:
+    for backend in backends:
         write_record(made_benchmark(backend, **changes), record_path(run_dir, "03_benchmark", backend))
     write_record(made_compare(**changes), record_path(run_dir, "04_compare"))
     return run_dir

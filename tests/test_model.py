@@ -69,7 +69,7 @@ def test_learning_path_net_is_the_published_one() -> None:
     assert sum(layer.num_macs for layer in leaf_layers(model)) == 4_193_024
 
 
-@pytest.mark.parametrize(("architecture", "limit"), [("signnet_small", 30e6), ("signnet", 65e6)])
+@pytest.mark.parametrize(("architecture", "limit"), [("signnet_small", 30e6), ("signnet", 115e6)])
 def test_signnet_stays_within_its_training_budget(architecture: str, limit: float) -> None:
     """Three times these multiply-accumulates per image and epoch are what the time limits of the profiles allow."""
     num_macs = sum(layer.num_macs for layer in leaf_layers(build_network(architecture)))

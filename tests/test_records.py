@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +11,9 @@ import pytest
 
 from lib.errors import UserError
 from lib.files import replacing, write_atomic
-from lib.records.comparison import load_comparison, noise_floors
+from lib.records.comparison import load_comparison
 from lib.records.environment import collect_environment
 from lib.records.results import SCHEMA_VERSION, BenchmarkRecord, TrainRecord, read_record, record_path, write_record
-from lib.records.statistics import SMALLEST_EFFECT
 from tests.made_records import made_benchmark, made_train
 
 
@@ -156,10 +156,32 @@ def test_machine_id_does_not_tell_the_boot_id() -> None:
         assert boot_id.read_text().strip()[:8] not in collect_environment(1).machine_id
 
 
-def test_what_the_reference_shows_against_itself_is_no_difference_for_others(tmp_path: Path) -> None:
-    control, other = made_benchmark("torch-onednn"), made_benchmark("torch-blas")
-    for scenario in control.scenarios:
-        scenario.latencies_s = [[call / 1.3 for call in calls] for calls in scenario.reference_latencies_s]
-    assert noise_floors([control, other])["torch-blas"] == pytest.approx(0.3, abs=0.01)
-    elsewhere = replace(other, environment=replace(other.environment, machine_id="another"))
-    assert noise_floors([control, elsewhere])["torch-blas"] == SMALLEST_EFFECT
+def test_what_the_reference_shows_against_itself_is_no_difference_in_the_headline(tmp_path: Path) -> None:
+    record = made_benchmark("torch-blas")
+    table = next(table for table in record.layers if table.scenario == "offline")
+    for layer in table.layers:
+        layer.latencies_s = [[1.2 * call for call in calls] for calls in layer.reference_latencies_s]
+    write_all(tmp_path, record)
+    assert "0 show no difference" in load_comparison(tmp_path, []).headline()
+    for layer in table.layers:
+        layer.control_latencies_s = [[1.3 * call for call in calls] for calls in layer.reference_latencies_s]
+    write_all(tmp_path, record)
+    assert " 0 became faster, 0 slower" in load_comparison(tmp_path, []).headline()
+
+
+def test_two_records_of_one_backend_are_refused_by_the_names_of_their_files(tmp_path: Path) -> None:
+    write_all(tmp_path, made_benchmark("torch-blas"))
+    original = record_path(tmp_path, "03_benchmark", "torch-blas")
+    (original.parent / "03_benchmark.torch-blas-copy.json").write_bytes(original.read_bytes())
+    with pytest.raises(UserError, match=r"03_benchmark\.torch-blas-copy\.json and 03_benchmark\.torch-blas\.json"):
+        load_comparison(tmp_path, [])
+
+
+def test_second_sentence_names_the_fastest_backend_of_every_scenario(tmp_path: Path) -> None:
+    write_all(tmp_path, made_benchmark("torch-blas"), made_benchmark("onnxruntime"), made_benchmark("onnxruntime-int8"))
+    told = load_comparison(tmp_path, []).fastest()
+    assert re.match(
+        r"Fastest in single stream: onnxruntime-int8, 2\.\d\dx faster \[2\.\d\d, 2\.\d\d\] than torch-", told
+    )
+    assert "for 0.20 points of top-1 (p = 0.62)" in told
+    assert load_comparison(tmp_path / "none", []).fastest() == ""

@@ -17,6 +17,7 @@ from bs4 import BeautifulSoup
 from nbformat import NotebookNode, v4
 
 from lib.errors import UserError
+from lib.records.roofline import roofline
 from lib.records.statistics import Ratio
 from lib.report import tables, words
 from lib.report.page import PAGE_LIMIT, Failure, assets, render_page
@@ -30,6 +31,7 @@ from tests.made_records import (
     made_environment,
     made_failed_benchmark,
     made_layers,
+    made_parity,
     made_scenario,
 )
 
@@ -167,6 +169,78 @@ def test_scenario_table_labels_unstable_samples() -> None:
     assert "torch-blas unstable" in str(tables.scenario_table([scenario], "torch-blas", "torch-onednn"))
 
 
+def test_scenario_table_shows_the_control_and_judges_by_its_noise_floor() -> None:
+    scenario = made_scenario("offline", 1.05)
+    assert "▲ 1.0" in str(tables.scenario_table([scenario], "new", "torch-onednn"))
+    scenario.control_latencies_s = [[0.9 * call for call in calls] for calls in scenario.reference_latencies_s]
+    text = str(tables.scenario_table([scenario], "new", "torch-onednn"))
+    assert "= no difference" in text
+    assert re.search(r"torch-onednn, again \(control\) .*noise floor 11\.1 % \[1\.111, 1\.111\]", text)
+
+
+def test_layer_table_shows_fused_groups_as_one_row_and_the_runtime_outside_layers() -> None:
+    text = str(tables.layer_table(made_layers("offline", 1.5, fused=True), "onnxruntime", "torch-onednn"))
+    assert re.search(r"stem: conv \+ norm 2 layers as one .* 1\.08 .* slow_conv2d_forward +mkldnn_convolution", text)
+    assert re.search(r"outside layers steps of the runtime .*ReorderInput, ReorderOutput", text)
+    assert "stand in one row, against the sum of the reference's" in text
+
+
+def test_layers_and_runtime_steps_and_what_is_missing_add_up_to_the_call() -> None:
+    record = made_benchmark("onnxruntime")
+    table = tables.layer_sum_table(record.layers, record.scenarios, "onnxruntime", "torch-onednn")
+    for cells in table._cells:
+        layers_ms, runtime_ms, call_ms, missing_ms = (float(cell.text.replace("–", "0")) for cell in cells[2:])
+        assert layers_ms + runtime_ms + missing_ms == pytest.approx(call_ms, rel=0.01)
+    assert [cells[3].text == "–" for cells in table._cells] == [False, True, False, True]
+
+
+def test_kernel_table_says_where_the_scenarios_differ() -> None:
+    single, offline = made_layers("single_stream", 0.5), made_layers("offline", 0.5)
+    assert tables.kernel_table([single, offline], "x").note == ""
+    single.layers[0].kernels = ["native_conv"]
+    table = tables.kernel_table([single, offline], "x")
+    assert re.search(r"slow_conv2d_forward +7 +8", str(table))
+    assert "different kernels" in table.note
+
+
+def test_roofline_table_explains_shares_above_100_percent_and_never_clips_them() -> None:
+    record = made_benchmark("onnxruntime")
+    assert record.peaks is not None
+    record.peaks.matmul["fp32"].per_s = 1e9
+    found = roofline(record, "offline")
+    assert found is not None
+    table = tables.roofline_table(found, "onnxruntime")
+    assert re.search(r"stage1\.0\.conv1 .* compute +\d{3,},?\d* % ¹", str(table))
+    assert " ¹ " in table.note
+
+
+def test_roofline_table_says_unknown_where_no_peak_was_measured() -> None:
+    record = made_benchmark("onnxruntime", peaks=None)
+    found = roofline(record, "offline")
+    assert found is not None
+    row = next(
+        line for line in str(tables.roofline_table(found, "x")).splitlines() if line.startswith("stage1.0.conv1")
+    )
+    assert row.endswith("–") and "%" not in row
+
+
+def test_cost_of_an_image_shares_out_the_whole() -> None:
+    record = made_benchmark("onnxruntime")
+    assert record.preprocessing is not None
+    rows = tables.image_cost_table(record.preprocessing, record.scenarios, "onnxruntime", 4)._cells
+    for column in (1, 2):
+        micros = [float(row[column].text.replace(",", "")) for row in rows]
+        assert sum(micros[:-1]) == pytest.approx(micros[-1], rel=0.01)
+        assert sum(int(re.sub(r"\D", "", row[column].detail)) for row in rows[:-1]) == pytest.approx(100, abs=2)
+
+
+def test_names_of_fused_layers_say_once_what_they_share() -> None:
+    assert tables.group_name(["stage1.b1.conv2", "stage1.b1.bn2", "stage1.b1.add"]) == "stage1.b1: conv2 + bn2 + add"
+    assert tables.group_name(["stage3.conv", "pool"]) == "stage3.conv + pool"
+    assert tables.group_name(["head"]) == "head"
+    assert tables.counted(["a", "b", "a"]) == "a x2, b"
+
+
 def test_layer_table_keeps_the_slowest_layers_in_network_order_and_says_so() -> None:
     layers = made_layers("offline", 0.5)
     table = tables.layer_table(layers, "torch-blas", "torch-onednn", num_layers=3)
@@ -210,9 +284,48 @@ def test_accuracy_and_parity_and_proof_tables_tell_the_verdict() -> None:
     assert "98.71 % [98.11, 99.21] %" in str(tables.accuracy_table(made_accuracy()))
 
 
-def test_cold_start_table_adds_up() -> None:
-    record = made_benchmark("torch-blas")
-    assert "1,054" in str(tables.cold_start_table({"torch-blas": record.cold_start, "none": None}))
+def test_parity_table_tells_what_an_uneven_split_means() -> None:
+    assert "Both read the same images right" in tables.parity_table(made_parity()).note
+    even = tables.parity_table(made_parity(0.002))
+    assert "1 gained and 3 lost: chance alone" in even.note
+    assert re.search(r"McNemar's test, exact p +0\.62", str(even))
+    uneven = tables.parity_table(made_parity(0.02, num_gained=1, num_lost=21, mcnemar_p=1.1e-05))
+    assert "too uneven for chance (p below 0.05), the reference reads better" in uneven.note
+
+
+def test_parity_table_of_random_weights_has_no_accuracy() -> None:
+    table = tables.parity_table(made_parity(), random_weights=True)
+    assert "top-1" not in str(table) and "McNemar" not in str(table)
+    assert "accuracy means nothing" in table.note
+
+
+def test_proof_table_asks_for_a_look_where_the_promise_is_kept_and_doubtful() -> None:
+    record = made_benchmark("torch-onednn-fastmath")
+    assert record.proof is not None
+    assert "The promise holds" in tables.proof_table(record.proof).note
+    assert "To investigate: the same kernels" in tables.proof_table(record.proof).note
+
+
+def test_cold_start_table_adds_up_with_compilation_and_without_preparation() -> None:
+    plain, compiled = made_benchmark("torch-blas"), made_benchmark("torch-compile")
+    assert "1,054" in str(tables.cold_start_table({"torch-blas": plain.cold_start, "none": None}))
+    assert "10,454" in str(tables.cold_start_table({"torch-compile": compiled.cold_start}))
+
+
+def test_preparation_table_says_nothing_where_nothing_was_written() -> None:
+    none, calibrated = made_benchmark("torch-blas").preparation, made_benchmark("openvino-int8").preparation
+    assert none is not None and calibrated is not None
+    assert re.search(r"torch-blas +0 ms +nothing +none", str(tables.preparation_table(none, "torch-blas")))
+    assert re.search(r"1\.8 s +317 KiB +512", str(tables.preparation_table(calibrated, "openvino-int8")))
+
+
+def test_answer_at_a_glance_names_speed_parity_kernels_and_the_first_answer() -> None:
+    text = str(tables.glance_table(made_benchmark("torch-onednn-fastmath")))
+    assert re.search(r"offline, batch 256 +(=|[▲▼])", text)
+    assert "passed top-1 99.10 %, drop 0.00 %" in text
+    assert "investigate the same kernels" in text
+    assert "first answer after" in text
+    assert "random weights" in str(tables.glance_table(made_benchmark("x", random_weights=True)))
 
 
 def test_smoke_profile_has_a_banner_and_others_have_none() -> None:

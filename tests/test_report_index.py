@@ -195,7 +195,7 @@ def test_records_of_two_networks_are_not_summed_up(run_dir: Path) -> None:
 
 
 def _best(*records: BenchmarkRecord) -> str:
-    best = best_backend(list(records), "offline", {})
+    best = best_backend(list(records), "offline")
     assert best is not None
     return best.backend
 
@@ -208,11 +208,18 @@ def test_best_backend_computes_the_right_network() -> None:
     assert _best(wrong, made_benchmark("onnxruntime")) == "onnxruntime"
 
 
+def test_best_backend_runs_the_promised_kernels_on_a_real_machine() -> None:
+    wrong, emulated = made_benchmark("onnxruntime-int8"), made_benchmark("onnxruntime")
+    assert wrong.proof is not None
+    wrong.proof.passed, emulated.environment.emulated = False, True
+    assert _best(wrong, emulated, made_benchmark("torch-onednn-bf16")) == "torch-onednn-bf16"
+
+
 def test_reference_is_best_where_nothing_beats_it() -> None:
     equal = made_benchmark("new", scenarios=[made_scenario("offline", 1.005)])
     assert _best(equal) == "torch-onednn"
     assert _best(made_benchmark("torch-blas")) == "torch-onednn"
-    assert best_backend([], "offline", {}) is None
+    assert best_backend([], "offline") is None
 
 
 def test_control_that_computes_nothing_is_no_candidate(tmp_path: Path) -> None:

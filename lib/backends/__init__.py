@@ -20,6 +20,7 @@ __all__ = [
     "Backend",
     "Kernels",
     "LayerTimes",
+    "all_backends",
     "backend_names",
     "default_names",
     "get_backend",

@@ -11,6 +11,7 @@ import re
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -35,7 +36,7 @@ class TorchEager(Backend):
 
         import lib.model  # noqa: F401  # so that loading is loading alone
 
-    def load(self, checkpoint: Path, num_threads: int) -> None:
+    def load(self, checkpoint: Path, folder: Path, num_threads: int) -> None:
         import torch
 
         from lib.model import load_checkpoint
@@ -62,14 +63,14 @@ class TorchEager(Backend):
         """Wall time between entering and leaving each leaf module. Eager CPU operators are synchronous, so that is
         the layer's own time plus about a microsecond for the two hooks."""
         started: dict[str, float] = {}
-        times: LayerTimes = {name: [] for name, _ in self._leaves()}
+        times: LayerTimes = {}
         clock = time.perf_counter
 
         def enter(name: str) -> None:
             started[name] = clock()
 
         def leave(name: str) -> None:
-            times[name].append(clock() - started[name])
+            times.setdefault(name, []).append(clock() - started[name])
 
         with self._hooks(enter, leave):
             for _ in range(num_passes):
@@ -80,19 +81,27 @@ class TorchEager(Backend):
         """By layer: the operator with the largest own time, then the oneDNN primitives with implementation and type."""
         primitives = self._onednn_primitives(images)
         operators = self._operators(images)
-        return {name: operators.get(name, []) + primitives.get(name, []) for name, _ in self._leaves()}
-
-    def _leaves(self) -> list[tuple[str, nn.Module]]:
-        return [
-            (name, module) for name, module in self.model.named_modules() if not any(True for _ in module.children())
-        ]
+        return {name: operators.get(name, []) + names for name, names in primitives.items()}
 
     @contextmanager
     def _hooks(self, enter: Callable[[str], None], leave: Callable[[str], None]) -> Iterator[None]:
-        handles = []
-        for name, module in self._leaves():
-            handles.append(module.register_forward_pre_hook(lambda *_, name=name: enter(name)))
-            handles.append(module.register_forward_hook(lambda *_, name=name: leave(name)))
+        """Call `enter` and `leave` with the name of every layer, in each forward pass until the context ends."""
+        from lib.model import call_name
+
+        calls: Counter[str] = Counter()
+
+        def before(name: str) -> None:
+            calls[name] += 1
+            enter(call_name(name, calls[name]))
+
+        def after(name: str) -> None:
+            leave(call_name(name, calls[name]))
+
+        handles = [self.model.register_forward_pre_hook(lambda *_: calls.clear())]
+        for name, module in self.model.named_modules():
+            if not any(True for _ in module.children()):
+                handles.append(module.register_forward_pre_hook(lambda *_, name=name: before(name)))
+                handles.append(module.register_forward_hook(lambda *_, name=name: after(name)))
         try:
             yield
         finally:

@@ -14,8 +14,12 @@ import numpy as np
 from lib.records.environment import isa_flags
 from lib.records.results import Proof
 
-Kernels = dict[str, list[str]]  # layer name -> what ran in it during one forward pass, main operator first
-LayerTimes = dict[str, list[float]]  # layer name -> seconds, one number per pass
+# Keys of both are groups: names of the network's own layers, joined by `+` where a runtime fused them into one step
+# (`stem.conv+stem.bn+stem.relu`), or RUNTIME for what belongs to no layer, such as reorders and conversions.
+Kernels = dict[str, list[str]]  # group -> what ran in it during one forward pass, main operator first
+LayerTimes = dict[str, list[float]]  # group -> seconds, one number per pass
+RUNTIME = "(runtime)"
+Shape = tuple[int, int, int, int]  # of a batch: N, 3, H, W
 
 
 class Backend(ABC):
@@ -28,9 +32,10 @@ class Backend(ABC):
     precision: ClassVar[str] = "fp32"
     architectures: ClassVar[tuple[str, ...]] = ("x86_64", "aarch64")
     needs_any_flag: ClassVar[tuple[str, ...]] = ()  # at least one of these ISA flags
-    packages: ClassVar[tuple[str, ...]] = ()  # import names beyond torch
+    packages: ClassVar[tuple[str, ...]] = ()  # import names of what it needs; no record can be made without them
     extra: ClassVar[str] = ""  # optional requirements that bring the packages
     default: ClassVar[bool] = True  # part of a run of the series
+    needs_calibration: ClassVar[bool] = False  # `prepare` gets training images to find the ranges of activations
     is_network: ClassVar[bool] = True  # False for a control that computes nothing and has no accuracy to compare
     top1_drop: ClassVar[float] = 0.0005  # largest loss of top-1 against the reference that still counts as right
     sqnr_min_db: ClassVar[float] = 60.0  # least signal to error of the logits: fp32 in another order keeps 100 and more
@@ -51,17 +56,33 @@ class Backend(ABC):
         """Packages of this backend that are not installed."""
         return [package for package in cls.packages if importlib.util.find_spec(package) is None]
 
+    def prepare(self, checkpoint: Path, calibration: np.ndarray, folder: Path) -> None:
+        """One-off work that a build machine would do: export, quantize, compile ahead of time.
+
+        Runs in a process of its own that ends afterwards, so that neither its time nor its memory counts as the
+        runtime's. What it writes is what `load` reads.
+
+        Args:
+            calibration: normalized float32 (N, 3, H, W) of training images; empty unless `needs_calibration`.
+            folder: exists and is empty.
+        """
+        return  # nothing, unless a backend says otherwise
+
     def import_runtime(self) -> None:
         """Import what the backend runs on; timed apart as part of the cold start."""
         return  # nothing, unless a backend says otherwise
 
     @abstractmethod
-    def load(self, checkpoint: Path, num_threads: int) -> None:
-        """Make ready to predict with the weights of a checkpoint."""
+    def load(self, checkpoint: Path, folder: Path, num_threads: int) -> None:
+        """Read the weights of a checkpoint, or what `prepare` wrote into `folder`."""
+
+    def compile(self, shape: Shape) -> None:
+        """Make ready for one shape of batches. Called once per shape, before its first `predict`; timed apart."""
+        return  # nothing, unless a backend says otherwise
 
     @abstractmethod
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Normalized float32 (N, 3, H, W) -> float32 logits (N, 43). Never alters its input."""
+        """Normalized float32 (N, 3, H, W), contiguous -> float32 logits (N, 43). Never alters its input."""
 
     def layer_times(self, images: np.ndarray, num_passes: int) -> LayerTimes:
         """Seconds per layer of the network in each of `num_passes` forward passes; empty where nobody can tell."""
@@ -78,10 +99,14 @@ class Backend(ABC):
             for name in names:
                 found[name] = found.get(name, 0) + 1
         reason = self.broken_promise(kernels)
-        return Proof(promised=self.promise, found=found, passed=not reason, reason=reason)
+        return Proof(self.promise, found, passed=not reason, reason=reason, investigate=self.doubts(kernels))
 
     def broken_promise(self, kernels: Kernels) -> str:
         """What is wrong with the kernels that ran, or an empty string."""
+        return ""
+
+    def doubts(self, kernels: Kernels) -> str:
+        """What keeps the promise and still deserves a look, or an empty string."""
         return ""
 
 

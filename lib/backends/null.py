@@ -18,7 +18,7 @@ class Null(Backend):
     order = 900
     is_network = False
 
-    def load(self, checkpoint: Path, num_threads: int) -> None:
+    def load(self, checkpoint: Path, folder: Path, num_threads: int) -> None:
         pass
 
     def predict(self, images: np.ndarray) -> np.ndarray:

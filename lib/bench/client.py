@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.backends import Backend
+from lib.backends.interface import registered
 from lib.files import PROJECT_ROOT
 from lib.records.results import ColdStart
 
@@ -32,21 +33,30 @@ class BackendError(RuntimeError):
     """A backend that broke: it could not load, answered with an error, died or hung."""
 
 
+class OutOfMemoryError(BackendError):
+    """The worker lives on, and what it was asked for is too large for this machine."""
+
+
 class WorkerClient:
     """A worker process with one backend loaded in it.
 
     Raises (all methods):
         BackendError: the worker answered with an error, died, or did not answer within `limit_s`.
+
+    Args:
+        backend: of the registry, or a class outside of it that can be imported by its module and name.
     """
 
     def __init__(self, backend: type[Backend], num_threads: int, limit_s: float = ANSWER_LIMIT_S) -> None:
         self.backend, self.num_threads, self.limit_s = backend, num_threads, limit_s
+        known = registered().get(backend.name) is backend
+        name = backend.name if known else f"{backend.__module__}:{backend.__qualname__}"
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the worker
         self._buffer = b""
         threads = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
         search_path = os.pathsep.join(part for part in (str(PROJECT_ROOT), os.environ.get("PYTHONPATH")) if part)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "lib.bench.worker", backend.name],
+            [sys.executable, "-m", "lib.bench.worker", name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -67,22 +77,27 @@ class WorkerClient:
             raise self._death() from None
         answer: dict[str, Any] = json.loads(self._read_line())
         if "error" in answer:
-            raise BackendError(f"{self.backend.name} failed in {command}: {answer['error']}")
+            kind = OutOfMemoryError if answer["out_of_memory"] else BackendError
+            raise kind(f"{self.backend.name} failed in {command}: {answer['error']}")
         return answer
 
-    def load(self, checkpoint: Path, images: Path) -> ColdStart:
-        """Load the backend; returns the parts of its cold start."""
-        answer = self.ask("load", checkpoint=str(checkpoint), num_threads=self.num_threads, images=str(images))
+    def load(self, checkpoint: Path, folder: Path, images: Path) -> ColdStart:
+        """Load the backend; returns the parts of its cold start.
+
+        Args:
+            folder: what `prepare` of the backend wrote.
+            images: file of normalized float32 images (N, 3, H, W) that all later commands read.
+        """
+        answer = self.ask(
+            "load", checkpoint=str(checkpoint), folder=str(folder), num_threads=self.num_threads, images=str(images)
+        )
         return ColdStart(**answer)
 
-    def stop(self) -> int | None:
-        """End the worker; returns its peak memory in bytes, or None where it was gone already."""
-        try:
-            peak: int | None = self.ask("stop")["peak_memory_bytes"]
-        except BackendError:
-            peak = None
+    def stop(self) -> None:
+        """End the worker in good order."""
+        with contextlib.suppress(BackendError):  # it was gone already
+            self.ask("stop")
         self.kill()
-        return peak
 
     def kill(self) -> None:
         """End the process whatever it does."""

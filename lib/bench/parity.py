@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -19,6 +20,14 @@ class Tolerance:
     agreement: float  # least share of equal predictions
 
 
+def mcnemar_p(num_gained: int, num_lost: int) -> float:
+    """Exact two-sided McNemar test: how likely a split of the discordant images at least this uneven is if each was
+    equally likely to fall either way (McNemar 1947; exact binomial form)."""
+    discordant = num_gained + num_lost
+    tail = sum(math.comb(discordant, count) for count in range(min(num_gained, num_lost) + 1))
+    return min(1.0, float(Fraction(2 * tail, 2**discordant)))
+
+
 def compare_logits(logits: np.ndarray, reference: np.ndarray, labels: np.ndarray, allowed: Tolerance) -> Parity:
     """Compare float32 logits (N, 43) with those of the reference backend.
 
@@ -31,10 +40,11 @@ def compare_logits(logits: np.ndarray, reference: np.ndarray, labels: np.ndarray
     noise, signal = float((error**2).sum()), float((reference.astype(np.float64) ** 2).sum())
     sqnr_db = 10 * math.log10(signal / noise) if noise > 0 and signal > 0 else None
     agreement = float((logits.argmax(1) == reference.argmax(1)).mean())
-    top1, reference_top1 = (float((side.argmax(1) == labels).mean()) for side in (logits, reference))
-    num_lost = round((reference_top1 - top1) * len(labels))
+    right, reference_right = logits.argmax(1) == labels, reference.argmax(1) == labels
+    top1, reference_top1 = float(right.mean()), float(reference_right.mean())
+    num_gained, num_lost = int((right & ~reference_right).sum()), int((reference_right & ~right).sum())
     reasons = []
-    if num_lost > max(1, int(allowed.top1_drop * len(labels))):  # one image: less no split can show
+    if num_lost - num_gained > max(1, int(allowed.top1_drop * len(labels))):  # one image: less no split can show
         reasons.append(f"top-1 {top1:.2%} against {reference_top1:.2%}, allowed drop {allowed.top1_drop:.2%}")
     if sqnr_db is not None and sqnr_db < allowed.sqnr_db:
         reasons.append(f"logits differ by {sqnr_db:.1f} dB of signal to error, {allowed.sqnr_db:.0f} dB are needed")
@@ -48,6 +58,9 @@ def compare_logits(logits: np.ndarray, reference: np.ndarray, labels: np.ndarray
         agreement=agreement,
         top1=top1,
         reference_top1=reference_top1,
+        num_gained=num_gained,
+        num_lost=num_lost,
+        mcnemar_p=mcnemar_p(num_gained, num_lost),
         top1_drop_allowed=allowed.top1_drop,
         passed=not reasons,
         reason="; ".join(reasons),

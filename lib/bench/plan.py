@@ -21,30 +21,56 @@ class ScenarioPlan:
     layer_passes: int  # timed passes of one side in one round
 
 
-_SINGLE, _OFFLINE = ("single_stream", 1), ("offline", 256)
+@dataclass(frozen=True)
+class SweepPlan:
+    """Which other batch sizes and numbers of threads are measured, a few rounds each."""
+
+    batch_sizes: tuple[int, ...]
+    thread_batch_sizes: tuple[int, ...]  # at every number of threads from 1 to all
+    num_rounds: int
+    round_seconds: float
+
+
+OFFLINE_BATCH = 256
+_SINGLE = ("single_stream", 1)
 
 PLANS: dict[str, tuple[ScenarioPlan, ...]] = {
     "smoke": (
         ScenarioPlan(*_SINGLE, 4, 3, 0.05, 5, layer_rounds=3, layer_passes=5),
-        ScenarioPlan(*_OFFLINE, 4, 1, 0.0, 1, layer_rounds=3, layer_passes=1),
+        ScenarioPlan("offline", OFFLINE_BATCH, 4, 1, 0.0, 1, layer_rounds=3, layer_passes=1),
     ),
     "fast": (
-        ScenarioPlan(*_SINGLE, 12, 5, 0.25, 20, layer_rounds=8, layer_passes=20),
-        ScenarioPlan(*_OFFLINE, 12, 1, 0.3, 2, layer_rounds=8, layer_passes=2),
+        ScenarioPlan(*_SINGLE, 12, 5, 0.15, 20, layer_rounds=6, layer_passes=10),
+        ScenarioPlan("offline", OFFLINE_BATCH, 12, 1, 0.2, 2, layer_rounds=6, layer_passes=2),
     ),
     "full": (
-        ScenarioPlan(*_SINGLE, 25, 10, 1.0, 50, layer_rounds=20, layer_passes=50),
-        ScenarioPlan(*_OFFLINE, 25, 2, 2.0, 4, layer_rounds=20, layer_passes=4),
+        ScenarioPlan(*_SINGLE, 24, 10, 0.5, 50, layer_rounds=12, layer_passes=50),
+        ScenarioPlan("offline", OFFLINE_BATCH, 24, 1, 1.0, 3, layer_rounds=12, layer_passes=3),
     ),
 }
+SWEEPS: dict[str, SweepPlan | None] = {
+    "smoke": None,
+    "fast": None,
+    "full": SweepPlan((1, 8, 32, 128, 256, 512), (1, OFFLINE_BATCH), num_rounds=5, round_seconds=0.1),
+}
+# Images whose answers are compared, and images that int8 backends are calibrated on; 0 = all of the split.
+PARITY_IMAGES = {"smoke": 256, "fast": 1000, "full": 0}
+CALIBRATION_IMAGES = {"smoke": 128, "fast": 512, "full": 512}
 
 
-def scenario_plans(profile: str, min_seconds: float = 0.0) -> tuple[ScenarioPlan, ...]:
+def scenario_plans(profile: str, min_seconds: float = 0.0, batch_size: int = OFFLINE_BATCH) -> tuple[ScenarioPlan, ...]:
     """The scenarios of a profile.
 
     Args:
         min_seconds: least measuring time per scenario and backend; 0 = by profile.
+        batch_size: of the offline scenario.
     """
-    return tuple(
-        replace(plan, round_seconds=min_seconds / plan.num_rounds) if min_seconds else plan for plan in PLANS[profile]
-    )
+    single, offline = PLANS[profile]
+    plans = (single, replace(offline, batch_size=batch_size))
+    return tuple(replace(plan, round_seconds=min_seconds / plan.num_rounds) if min_seconds else plan for plan in plans)
+
+
+def thread_counts(num_threads: int) -> list[int]:
+    """1, 2, 4, ... and the number itself."""
+    counts = {2**power for power in range(num_threads.bit_length())}
+    return sorted({count for count in counts if count <= num_threads} | {num_threads})

@@ -2,94 +2,159 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from lib.backends import Kernels
-from lib.bench.client import WorkerClient
+from lib.backends import Kernels, LayerTimes
+from lib.backends.interface import RUNTIME
+from lib.bench.client import BackendError, WorkerClient
 from lib.bench.plan import MAX_ITERATIONS, ScenarioPlan
 from lib.model import LayerInfo
 from lib.records.results import Layer, LayerTable, Scenario
 
 PAUSE_S = 0.02  # after a turn: OpenMP threads spin for some milliseconds before they sleep
 
-Side = tuple[str, WorkerClient]
+Sides = Mapping[str, WorkerClient]  # by role: backend, reference, control
+Times = dict[str, list[list[float]]]  # by role; one list per round
 
 
-def turns(backend: WorkerClient, reference: WorkerClient, num_rounds: int, seed: int = 0) -> Iterator[tuple[int, Side]]:
-    """Every round asks both sides once; which is first is drawn for pairs of rounds (AB BA or BA AB), so that both
-    sides are first equally often."""
+def turns(sides: Sides, num_rounds: int, seed: int = 0) -> Iterator[tuple[int, str, WorkerClient]]:
+    """Every round asks each side once. The order is drawn for pairs of rounds, forwards and backwards (ABC CBA), so
+    that a drift of the machine favours nobody."""
     generator = random.Random(seed)
-    sides: list[Side] = [("backend", backend), ("reference", reference)]
+    order = list(sides)
     for number in range(num_rounds):
         if number % 2 == 0:
-            generator.shuffle(sides)
+            generator.shuffle(order)
         else:
-            sides.reverse()
-        for side in sides:
-            yield number, side
+            order.reverse()
+        for role in order:
+            yield number, role, sides[role]
             time.sleep(PAUSE_S)
 
 
-def measure_scenario(backend: WorkerClient, reference: WorkerClient, plan: ScenarioPlan) -> Scenario:
-    """Latencies of whole calls, one list per round and side."""
-    latencies: dict[str, list[list[float]]] = {"backend": [], "reference": []}
-    for number, (name, worker) in turns(backend, reference, plan.num_rounds):
+def measure_calls(
+    sides: Sides,
+    batch_size: int,
+    num_rounds: int,
+    num_warmup: int,
+    round_seconds: float,
+    min_iterations: int,
+    seed: int = 0,
+) -> tuple[Times, dict[str, Any]]:
+    """Latencies of whole calls by role, and the last answer of the backend with what else it told."""
+    latencies: Times = {role: [] for role in sides}
+    energy_j: list[float | None] = []
+    num_images = 0
+    answer: dict[str, Any] = {}
+    for number, role, worker in turns(sides, num_rounds, seed):
         answer = worker.ask(
             "measure",
-            batch_size=plan.batch_size,
-            num_warmup=plan.num_warmup,
-            min_seconds=plan.round_seconds,
-            min_iterations=plan.min_iterations,
+            batch_size=batch_size,
+            num_warmup=num_warmup,
+            min_seconds=round_seconds,
+            min_iterations=min_iterations,
             max_iterations=MAX_ITERATIONS,
-            offset=number * plan.batch_size,
+            offset=number * batch_size,
         )
-        latencies[name].append(answer["latencies_s"])
+        latencies[role].append(answer["latencies_s"])
+        if role == "backend":
+            compile_s = answer["compile_s"]
+            energy_j.append(answer["energy_j"])
+            num_images += batch_size * len(answer["latencies_s"])
+    told = [joules for joules in energy_j if joules is not None]
+    complete = len(told) == len(energy_j) and num_images > 0
+    return latencies, {"compile_s": compile_s, "energy_j_per_image": sum(told) / num_images if complete else None}
+
+
+def measure_scenario(sides: Sides, plan: ScenarioPlan, seed: int = 0) -> Scenario:
+    """Latencies of whole calls, one list per round and side; `seed` draws the order of the sides."""
+    latencies, told = measure_calls(
+        sides, plan.batch_size, plan.num_rounds, plan.num_warmup, plan.round_seconds, plan.min_iterations, seed
+    )
     return Scenario(
         name=plan.name,
         batch_size=plan.batch_size,
         latencies_s=latencies["backend"],
         reference_latencies_s=latencies["reference"],
+        control_latencies_s=latencies["control"],
         num_warmup=plan.num_warmup,
+        **told,
     )
 
 
 def measure_layers(
-    backend: WorkerClient,
-    reference: WorkerClient,
-    plan: ScenarioPlan,
-    layers: list[LayerInfo],
-    kernels: Kernels,
-    reference_kernels: Kernels,
+    sides: Sides, plan: ScenarioPlan, layers: Sequence[LayerInfo], kernels: Kernels, reference_kernels: Kernels
 ) -> LayerTable:
-    """Seconds per layer of the network under both sides. A backend that cannot tell its layers gives an empty table.
+    """Seconds per layer of the network under all sides. A backend that cannot tell its layers gives an empty table.
 
     Args:
         layers: of the network, in the order in which they run.
-        kernels: what ran in each layer, by name of the layer, as `trace` found it.
+        kernels: what ran in each group of layers, as `trace` of the backend found it.
+
+    Raises:
+        BackendError: the backend named a layer that the network does not have, or one twice.
     """
-    times: dict[str, list[dict[str, list[float]]]] = {"backend": [], "reference": []}
-    for number, (name, worker) in turns(backend, reference, plan.layer_rounds, seed=1):
+    times: dict[str, list[LayerTimes]] = {role: [] for role in sides}
+    for number, role, worker in turns(sides, plan.layer_rounds, seed=1):
         answer = worker.ask(
             "layers", batch_size=plan.batch_size, num_passes=plan.layer_passes, offset=number * plan.batch_size
         )
-        times[name].append(answer["layers"])
-    told = [layer for layer in layers if all(layer.name in one_round for one_round in times["backend"])]
+        times[role].append(answer["layers"])
+        if role == "backend" and not answer["layers"]:
+            break  # nobody can tell
+    groups = _groups(times["backend"], layers)
     return LayerTable(
         scenario=plan.name,
         batch_size=plan.batch_size,
         layers=[
             Layer(
-                name=layer.name,
-                kind=layer.kind,
-                num_macs=layer.num_macs,
-                output_shape=list(layer.output_shape),
-                latencies_s=[one_round[layer.name] for one_round in times["backend"]],
-                reference_latencies_s=[one_round[layer.name] for one_round in times["reference"]],
-                kernels=kernels.get(layer.name, []),
-                reference_kernels=reference_kernels.get(layer.name, []),
+                name=name,
+                members=[layer.name for layer in members],
+                kind="+".join(layer.kind for layer in members),
+                num_macs=sum(layer.num_macs for layer in members),
+                num_inputs=_outside_inputs(members),
+                num_weights=sum(layer.num_weights for layer in members),
+                output_shape=list(members[-1].output_shape),
+                latencies_s=[one_round[name] for one_round in times["backend"]],
+                reference_latencies_s=[_sum_of(members, one_round) for one_round in times["reference"]],
+                control_latencies_s=[_sum_of(members, one_round) for one_round in times["control"]],
+                kernels=kernels.get(name, []),
+                reference_kernels=[kernel for layer in members for kernel in reference_kernels.get(layer.name, [])],
             )
-            for layer in told
+            for name, members in groups.items()
         ],
+        runtime_latencies_s=[one_round[RUNTIME] for one_round in times["backend"] if RUNTIME in one_round],
+        runtime_kernels=kernels.get(RUNTIME, []),
     )
+
+
+def _groups(rounds: Sequence[LayerTimes], layers: Sequence[LayerInfo]) -> dict[str, list[LayerInfo]]:
+    """The groups that every round has, in the order of the network, with their layers."""
+    known = {layer.name: layer for layer in layers}
+    place = {layer.name: number for number, layer in enumerate(layers)}
+    groups = {
+        name: name.split("+")
+        for name in (rounds[0] if rounds else {})
+        if name != RUNTIME and all(name in one_round for one_round in rounds)
+    }
+    named = [member for members in groups.values() for member in members]
+    if foreign := [member for member in named if member not in known]:
+        raise BackendError(f"the backend tells times of a layer {foreign[0]!r} that the network does not have")
+    if twice := [member for member in named if named.count(member) > 1]:
+        raise BackendError(f"the backend tells times of layer {twice[0]!r} in two groups")
+    order = sorted(groups, key=lambda name: min(place[member] for member in groups[name]))
+    return {name: [known[member] for member in groups[name]] for name in order}
+
+
+def _outside_inputs(members: Sequence[LayerInfo]) -> int:
+    """Elements that come from outside a group: what its layers read, less what they hand on to each other."""
+    return sum(layer.num_inputs for layer in members) - sum(math.prod(layer.output_shape) for layer in members[:-1])
+
+
+def _sum_of(members: Sequence[LayerInfo], times: LayerTimes) -> list[float]:
+    """Seconds of every pass over all members."""
+    return [sum(passes) for passes in zip(*(times[layer.name] for layer in members), strict=True)]

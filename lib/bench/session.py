@@ -6,40 +6,55 @@ error, and goes into the record; the notebook fails after the record is written.
 
 from __future__ import annotations
 
+import importlib.metadata
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 
 import numpy as np
 
-from lib.backends import REFERENCE, Kernels, get_backend
-from lib.bench.client import BackendError, WorkerClient
+from lib.backends import REFERENCE, Backend, Kernels, get_backend
+from lib.bench.client import BackendError, OutOfMemoryError, WorkerClient
 from lib.bench.parity import Tolerance, compare_logits
-from lib.bench.plan import scenario_plans
-from lib.bench.rounds import measure_layers, measure_scenario
+from lib.bench.peaks import measure_peaks
+from lib.bench.plan import (
+    CALIBRATION_IMAGES,
+    OFFLINE_BATCH,
+    PARITY_IMAGES,
+    SWEEPS,
+    ScenarioPlan,
+    SweepPlan,
+    scenario_plans,
+    thread_counts,
+)
+from lib.bench.preprocessing import measure_preprocessing
+from lib.bench.rounds import Sides, measure_calls, measure_layers, measure_scenario
+from lib.bench.samples import balanced_sample
 from lib.data import Data, Split
 from lib.model import Checkpoint, leaf_layers
 from lib.records.environment import num_cores
-from lib.records.results import Accuracy, ColdStart, LayerTable, Parity, Proof, Scenario, Status
+from lib.records.results import (
+    Accuracy,
+    ColdStart,
+    LayerTable,
+    Parity,
+    Peaks,
+    Preparation,
+    PreprocessingTime,
+    Profile,
+    Proof,
+    Scenario,
+    Status,
+    SweepPoint,
+)
 from lib.records.statistics import is_unstable
 from lib.signs import NUM_CLASSES
 from lib.training.evaluation import evaluate
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class _Sides:
-    """Both workers, and the normalized images that they read."""
-
-    backend: WorkerClient
-    reference: WorkerClient
-    folder: tempfile.TemporaryDirectory[str]
-
-    def images(self, split: Split) -> Path:
-        return Path(self.folder.name) / f"{split.name}.npy"
+ROLES = ("control", "reference", "backend")  # in this order they are started; the control also warms the page cache
 
 
 def _step(method: Callable[[Session], None]) -> Callable[[Session], None]:
@@ -60,30 +75,39 @@ def _step(method: Callable[[Session], None]) -> Callable[[Session], None]:
 class Session:
     """Measures one backend. Call the steps in the order in which they stand here; each fills its attributes.
 
+    Three workers take turns: the backend, the reference, and the control, which is the reference once more in another
+    process. What the last two differ by is what a difference must exceed.
+
     Attributes:
         status: ok, unavailable (this machine cannot run it) or failed; with the reason in `error`.
-        cold_start, parity, proof, accuracy, scenarios, layers: as in `BenchmarkRecord`; empty where not measured.
+        preparation, cold_start, parity, proof, accuracy, scenarios, layers, peaks, preprocessing, sweep: as in
+            `BenchmarkRecord`; empty where not measured.
     """
 
     def __init__(
         self,
-        backend: str,
+        backend: str | type[Backend],
         checkpoint: Checkpoint,
         data: Data,
         *,
-        profile: str = "fast",
+        profile: Profile = "fast",
         num_threads: int = 0,
         min_seconds: float = 0.0,
+        batch_size: int = OFFLINE_BATCH,
+        seed: int = 0,
         progress: Progress = lambda line: None,
     ) -> None:
-        self.backend, self.reference = get_backend(backend), get_backend(REFERENCE)
-        self.checkpoint, self.data, self.progress = checkpoint, data, progress
-        self.num_threads = num_threads or num_cores()
-        self.plans = scenario_plans(profile, min_seconds)
-        self.layer_infos = leaf_layers(checkpoint.model)
+        self.backend = get_backend(backend) if isinstance(backend, str) else backend
+        self.reference = get_backend(REFERENCE)
+        self.checkpoint, self.data, self.progress, self.profile = checkpoint, data, progress, profile
+        self.num_threads, self.seed = num_threads or num_cores(), seed
+        self.plans = scenario_plans(profile, min_seconds, batch_size)
+        size = checkpoint.preprocessing.image_size
+        self.layer_infos = leaf_layers(checkpoint.model, (3, size, size))
         self.status: Status = "ok"
         self.error = ""
         self.warnings: list[str] = []
+        self.preparation: Preparation | None = None
         self.cold_start: ColdStart | None = None
         self.reference_cold_start: ColdStart | None = None
         self.parity: Parity | None = None
@@ -91,17 +115,22 @@ class Session:
         self.accuracy: dict[str, Accuracy] = {}
         self.scenarios: list[Scenario] = []
         self.layers: list[LayerTable] = []
+        self.peaks: Peaks | None = None
+        self.preprocessing: PreprocessingTime | None = None
+        self.sweep: list[SweepPoint] = []
         self._kernels: dict[str, tuple[Kernels, Kernels]] = {}
-        self._sides: _Sides | None = None
+        self._left_out: list[str] = []
+        self._sides: Sides = {}
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        if self.num_threads > num_cores():
+            self.warnings.append(
+                f"{self.num_threads} threads on {num_cores()} cores: threads wait for each other, and times scatter"
+            )
         if reason := self.backend.unavailable():
             self.status, self.error = "unavailable", reason
         elif missing := self.backend.missing_packages():
-            extra = (
-                f"; install them with `pip install -r requirements-{self.backend.extra}.txt`"
-                if self.backend.extra
-                else ""
-            )
-            self.fail(f"packages are missing: {', '.join(missing)}{extra}")
+            where = f"requirements{'-' + self.backend.extra if self.backend.extra else ''}.txt"
+            self.fail(f"packages are missing: {', '.join(missing)}; install them with `pip install -r {where}`")
 
     def fail(self, reason: str) -> None:
         """End the session: later steps do nothing."""
@@ -110,45 +139,93 @@ class Session:
         self._discard()
 
     @_step
-    def start(self) -> None:
-        """Start both workers and take the parts of their cold start.
+    def prepare(self) -> None:
+        """What a build machine would do once: export, quantize on training images, compile ahead of time."""
+        self._prepare()
 
-        A reference worker that nobody times comes first: it brings the files of the libraries into the page cache, so
-        that the side which is loaded first has no harder time.
-        """
-        self._start()
+    def _prepare(self) -> None:
+        self._discard()
+        self._folder = tempfile.TemporaryDirectory(prefix="gtsrb-bench-")
+        folder = Path(self._folder.name)
+        (folder / "model").mkdir()
+        limit = 1000 if self.checkpoint.metadata.random_weights else 0  # their answers mean nothing, and they are large
+        for split in (self.data.val, self.data.test):
+            if split is not None and self._is_read(split):
+                images = balanced_sample(split, PARITY_IMAGES[self.profile] or limit).images
+                np.save(folder / f"{split.name}.npy", self.checkpoint.preprocessing.normalize(images).numpy())
+        calibration = self._calibration_images()
+        np.save(folder / "calibration.npy", calibration)
+        worker = WorkerClient(self.backend, self.num_threads)
+        try:
+            answer = worker.ask(
+                "prepare",
+                checkpoint=str(self.checkpoint.path),
+                calibration=str(folder / "calibration.npy"),
+                folder=str(folder / "model"),
+            )
+        finally:
+            worker.kill()
+        self.preparation = Preparation(answer["seconds"], answer["num_bytes"], len(calibration))
+
+    def _calibration_images(self) -> np.ndarray:
+        """Normalized training images; nothing of val or test may shape a backend."""
+        size = self.checkpoint.preprocessing.image_size
+        if not self.backend.needs_calibration:
+            return np.empty((0, 3, size, size), np.float32)
+        sample = balanced_sample(self.data.train, CALIBRATION_IMAGES[self.profile])
+        return self.checkpoint.preprocessing.normalize(sample.images).numpy()
+
+    def _is_read(self, split: Split) -> bool:
+        """Test images only where there is time for all of them, and only for a network that learned something."""
+        return split is self.data.val or (self.profile == "full" and not self.checkpoint.metadata.random_weights)
+
+    @_step
+    def start(self) -> None:
+        """Start the workers and take the parts of their cold start."""
         self._start()
 
     def _start(self) -> None:
-        """Start both workers and load the network in them, one after the other. Running ones are ended first."""
-        self._discard()
-        folder: tempfile.TemporaryDirectory[str] = tempfile.TemporaryDirectory(prefix="gtsrb-bench-")
-        self._sides = sides = _Sides(
-            WorkerClient(self.backend, self.num_threads), WorkerClient(self.reference, self.num_threads), folder
-        )
-        for split in (self.data.val, self.data.test):
-            if split is not None:
-                np.save(sides.images(split), self.checkpoint.preprocessing.normalize(split.images).numpy())
-        images = sides.images(self.data.val)
-        self.reference_cold_start = sides.reference.load(self.checkpoint.path, images)
-        self.cold_start = sides.backend.load(self.checkpoint.path, images)
+        """Start all workers and load the network in them, one after the other. Running ones are ended first."""
+        if self._folder is None:
+            self._prepare()
+        self._stop_workers()
+        for role in ROLES:
+            worker, cold_start = self._load(role, self.num_threads)
+            self._sides = {**self._sides, role: worker}
+            if role == "backend":
+                self.cold_start = cold_start
+            elif role == "reference":
+                self.reference_cold_start = cold_start
 
     @_step
     def check_parity(self) -> None:
         """Logits and top-1 on the validation images against the reference; the test images only for the record."""
+        self._check_parity()
+        for role, cold_start in (("backend", self.cold_start), ("reference", self.reference_cold_start)):
+            if cold_start is not None:  # now, before profiling takes memory that no user would spend
+                cold_start.peak_memory_bytes = self._open_sides()[role].ask("memory")["peak_memory_bytes"]
+
+    def _check_parity(self) -> None:
         if not self.backend.is_network:
             return
-        val = self.data.val
-        logits, reference_logits = self._logits(val, reference=False), self._logits(val, reference=True)
-        allowed = Tolerance(self.backend.top1_drop, self.backend.sqnr_min_db, self.backend.agreement_min)
-        self.parity = compare_logits(logits, reference_logits, np.asarray(val.labels), allowed)
+        logits, reference_logits = self._logits("val", "backend"), self._logits("val", "reference")
+        sample = balanced_sample(self.data.val, len(logits))
+        self.parity = compare_logits(logits, reference_logits, np.asarray(sample.labels), self._tolerance())
+        if not self.parity.passed:
+            raise BackendError(f"not the same network: {self.parity.reason}")
+        if self.checkpoint.metadata.random_weights:
+            self.warnings.append("the network has random weights: only its logits are compared, accuracy means nothing")
+            return
         if self.parity.reference_top1 < 3 / NUM_CLASSES:
             self.warnings.append("the network reads hardly better than chance: equal accuracy proves little here")
-        if not self.parity.passed:
-            return self.fail(f"not the same network: {self.parity.reason}")
-        self.accuracy["val"] = evaluate(logits, val).accuracy
-        if self.data.test is not None:
-            self.accuracy["test"] = evaluate(self._logits(self.data.test, reference=False), self.data.test).accuracy
+        self.accuracy["val"] = evaluate(logits, sample).accuracy
+        if self.data.test is not None and self._is_read(self.data.test):
+            self.accuracy["test"] = evaluate(self._logits("test", "backend"), self.data.test).accuracy
+
+    def _tolerance(self) -> Tolerance:
+        if self.checkpoint.metadata.random_weights:  # its classes lie so close that any error changes the arg max
+            return Tolerance(top1_drop=1.0, sqnr_db=min(10.0, self.backend.sqnr_min_db), agreement=0.0)
+        return Tolerance(self.backend.top1_drop, self.backend.sqnr_min_db, self.backend.agreement_min)
 
     @_step
     def check_proof(self) -> None:
@@ -156,79 +233,162 @@ class Session:
         self._trace()
         if self.proof is not None and not self.proof.passed:
             self.fail(f"the promised kernels did not run: {self.proof.reason}")
+        elif self.proof is not None and self.proof.investigate:
+            self.warnings.append(f"investigate: {self.proof.investigate}")
 
     def _trace(self) -> None:
-        sides = self._open_sides()
-        for plan in self.plans:
-            answer = sides.backend.ask("trace", batch_size=plan.batch_size)
-            reference = sides.reference.ask("trace", batch_size=plan.batch_size)
+        self._kernels = {}
+
+        def trace(plan: ScenarioPlan) -> None:
+            sides = self._open_sides()
+            answer = sides["backend"].ask("trace", batch_size=plan.batch_size)
+            reference = sides["reference"].ask("trace", batch_size=plan.batch_size)
             self._kernels[plan.name] = (answer["kernels"], reference["kernels"])
             if plan.name == "offline":
-                reason = answer["reason"]
-                self.proof = Proof(answer["promised"], answer["found"], passed=not reason, reason=reason)
+                self.proof = Proof(**answer["proof"])
+
+        self._for_each_plan(trace)
+
+    def _for_each_plan(self, action: Callable[[ScenarioPlan], None]) -> None:
+        """Do something in every scenario. One that does not fit into memory is left out from then on; the others go
+        on, and the session fails at its end."""
+        for plan in self.plans:
+            try:
+                action(plan)
+            except OutOfMemoryError as error:
+                self.plans = tuple(other for other in self.plans if other is not plan)
+                self._left_out.append(f"{plan.name} at batch {plan.batch_size} does not fit into memory ({error})")
+                self.progress(f"left out: {self._left_out[-1]}")
 
     @_step
     def measure(self) -> None:
-        """The clock: both scenarios, both sides interleaved."""
-        sides = self._open_sides()
+        """The clock: all scenarios, all sides interleaved."""
         self.scenarios = []
         self.warnings = [warning for warning in self.warnings if "unstable" not in warning]
-        for plan in self.plans:
-            self.progress(f"{plan.name}: {plan.num_rounds} rounds, batch {plan.batch_size}")
-            scenario = measure_scenario(sides.backend, sides.reference, plan)
-            self.scenarios.append(scenario)
-            for side, latencies in (
-                (self.backend.name, scenario.latencies_s),
-                (f"the reference {self.reference.name}", scenario.reference_latencies_s),
-            ):
-                if is_unstable(latencies):
-                    self.warnings.append(f"{plan.name}: times of {side} are unstable; something else was running")
+        self._for_each_plan(self._measure)
+
+    def _measure(self, plan: ScenarioPlan) -> None:
+        self.progress(f"{plan.name}: {plan.num_rounds} rounds, batch {plan.batch_size}")
+        scenario = measure_scenario(self._open_sides(), plan, self.seed)
+        self.scenarios.append(scenario)
+        for side, latencies in (
+            (self.backend.name, scenario.latencies_s),
+            (f"the reference {self.reference.name}", scenario.reference_latencies_s),
+        ):
+            if is_unstable(latencies):
+                self.warnings.append(f"{plan.name}: times of {side} are unstable; something else was running")
 
     @_step
     def measure_layers(self) -> None:
-        """The time of every layer of the network, both sides interleaved."""
-        sides = self._open_sides()
+        """The time of every layer of the network, all sides interleaved."""
         self.layers = []
         if not self._kernels:
             self._trace()
-        for plan in self.plans:
-            self.progress(f"layers, {plan.name}: {plan.layer_rounds} rounds of {plan.layer_passes} passes")
-            table = measure_layers(sides.backend, sides.reference, plan, self.layer_infos, *self._kernels[plan.name])
-            if table.layers:
-                self.layers.append(table)
+        self._for_each_plan(self._measure_layers)
+
+    def _measure_layers(self, plan: ScenarioPlan) -> None:
+        self.progress(f"layers, {plan.name}: {plan.layer_rounds} rounds of {plan.layer_passes} passes")
+        table = measure_layers(self._open_sides(), plan, self.layer_infos, *self._kernels[plan.name])
+        if table.layers:
+            self.layers.append(table)
+
+    @_step
+    def measure_machine(self) -> None:
+        """What the machine can do at most, and what an image costs before the network sees it."""
+        self.progress("the machine's peaks")
+        self.peaks = measure_peaks(self.num_threads)
+        self.preprocessing = measure_preprocessing(self.data.val, self.checkpoint.preprocessing)
+
+    @_step
+    def measure_sweep(self) -> None:
+        """Other batch sizes and numbers of threads, where the profile asks for it. A point that breaks is noted, and
+        the others are measured."""
+        plan = SWEEPS[self.profile]
+        self.sweep = []
+        if plan is None:
+            return
+        batch_sizes = dict.fromkeys(thread_counts(self.num_threads), plan.thread_batch_sizes)
+        batch_sizes[self.num_threads] = plan.batch_sizes
+        for threads, sizes in batch_sizes.items():
+            with self._workers(threads) as sides:
+                for batch_size in sizes:
+                    self.progress(f"sweep: batch {batch_size}, {threads} threads")
+                    self.sweep.append(_sweep_point(sides, batch_size, threads, plan))
 
     def close(self) -> None:
-        """End the workers, noting their peak memory."""
-        if self._sides is not None:
-            for worker, cold_start in (
-                (self._sides.backend, self.cold_start),
-                (self._sides.reference, self.reference_cold_start),
-            ):
-                peak = worker.stop()
-                if cold_start is not None:
-                    cold_start.peak_memory_bytes = peak
+        """End the workers. A session that had to leave something out fails now."""
         self._discard()
+        if self._left_out and self.status == "ok":
+            self.fail("; ".join(self._left_out))
 
-    def _logits(self, split: Split, *, reference: bool) -> np.ndarray:
-        sides = self._open_sides()
-        worker, side = (sides.reference, "reference") if reference else (sides.backend, "backend")
-        out = Path(sides.folder.name) / f"logits-{split.name}-{side}.npy"
-        worker.ask("predict", images=str(sides.images(split)), batch_size=256, out=str(out))
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of the packages that the backend runs on."""
+        names = importlib.metadata.packages_distributions()
+        distributions = {name for package in self.backend.packages for name in names.get(package, [])}
+        return {name: importlib.metadata.version(name) for name in sorted(distributions)}
+
+    def kernels(self, scenario: str) -> Kernels:
+        """Which kernels of the backend ran in each layer, as `check_proof` found them; empty where it did not."""
+        return self._kernels.get(scenario, ({}, {}))[0]
+
+    def _logits(self, split: str, role: str) -> np.ndarray:
+        out = self._path(f"logits-{split}-{role}.npy")
+        images = self._path(f"{split}.npy")
+        worker = self._open_sides()[role]
+        worker.ask("predict", images=str(images), batch_size=OFFLINE_BATCH, out=str(out))
         logits: np.ndarray = np.load(out)
-        if logits.shape != (split.num_images, NUM_CLASSES) or not np.isfinite(logits).all():
+        num_images = len(np.load(images, mmap_mode="r"))
+        if logits.shape != (num_images, NUM_CLASSES) or not np.isfinite(logits).all():
             raise BackendError(f"{worker.backend.name} gave logits of shape {logits.shape} or not finite")
         return logits
 
-    def _open_sides(self) -> _Sides:
+    def _path(self, name: str) -> Path:
+        assert self._folder is not None
+        return Path(self._folder.name) / name
+
+    def _open_sides(self) -> Sides:
         """The running workers; started again where a cell is run again after the session was closed."""
-        if self._sides is None:
+        if not self._sides:
             self._start()
-        assert self._sides is not None
         return self._sides
 
+    def _load(self, role: str, num_threads: int) -> tuple[WorkerClient, ColdStart]:
+        worker = WorkerClient(self.backend if role == "backend" else self.reference, num_threads)
+        try:
+            return worker, worker.load(self.checkpoint.path, self._path("model"), self._path("val.npy"))
+        except BackendError:
+            worker.kill()
+            raise
+
+    @contextmanager
+    def _workers(self, num_threads: int) -> Iterator[Sides]:
+        """Backend and reference with another number of threads."""
+        sides: Sides = {}
+        try:
+            for role in ("reference", "backend"):
+                sides = {**sides, role: self._load(role, num_threads)[0]}
+            yield sides
+        finally:
+            for worker in sides.values():
+                worker.kill()
+
+    def _stop_workers(self) -> None:
+        for worker in self._sides.values():
+            worker.kill()
+        self._sides = {}
+
     def _discard(self) -> None:
-        if self._sides is not None:
-            self._sides.backend.kill()
-            self._sides.reference.kill()
-            self._sides.folder.cleanup()
-            self._sides = None
+        self._stop_workers()
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+
+def _sweep_point(sides: Sides, batch_size: int, num_threads: int, plan: SweepPlan) -> SweepPoint:
+    """One point; where it breaks, its error stands in place of its numbers."""
+    try:
+        latencies, _ = measure_calls(sides, batch_size, plan.num_rounds, 2, plan.round_seconds, 3)
+    except OutOfMemoryError as error:
+        return SweepPoint(batch_size, num_threads, [], [], str(error))
+    return SweepPoint(batch_size, num_threads, latencies["backend"], latencies["reference"])

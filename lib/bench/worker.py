@@ -8,21 +8,29 @@ Started by `lib.bench.client` as `python -m lib.bench.worker BACKEND`.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
 import re
+import resource
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lib.backends import Backend, get_backend
+from lib.backends.interface import Shape
+from lib.records.environment import memory_bytes
 
 Answer = dict[str, Any]
+NUM_WORKERS = 3  # of a session; each keeps what it once took
+LEAST_SHARE = 4 * 2**30  # bytes; the limit counts reserved memory too, and libraries reserve much that they never use
 
 
 class Worker:
@@ -31,29 +39,49 @@ class Worker:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.images = np.empty((0, 3, 32, 32), np.float32)
+        self._compiled: dict[Shape, float] = {}  # seconds it took, by shape of the batch
 
-    def load(self, checkpoint: str, num_threads: int, images: str) -> Answer:
-        """Cold start in three parts: import, load, first inference of one image."""
-        self.images = np.load(images)
-        first = np.ascontiguousarray(self.images[:1])
+    def prepare(self, checkpoint: str, calibration: str, folder: str) -> Answer:
+        """The one-off work of a build machine."""
+        images = np.load(calibration)
+        started = time.perf_counter()
+        self.backend.prepare(Path(checkpoint), images, Path(folder))
+        seconds = time.perf_counter() - started
+        num_bytes = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
+        return {"seconds": seconds, "num_bytes": num_bytes}
+
+    def load(self, checkpoint: str, folder: str, num_threads: int, images: str) -> Answer:
+        """Cold start in its parts, up to the first inference of one image."""
+        self.images = np.load(images, mmap_mode="r")
+        first = np.array(self.images[:1])
         started = time.perf_counter()
         self.backend.import_runtime()
         imported = time.perf_counter()
-        self.backend.load(Path(checkpoint), num_threads)
+        self.backend.load(Path(checkpoint), Path(folder), num_threads)
         loaded = time.perf_counter()
+        compile_s = self._compile(first)
+        compiled = time.perf_counter()
         self.backend.predict(first)
-        ended = time.perf_counter()
-        return {"import_s": imported - started, "load_s": loaded - imported, "first_inference_s": ended - loaded}
+        return {
+            "import_s": imported - started,
+            "load_s": loaded - imported,
+            "compile_s": compile_s,
+            "first_inference_s": time.perf_counter() - compiled,
+        }
 
     def predict(self, images: str, batch_size: int, out: str) -> Answer:
-        """Logits of a file of normalized images, written to another file."""
-        batches = np.load(images, mmap_mode="r")
-        logits = [
-            self.backend.predict(np.ascontiguousarray(batches[start : start + batch_size]))
-            for start in range(0, len(batches), batch_size)
-        ]
+        """Logits of a file of normalized images, written to another file. The last batch is filled up with its first
+        images, because some runtimes compile for one shape."""
+        stored = np.load(images, mmap_mode="r")
+        batch_size = min(batch_size, len(stored))
+        logits = []
+        for start in range(0, len(stored), batch_size):
+            chosen = np.arange(start, start + batch_size) % len(stored)
+            batch = np.array(stored[chosen])
+            self._compile(batch)
+            logits.append(np.array(self.backend.predict(batch))[: len(stored) - start])
         np.save(out, np.concatenate(logits))
-        return {"num_images": len(batches)}
+        return {"num_images": len(stored)}
 
     def measure(
         self,
@@ -66,40 +94,85 @@ class Worker:
     ) -> Answer:
         """Latencies of calls, until both the least seconds and the least iterations are reached, or the most."""
         batches = self._batches(batch_size, offset)
+        compile_s = self._compile(batches[0])
         for index in range(num_warmup):
             self.backend.predict(batches[index % len(batches)])
         latencies: list[float] = []
         clock, predict, num_batches = time.perf_counter, self.backend.predict, len(batches)
+        joules = EnergyCounter()
         begun = clock()
         while len(latencies) < max_iterations and (len(latencies) < min_iterations or clock() - begun < min_seconds):
             images = batches[len(latencies) % num_batches]
             started = clock()
             predict(images)
             latencies.append(clock() - started)
-        return {"latencies_s": latencies}
+        energy_j = joules.spent()
+        if min(latencies) <= 0:
+            raise RuntimeError("the clock went backwards or stood still: no time can be trusted")
+        return {"latencies_s": latencies, "compile_s": compile_s, "energy_j": energy_j}
 
     def layers(self, batch_size: int, num_passes: int, offset: int) -> Answer:
         """Seconds per layer and pass; the first pass is a warm-up and left out."""
         images = self._batches(batch_size, offset)[0]
+        self._compile(images)
         times = self.backend.layer_times(images, num_passes + 1)
         return {"layers": {name: passes[1:] for name, passes in times.items()}}
 
     def trace(self, batch_size: int) -> Answer:
         """Which kernels ran, by layer, and whether that keeps the backend's promise."""
-        kernels = self.backend.trace(self._batches(batch_size, 0)[0])
-        proof = self.backend.prove(kernels)
-        return {"kernels": kernels, "promised": proof.promised, "found": proof.found, "reason": proof.reason}
+        images = self._batches(batch_size, 0)[0]
+        self._compile(images)
+        kernels = self.backend.trace(images)
+        return {"kernels": kernels, "proof": asdict(self.backend.prove(kernels))}
 
-    def stop(self) -> Answer:
+    def memory(self) -> Answer:
         """Peak memory of this process in bytes; not `ru_maxrss`, which counts the process that forked us."""
         found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
         return {"peak_memory_bytes": int(found.group(1)) * 1024 if found else None}
+
+    def stop(self) -> Answer:
+        """The last command."""
+        return {}
+
+    def _compile(self, batch: np.ndarray) -> float:
+        """Make the backend ready for the shape of a batch, once; returns how long that took."""
+        shape: Any = tuple(batch.shape)
+        if shape not in self._compiled:
+            started = time.perf_counter()
+            self.backend.compile(shape)
+            self._compiled[shape] = time.perf_counter() - started
+        return self._compiled[shape]
 
     def _batches(self, batch_size: int, offset: int) -> list[np.ndarray]:
         """Up to 16 contiguous batches of the images, beginning at `offset`, repeated from the start at the end."""
         num_batches = max(1, min(16, len(self.images) // batch_size))
         order = np.arange(offset, offset + num_batches * batch_size) % len(self.images)
-        return [np.ascontiguousarray(self.images[chosen]) for chosen in order.reshape(num_batches, batch_size)]
+        return [np.array(self.images[chosen]) for chosen in order.reshape(num_batches, batch_size)]
+
+
+class EnergyCounter:
+    """Joules that the processor packages spent since this object was made, from Linux' powercap counters.
+
+    Few machines show them: virtual ones seldom do, and elsewhere they are often for root alone.
+    """
+
+    def __init__(self) -> None:
+        self._files = sorted(Path("/sys/class/powercap").glob("intel-rapl:?/energy_uj"))
+        self._start = self._read()
+
+    def _read(self) -> list[int] | None:
+        try:
+            return [int(file.read_text()) for file in self._files]
+        except (OSError, ValueError):
+            return None
+
+    def spent(self) -> float | None:
+        """None where there is no counter, it cannot be read, or it wrapped around."""
+        now = self._read()
+        if not now or not self._start:
+            return None
+        differences = [after - before for before, after in zip(self._start, now, strict=True)]
+        return sum(differences) / 1e6 if min(differences) >= 0 else None
 
 
 def serve(worker: Worker, commands: Any, answer: Callable[[Answer], None]) -> None:
@@ -111,12 +184,39 @@ def serve(worker: Worker, commands: Any, answer: Callable[[Answer], None]) -> No
             answer(getattr(worker, name)(**command))
         except Exception as error:  # the parent tells it as the backend's failure, with the trace in its log
             traceback.print_exc()
-            answer({"error": f"{type(error).__name__}: {error}"})
+            answer({"error": f"{type(error).__name__}: {error}", "out_of_memory": is_out_of_memory(error)})
         if name == "stop":
             return
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """True where a runtime could not get memory. Torch and others raise a general error then, so its words decide."""
+    words = ("not enough memory", "can't allocate memory", "bad_alloc", "out of memory", "failed to allocate")
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+
+
+def limit_memory() -> None:
+    """Let an allocation beyond this worker's share of the memory fail here, where it is told in words. Should the
+    kernel have to end a process all the same, let it be this one and not the notebook."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    if memory := memory_bytes():
+        share = max(memory // NUM_WORKERS, LEAST_SHARE)
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (share if hard == resource.RLIM_INFINITY else min(share, hard), hard))
+
+
+def find_backend(name: str) -> type[Backend]:
+    """A backend of the registry, or a class outside of it as `module:Class`: for checks of the harness itself."""
+    if ":" not in name:
+        return get_backend(name)
+    module, _, attribute = name.partition(":")
+    backend: type[Backend] = getattr(importlib.import_module(module), attribute)
+    return backend
+
+
 def main(backend_name: str) -> None:
+    limit_memory()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -124,7 +224,7 @@ def main(backend_name: str) -> None:
         answers.write(json.dumps(content) + "\n")
         answers.flush()
 
-    serve(Worker(get_backend(backend_name)()), sys.stdin, answer)
+    serve(Worker(find_backend(backend_name)()), sys.stdin, answer)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,16 @@
 """Networks, the one preprocessing definition, and checkpoints."""
 
 from lib.model.checkpoint import Checkpoint, CheckpointMetadata, load_checkpoint, save_checkpoint
-from lib.model.networks import ARCHITECTURES, IMAGE_SHAPE, LayerInfo, build_network, leaf_layers, num_weights
+from lib.model.foreign import random_checkpoint
+from lib.model.networks import (
+    ARCHITECTURES,
+    IMAGE_SHAPE,
+    LayerInfo,
+    build_network,
+    call_name,
+    leaf_layers,
+    num_weights,
+)
 from lib.model.preprocessing import Preprocessing, fit_preprocessing
 
 __all__ = [
@@ -12,9 +21,11 @@ __all__ = [
     "LayerInfo",
     "Preprocessing",
     "build_network",
+    "call_name",
     "fit_preprocessing",
     "leaf_layers",
     "load_checkpoint",
     "num_weights",
+    "random_checkpoint",
     "save_checkpoint",
 ]

@@ -13,7 +13,7 @@ from torch import nn
 
 from lib.errors import UserError
 from lib.files import replacing, sha256_file
-from lib.model.networks import ARCHITECTURES, build_network
+from lib.model.networks import build_network, check_architecture
 from lib.model.preprocessing import Preprocessing
 
 FORMAT = "gtsrb-checkpoint-1"
@@ -31,6 +31,11 @@ class CheckpointMetadata:
     data_source: str
     data_hash: str
     preprocessing: Preprocessing
+
+    @property
+    def random_weights(self) -> bool:
+        """True where nobody trained the network."""
+        return self.num_epochs == 0
 
 
 @dataclass(frozen=True)
@@ -91,10 +96,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} has damaged checkpoint metadata ({error!r}); {remedy}") from None
-    if metadata.architecture not in ARCHITECTURES:
-        raise UserError(
-            f"{path} holds architecture {metadata.architecture!r}; known: {', '.join(ARCHITECTURES)}; {remedy}"
-        )
+    try:
+        check_architecture(metadata.architecture)
+    except UserError as error:
+        raise UserError(f"{path} holds an {error}; {remedy}") from None
     model = build_network(metadata.architecture)
     try:
         model.load_state_dict(weights, strict=True)

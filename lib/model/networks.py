@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -90,31 +90,63 @@ def _learning_path() -> nn.Module:
 
 
 _BUILDERS: dict[str, Callable[[], nn.Module]] = {
-    "signnet": lambda: _signnet(24),
+    "signnet": lambda: _signnet(32),
     "signnet_small": lambda: _signnet(16),
     "learning_path": _learning_path,
 }
 ARCHITECTURES = tuple(_BUILDERS)
+TORCHVISION = "torchvision/"  # prefix of architectures that are classifiers of torchvision
 
 
-def build_network(architecture: str) -> nn.Module:
-    """A network with fresh random weights, 3x32x32 normalized images in, 43 logits out.
+def torchvision_names() -> list[str]:
+    """Classifiers that torchvision builds by name."""
+    from torchvision import models  # takes a second to import, and most runs need none of it
+
+    return [str(name) for name in models.list_models(module=models)]
+
+
+def check_architecture(architecture: str) -> None:
+    """Refuse what `build_network` cannot build.
 
     Raises:
         UserError: unknown architecture.
     """
-    if architecture not in _BUILDERS:
+    if architecture.startswith(TORCHVISION):
+        name = architecture.removeprefix(TORCHVISION)
+        if name not in torchvision_names():
+            raise unknown("torchvision classifier", name, torchvision_names())
+    elif architecture not in _BUILDERS:
         raise unknown("architecture", architecture, ARCHITECTURES)
+
+
+def build_network(architecture: str) -> nn.Module:
+    """A network with fresh random weights, normalized RGB images in, 43 logits out.
+
+    Args:
+        architecture: one of ours, which read 32x32 pixels, or `torchvision/NAME`.
+
+    Raises:
+        UserError: unknown architecture.
+    """
+    check_architecture(architecture)
+    if architecture.startswith(TORCHVISION):
+        from torchvision import models
+
+        network: nn.Module = models.get_model(
+            architecture.removeprefix(TORCHVISION), weights=None, num_classes=NUM_CLASSES
+        )
+        return network
     return _BUILDERS[architecture]()
 
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """One leaf module of a network, for one image."""
+    """One call of one leaf module of a network, for one image."""
 
-    name: str
+    name: str  # of the module; its later calls in one pass are named `relu#2`, `relu#3`
     kind: str
     num_macs: int  # multiply-accumulates; 0 for layers that only move or compare
+    num_inputs: int  # elements of all inputs
     num_weights: int
     output_shape: tuple[int, ...]  # without the batch dimension
 
@@ -128,17 +160,25 @@ def _num_macs(module: nn.Module, output: Tensor) -> int:
     return 0
 
 
+def call_name(module: str, call: int) -> str:
+    """Name of the layer that is the n-th call of a module in one forward pass: ResNets use one ReLU several times."""
+    return module if call == 1 else f"{module}#{call}"
+
+
 def leaf_layers(model: nn.Module, image_shape: tuple[int, int, int] = IMAGE_SHAPE) -> list[LayerInfo]:
     """The leaf modules in the order in which one forward pass runs them."""
     layers: list[LayerInfo] = []
+    calls: Counter[str] = Counter()
 
     def note(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def hook(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            calls[name] += 1
             layers.append(
                 LayerInfo(
-                    name=name,
+                    name=call_name(name, calls[name]),
                     kind=type(module).__name__,
                     num_macs=_num_macs(module, output),
+                    num_inputs=sum(tensor[0].numel() for tensor in inputs if isinstance(tensor, Tensor)),
                     num_weights=sum(weight.numel() for weight in module.parameters()),
                     output_shape=tuple(output.shape[1:]),
                 )

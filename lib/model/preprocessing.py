@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -21,10 +22,16 @@ class Preprocessing:
     image_size: int = IMAGE_SIZE
 
     def normalize(self, images: np.ndarray | Tensor) -> Tensor:
-        """uint8 (N, 3, H, W), 0..255 -> float32 (N, 3, H, W), contiguous NCHW."""
+        """uint8 (N, 3, H, W), 0..255 -> float32 (N, 3, image_size, image_size), contiguous NCHW.
+
+        Images of another size are resized bilinearly.
+        """
         if isinstance(images, np.ndarray):
             images = torch.from_numpy(np.ascontiguousarray(images))
-        return self.normalize_unit(images.to(torch.float32) / 255)
+        unit = images.to(torch.float32) / 255
+        if unit.shape[-1] != self.image_size:
+            unit = F.interpolate(unit, (self.image_size, self.image_size), mode="bilinear", antialias=True)
+        return self.normalize_unit(unit)
 
     def normalize_unit(self, images: Tensor) -> Tensor:
         """float (N, 3, H, W), 0..1 -> float, zero mean and unit deviation over the training images."""

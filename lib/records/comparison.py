@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from lib.errors import UserError
+from lib.records.recommendation import drop_words, fastest
 from lib.records.results import (
     BenchmarkRecord,
+    ColdStart,
     Layer,
     LayerTable,
     Profile,
@@ -21,12 +20,11 @@ from lib.records.results import (
     record_path,
 )
 from lib.records.statistics import (
-    SMALLEST_EFFECT,
     VERDICTS,
     Ratio,
+    layer_noise_floor,
     layer_ratio,
     median_latency,
-    scenario_ratio,
     verdict,
 )
 
@@ -109,7 +107,7 @@ class Comparison:
             )
         if table is None:
             return f"{old} was not measured against {new} here, so which layers gain from {new} stays open."
-        floor = layer_noise_floors(self.measured, scenario).get(old, SMALLEST_EFFECT)
+        floor = layer_noise_floor(table)
         by: dict[str, list[LayerChange]] = {name: [] for name in VERDICTS}
         for change in changes:
             by[verdict(change.ratio, floor)].append(change)
@@ -119,6 +117,20 @@ class Comparison:
             f"{_named(by['slower'], '-')}, and {len(by['no difference'])} show no difference; the other "
             f"{len(table.layers) - len(changes)} layers run the same kernel on both sides."
         )
+
+    def fastest(self) -> str:
+        """Which right backend is the fastest in each scenario, by how much, and what it costs in accuracy."""
+        told = []
+        for scenario in dict.fromkeys(measured.name for record in self.measured for measured in record.scenarios):
+            found, place = fastest(self.measured, scenario), scenario.replace("_", " ")
+            if found is None:
+                told.append(f"{place}: no backend is faster than the reference beyond the noise")
+                continue
+            accuracy = ""
+            if found.record.parity is not None and not found.record.random_weights:
+                accuracy = f" {drop_words(found.record.parity)}"
+            told.append(f"{place}: {found.record.backend}, {found.words}{accuracy}")
+        return f"Fastest in {'; in '.join(told)}." if told else ""
 
     def _question_table(self, scenario: str) -> LayerTable | None:
         old, new = QUESTION
@@ -137,46 +149,9 @@ def _named(changes: Sequence[LayerChange], sign: str) -> str:
     return " (" + ", ".join([*named, *["..."] * (len(changes) > len(named))]) + ")"
 
 
-def _deviation(ratio: Ratio) -> float:
-    """How far an interval reaches from 1, in either direction, as a share."""
-    return max(ratio.high, 1 / ratio.low) - 1
-
-
-def _controls(records: Sequence[BenchmarkRecord]) -> dict[str, BenchmarkRecord]:
-    """By machine: the record in which the reference was measured against itself (A/A)."""
-    return {
-        record.environment.machine_id: record
-        for record in records
-        if record.status == "ok" and record.backend == record.reference
-    }
-
-
-def noise_floors(records: Sequence[BenchmarkRecord]) -> dict[str, float]:
-    """By backend: the smallest deviation of a speedup from 1 that counts as a difference, as a share.
-
-    Two processes with the same code differ too. How much is measured where the reference runs against itself on the
-    same machine: what its interval reaches is no difference for anybody. Without that record, `SMALLEST_EFFECT`.
-    """
-    controls = _controls(records)
-    floors = {}
-    for record in records:
-        control = controls.get(record.environment.machine_id)
-        seen = [_deviation(scenario_ratio(scenario)) for scenario in control.scenarios] if control else []
-        floors[record.backend] = max([SMALLEST_EFFECT, *seen])
-    return floors
-
-
-def layer_noise_floors(records: Sequence[BenchmarkRecord], scenario: str) -> dict[str, float]:
-    """As `noise_floors`, for layers: the deviation that 90 % of the reference's layers keep against themselves."""
-    controls = _controls(records)
-    floors = {}
-    for record in records:
-        control = controls.get(record.environment.machine_id)
-        tables = [table for table in control.layers if table.scenario == scenario] if control else []
-        seen = [abs(math.log(layer_ratio(layer).value)) for table in tables for layer in table.layers]
-        spread = math.exp(float(np.percentile(seen, 90))) - 1 if seen else 0.0
-        floors[record.backend] = max(SMALLEST_EFFECT, spread)
-    return floors
+def first_answer_s(cold: ColdStart) -> float:
+    """Seconds from the start of a process to its first answer."""
+    return cold.import_s + cold.load_s + cold.compile_s + cold.first_inference_s
 
 
 def load_comparison(run_dir: Path, expected: Sequence[str]) -> Comparison:
@@ -186,10 +161,18 @@ def load_comparison(run_dir: Path, expected: Sequence[str]) -> Comparison:
         expected: names of backends; those without a record are named as missing.
 
     Raises:
-        UserError: a damaged record, or records that measured different checkpoints or data.
+        UserError: a damaged record, two of one backend, or records that measured different checkpoints or data.
     """
-    paths = sorted((run_dir / "results").glob(f"{BENCHMARK}.*.json"))
-    found = {record.backend: record for record in (read_record(path, BenchmarkRecord) for path in paths)}
+    found: dict[str, BenchmarkRecord] = {}
+    files: dict[str, Path] = {}
+    for path in sorted((run_dir / "results").glob(f"{BENCHMARK}.*.json")):
+        record = read_record(path, BenchmarkRecord)
+        if record.backend in found:
+            raise UserError(
+                f"two records of backend {record.backend}: {files[record.backend].name} and {path.name} in "
+                f"{path.parent}; remove one of them"
+            )
+        found[record.backend], files[record.backend] = record, path
     order = [*expected, *(name for name in found if name not in expected)]
     records = [found[name] for name in order if name in found]
     train_path = record_path(run_dir, TRAIN)

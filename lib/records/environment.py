@@ -111,7 +111,7 @@ def _machine_id(cpu_model: str | None) -> str:
     return hashlib.sha256(f"{boot_id} {cpu_model}".encode()).hexdigest()[:16]
 
 
-def _memory_bytes() -> int | None:
+def memory_bytes() -> int | None:
     """Memory of the machine, or of its cgroup where that is less."""
     found = re.search(r"^MemTotal:\s+(\d+) kB", _read("/proc/meminfo"), re.MULTILINE)
     sizes = [int(found.group(1)) * 1024] if found else []
@@ -166,7 +166,7 @@ def collect_environment(num_threads: int = 0) -> Environment:
         isa_flags=list(isa_flags()),
         num_cores=num_cores(),
         num_threads=num_threads or num_cores(),
-        memory_bytes=_memory_bytes(),
+        memory_bytes=memory_bytes(),
         kernel=platform.release(),
         blas=_blas(build),
         onednn=next((version for version in onednn.groups() if version), None) if onednn else None,

@@ -16,7 +16,7 @@ import pydantic
 from lib.errors import UserError
 from lib.files import write_atomic
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Profile = Literal["smoke", "fast", "full"]
 Status = Literal["ok", "unavailable", "failed"]
@@ -135,6 +135,9 @@ class Parity:
     agreement: float  # share of equal argmax
     top1: float  # on the validation images
     reference_top1: float
+    num_gained: int  # images that only the backend reads right
+    num_lost: int  # images that only the reference reads right
+    mcnemar_p: float  # exact two-sided: how likely such a split is if both are equally good
     top1_drop_allowed: float
     passed: bool
     reason: str = ""  # why not
@@ -146,8 +149,18 @@ class ColdStart:
 
     import_s: float
     load_s: float
+    compile_s: float  # making ready for single images, in this process
     first_inference_s: float
-    peak_memory_bytes: int | None = None  # of the worker process, at its end
+    peak_memory_bytes: int | None = None  # of the worker process after batches of 256, before any profiling
+
+
+@dataclass
+class Preparation:
+    """One-off work of a build machine: export, quantization, compilation ahead of time. No part of any cold start."""
+
+    seconds: float
+    num_bytes: int  # of the files that it wrote
+    num_calibration_images: int  # all from the training images
 
 
 @dataclass
@@ -158,20 +171,30 @@ class Scenario:
     batch_size: int
     latencies_s: list[list[float]]  # of the backend, per call
     reference_latencies_s: list[list[float]]  # of the reference backend, per call
+    control_latencies_s: list[list[float]]  # of the reference backend in another process (A/A), per call
     num_warmup: int  # untimed calls before each round's timed ones
+    compile_s: float = 0.0  # making the backend ready for this batch size, before any call
+    energy_j_per_image: float | None = None  # of the whole processor package; None where no counter can be read
 
 
 @dataclass
 class Layer:
-    """One layer of the network under both backends; a time is the layer's share of one forward pass."""
+    """One layer of the network, or several that the backend runs as one step, under both backends.
 
-    name: str  # the network's own name, e.g. stage2.0.conv1
-    kind: str  # Conv2d, Linear, BatchNorm2d, ...
+    A time is the layer's share of one forward pass; under the reference it is the sum over the members.
+    """
+
+    name: str  # the network's own name, e.g. stage2.0.conv1; joined by + where layers are fused
+    members: list[str]  # names of the network's layers in it, in the order in which they run
+    kind: str  # Conv2d, Linear, BatchNorm2d, ...; joined by +
     num_macs: int  # of one image
+    num_inputs: int  # elements of one image that come from outside the group
+    num_weights: int
     output_shape: list[int]  # of one image
     latencies_s: list[list[float]]  # one inner list per round, one number per pass, as in `Scenario`
     reference_latencies_s: list[list[float]]
-    kernels: list[str]  # operators that really ran, from the profiler
+    control_latencies_s: list[list[float]]  # of the reference backend in another process (A/A)
+    kernels: list[str]  # what really ran, as the runtime tells it
     reference_kernels: list[str]
 
 
@@ -182,6 +205,8 @@ class LayerTable:
     scenario: str
     batch_size: int
     layers: list[Layer]
+    runtime_latencies_s: list[list[float]] = field(default_factory=list)  # steps that belong to no layer: reorders, ...
+    runtime_kernels: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -192,6 +217,45 @@ class Proof:
     found: dict[str, int]  # operator -> calls in one forward pass of the offline scenario
     passed: bool
     reason: str = ""
+    investigate: str = ""  # the promise is kept, and still somebody should look
+
+
+@dataclass
+class Peak:
+    """The best that a measurement of the machine reached."""
+
+    per_s: float  # operations (2 per multiply-accumulate) or bytes per second
+    how: str  # library and size that reached it
+
+
+@dataclass
+class Peaks:
+    """What the machine can do at most, measured in the same run with the same number of threads."""
+
+    matmul: dict[str, Peak]  # by precision: fp32, and bf16 and int8 where the CPU has them
+    copy: Peak  # bytes read and written per second
+
+
+@dataclass
+class SweepPoint:
+    """One batch size at one number of threads, both sides interleaved. Empty latencies: it failed, see `error`."""
+
+    batch_size: int
+    num_threads: int
+    latencies_s: list[list[float]]
+    reference_latencies_s: list[list[float]]
+    error: str = ""
+
+
+@dataclass
+class PreprocessingTime:
+    """What an image costs before the network sees it; seconds per image, one number per round."""
+
+    decode_s: list[float]  # from the bytes of a file
+    resize_s: list[float]  # crop and resize to the network's input
+    normalize_s: list[float]
+    num_images: int  # in each round
+    file_format: str  # PPM, PNG, ...
 
 
 @dataclass(kw_only=True)
@@ -201,8 +265,12 @@ class BenchmarkRecord(Record):
     kind: str = "benchmark"
     backend: str
     reference: str
+    precision: str  # fp32, bf16, int8
+    model: str  # architecture of the network
+    random_weights: bool  # True for a network that nobody trained: its accuracy means nothing
     status: Status
     error: str = ""  # why unavailable or failed
+    preparation: Preparation | None = None
     accuracy: dict[str, Accuracy] = field(default_factory=dict)  # by split, of this backend
     parity: Parity | None = None
     proof: Proof | None = None
@@ -210,6 +278,23 @@ class BenchmarkRecord(Record):
     reference_cold_start: ColdStart | None = None
     scenarios: list[Scenario] = field(default_factory=list)
     layers: list[LayerTable] = field(default_factory=list)
+    peaks: Peaks | None = None
+    preprocessing: PreprocessingTime | None = None
+    sweep: list[SweepPoint] = field(default_factory=list)
+
+
+@dataclass
+class Recommendation:
+    """Which backend to use, by the rules of `lib.records.recommendation`."""
+
+    scenario: str
+    precision: str  # any, or fp32 where nothing else may be used
+    architecture: str  # of the machines that it holds for
+    backend: str
+    ratio: tuple[float, float, float] | None  # speedup, low, high; None where nothing beats the reference
+    equally_good: list[str]
+    conditions: list[str]
+    text: str  # all of it, in plain words
 
 
 @dataclass(kw_only=True)
@@ -222,6 +307,8 @@ class CompareRecord(Record):
     missing: list[str]
     verdicts: dict[str, dict[str, str]]  # backend -> scenario -> faster | slower | no difference
     ratios: dict[str, dict[str, tuple[float, float, float]]]  # backend -> scenario -> speedup, low, high
+    recommendations: list[Recommendation] = field(default_factory=list)
+    history: dict[str, dict[str, str]] = field(default_factory=dict)  # backend -> scenario -> verdict over earlier runs
 
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lib.records.results import Layer, Scenario
+from lib.records.results import Layer, LayerTable, Scenario
 
 NUM_RESAMPLES = 2000
 SMALLEST_EFFECT = 0.02  # speedups nearer to 1 than this are not called a difference, however narrow the interval
@@ -94,6 +94,29 @@ def verdict(ratio: Ratio, noise_floor: float = SMALLEST_EFFECT) -> str:
     if ratio.high < 1 and 1 / ratio.value > 1 + noise_floor:
         return "slower"
     return "no difference"
+
+
+def _deviation(ratio: Ratio) -> float:
+    """How far an interval reaches from 1, in either direction, as a share."""
+    return max(ratio.high, 1 / ratio.low) - 1
+
+
+def noise_floor(scenario: Scenario) -> float:
+    """The smallest deviation of a speedup from 1 that counts as a difference, as a share.
+
+    Two processes with the same code differ too. How much is measured in the same rounds, between the reference and its
+    control: what that interval reaches is no difference for anybody.
+    """
+    control = paired_ratio(scenario.control_latencies_s, scenario.reference_latencies_s)
+    return max(SMALLEST_EFFECT, _deviation(control))
+
+
+def layer_noise_floor(table: LayerTable) -> float:
+    """As `noise_floor`, for single layers: the deviation that 90 % of the layers keep between reference and control."""
+    ratios = [paired_ratio(layer.control_latencies_s, layer.reference_latencies_s).value for layer in table.layers]
+    if not ratios:
+        return SMALLEST_EFFECT
+    return max(SMALLEST_EFFECT, float(np.exp(np.percentile(np.abs(np.log(ratios)), 90))) - 1)
 
 
 def is_unstable(latencies_s: Sequence[Sequence[float]]) -> bool:

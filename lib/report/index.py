@@ -9,14 +9,14 @@ from pathlib import Path
 from markupsafe import Markup
 
 from lib.files import write_atomic
-from lib.records.comparison import noise_floors
+from lib.records.recommendation import fastest
 from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, Record, TrainRecord
-from lib.records.statistics import SMALLEST_EFFECT, median_latency, scenario_ratio, verdict
+from lib.records.statistics import median_latency, noise_floor, scenario_ratio
 from lib.report.page import assets, template_environment
 from lib.report.run import Job, RunFolder, is_network, load_run, networks
 from lib.report.table import SMOKE_TEXT, Banner, Cell, Table, Tone, Value
 from lib.report.tables import compare_scenarios_table, environment_table
-from lib.report.words import UNKNOWN, duration, percent, percent_interval, ratio_interval, ratio_words, scenario_name
+from lib.report.words import UNKNOWN, duration, percent, percent_interval, ratio_words, scenario_name
 
 STATUS_TONES: dict[str, Tone] = {"ok": "good", "failed": "bad", "unavailable": "muted", "skipped": "warn"}
 STATUS_SIGNS = {"ok": "✓", "failed": "✗", "unavailable": "○", "skipped": "–"}
@@ -44,7 +44,8 @@ def headline(record: Record) -> str:
             )
             return f"the harness alone: {calls}"
         return ", ".join(
-            f"{scenario_name(scenario.name)} {ratio_words(scenario_ratio(scenario))}" for scenario in record.scenarios
+            f"{scenario_name(scenario.name)} {ratio_words(scenario_ratio(scenario), noise_floor(scenario))}"
+            for scenario in record.scenarios
         )
     return ""
 
@@ -105,33 +106,25 @@ class Best:
     words: str  # how much faster, with the interval
 
 
-def best_backend(records: list[BenchmarkRecord], scenario: str, floors: dict[str, float]) -> Best | None:
-    """The backend with the largest speedup among those whose accuracy holds.
+def best_backend(records: list[BenchmarkRecord], scenario: str) -> Best | None:
+    """The fastest backend among those whose accuracy and kernels hold, by the lower end of its interval.
 
     The reference where none is faster beyond noise; None where nothing was measured.
     """
-    found = [
-        (scenario_ratio(measured), record)
-        for record in records
-        for measured in record.scenarios
-        if measured.name == scenario and (record.parity is None or record.parity.passed)
-    ]
-    if not found:
+    measured = [record for record in records if any(found.name == scenario for found in record.scenarios)]
+    if not measured:
         return None
-    ratio, record = max(found, key=lambda item: item[0].value)
-    floor = floors.get(record.backend, SMALLEST_EFFECT)
-    if record.backend == record.reference or verdict(ratio, floor) != "faster":
-        return Best(scenario_name(scenario), record.reference, "no backend beats the reference")
-    words = f"{ratio_words(ratio, floor)} {ratio_interval(ratio, floor)} than {record.reference}"
-    return Best(scenario_name(scenario), record.backend, words)
+    found = fastest(measured, scenario)
+    if found is None:
+        return Best(scenario_name(scenario), measured[0].reference, "no backend beats the reference")
+    return Best(scenario_name(scenario), found.record.backend, found.words)
 
 
 def best_backends(run: RunFolder) -> list[Best]:
     """One line per scenario that was measured."""
     candidates = [record for record in networks(run.benchmarks) if record.status == "ok"]
     names = dict.fromkeys(scenario.name for record in candidates for scenario in record.scenarios)
-    floors = noise_floors(candidates)
-    return [best for name in names if (best := best_backend(candidates, name, floors)) is not None]
+    return [best for name in names if (best := best_backend(candidates, name)) is not None]
 
 
 def _when(started: str) -> str:

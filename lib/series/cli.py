@@ -84,6 +84,23 @@ def _backends(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _prove(arguments: argparse.Namespace) -> int:
+    from lib.series.prove import prove
+
+    names = [name.strip() for name in arguments.backends.split(",") if name.strip()]
+    out = Path(arguments.out)
+    proved = prove(names, arguments.checkpoint, arguments.num_threads, out, lambda line: print(line, flush=True))
+    print(f"what ran in every layer: {out}")
+    return OK if proved else FAILED
+
+
+def _selfcheck(arguments: argparse.Namespace) -> int:
+    from lib.series.selfcheck import selfcheck
+
+    selfcheck(arguments.runs, arguments.profile, Path(arguments.out), lambda line: print(line, flush=True))
+    return OK
+
+
 def _render(arguments: argparse.Namespace) -> int:
     from lib.series.rerender import rerender
 
@@ -134,6 +151,19 @@ def _parser() -> argparse.ArgumentParser:
     backends = commands.add_parser("backends", help="list the backends; imports no runtime")
     backends.add_argument("--json", action="store_true", help="for scripts")
     backends.set_defaults(function=_backends)
+
+    prove = commands.add_parser("prove", help="show which kernels every backend runs on this machine; times nothing")
+    prove.add_argument("--backends", default="", metavar="A,B", help="default: all that are installed")
+    prove.add_argument("--checkpoint", default="", metavar="FILE", help="default: a network with random weights")
+    prove.add_argument("--num-threads", type=int, default=1, metavar="N", help="default: 1")
+    prove.add_argument("--out", default="proof.json", metavar="FILE", help="default: proof.json")
+    prove.set_defaults(function=_prove)
+
+    selfcheck = commands.add_parser("selfcheck", help="measure what is known, to see whether the harness is honest")
+    selfcheck.add_argument("--runs", type=int, default=20, metavar="N", help="of each kind (default 20)")
+    selfcheck.add_argument("--profile", default="fast", choices=["smoke", "fast", "full"])
+    selfcheck.add_argument("--out", default="selfcheck", metavar="DIR", help="default: selfcheck/")
+    selfcheck.set_defaults(function=_selfcheck)
 
     render = commands.add_parser("render", help="make the pages and the index of a run again")
     render.add_argument("directory", metavar="DIR", help="a run folder, such as runs/latest")

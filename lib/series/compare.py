@@ -1,4 +1,4 @@
-"""04_compare: which records to expect."""
+"""04_compare: which records to expect, and which earlier runs stand beside them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 from lib.backends import default_names, get_backend
 from lib.records.comparison import Comparison, load_comparison
+from lib.records.history import History, load_history
+from lib.report.run import networks
 
 
 def load_records(run_dir: Path, backends: str) -> Comparison:
@@ -15,7 +17,19 @@ def load_records(run_dir: Path, backends: str) -> Comparison:
         backends: names to expect, comma-separated; empty = all default ones.
 
     Raises:
-        UserError: an unknown backend, a damaged record, or records of different networks or data.
+        UserError: an unknown backend, a damaged record, two of one backend, or records of different networks or data.
     """
     names = [get_backend(name.strip()).name for name in backends.split(",") if name.strip()]
     return load_comparison(run_dir, names or default_names())
+
+
+def load_earlier(history: str, comparison: Comparison, run_dir: Path) -> History | None:
+    """Earlier runs for comparison; None where no folder was given.
+
+    Args:
+        history: folder that holds run folders; a relative path counts from the project root.
+
+    Raises:
+        UserError: no such folder.
+    """
+    return load_history(history, networks(comparison.measured), run_dir) if history else None

@@ -46,14 +46,21 @@ def check_inputs(jobs: Sequence[Job], run_dir: Path) -> None:
     """What earlier launches left in the run folder and this one builds on.
 
     Raises:
-        UserError: an unreadable or foreign checkpoint, a damaged or older record, or records that do not fit.
+        UserError: an unreadable or foreign checkpoint, an unknown model, a damaged or older record, or records that
+            do not fit.
     """
     notebooks = {job.notebook for job in jobs}
     checkpoint = run_dir / CHECKPOINT_NAME
-    if BENCHMARK in notebooks and TRAIN not in notebooks and checkpoint.exists():
+    benchmark = next((job for job in jobs if job.notebook == BENCHMARK), None)
+    model = str(benchmark.parameters.get("model", "")) if benchmark else ""
+    if benchmark and (model or benchmark.parameters.get("image_size")):
+        from lib.series.networks import check_network  # imports torch, and torchvision for a model's name
+
+        check_network(model, int(benchmark.parameters.get("image_size", 0)))
+    if benchmark and not model and TRAIN not in notebooks and checkpoint.exists():
         from lib.model import load_checkpoint  # imports torch: only where there is something to check
 
-        _refuse_other_data(load_checkpoint(checkpoint), next(job for job in jobs if job.notebook == BENCHMARK))
+        _refuse_other_data(load_checkpoint(checkpoint), benchmark)
     if notebooks == {COMPARE}:
         load_records(run_dir, str(next(job.parameters.get("backends", "") for job in jobs)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,13 @@ from lib.bench.session import Session
 from lib.data import Data
 from lib.errors import UserError
 from lib.model import Checkpoint, leaf_layers, num_weights
-from lib.records.comparison import Comparison, noise_floors
+from lib.records.comparison import Comparison
+from lib.records.export import write_csv
+from lib.records.history import History
 from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, TrainRecord
-from lib.records.statistics import scenario_ratio, verdict
+from lib.records.statistics import noise_floor, scenario_ratio, verdict
 from lib.report.plots import mean_brightness
+from lib.report.recommend import recommendations
 from lib.report.run import networks
 from lib.report.views.explore import class_counts
 from lib.series.notebook import Run
@@ -58,22 +62,23 @@ def write_train(
     return run.write(record)
 
 
-def write_benchmark(run: Run, data: Data, checkpoint: Checkpoint, session: Session) -> Path:
-    """Record of 03, whatever became of the backend.
-
-    Raises:
-        UserError: the backend failed; the record is written then too.
-    """
-    run.warnings += session.warnings
+def benchmark_record(run: Run, data: Data, checkpoint: Checkpoint, session: Session) -> BenchmarkRecord:
+    """Record of 03 as far as the session has come."""
     common = run.common(data, checkpoint.sha256)
     if checkpoint.metadata.profile == "smoke":
         common["profile"] = "smoke"  # numbers of a smoke network are smoke numbers, however long they were measured
-    record = BenchmarkRecord(
+    common["environment"] = replace(run.environment, versions={**run.environment.versions, **session.versions})
+    common["warnings"] = [*run.warnings, *session.warnings]
+    return BenchmarkRecord(
         **common,
         backend=session.backend.name,
         reference=session.reference.name,
+        precision=session.backend.precision,
+        model=checkpoint.metadata.architecture,
+        random_weights=checkpoint.metadata.random_weights,
         status=session.status,
         error=session.error,
+        preparation=session.preparation,
         accuracy=session.accuracy,
         parity=session.parity,
         proof=session.proof,
@@ -81,22 +86,32 @@ def write_benchmark(run: Run, data: Data, checkpoint: Checkpoint, session: Sessi
         reference_cold_start=session.reference_cold_start,
         scenarios=session.scenarios,
         layers=session.layers,
+        peaks=session.peaks,
+        preprocessing=session.preprocessing,
+        sweep=session.sweep,
     )
-    path = run.write(record, session.backend.name)
+
+
+def write_benchmark(run: Run, data: Data, checkpoint: Checkpoint, session: Session) -> Path:
+    """Write the record of 03, whatever became of the backend.
+
+    Raises:
+        UserError: the backend failed; the record is written then too.
+    """
+    path = run.write(benchmark_record(run, data, checkpoint, session), session.backend.name)
     if session.status == "failed":
         raise UserError(f"backend {session.backend.name} failed: {session.error}")
     return path
 
 
-def write_compare(run: Run, comparison: Comparison) -> Path | None:
-    """Record of 04; None where there was nothing to compare."""
+def write_compare(run: Run, comparison: Comparison, history: History | None = None) -> Path | None:
+    """Record of 04, and its numbers as CSV beside it; None where there was nothing to compare."""
     if not comparison.measured:
         return None
-    floors = noise_floors(comparison.measured)
-    ratios = {
-        record.backend: {scenario.name: scenario_ratio(scenario) for scenario in record.scenarios}
-        for record in networks(comparison.measured)
-    }
+    compared = networks(comparison.measured)
+    history_verdicts: dict[str, dict[str, str]] = {}
+    for trend in history.trends if history is not None else []:
+        history_verdicts.setdefault(trend.backend, {})[trend.scenario] = trend.verdict
     common = run.common(None, comparison.measured[0].checkpoint_sha256)
     common |= {"data": comparison.measured[0].data, "profile": comparison.profile}
     record = CompareRecord(
@@ -104,7 +119,24 @@ def write_compare(run: Run, comparison: Comparison) -> Path | None:
         headline=comparison.headline(),
         backends=[record.backend for record in comparison.measured],
         missing=comparison.missing,
-        verdicts={name: {s: verdict(r, floors[name]) for s, r in found.items()} for name, found in ratios.items()},
-        ratios={name: {s: (r.value, r.low, r.high) for s, r in found.items()} for name, found in ratios.items()},
+        verdicts={
+            measured.backend: {
+                scenario.name: verdict(scenario_ratio(scenario), noise_floor(scenario))
+                for scenario in measured.scenarios
+            }
+            for measured in compared
+        },
+        ratios={
+            measured.backend: {
+                scenario.name: (ratio.value, ratio.low, ratio.high)
+                for scenario in measured.scenarios
+                for ratio in [scenario_ratio(scenario)]
+            }
+            for measured in compared
+        },
+        recommendations=recommendations(comparison.measured),
+        history=history_verdicts,
     )
-    return run.write(record)
+    path = run.write(record)
+    write_csv(comparison.records, path.parent)
+    return path

@@ -44,7 +44,7 @@ RECIPES: dict[str, Recipe] = {
             plans={
                 "smoke": Plan("signnet_small", num_epochs=6, max_steps=100),
                 "fast": Plan("signnet_small", num_epochs=6),
-                "full": Plan("signnet", num_epochs=20),
+                "full": Plan("signnet", num_epochs=14),
             },
             optimizer="sgd",
             lr=0.2,

@@ -1,7 +1,14 @@
 """Figures of the four notebooks: `plot_*(data, ax=None) -> ax`, for `lib.report.figures.show`."""
 
-from lib.report.plots.benchmark import plot_latencies, plot_layers, plot_round_ratios
-from lib.report.plots.compare import plot_accuracy_speed, plot_cold_start, plot_layer_heat_map, plot_ratios
+from lib.report.plots.benchmark import plot_latencies, plot_layers, plot_roofline, plot_round_ratios, plot_sweep
+from lib.report.plots.compare import (
+    plot_accuracy_speed,
+    plot_cold_start,
+    plot_history,
+    plot_layer_heat_map,
+    plot_ratios,
+    plot_sweeps,
+)
 from lib.report.plots.explore import (
     mean_brightness,
     plot_augmentation,
@@ -23,13 +30,17 @@ __all__ = [
     "plot_cold_start",
     "plot_confident_errors",
     "plot_confusion",
+    "plot_history",
     "plot_latencies",
     "plot_layer_heat_map",
     "plot_layers",
     "plot_learning_curve",
     "plot_per_class_recall",
     "plot_ratios",
+    "plot_roofline",
     "plot_round_ratios",
     "plot_sizes",
+    "plot_sweep",
+    "plot_sweeps",
     "plot_track",
 ]

@@ -2,43 +2,91 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from lib.backends import backend_names
 from lib.bench.session import Session
 from lib.data import Data
 from lib.model import Checkpoint
-from lib.records.statistics import median_latency
+from lib.records.results import BenchmarkRecord
+from lib.records.roofline import roofline as roofline_of
+from lib.records.statistics import SMALLEST_EFFECT, noise_floor
+from lib.records.sweep import batch_points, crossing_words, failure_words, scaling_words
 from lib.report.figures import show
-from lib.report.plots import plot_latencies, plot_layers, plot_round_ratios
+from lib.report.plots import plot_latencies, plot_layers, plot_roofline, plot_round_ratios, plot_sweep
 from lib.report.table import Banner, Stack, Table, Value, profile_banner
-from lib.report.tables import accuracy_table, cold_start_table, layer_table, parity_table, proof_table, scenario_table
-from lib.report.words import milliseconds, percent, scenario_name
+from lib.report.tables import (
+    accuracy_table,
+    cold_start_table,
+    glance_table,
+    image_cost_table,
+    kernel_table,
+    layer_sum_table,
+    layer_table,
+    parity_table,
+    peaks_table,
+    preparation_table,
+    proof_table,
+    roofline_table,
+    scenario_table,
+)
+from lib.report.words import scenario_name
 
 Shown = Any  # something that a notebook displays, or None
+GLANCE = "at-a-glance"  # id of the display at the top of the page that the end of the notebook fills in
 
 
-def _absent(session: Session, what: str) -> Banner:
-    """Why a session has no `what`."""
-    name = session.backend.name
-    if session.status == "unavailable":
-        return Banner(f"{what}: not measured, {name} is unavailable here: {session.error}", "info")
-    if session.status == "failed":
-        return Banner(f"{what}: not measured, {name} failed: {session.error}", "error")
+def _absent(found: Session | BenchmarkRecord, what: str) -> Banner:
+    """Why there is no `what`."""
+    name = found.backend if isinstance(found.backend, str) else found.backend.name
+    if found.status == "unavailable":
+        return Banner(f"{what}: not measured, {name} is unavailable here: {found.error}", "info")
+    if found.status == "failed":
+        return Banner(f"{what}: not measured, {name} failed: {found.error}", "error")
     return Banner(f"{what}: nothing to show for {name}", "info")
 
 
+def glance() -> None:
+    """A place at the top of the page for what is only known at its end; `fill_glance` fills it in."""
+    from IPython.display import display
+
+    display(Banner("The answer appears here when the notebook has come to its end.", "info"), display_id=GLANCE)  # type: ignore[no-untyped-call]
+
+
+def fill_glance(record: BenchmarkRecord) -> None:
+    """The answer and every warning, at the top of the page."""
+    from IPython.display import update_display
+
+    parts: list[Table | Banner | None] = []
+    if record.status == "ok" and record.scenarios:
+        parts.append(glance_table(record))
+    elif record.status != "ok":
+        parts.append(_absent(record, "times"))
+    parts += [Banner(f"{warning[:1].upper()}{warning[1:]}.") for warning in record.warnings]
+    update_display(Stack(*parts), display_id=GLANCE)  # type: ignore[no-untyped-call]
+
+
 def checkpoint_table(checkpoint: Checkpoint, data: Data, trained_now: bool, profile: str) -> Stack:
-    """Which network is measured; a warning where it was trained just now or on other data."""
+    """Which network is measured; a warning where it was trained just now, on other data or not at all."""
     about = checkpoint.metadata
+    size = about.preprocessing.image_size
+    trained = f"{about.data_source}, {about.data_hash[:12]}, {about.num_epochs} epochs, seed {about.seed}"
     rows: list[list[Value]] = [
         ["network", about.architecture],
-        ["recipe and profile", f"{about.recipe}, {about.profile}"],
-        ["trained on", f"{about.data_source}, {about.data_hash[:12]}, {about.num_epochs} epochs, seed {about.seed}"],
+        ["input", f"3 x {size} x {size}"],
+        ["recipe and profile", about.recipe if about.random_weights else f"{about.recipe}, {about.profile}"],
+        ["trained on", f"nothing, seed {about.seed}" if about.random_weights else trained],
         ["SHA-256", checkpoint.sha256],
     ]
     warning = None
-    if trained_now or about.profile == "smoke":
+    if about.random_weights:
+        warning = Banner(
+            "Nobody trained this network: its weights are random. Its speed can be measured and its logits compared; "
+            "its answers mean nothing.",
+            "info",
+        )
+    elif trained_now or about.profile == "smoke":
         why = (
             "There was no checkpoint in this run, so a small network was trained just now"
             if trained_now
@@ -54,6 +102,13 @@ def checkpoint_table(checkpoint: Checkpoint, data: Data, trained_now: bool, prof
             f"is measured on ({data.source}, {data.manifest_hash[:12]}): its accuracy is that of a network abroad."
         )
     return Stack(profile_banner(profile), warning, Table(["", "checkpoint"], rows, caption="The network"))
+
+
+def preparation(session: Session) -> Shown:
+    """One-off work before the first start."""
+    if session.preparation is None:
+        return _absent(session, "preparation")
+    return preparation_table(session.preparation, session.backend.name)
 
 
 def cold_start(session: Session) -> Shown:
@@ -74,12 +129,17 @@ def parity(session: Session) -> Shown:
         if session.status == "ok" and not session.backend.is_network:
             return Banner(f"{session.backend.name} computes no network: there is no accuracy to compare", "info")
         return _absent(session, "parity")
-    return Stack(parity_table(session.parity), accuracy_table(session.accuracy) if session.accuracy else None)
+    random_weights = session.checkpoint.metadata.random_weights
+    accuracy = accuracy_table(session.accuracy) if session.accuracy else None
+    return Stack(parity_table(session.parity, random_weights=random_weights), accuracy)
 
 
 def proof(session: Session) -> Shown:
-    """Which kernels ran."""
-    return proof_table(session.proof) if session.proof is not None else _absent(session, "kernels")
+    """Which kernels ran, and what of it needs a look."""
+    if session.proof is None:
+        return _absent(session, "kernels")
+    doubt = session.proof.investigate
+    return Stack(Banner(f"To investigate: {doubt}.") if doubt else None, proof_table(session.proof))
 
 
 def scenarios(session: Session) -> Shown:
@@ -111,24 +171,16 @@ def layer_bars(session: Session) -> Shown:
     """Milliseconds of the slowest layers, one figure per scenario, and how much of a call they add up to."""
     if not session.layers:
         return _absent(session, "layers")
-    rows: list[list[Value]] = []
     for table in session.layers:
         show(plot_layers(table, session.backend.name, session.reference.name, backend_names()))
-        whole = next(scenario for scenario in session.scenarios if scenario.name == table.scenario)
-        for name, calls, passes in (
-            (session.backend.name, whole.latencies_s, [layer.latencies_s for layer in table.layers]),
-            (session.reference.name, whole.reference_latencies_s, [x.reference_latencies_s for x in table.layers]),
-        ):
-            total, call = sum(median_latency(latencies_s) for latencies_s in passes), median_latency(calls)
-            rows.append(
-                [scenario_name(table.scenario), name, milliseconds(total), milliseconds(call), percent(total / call, 1)]
-            )
-    columns = ["scenario", "backend", "sum of layers (ms)", "whole call (ms)", "layers / call"]
-    note = (
-        "What is missing is what happens between layers; what is above 100 % is the cost of watching them, which "
-        "weighs more on single images."
-    )
-    return Table(columns, rows, caption="Do the layers add up?", note=note)
+    return layer_sum_table(session.layers, session.scenarios, session.backend.name, session.reference.name)
+
+
+def kernels(session: Session) -> Shown:
+    """Which kernels ran in which scenario."""
+    if not any(layer.kernels for table in session.layers for layer in table.layers):
+        return _absent(session, "kernels by scenario")
+    return kernel_table(session.layers, session.backend.name)
 
 
 def layers(session: Session, scenario: str) -> Shown:
@@ -137,3 +189,43 @@ def layers(session: Session, scenario: str) -> Shown:
         if table.scenario == scenario:
             return layer_table(table, session.backend.name, session.reference.name)
     return _absent(session, f"layers, {scenario_name(scenario)}")
+
+
+def roofline(record: BenchmarkRecord, network_layers: Sequence[str] = ()) -> Shown:
+    """Every layer against the machine's peaks, in a figure and in a table per scenario.
+
+    Args:
+        network_layers: names of all layers of the network, so that those nobody tells the time of are named.
+    """
+    if record.peaks is None:
+        return _absent(record, "roofline")
+    found = [roofline_of(record, table.scenario, network_layers) for table in record.layers]
+    drawn = [one for one in found if one is not None and one.layers]
+    if not drawn:
+        return Stack(peaks_table(record.peaks), _absent(record, "roofline"))
+    show(plot_roofline(drawn, record.backend, backend_names()))
+    return Stack(peaks_table(record.peaks), *(roofline_table(one, record.backend) for one in drawn))
+
+
+def image_cost(record: BenchmarkRecord) -> Shown:
+    """Decoding, resizing, normalizing and inference of one image."""
+    if record.preprocessing is None or not record.scenarios:
+        return _absent(record, "cost of an image")
+    threads = record.environment.num_threads
+    return image_cost_table(record.preprocessing, record.scenarios, record.backend, threads)
+
+
+def sweep(record: BenchmarkRecord) -> Shown:
+    """Curves over batch sizes and threads, and where they cross."""
+    if not batch_points(record.sweep):
+        if record.status == "ok" and not record.sweep:
+            return Banner("Other batch sizes and numbers of threads are measured in the profile full only.", "info")
+        return _absent(record, "batch sizes and threads")
+    show(plot_sweep(record, backend_names()))
+    floor = max([SMALLEST_EFFECT, *(noise_floor(scenario) for scenario in record.scenarios)])
+    words = (
+        crossing_words(record.sweep, record.backend, floor),
+        scaling_words(record.sweep, record.backend, record.reference),
+        failure_words(record.sweep),
+    )
+    return Banner(" ".join(filter(None, words)), "info")

@@ -7,12 +7,33 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 from lib.backends import backend_names
-from lib.records.comparison import Comparison, layer_noise_floors, noise_floors
+from lib.records.comparison import Comparison
+from lib.records.export import LAYERS_CSV, SCENARIOS_CSV
+from lib.records.history import History
+from lib.records.sweep import crossing_words, failure_words
 from lib.report.figures import show
-from lib.report.plots import plot_accuracy_speed, plot_cold_start, plot_layer_heat_map, plot_ratios
+from lib.report.plots import (
+    plot_accuracy_speed,
+    plot_cold_start,
+    plot_history,
+    plot_layer_heat_map,
+    plot_ratios,
+    plot_sweeps,
+)
+from lib.report.plots.compare import widest_floor
+from lib.report.recommend import recommendations
 from lib.report.run import networks
-from lib.report.table import SMOKE_TEXT, Banner, Stack, Table, Value
-from lib.report.tables import compare_layers_table, compare_scenarios_table
+from lib.report.table import SMOKE_TEXT, Banner, Cell, Stack, Table, Value
+from lib.report.tables import (
+    compare_costs_table,
+    compare_layers_table,
+    compare_proofs_table,
+    compare_scenarios_table,
+    compare_starts_table,
+    history_table,
+    machines_table,
+    recommendation_table,
+)
 from lib.report.views.benchmark import Shown
 
 _View = TypeVar("_View", bound=Callable[..., Shown])
@@ -34,11 +55,11 @@ def _with_records(view: _View) -> _View:
 
 
 def answer(comparison: Comparison) -> Shown:
-    """The first sentence, then what is missing or did not run."""
+    """The first sentence, the fastest backends, then what is missing or did not run."""
     if not comparison.records:
         return Banner(f"There are no benchmark records here; {HOW_TO}.", "info")
     banners = [Banner(SMOKE_TEXT)] if comparison.profile == "smoke" else []
-    banners.append(Banner(comparison.headline(), "info"))
+    banners.append(Banner(f"{comparison.headline()} {comparison.fastest()}".strip(), "info"))
     if comparison.missing:
         names = ", ".join(comparison.missing)
         banners.append(
@@ -53,60 +74,123 @@ def answer(comparison: Comparison) -> Shown:
 @_with_records
 def layer_map(comparison: Comparison, scenario: str) -> Shown:
     """Heat map of speedups, layers by backends."""
-    records = networks(comparison.measured)
-    show(plot_layer_heat_map(records, scenario, layer_noise_floors(comparison.measured, scenario)))
+    show(plot_layer_heat_map(networks(comparison.measured), scenario))
     return None
 
 
 @_with_records
 def layer_numbers(comparison: Comparison, scenario: str) -> Shown:
     """The heat map as a table, with milliseconds."""
-    records = networks(comparison.measured)
-    return compare_layers_table(records, scenario, layer_noise_floors(comparison.measured, scenario))
+    return compare_layers_table(networks(comparison.measured), scenario)
 
 
 @_with_records
 def ratios(comparison: Comparison) -> Shown:
     """Speedups with intervals, per scenario."""
-    show(plot_ratios(networks(comparison.measured), noise_floors(comparison.measured)))
+    show(plot_ratios(networks(comparison.measured)))
     return None
 
 
 @_with_records
 def verdicts(comparison: Comparison) -> Shown:
     """One row per backend."""
-    return compare_scenarios_table(comparison.records, noise_floors(comparison.measured))
+    return compare_scenarios_table(networks(comparison.records))
 
 
 @_with_records
-def accuracy_speed(comparison: Comparison) -> Shown:
-    """Top-1 against the speedup in the offline scenario."""
-    show(plot_accuracy_speed(networks(comparison.measured), "offline", backend_names()))
+def accuracy_speed(comparison: Comparison, scenario: str) -> Shown:
+    """Top-1 against the speedup."""
+    records = networks(comparison.measured)
+    if all(record.random_weights for record in records):
+        return Banner("The network has random weights: its accuracy means nothing, so there is no front.", "info")
+    show(plot_accuracy_speed(records, scenario, backend_names()))
     return None
+
+
+@_with_records
+def recommended(comparison: Comparison) -> Shown:
+    """What to use, by stated rules."""
+    found = recommendations(comparison.measured)
+    if not found and comparison.profile == "smoke":
+        return Banner("Records of a smoke run give no recommendation.", "info")
+    if not found:
+        return Banner("There is no recommendation: no backend was compared with the reference here.", "info")
+    told = {(item.architecture, item.scenario, item.backend): item for item in reversed(found)}  # "any" wins over fp32
+    both = [item for item in found if told[item.architecture, item.scenario, item.backend] is item]
+    return Stack(*(Banner(item.text, "info") for item in both), recommendation_table(found))
+
+
+@_with_records
+def sweeps(comparison: Comparison) -> Shown:
+    """Speedups at other batch sizes and numbers of threads, and where the verdict changes."""
+    records = [
+        record for record in networks(comparison.measured) if record.sweep and record.backend != record.reference
+    ]
+    if not records:
+        return Banner("Other batch sizes and numbers of threads are measured in the profile `full` only.", "info")
+    show(plot_sweeps(records, backend_names()))
+    rows: list[list[Value]] = [
+        [
+            record.backend,
+            crossing_words(record.sweep, record.backend, widest_floor(record)),
+            failure_words(record.sweep),
+        ]
+        for record in records
+    ]
+    columns = ["backend", "against the reference, by batch size", ""]
+    if not any(row[2] for row in rows):
+        columns, rows = columns[:2], [row[:2] for row in rows]
+    return Table(columns, rows, caption="Where the verdict changes", compact=True)
 
 
 @_with_records
 def cold_starts(comparison: Comparison) -> Shown:
-    """Import, load and first inference, stacked."""
+    """Import, load, compile and first inference, stacked; memory; then the numbers with what was prepared."""
     show(plot_cold_start(networks(comparison.measured)))
-    return None
+    return compare_starts_table(networks(comparison.measured))
+
+
+@_with_records
+def costs(comparison: Comparison) -> Shown:
+    """Images per dollar and energy."""
+    return compare_costs_table(networks(comparison.measured))
+
+
+@_with_records
+def proofs(comparison: Comparison) -> Shown:
+    """Which kernels ran."""
+    return compare_proofs_table(networks(comparison.records))
+
+
+@_with_records
+def earlier_runs(comparison: Comparison, history: History | None) -> Shown:
+    """Speedups over earlier runs; an alarm only where a change is confirmed."""
+    if history is None:
+        return Banner("No earlier runs were given. With `-p history runs` this page compares with them.", "info")
+    if not any(trend.earlier for trend in history.trends):
+        return Banner(f"Nothing to compare with: {history.words()}", "info")
+    show(plot_history(history, backend_names()))
+    confirmed = [trend for trend in history.trends if trend.verdict.startswith("confirmed")]
+    banners = [
+        Banner(f"{trend.backend}, {trend.scenario.replace('_', ' ')}: {trend.verdict} than before.")
+        for trend in confirmed
+    ]
+    return Stack(*banners, history_table(history))
 
 
 @_with_records
 def machines(comparison: Comparison) -> Shown:
-    """Which machine each record comes from."""
-    rows: list[list[Value]] = []
-    for record in comparison.measured:
-        machine = record.environment
-        threads = f"{machine.num_threads} of {machine.num_cores}"
-        rows.append(
-            [record.backend, machine.cpu_model, machine.architecture, threads, machine.machine_id, record.started]
-        )
-    alone = len(comparison.machines) == 1
-    note = (
-        "All on one machine in one boot: milliseconds may be compared."
-        if alone
-        else "Different machines: compare speedups only, never milliseconds."
-    )
-    columns = ["backend", "CPU", "architecture", "threads of cores", "machine", "started (UTC)"]
-    return Table(columns, rows, caption="Machines", note=note)
+    """The machines that measured."""
+    return machines_table(comparison.measured)
+
+
+@_with_records
+def compare_files(comparison: Comparison) -> Shown:
+    """Links to the numbers of this page as files, seen from its place in the run folder."""
+    files = {
+        "04_compare.json": "verdicts, ratios, recommendations",
+        SCENARIOS_CSV: "one row per backend and scenario",
+        LAYERS_CSV: "one row per backend, scenario and layer",
+    }
+    rows: list[list[Value]] = [[Cell(name, href=f"../results/{name}"), what] for name, what in files.items()]
+    return Table(["file", "what it holds"], rows, caption="The numbers of this page", compact=True)

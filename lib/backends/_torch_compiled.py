@@ -1,0 +1,489 @@
+"""What the backends on PyTorch's compiler Inductor share: compiling, timing and tracing.
+
+Inductor turns the whole network into a list of steps: calls into oneDNN with batch norm folded in and the activation
+as a post-operation, and C++ loops that it wrote itself. The names of these loops and the compiler's own notes on where
+a step comes from are no proof: a loop that only converts the input's memory layout is called `cpp_fused_relu_0`, and
+the notes of torch 2.14 gave a convolution to a layer of another block. So steps are assigned to layers by what ran:
+convolutions and linear layers by oneDNN's own description of the problem, fused layers by its post-operations, and
+loops by their names between two such steps.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+import tempfile
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from lib.backends._torch_eager import _descriptor_to, ran
+from lib.backends.interface import RUNTIME, Backend, Kernels, LayerTimes, Shape
+from lib.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from lib.model import LayerInfo
+
+Network = Callable[["torch.Tensor"], "torch.Tensor"]
+
+# Named ranges of the C++ loops let the profiler see them. They stay in the code whose speed is measured, so that the
+# times of layers are of that code; without a profiler a range costs some nanoseconds.
+INDUCTOR: dict[str, Any] = {"freezing": True, "cpp.enable_kernel_profile": True}
+
+
+class TorchCompiled(Backend):
+    """A network compiled by Inductor for each shape of batches, weights frozen into the code."""
+
+    packages: ClassVar[tuple[str, ...]] = ("torch",)
+    default = False  # a cold compile takes about half a minute of CPU time for each shape
+
+    def __init__(self) -> None:
+        self._compiled: dict[tuple[int, ...], Network] = {}
+        self._checkpoint = Path()
+
+    def import_runtime(self) -> None:
+        import torch  # noqa: F401
+
+    def compile(self, shape: Shape) -> None:
+        self._compiled[tuple(shape)] = self._make(shape)
+
+    @abstractmethod
+    def _make(self, shape: Shape) -> Network:
+        """Compiled code for one shape."""
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            logits: np.ndarray = self._compiled[images.shape](torch.from_numpy(images)).numpy()
+        return logits
+
+    def layer_times(self, images: np.ndarray, num_passes: int) -> LayerTimes:
+        """Times of the compiled steps from torch's profiler, summed up by the layers that they compute."""
+        self.predict(images)
+        passes = self._profile(images, num_passes + 1)[1:]  # the profiler starts its own clock in the first one
+        names = [name for name, _ in passes[0]]
+        groups = assign(names, self._primitives(images), self._layers(images))
+        if groups is None or any([name for name, _ in steps] != names for steps in passes):
+            return {}
+        times: LayerTimes = {group: [0.0] * num_passes for group in in_network_order(groups)}
+        for index, steps in enumerate(passes):
+            for group, (_, seconds) in zip(groups, steps, strict=True):
+                times[group][index] += seconds
+        return times
+
+    def trace(self, images: np.ndarray) -> Kernels:
+        """By layers: the steps of the compiled code, then what oneDNN ran in them."""
+        names = [name for name, _ in self._profile(images, 1)[0]]
+        primitives = self._primitives(images)
+        groups = assign(names, primitives, self._layers(images))
+        if groups is None:  # which layer it was is unknown, what ran is not
+            return {RUNTIME: list(dict.fromkeys(names + [primitive.text for primitive in primitives]))}
+        kernels: Kernels = {group: [] for group in in_network_order(groups)}
+        for group, name, found in zip(groups, names, shared_out(names, primitives), strict=True):
+            kernels[group] += [text for text in (name, *(p.text for p in found)) if text not in kernels[group]]
+        return kernels
+
+    def broken_promise(self, kernels: Kernels) -> str:
+        if not ran(kernels, "onednn convolution"):
+            return "no convolution ran on oneDNN"
+        if not ran(kernels, "cpp_fused"):
+            return "no step ran in code that Inductor wrote: the network was not compiled"
+        return ""
+
+    def doubts(self, kernels: Kernels) -> str:
+        layers = [
+            layer
+            for layer, names in kernels.items()
+            if any("onednn convolution" in name for name in names) and any("onednn reorder" in name for name in names)
+        ]
+        return f"oneDNN reorders memory in every call in {layers[0]}: weights are not prepacked" if layers else ""
+
+    def _layers(self, images: np.ndarray) -> list[LayerInfo]:
+        from lib.model import leaf_layers, load_checkpoint
+
+        _, channels, height, width = images.shape
+        return leaf_layers(load_checkpoint(self._checkpoint).model, (channels, height, width))
+
+    def _profile(self, images: np.ndarray, num_passes: int) -> list[list[tuple[str, float]]]:
+        """Steps of each pass in the order in which they ran: name and seconds."""
+        from torch.profiler import ProfilerActivity, profile, record_function
+
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            for _ in range(num_passes):
+                with record_function(_WHOLE):
+                    self.predict(images)
+        events = sorted(profiler.events(), key=lambda event: float(event.time_range.start))
+        passes: list[list[tuple[str, float]]] = []
+        for event in events:
+            if event.name == _WHOLE:
+                passes.append([])
+            elif passes and not _is_frame(event.name) and _only_frames_above(event):
+                passes[-1].append((str(event.name), float(event.time_range.elapsed_us()) / 1e6))
+        return passes
+
+    def _primitives(self, images: np.ndarray) -> list[Primitive]:
+        return onednn_report(lambda: self.predict(images))
+
+
+class TorchAhead(TorchCompiled):
+    """Compiled ahead of time: `prepare` writes a package of machine code and weights for each usual size of batches.
+
+    One package for all sizes would do, but with a dynamic batch Inductor does not prepack weights, and oneDNN reorders
+    them in every call; that took half as long again for single images. Other sizes are compiled where they turn up.
+    """
+
+    prepared_sizes: tuple[int, ...] = (1, 256)  # batches of the two scenarios
+
+    def prepare(self, checkpoint: Path, calibration: np.ndarray, folder: Path) -> None:
+        import torch
+
+        from lib.model import load_checkpoint
+
+        require_compiler()
+        stored = load_checkpoint(checkpoint)
+        size = stored.preprocessing.image_size
+        program = self._program(stored.model, calibration, (2, 3, size, size))
+        torch.export.save(program, folder / _PROGRAM)
+        for batch_size in self.prepared_sizes:
+            self._package(program.module(), (batch_size, 3, size, size), folder)
+
+    def _program(self, model: nn.Module, calibration: np.ndarray, shape: Shape) -> torch.export.ExportedProgram:
+        """What is compiled: the network, exported for batches of any size."""
+        import torch
+
+        return torch.export.export(model, (torch.zeros(shape),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
+
+    def load(self, checkpoint: Path, folder: Path, num_threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(num_threads)
+        self._checkpoint, self._folder = checkpoint, folder
+        self._own = tempfile.TemporaryDirectory(prefix="packages-")
+
+    def _make(self, shape: Shape) -> Network:
+        import torch
+
+        name = _package_name(shape)
+        package = self._folder / name
+        if not package.is_file():
+            require_compiler()
+            package = Path(self._own.name) / name
+            self._package(torch.export.load(self._folder / _PROGRAM).module(), shape, package.parent)
+        # single-threaded means one call at a time; the threads inside of a call are another matter
+        loader = torch._inductor.aoti_load_package(str(package), run_single_threaded=True).loader
+
+        def run(images: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = loader.boxed_run([images])[0]
+            return logits
+
+        return run
+
+    def _package(self, program: nn.Module, shape: Shape, folder: Path) -> None:
+        import torch
+
+        with torch.no_grad(), tempfile.TemporaryDirectory() as cache, own_cache(Path(cache)):
+            fixed = torch.export.export(program, (torch.zeros(shape),))
+            torch._inductor.aoti_compile_and_package(
+                fixed,
+                package_path=str(folder / _package_name(shape)),
+                # the number of threads is that of the machine that runs it, not of the one that compiles it
+                inductor_configs={**INDUCTOR, "cpp.dynamic_threads": True},
+            )
+
+
+class TorchJit(TorchCompiled):
+    """Compiled in the process that runs it."""
+
+    def import_runtime(self) -> None:
+        import torch._dynamo
+        import torch._inductor  # noqa: F401
+
+        import lib.model  # noqa: F401  # so that loading is loading alone
+
+    def load(self, checkpoint: Path, folder: Path, num_threads: int) -> None:
+        import torch
+
+        from lib.model import load_checkpoint
+
+        require_compiler()
+        torch.set_num_threads(num_threads)
+        self._checkpoint = checkpoint
+        self._cache = tempfile.TemporaryDirectory(prefix="inductor-")
+        model = load_checkpoint(checkpoint).model
+
+        def forward(images: torch.Tensor) -> torch.Tensor:
+            with self.autocast():
+                logits: torch.Tensor = model(images)
+            return logits.float()
+
+        # a graph break would leave part of the network to eager mode: full graph or error
+        self._network = torch.compile(forward, fullgraph=True, dynamic=False)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Around the network; becomes part of the graph."""
+        return nullcontext()
+
+    def _make(self, shape: Shape) -> Network:
+        import torch
+        from torch._inductor.async_compile import shutdown_compile_workers
+
+        # the compiler counts every shape as a recompilation, and gives up at its limit
+        limits = torch._dynamo.config.patch(recompile_limit=10_000, accumulated_recompile_limit=10_000)
+        # not by `options=`: the front end looks at freezing before they are in force, and nothing is frozen then
+        settings = torch._inductor.config.patch(INDUCTOR)
+        with own_cache(Path(self._cache.name)), limits, settings, torch.inference_mode():
+            self._network(torch.zeros(shape))
+        shutdown_compile_workers()
+        return self._network
+
+
+def require_compiler() -> None:
+    """Raises:
+    UserError: there is no C++ compiler.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise UserError(
+            f"Inductor writes C++ and found no compiler {compiler!r}; install one (Debian, Ubuntu: "
+            "`apt-get install g++`) or name it in the variable CXX"
+        )
+
+
+@contextmanager
+def own_cache(folder: Path) -> Iterator[None]:
+    """Let Inductor keep its files in `folder`.
+
+    By default they are in the machine's temporary folder, where a second run finds those of the first: which of the two
+    was measured would be chance. In a folder of its own every compile is cold.
+    """
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    before = os.environ.get(name)
+    os.environ[name] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+# --- what ran, and for which layer ---
+
+_PROGRAM = "program.pt2"
+_WHOLE = "forward pass"
+# ranges that stand around the steps of a pass
+_FRAMES = (_WHOLE, "Torch-Compiled Region", "## Call CompiledFxGraph")
+_ELTWISE = {"relu6": "clip", "hardtanh": "clip", "silu": "swish", "leakyrelu": "relu"}  # oneDNN's words, if others
+
+
+@dataclass(frozen=True)
+class Primitive:
+    """One line of oneDNN's report."""
+
+    kind: str  # convolution, inner_product, matmul, reorder, ...
+    implementation: str
+    precision: str  # of its input
+    post_ops: tuple[str, ...]  # sum, eltwise_relu, ...
+    problem: str  # mb1_ic3oc16_ih32oh32kh3sh1dh0ph1_iw32ow32kw3sw1dw0pw1
+    relaxed: str  # precision that oneDNN may use inside of fp32; empty: none
+
+    @property
+    def text(self) -> str:
+        relaxed = f" (fpmath {self.relaxed})" if self.relaxed else ""
+        return f"onednn {self.kind} {self.implementation} {self.precision}{relaxed}".strip()
+
+    def computes(self, layer: LayerInfo) -> bool:
+        """False where the problem is another one than the layer's."""
+        sizes = {key: int(value) for key, value in re.findall(r"([a-z]+)(\d+)", self.problem)}
+        if self.kind == "convolution" and {"oc", "oh", "ow", "ic", "kh", "kw"} <= sizes.keys():
+            output = (sizes["oc"], sizes["oh"], sizes["ow"])
+            num_macs = math.prod(output) * sizes["ic"] // sizes.get("g", 1) * sizes["kh"] * sizes["kw"]
+            return tuple(layer.output_shape) == output and layer.num_macs == num_macs
+        return True
+
+
+def onednn_report(run: Callable[[], object]) -> list[Primitive]:
+    """What oneDNN executes meanwhile; it prints its report to file descriptor 1."""
+    import torch
+
+    with tempfile.TemporaryFile() as report:
+        with _descriptor_to(report.fileno(), 1), torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
+            run()
+        report.seek(0)
+        return parse_report(report.read().decode(errors="replace"))
+
+
+def parse_report(text: str) -> list[Primitive]:
+    """Lines of oneDNN's verbose mode that tell of an execution."""
+    primitives = []
+    for line in text.splitlines():
+        fields = line.split(",")
+        if "exec" not in fields[:5] or "primitive" not in fields[:4]:
+            continue
+        kind, implementation = fields[fields.index("exec") + 2 :][:2]
+        source = re.search(r"src(?::|_)([a-z]+\d+)", line)  # src:f32:a:... now, src_f32:a:... before oneDNN 3.4
+        post_ops = re.search(r"attr-post-ops:(\S+?)(?:,| |$)", line)
+        relaxed = re.search(r"attr-fpmath:([a-z0-9]+)", line)
+        primitives.append(
+            Primitive(
+                kind,
+                implementation,
+                source.group(1) if source else "",
+                tuple(op.split(":")[0] for op in post_ops.group(1).split("+")) if post_ops else (),
+                fields[-2],
+                relaxed.group(1) if relaxed else "",
+            )
+        )
+    return primitives
+
+
+def is_convolution(step: str) -> bool:
+    """Whether a step of compiled code is a call that computes a convolution."""
+    return "cpp_fused" not in step and "conv" in step.lower()
+
+
+def is_linear(step: str) -> bool:
+    """Whether a step of compiled code is a call that computes a linear layer."""
+    return "cpp_fused" not in step and bool(re.search(r"linear|addmm|(^|[:_])mm(_|$)|inner_product", step))
+
+
+def shared_out(steps: list[str], primitives: list[Primitive]) -> list[list[Primitive]]:
+    """Which primitives ran in each step, by their order; reorders go with the computation that they precede.
+
+    Where the numbers of steps and primitives differ, nobody can tell, and all lists are empty.
+    """
+    found: list[list[Primitive]] = [[] for _ in steps]
+    for wanted, kinds in ((is_convolution, ("convolution",)), (is_linear, ("inner_product", "matmul"))):
+        places = [index for index, step in enumerate(steps) if wanted(step)]
+        runs: list[list[Primitive]] = []
+        waiting: list[Primitive] = []
+        for primitive in primitives:
+            if primitive.kind == "reorder":
+                waiting.append(primitive)
+                continue
+            if primitive.kind in kinds:
+                runs.append([primitive, *waiting])
+            waiting = []
+        if len(runs) == len(places):
+            for place, run in zip(places, runs, strict=True):
+                found[place] = run
+    return found
+
+
+def assign(steps: list[str], primitives: list[Primitive], layers: list[LayerInfo]) -> list[str] | None:
+    """The group of layers that each step computes, or RUNTIME; None where convolutions and layers do not match."""
+    found = shared_out(steps, primitives)
+    owner: list[int | None] = [None] * len(layers)  # step that computes the layer
+    place: dict[int, int] = {}  # step -> layer that it was called for
+
+    # 1. Convolutions and linear layers, in order; the problem tells apart branches that ran in another order.
+    for step, name in enumerate(steps):
+        kind = "Conv2d" if is_convolution(name) else "Linear" if is_linear(name) else ""
+        if not kind:
+            continue
+        problem = next((p for p in found[step] if p.kind != "reorder"), None)
+        for index, layer in enumerate(layers):
+            if layer.kind == kind and owner[index] is None and (problem is None or problem.computes(layer)):
+                owner[index], place[step] = step, index
+                break
+        else:
+            return None
+    if any(layer.kind in ("Conv2d", "Linear") and owner[index] is None for index, layer in enumerate(layers)):
+        return None
+
+    # 2. What oneDNN computes with them: folded batch norm, and its post-operations.
+    norm_is_a_step = any("batch_norm" in name for name in steps)
+    for step, first in place.items():
+        post_ops = [op for primitive in found[step] for op in primitive.post_ops]
+        for index in range(first + 1, len(layers)):
+            kind = layers[index].kind.lower()
+            operation = f"eltwise_{_ELTWISE.get(kind, kind)}"
+            if kind.startswith("batchnorm") and not norm_is_a_step:
+                pass
+            elif any(op.startswith(operation) for op in post_ops):
+                post_ops.remove(next(op for op in post_ops if op.startswith(operation)))
+            elif kind == "add" and any(op.startswith(("sum", "binary_add")) for op in post_ops):
+                post_ops.remove(next(op for op in post_ops if op.startswith(("sum", "binary_add"))))
+            else:
+                break
+            if owner[index] is not None:
+                break
+            owner[index] = step
+
+    # 3. Other steps compute layers between the convolutions before and after them, if their names say so.
+    group_of: list[int | None] = [step if step in place else None for step in range(len(steps))]
+    for step, name in enumerate(steps):
+        if step in place:
+            continue
+        before = max((place[other] for other in place if other < step), default=-1)
+        after = min((place[other] for other in place if other > step and place[other] > before), default=len(layers))
+        computed = [
+            index
+            for index in range(before + 1, after)
+            if owner[index] is None and re.search(_keyword(layers[index].kind), name)
+        ]
+        if computed:
+            for index in computed:
+                owner[index] = step
+            group_of[step] = step
+        elif before >= 0 and re.search(_keyword(layers[before].kind), name):
+            group_of[step] = owner[before]  # the bias of the layer before, for instance
+
+    # 4. What is left computes nothing of its own: a reshape, a dropout, an activation that a conversion does anyhow.
+    latest = next((step for step in owner if step is not None), None)
+    if latest is None:
+        return None
+    members: dict[int, list[str]] = {}
+    for layer, computing in zip(layers, owner, strict=True):
+        latest = latest if computing is None else computing
+        members.setdefault(latest, []).append(layer.name)
+    return [RUNTIME if group is None else "+".join(members[group]) for group in group_of]
+
+
+def _keyword(kind: str) -> str:
+    """Pattern of a layer's operator in the name of a step, e.g. `cpp_fused_max_pool2d_with_indices_1`."""
+    words = {
+        "Add": "add",
+        "AvgPool2d": "avg_pool2d|mean",
+        "AdaptiveAvgPool2d": "_?adaptive_avg_pool2d|mean",
+        "BatchNorm2d": "_?native_batch_norm[a-z_]*?",
+        "Conv2d": "convolution|qconv[a-z0-9_]*?",
+        "Linear": "addmm|mm|linear|qlinear[a-z_]*?",
+        "MaxPool2d": "_?(low_memory_)?max_pool2d[a-z_]*?",
+        "ReLU6": "hardtanh|clamp|relu6",
+    }
+    return rf"(?:cpp_fused_(?:\w*_)?|::|aoti_torch_cpu_+)(?:{words.get(kind, kind.lower())})(?:_|$)"
+
+
+def in_network_order(groups: list[str]) -> list[str]:
+    """Each group once, in the order of the steps; what belongs to no layer comes last."""
+    return sorted(dict.fromkeys(groups), key=lambda group: group == RUNTIME)
+
+
+def _package_name(shape: Shape) -> str:
+    return "x".join(str(size) for size in shape) + ".pt2"
+
+
+def _is_frame(name: str) -> bool:
+    return name.startswith(_FRAMES)
+
+
+def _only_frames_above(event: torch.autograd.profiler_util.FunctionEvent) -> bool:
+    parent: torch.autograd.profiler_util.FunctionEvent | None = event.cpu_parent
+    while parent is not None:
+        if not _is_frame(parent.name):
+            return False
+        parent = parent.cpu_parent
+    return True

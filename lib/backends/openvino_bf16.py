@@ -1,0 +1,21 @@
+"""OpenVINO computing in bf16, which its CPU plugin does on x86-64 only."""
+
+from __future__ import annotations
+
+from lib.backends._openvino import OpenVino
+from lib.backends.interface import register
+
+
+@register
+class OpenVinoBf16(OpenVino):
+    name = "openvino-bf16"
+    title = "OpenVINO, bf16 by its precision hint"
+    promise = "convolutions run in bf16 in OpenVINO's CPU plugin in the offline scenario"
+    order = 135
+    precision = "bf16"
+    architectures = ("x86_64",)
+    needs_any_flag = ("avx512_bf16", "amx_bf16")
+    sqnr_min_db = 25.0  # 8 bits of precision
+    agreement_min = 0.99
+    hint = "bf16"
+    kernel_types = ("bf16",)

@@ -1,0 +1,20 @@
+"""OpenVINO computing in f16, for CPUs with half-precision arithmetic."""
+
+from __future__ import annotations
+
+from lib.backends._openvino import OpenVino
+from lib.backends.interface import register
+
+
+@register
+class OpenVinoF16(OpenVino):
+    name = "openvino-f16"
+    title = "OpenVINO, f16 by its precision hint"
+    promise = "convolutions run in f16 in OpenVINO's CPU plugin in the offline scenario"
+    order = 140
+    precision = "f16"
+    needs_any_flag = ("asimdhp", "avx512_fp16")
+    sqnr_min_db = 40.0  # 11 bits of precision
+    agreement_min = 0.995
+    hint = "f16"
+    kernel_types = ("f16",)

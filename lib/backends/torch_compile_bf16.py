@@ -1,0 +1,40 @@
+"""PyTorch's compiler under bf16 autocast, for CPUs that multiply bf16 themselves.
+
+Autocast and not a network converted to bf16: batch norm is folded into the weights in fp32 before they are rounded.
+Tolerances are those of bf16 in eager mode, see `torch_onednn_bf16`.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+from lib.backends._torch_compiled import TorchJit
+from lib.backends._torch_eager import ran
+from lib.backends.interface import Kernels, register
+
+
+@register
+class TorchCompileBf16(TorchJit):
+    name = "torch-compile-bf16"
+    title = "torch.compile under bf16 autocast"
+    promise = "convolutions run on oneDNN in bf16 as Inductor fused them, the rest in C++ that Inductor wrote"
+    order = 60
+    precision = "bf16"
+    sqnr_min_db = 25.0
+    agreement_min = 0.99
+    needs_any_flag = ("avx512_bf16", "amx_bf16", "bf16")
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        import torch
+
+        return torch.autocast("cpu", torch.bfloat16)
+
+    def broken_promise(self, kernels: Kernels) -> str:
+        if reason := super().broken_promise(kernels):
+            return reason
+        for layer in ran(kernels, "onednn convolution"):
+            for name in kernels[layer]:
+                if name.startswith("onednn convolution") and "bf16" not in name.split()[-1]:
+                    return f"{layer} ran as {name}, not in bf16"
+        return ""

@@ -1,0 +1,64 @@
+"""Eager PyTorch, fp32 in and out, where oneDNN may compute in bf16 ("fast math"), for CPUs that multiply bf16.
+
+Weights and activations stay fp32 in memory and are rounded on the way into the multiplier, so the error is that of
+bf16 (see `torch_onednn_bf16`) while the traffic is that of fp32. oneDNN is allowed to, not made to.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lib.backends._torch_compiled import onednn_report
+from lib.backends._torch_eager import ran
+from lib.backends.interface import Kernels, register
+from lib.backends.torch_onednn import TorchOneDnn
+
+
+@register
+class TorchOneDnnFastMath(TorchOneDnn):
+    name = "torch-onednn-fastmath"
+    title = "PyTorch eager, oneDNN, fp32 computed in bf16 (fpmath mode)"
+    promise = "convolutions run on oneDNN in fpmath mode bf16 in the offline scenario"
+    order = 35
+    precision = "bf16"
+    default = False
+    sqnr_min_db = 25.0
+    agreement_min = 0.99
+    needs_any_flag = ("avx512_bf16", "amx_bf16", "bf16")
+    environ = {"ONEDNN_DEFAULT_FPMATH_MODE": "BF16"}  # noqa: RUF012  # the default of every primitive; read once
+
+    def configure(self) -> None:
+        import torch
+
+        super().configure()
+        torch.backends.mkldnn.conv.fp32_precision = "bf16"  # type: ignore[attr-defined]
+        # without this, linear layers on x86-64 stay on MKL and never reach oneDNN
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # type: ignore[attr-defined]
+
+    def trace(self, images: np.ndarray) -> Kernels:
+        """As in eager mode, with the precision that oneDNN was allowed in each primitive."""
+        kernels = super().trace(images)
+        computed = [p for p in onednn_report(lambda: self.predict(images)) if p.kind != "reorder"]
+        for layer, names in kernels.items():
+            for index, name in enumerate(names):
+                if computed and name.startswith(f"onednn {computed[0].kind} "):
+                    kernels[layer][index] = computed.pop(0).text
+        return kernels
+
+    def broken_promise(self, kernels: Kernels) -> str:
+        if reason := super().broken_promise(kernels):
+            return reason
+        for layer in ran(kernels, "onednn convolution"):
+            for name in kernels[layer]:
+                if name.startswith("onednn convolution") and "fpmath bf16" not in name:
+                    return f"{layer} ran as {name}, without fpmath mode bf16"
+        return ""
+
+    def doubts(self, kernels: Kernels) -> str:
+        """On x86-64 the name of an implementation tells the instructions; on Arm it does not."""
+        for layer in ran(kernels, "onednn convolution"):
+            for name in kernels[layer]:
+                fp32_only = name.startswith("onednn convolution") and "avx" in name
+                if fp32_only and not any(word in name.split(" (")[0] for word in ("bf16", "amx")):
+                    return f"{layer} was allowed bf16 and ran as {name}, whose name does not say that it used it"
+        return ""

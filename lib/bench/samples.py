@@ -1,0 +1,33 @@
+"""Fixed, class-balanced samples of a split: the same images in every job."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lib.data import Split
+
+
+def balanced_sample(split: Split, num_images: int, seed: int = 0) -> Split:
+    """As many images of every class as possible, drawn once and for all; sorted as in the split.
+
+    Classes take turns, so a class with few images gives all it has.
+
+    Args:
+        num_images: 0, or more than there are: the split as it is.
+    """
+    if not 0 < num_images < split.num_images:
+        return split
+    order = np.random.default_rng(seed).permutation(split.num_images)
+    labels = np.asarray(split.labels)[order]
+    turn = np.empty(len(labels), np.int64)  # how many of its class were drawn before
+    for label in np.unique(labels):
+        turn[labels == label] = np.arange((labels == label).sum())
+    chosen = np.sort(order[np.argsort(turn, kind="stable")[:num_images]])
+    return Split(
+        name=split.name,
+        images=split.images[chosen],
+        labels=split.labels[chosen],
+        track_ids=split.track_ids[chosen],
+        sizes=split.sizes[chosen],
+        sources=[split.sources[index] for index in chosen],
+    )

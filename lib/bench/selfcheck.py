@@ -1,0 +1,171 @@
+"""Is the harness honest? It measures what is known: no difference, a planted slow-down, and its own cost.
+
+All outcomes are kept, one JSON line each, as they come.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lib.backends import REFERENCE, Backend, get_backend
+from lib.bench.client import ALLOCATOR, WorkerClient
+from lib.bench.planted import PlantedSlow
+from lib.bench.session import Session
+from lib.data import Data
+from lib.files import PROJECT_ROOT
+from lib.model import Checkpoint
+from lib.records.results import Profile, Scenario
+from lib.records.statistics import Ratio, median_latency, noise_floor, paired_ratio, scenario_ratio, verdict
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run said about one scenario."""
+
+    kind: str  # same: the reference against itself; planted: with 5 % more work
+    seed: int
+    scenario: str
+    ratio: Ratio
+    control: Ratio
+    noise_floor: float
+    verdict: str
+
+
+def run_once(backend: type[Backend], seed: int, checkpoint: Checkpoint, data: Data, profile: Profile) -> list[Scenario]:
+    """Measure a backend as `03_benchmark` does.
+
+    Raises:
+        RuntimeError: it could not be measured.
+    """
+    session = Session(backend, checkpoint, data, profile=profile, seed=seed)
+    session.prepare()
+    session.start()
+    session.measure()
+    session.close()
+    if session.status != "ok":
+        raise RuntimeError(session.error)
+    return session.scenarios
+
+
+def known_differences(
+    checkpoint: Checkpoint, data: Data, out: Path, seeds: Sequence[int], profile: Profile, progress: Progress
+) -> list[Outcome]:
+    """Per seed, one run of the reference against itself and one of the reference with 5 % more work."""
+    outcomes = []
+    for seed in seeds:
+        for kind, backend in (("same", get_backend(REFERENCE)), ("planted", PlantedSlow)):
+            for scenario in run_once(backend, seed, checkpoint, data, profile):
+                ratio, floor = scenario_ratio(scenario), noise_floor(scenario)
+                control = paired_ratio(scenario.control_latencies_s, scenario.reference_latencies_s)
+                outcome = Outcome(kind, seed, scenario.name, ratio, control, floor, verdict(ratio, floor))
+                outcomes.append(outcome)
+                _append(out, {**outcome.__dict__, "load_average": os.getloadavg()[0]})
+                progress(
+                    f"{kind} {seed} {scenario.name}: {ratio.value:.4f} [{ratio.low:.4f}, {ratio.high:.4f}], "
+                    f"noise floor {floor:.1%}: {outcome.verdict}"
+                )
+    return outcomes
+
+
+def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """How many runs were judged right, by scenario."""
+    counts: dict[str, Any] = {}
+    for scenario in dict.fromkeys(outcome.scenario for outcome in outcomes):
+        same = [o for o in outcomes if o.scenario == scenario and o.kind == "same"]
+        planted = [o for o in outcomes if o.scenario == scenario and o.kind == "planted"]
+        counts[scenario] = {
+            "runs_of_the_same": len(same),
+            "claimed_a_difference": sum(o.verdict != "no difference" for o in same),
+            "runs_with_5_percent_more_work": len(planted),
+            "found_it": sum(o.verdict == "slower" for o in planted),
+        }
+    return counts
+
+
+_BARE_LOOP = """
+import json, sys, time
+import numpy as np, torch
+from lib.model import load_checkpoint
+from pathlib import Path
+torch.set_num_threads(int(sys.argv[3]))
+model = load_checkpoint(Path(sys.argv[1])).model
+images = np.load(sys.argv[2])
+with torch.inference_mode():
+    for line in sys.stdin:
+        batch_size, calls = map(int, line.split())
+        batch = torch.from_numpy(images[:batch_size].copy())
+        for _ in range(3):
+            model(batch)
+        begun = time.perf_counter()
+        for _ in range(calls):
+            model(batch)
+        print((time.perf_counter() - begun) / calls, flush=True)
+"""
+
+
+def harness_cost(
+    checkpoint: Checkpoint, data: Data, folder: Path, num_threads: int, num_rounds: int = 20
+) -> dict[str, Any]:
+    """The reference in a worker against a loop in a plain script, in turns; and what a call of `null` takes.
+
+    The script times all its calls together, without a clock call or anything else in between.
+    """
+    images = folder / "images.npy"
+    np.save(images, checkpoint.preprocessing.normalize(np.array(data.val.images[:256])).numpy())
+    threads = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    workers = {name: WorkerClient(get_backend(name), num_threads) for name in (REFERENCE, "null")}
+    script = subprocess.Popen(
+        [sys.executable, "-c", _BARE_LOOP, str(checkpoint.path), str(images), str(num_threads)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT_ROOT,
+        env={**os.environ, **ALLOCATOR, **threads},
+    )  # fmt: skip
+    costs: dict[str, Any] = {}
+    try:
+        for worker in workers.values():
+            worker.load(checkpoint.path, folder, images)
+        for batch_size, calls in ((1, 100), (256, 3)):
+            times: dict[str, list[list[float]]] = {"bare": [], **{name: [] for name in workers}}
+            for number in range(num_rounds):
+                for name in list(times)[:: 1 if number % 2 else -1]:
+                    if name == "bare":
+                        assert script.stdin is not None and script.stdout is not None
+                        script.stdin.write(f"{batch_size} {calls}\n")
+                        script.stdin.flush()
+                        times[name].append([float(script.stdout.readline())])
+                    else:
+                        answer = workers[name].ask(
+                            "measure", batch_size=batch_size, num_warmup=3, min_seconds=0, min_iterations=calls,
+                            max_iterations=calls, offset=0,
+                        )  # fmt: skip
+                        times[name].append([float(np.mean(answer["latencies_s"]))])
+                    time.sleep(0.02)
+            null_s, bare_s = median_latency(times["null"]), median_latency(times["bare"])
+            costs[f"batch {batch_size}"] = {
+                "worker_over_bare_loop": paired_ratio(times["bare"], times[REFERENCE]),
+                "null_call_s": null_s,
+                "bare_call_s": bare_s,
+                "null_share": null_s / bare_s,
+            }
+    finally:
+        script.kill()
+        script.wait()
+        for worker in workers.values():
+            worker.kill()
+    return costs
+
+
+def _append(path: Path, content: dict[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(content) + "\n")

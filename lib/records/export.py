@@ -1,0 +1,129 @@
+"""The numbers of a comparison as CSV, one row per backend and scenario or layer, for spreadsheets and programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from lib.files import write_atomic
+from lib.records.recommendation import top1_drop
+from lib.records.results import BenchmarkRecord
+from lib.records.statistics import (
+    Ratio,
+    layer_noise_floor,
+    layer_ratio,
+    median_latency,
+    noise_floor,
+    percentiles,
+    samples_per_s,
+    scenario_ratio,
+    verdict,
+)
+
+SCENARIOS_CSV, LAYERS_CSV = "compare_scenarios.csv", "compare_layers.csv"  # in the folder of the records
+Row = dict[str, object]
+
+
+def write_csv(records: Sequence[BenchmarkRecord], folder: Path) -> list[Path]:
+    """Write both files into a folder and return their paths.
+
+    Raises:
+        UserError: the folder is not writable.
+    """
+    paths = []
+    for name, rows in ((SCENARIOS_CSV, scenario_rows(records)), (LAYERS_CSV, layer_rows(records))):
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomic(folder / name, text.getvalue())
+        paths.append(folder / name)
+    return paths
+
+
+def scenario_rows(records: Sequence[BenchmarkRecord]) -> list[Row]:
+    """One row per backend and scenario; a backend that did not run has one row with the reason."""
+    rows = []
+    for record in records:
+        if record.status != "ok":
+            rows.append({**_backend(record), "error": record.error})
+        for scenario in record.scenarios if record.status == "ok" else []:
+            ratio, floor, times = scenario_ratio(scenario), noise_floor(scenario), percentiles(scenario.latencies_s)
+            parity, cold = record.parity, record.cold_start
+            rows.append(
+                {
+                    **_backend(record),
+                    "scenario": scenario.name,
+                    "batch_size": scenario.batch_size,
+                    **_speedup(ratio, floor),
+                    "p50_ms": _ms(times.p50),
+                    "p90_ms": _ms(times.p90),
+                    "p99_ms": _ms(times.p99),
+                    "reference_p50_ms": _ms(percentiles(scenario.reference_latencies_s).p50),
+                    "images_per_s": f"{samples_per_s(scenario.latencies_s, scenario.batch_size):.6g}",
+                    "top1": "" if parity is None else f"{parity.top1:.6f}",
+                    "top1_drop": "" if parity is None else f"{top1_drop(parity).value:.6f}",
+                    "mcnemar_p": "" if parity is None else f"{parity.mcnemar_p:.4g}",
+                    "compile_s": f"{scenario.compile_s:.4g}",
+                    "peak_memory_bytes": "" if cold is None else cold.peak_memory_bytes,
+                    "error": "",
+                }
+            )
+    return rows
+
+
+def layer_rows(records: Sequence[BenchmarkRecord]) -> list[Row]:
+    """One row per backend, scenario and step: a layer, a group of layers joined by `+`, or steps of the runtime."""
+    rows = []
+    for record in records:
+        for table in record.layers if record.status == "ok" else []:
+            about = {**_backend(record), "scenario": table.scenario, "batch_size": table.batch_size}
+            floor = layer_noise_floor(table)
+            for layer in table.layers:
+                rows.append(
+                    {
+                        **about,
+                        "layer": layer.name,
+                        "kind": layer.kind,
+                        "num_macs": layer.num_macs,
+                        **_speedup(layer_ratio(layer), floor),
+                        "ms": _ms(median_latency(layer.latencies_s)),
+                        "reference_ms": _ms(median_latency(layer.reference_latencies_s)),
+                        "kernels": " ".join(layer.kernels),
+                        "reference_kernels": " ".join(layer.reference_kernels),
+                    }
+                )
+            if table.runtime_latencies_s:
+                outside = {"layer": "(runtime)", "ms": _ms(median_latency(table.runtime_latencies_s))}
+                rows.append({**about, **outside, "kernels": " ".join(table.runtime_kernels)})
+    return rows
+
+
+def _backend(record: BenchmarkRecord) -> Row:
+    machine = record.environment
+    return {
+        "backend": record.backend,
+        "status": record.status,
+        "precision": record.precision,
+        "reference": record.reference,
+        "machine_id": machine.machine_id,
+        "cpu_model": machine.cpu_model or "",
+        "architecture": machine.architecture,
+        "num_threads": machine.num_threads,
+    }
+
+
+def _speedup(ratio: Ratio, floor: float) -> Row:
+    return {
+        "speedup": f"{ratio.value:.5g}",
+        "speedup_low": f"{ratio.low:.5g}",
+        "speedup_high": f"{ratio.high:.5g}",
+        "noise_floor": f"{floor:.4g}",
+        "verdict": verdict(ratio, floor),
+    }
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:.6g}"

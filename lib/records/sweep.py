@@ -1,0 +1,79 @@
+"""What a sweep over batch sizes and numbers of threads says, in words made from its points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from lib.records.results import SweepPoint
+from lib.records.statistics import SMALLEST_EFFECT, median_latency, paired_ratio, verdict
+
+_PREDICATES = {"faster": "is faster", "slower": "is slower", "no difference": "shows no difference"}
+
+
+def batch_points(points: Sequence[SweepPoint]) -> list[SweepPoint]:
+    """Those at all threads, by batch size, without the ones that failed."""
+    all_threads = max((point.num_threads for point in points), default=0)
+    found = [point for point in points if point.num_threads == all_threads and point.latencies_s]
+    return sorted(found, key=lambda point: point.batch_size)
+
+
+def thread_points(points: Sequence[SweepPoint]) -> dict[int, list[SweepPoint]]:
+    """By batch size: points of at least two numbers of threads, without the ones that failed."""
+    found: dict[int, list[SweepPoint]] = {}
+    for point in sorted(points, key=lambda point: (point.batch_size, point.num_threads)):
+        if point.latencies_s:
+            found.setdefault(point.batch_size, []).append(point)
+    return {size: alike for size, alike in found.items() if len(alike) > 1}
+
+
+def crossing_words(points: Sequence[SweepPoint], backend: str, noise_floor: float = SMALLEST_EFFECT) -> str:
+    """From which batch size on the backend is faster or slower: one sentence; empty without points."""
+    chosen = batch_points(points)
+    if not chosen:
+        return ""
+    judged = [
+        (point.batch_size, verdict(paired_ratio(point.latencies_s, point.reference_latencies_s), noise_floor))
+        for point in chosen
+    ]
+    spans = [(name, [size for size, _ in alike]) for name, alike in groupby(judged, key=lambda of_size: of_size[1])]
+    if len(spans) == 1:
+        name, sizes = spans[0]
+        where = f"every measured batch size from {sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"batch {sizes[0]}"
+        return f"At {where}, {backend} {_PREDICATES[name]}."
+    parts = []
+    for number, (name, sizes) in enumerate(spans):
+        if number == len(spans) - 1:
+            where = f"from batch {sizes[0]} on" if len(sizes) > 1 else f"at batch {sizes[0]}"
+        elif len(sizes) == 1:
+            where = f"at batch {sizes[0]}"
+        else:
+            where = f"up to batch {sizes[-1]}" if number == 0 else f"from batch {sizes[0]} to {sizes[-1]}"
+        parts.append(f"{_PREDICATES[name]} {where}")
+    return f"{backend} {', '.join(parts[:-1])} and {parts[-1]}."
+
+
+def scaling_words(points: Sequence[SweepPoint], backend: str, reference: str) -> str:
+    """What more threads bring to both sides at each batch size; empty without points."""
+    sentences = []
+    for size, alike in thread_points(points).items():
+        first, last = alike[0], alike[-1]
+        gains = [
+            median_latency(getattr(first, key)) / median_latency(getattr(last, key))
+            for key in ("latencies_s", "reference_latencies_s")
+        ]
+        sentences.append(
+            f"At batch {size}, {last.num_threads} threads do {gains[0]:.2f} times the work of {first.num_threads} "
+            f"under {backend} and {gains[1]:.2f} times under {reference}."
+        )
+    return " ".join(sentences)
+
+
+def failure_words(points: Sequence[SweepPoint]) -> str:
+    """Which points failed and why; empty where none did."""
+    told = [
+        f"batch {point.batch_size} with {point.num_threads} threads ({point.error})"
+        for point in points
+        if not point.latencies_s
+    ]
+    return f"Not measured: {'; '.join(told)}." if told else ""

@@ -1,0 +1,377 @@
+"""04_compare: all backends, each against the reference of its own job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lib.records.comparison import first_answer_s
+from lib.records.cost import CAVEAT, cost_of
+from lib.records.history import MIN_RUNS, History, Trend
+from lib.records.layer_grid import Column, LayerGrid, layer_grid
+from lib.records.recommendation import top1_drop
+from lib.records.results import BenchmarkRecord, Environment, Proof, Recommendation
+from lib.records.statistics import (
+    Ratio,
+    layer_ratio,
+    median_latency,
+    noise_floor,
+    scenario_ratio,
+    verdict,
+)
+from lib.report.table import Cell, Table, Tone, Value
+from lib.report.tables.common import passed_cell, ratio_cell, ratio_tone
+from lib.report.words import (
+    SIGNS,
+    UNKNOWN,
+    duration,
+    factor,
+    milliseconds,
+    number,
+    percent,
+    ratio_interval,
+    scenario_name,
+    size,
+)
+
+NUM_KERNELS = 4  # that a row of the proof table names
+NOTHING = Cell("", tone="muted")
+
+
+def machine_letters(records: Sequence[BenchmarkRecord]) -> dict[str, str]:
+    """Short names for machine ids, in the order of the records; empty where there is only one machine."""
+    ids = list(dict.fromkeys(record.environment.machine_id for record in _usable(records)))
+    return {machine_id: _letter(number) for number, machine_id in enumerate(ids)} if len(ids) > 1 else {}
+
+
+def _letter(number: int) -> str:
+    return chr(ord("A") + number) if number < 26 else f"{number + 1}"
+
+
+def _with_machine(record: BenchmarkRecord, letters: dict[str, str]) -> str:
+    letter = letters.get(record.environment.machine_id)
+    return f"{record.backend} ({letter})" if letter else record.backend
+
+
+def _usable(records: Sequence[BenchmarkRecord]) -> list[BenchmarkRecord]:
+    return [record for record in records if record.status == "ok"]
+
+
+def _short_ratio_cell(ratio: Ratio, latencies_s: Sequence[Sequence[float]], floor: float) -> Cell:
+    """For wide tables: sign and factor, and the backend's milliseconds."""
+    judged = verdict(ratio, floor)
+    text = "=" if judged == "no difference" else f"{SIGNS[judged]} {factor(ratio.value):.2f}x"
+    return Cell(text, f"{milliseconds(median_latency(latencies_s))} ms", ratio_tone(ratio, floor))
+
+
+def compare_layers_table(records: Sequence[BenchmarkRecord], scenario: str) -> Table:
+    """Rows = layers, columns = backends: speedup against the reference of the same job, milliseconds beside it."""
+    grid = layer_grid(records, scenario)
+    columns, letters = list(grid.columns.values()), machine_letters(records)
+    rows: list[list[Value]] = []
+    for name in grid.rows:
+        share = percent(grid.shares[name], 1) if name in grid.shares else None
+        rows.append([name, share, *(_layer_cell(grid, column, name) for column in columns)])
+    if any(column.runtime_s is not None for column in columns):
+        outside = [_runtime_cell(column) for column in columns]
+        rows.append(["outside layers", NOTHING, *outside])
+    rows.append(["whole call", NOTHING, *(_whole_cell(column.record, scenario) for column in columns)])
+    return Table(
+        ["layer", "share", *(_with_machine(column.record, letters) for column in columns)],
+        rows if columns else [],
+        caption=f"Layers of all backends, {scenario_name(scenario)}",
+        note=_layers_note(grid, letters),
+        compact=True,
+    )
+
+
+def _layers_note(grid: LayerGrid, letters: dict[str, str]) -> str:
+    note = "▲ faster, ▼ slower, = no difference beyond the noise, against the reference of the same job over the same "
+    note += "layers; beside it the backend's milliseconds. Share: of the reference's time over all layers. "
+    if any(column.hidden for column in grid.columns.values()):
+        note += "↑ and ↓: runs as one step with a layer above or below, and the next number there is that of both. "
+    if any(column.runtime_s is not None for column in grid.columns.values()):
+        note += "Outside layers: steps of the runtime, such as reorders. "
+    if grid.silent:
+        note += f"Without a column, since they cannot tell their layers: {', '.join(grid.silent)}. "
+    if letters:
+        note += "The letter is the machine (below): milliseconds of different letters must not be compared. "
+    return note.strip()
+
+
+def hidden_mark(grid: LayerGrid, column: Column, name: str) -> str:
+    """Where the numbers of a fused layer stand: `↑`, `↓`, or by name where the next number is another one's."""
+    place, there = grid.rows.index(name), grid.rows.index(column.hidden[name])
+    between = grid.rows[min(place, there) + 1 : max(place, there)]
+    if any(row in column.shown for row in between):
+        return f"in {column.hidden[name]}"
+    return "↑" if there < place else "↓"
+
+
+def _layer_cell(grid: LayerGrid, column: Column, name: str) -> Value:
+    if name in column.shown:
+        layer = column.shown[name]
+        return _short_ratio_cell(layer_ratio(layer), layer.latencies_s, column.noise_floor)
+    if name in column.hidden:
+        return Cell("", hidden_mark(grid, column, name), "muted")
+    return None
+
+
+def _runtime_cell(column: Column) -> Cell:
+    return NOTHING if column.runtime_s is None else Cell("", f"{milliseconds(column.runtime_s)} ms")
+
+
+def _whole_cell(record: BenchmarkRecord, scenario: str) -> Value:
+    for measured in record.scenarios:
+        if measured.name == scenario:
+            return _short_ratio_cell(scenario_ratio(measured), measured.latencies_s, noise_floor(measured))
+    return None
+
+
+def compare_scenarios_table(records: Sequence[BenchmarkRecord]) -> Table:
+    """One row per backend: speedup per scenario, accuracy and what it lost; also those that did not run."""
+    scenarios = list(dict.fromkeys(scenario.name for record in records for scenario in record.scenarios))
+    rows: list[list[Value]] = []
+    for record in records:
+        if record.status != "ok":
+            reason = Cell(record.status, record.error, "bad" if record.status == "failed" else "muted")
+            rows.append([record.backend, *[None] * (len(scenarios) + 3), record.precision, reason])
+            continue
+        measured = {scenario.name: scenario for scenario in record.scenarios}
+        cells: list[Value] = []
+        for name in scenarios:
+            if name not in measured:
+                cells.append(None)
+                continue
+            ratio, floor = scenario_ratio(measured[name]), noise_floor(measured[name])
+            cells.append(ratio_cell(ratio, ratio_interval(ratio, floor), floor))
+        rows.append([record.backend, *cells, _top1_cell(record), *_drop_cells(record), record.precision, "ok"])
+    columns = ["backend", *[scenario_name(name) for name in scenarios], "top-1", "points lost", "McNemar p"]
+    columns += ["precision", "status"]
+    if all(record.status == "ok" for record in records):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    note = (
+        "Speed against the reference measured in the same job, with 95 % intervals over rounds. Points lost: of top-1 "
+    )
+    note += "against the reference on the same images; p: how likely so uneven a split of the images that only one of "
+    note += "both reads right would be if both were equally good."
+    return Table(columns, rows, caption="Backends compared", note=note, compact=True)
+
+
+def _top1_cell(record: BenchmarkRecord) -> Value:
+    if record.random_weights:
+        return Cell(UNKNOWN, "random weights", "muted")
+    split = "test" if "test" in record.accuracy else "val"
+    return Cell(percent(record.accuracy[split].top1), split) if split in record.accuracy else None
+
+
+def _drop_cells(record: BenchmarkRecord) -> list[Value]:
+    parity = record.parity
+    if parity is None or record.random_weights:
+        return [None, None]
+    if record.backend == record.reference:
+        return [Cell("reference", tone="muted"), NOTHING]
+    points = 100 * top1_drop(parity).value
+    images = f"{parity.num_lost} lost, {parity.num_gained} gained" if parity.num_lost + parity.num_gained else ""
+    tone: Tone = "" if parity.passed else "bad"
+    return [Cell(f"{points:.2f}", images, tone), f"{parity.mcnemar_p:.2g}"]
+
+
+def recommendation_table(found: Sequence[Recommendation]) -> Table:
+    """What to use in which scenario, at a glance."""
+    alone = len({item.architecture for item in found}) == 1
+    rows: list[list[Value]] = [
+        [
+            scenario_name(item.scenario) + ("" if alone else f", {item.architecture}"),
+            "fp32 only" if item.precision == "fp32" else "any",
+            Cell(item.backend, tone="mark"),
+            _recommended_speed(item),
+            ", ".join(item.equally_good) or Cell("none", tone="muted"),
+        ]
+        for item in found
+    ]
+    columns = ["scenario", "precision", "use", "speed [95 %]", "equally good"]
+    return Table(columns, rows, caption="At a glance", compact=True, align_numbers=False)
+
+
+def _recommended_speed(item: Recommendation) -> Cell:
+    if item.ratio is None:
+        return Cell("= nothing is faster", "beyond the noise", "muted")
+    ratio = Ratio(*item.ratio)
+    return Cell(f"▲ {ratio.value:.2f}x faster", f"[{ratio.low:.2f}, {ratio.high:.2f}]")
+
+
+def compare_starts_table(records: Sequence[BenchmarkRecord]) -> Table:
+    """What a first request waits for, memory, and what was done once on a build machine."""
+    letters = machine_letters(records)
+    rows: list[list[Value]] = []
+    for record in _usable(records):
+        cold, made = record.cold_start, record.preparation
+        if cold is None:
+            continue
+        parts = [milliseconds(part) for part in (cold.import_s, cold.load_s, cold.compile_s, cold.first_inference_s)]
+        files = size(made.num_bytes) if made is not None and made.num_bytes else NOTHING
+        images = made.num_calibration_images if made is not None and made.num_calibration_images else NOTHING
+        prepared = duration(made.seconds) if made is not None and made.num_bytes else NOTHING
+        total, memory = milliseconds(first_answer_s(cold)), size(cold.peak_memory_bytes)
+        rows.append([_with_machine(record, letters), *parts, total, memory, prepared, files, images])
+    columns = ["backend", "import (ms)", "load (ms)", "compile (ms)", "first inference (ms)", "in all (ms)"]
+    columns += ["peak memory", "preparation, once", "its files", "calibration images"]
+    note = (
+        "One measurement each. Preparation is work of a build machine and no part of the cold start. Peak memory: of "
+    )
+    note += "the worker process, after batches of the offline scenario."
+    return Table(columns, rows, caption="Cold start, memory and preparation", note=note, compact=True)
+
+
+def compare_proofs_table(records: Sequence[BenchmarkRecord]) -> Table:
+    """What each backend promised to run, and what ran."""
+    rows: list[list[Value]] = [
+        [record.backend, record.proof.promised, _kernels(record.proof), _proof_cell(record.proof)]
+        for record in records
+        if record.proof is not None
+    ]
+    columns = ["backend", "promised", "what ran in one forward pass, offline", "verdict"]
+    return Table(columns, rows, caption="Kernels", compact=True, align_numbers=False)
+
+
+def _kernels(proof: Proof) -> str:
+    ranked = sorted(proof.found.items(), key=lambda item: -item[1])
+    told = [f"{count} x {name}" for name, count in ranked[:NUM_KERNELS]]
+    rest = len(ranked) - NUM_KERNELS
+    return ", ".join([*told, *[f"{rest} more"] * (rest > 0)]) or UNKNOWN
+
+
+def _proof_cell(proof: Proof) -> Cell:
+    if not proof.passed:
+        return Cell(passed_cell(passed=False).text, proof.reason, "bad")
+    if proof.investigate:
+        return Cell("investigate", proof.investigate, "warn")
+    return passed_cell(passed=True)
+
+
+def machines_table(records: Sequence[BenchmarkRecord]) -> Table:
+    """One column per machine: what it is, what ran on it, and whether milliseconds may be compared."""
+    letters = machine_letters(records)
+    groups: dict[str, list[BenchmarkRecord]] = {}
+    for record in _usable(records):
+        groups.setdefault(record.environment.machine_id, []).append(record)
+    facts = [_machine_facts(machine_id, group) for machine_id, group in groups.items()]
+    names = list(dict.fromkeys(name for machine in facts for name in machine))
+    rows: list[list[Value]] = [[name, *(machine.get(name) for machine in facts)] for name in names]
+    note = (
+        "Different machines: compare speedups only, never milliseconds of different letters."
+        if letters
+        else "All on one machine in one boot: milliseconds may be compared."
+    )
+    columns = ["what", *(letters.get(machine_id, "this machine") for machine_id in groups)]
+    return Table(columns, rows, caption="Machines", note=note, compact=True, align_numbers=False)
+
+
+def _machine_facts(machine_id: str, records: Sequence[BenchmarkRecord]) -> dict[str, Value]:
+    machines = [record.environment for record in records]
+    machine, unknown = machines[0], "unknown"
+    emulated = any(other.emulated for other in machines)
+    acl = {True: "yes", False: "no", None: unknown}[machine.acl]
+    return {
+        "machine id": machine_id,
+        "backends": ", ".join(record.backend for record in records),
+        "CPU": machine.cpu_model or unknown,
+        "architecture": Cell(machine.architecture, "emulated: times mean nothing" if emulated else "",
+                             "bad" if emulated else ""),
+        "instruction sets": ", ".join(machine.isa_flags) or unknown,
+        "threads on cores": _span([f"{other.num_threads} on {other.num_cores}" for other in machines]),
+        "memory": unknown if machine.memory_bytes is None else size(machine.memory_bytes),
+        "BLAS": _span([other.blas or unknown for other in machines]),
+        "oneDNN": _span([other.onednn or unknown for other in machines]),
+        "Arm Compute Library": acl,
+        "kernel": machine.kernel,
+        "versions": _versions(machines),
+        "load at the start": _loads(machines),
+        "started (UTC)": _times(records),
+    }  # fmt: skip
+
+
+def _span(values: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(values))
+
+
+def _versions(machines: Sequence[Environment]) -> str:
+    """Of all records together; a package in two versions is named with both."""
+    found: dict[str, list[str]] = {}
+    for machine in machines:
+        for name, version in machine.versions.items():
+            if version not in found.setdefault(name, []):
+                found[name].append(version)
+    return ", ".join(f"{name} {' and '.join(versions)}" for name, versions in found.items()) or "unknown"
+
+
+def _loads(machines: Sequence[Environment]) -> str:
+    loads = [machine.load_average for machine in machines if machine.load_average is not None]
+    if not loads:
+        return "unknown"
+    return f"{min(loads):.2f}" if len(loads) == 1 else f"{min(loads):.2f} to {max(loads):.2f}"
+
+
+def _times(records: Sequence[BenchmarkRecord]) -> str:
+    times = sorted(record.started.replace("+00:00", "").replace("T", " ") for record in records)
+    return times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}"
+
+
+def compare_costs_table(records: Sequence[BenchmarkRecord]) -> Table:
+    """Images per dollar on runners of the size that measured, and energy where a counter can be read."""
+    costs = {record.backend: cost_of(record) for record in _usable(records)}
+    runners = list(dict.fromkeys(row.runner for cost in costs.values() for row in cost.rows))
+    rows: list[list[Value]] = []
+    for record in _usable(records):
+        cost = costs[record.backend]
+        images = {row.runner: number(row.million_images_per_dollar) for row in cost.rows}
+        offline = next((scenario for scenario in record.scenarios if scenario.name == "offline"), None)
+        energy = offline.energy_j_per_image if offline is not None else None
+        cells: list[Value] = [images.get(runner) for runner in runners]
+        rows.append([record.backend, *cells, None if energy is None else number(energy), cost.reason])
+    columns = ["backend", *[f"{runner} (million images per $)" for runner in runners], "J per image", "why not"]
+    if not any(cost.reason for cost in costs.values()):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    first = next(iter(costs.values()))
+    notes = dict.fromkeys(row.note for cost in costs.values() for row in cost.rows if row.note)
+    note = f"Offline scenario: {CAVEAT}. Prices: {first.source}, {first.date}, {first.url}. "
+    note += "".join(f"{text[:1].upper()}{text[1:]}. " for text in notes)
+    note += "Energy: of the whole processor package; unknown where the machine shows no counter."
+    return Table(columns, rows, caption="What images cost", note=note, compact=True)
+
+
+def history_table(history: History) -> Table:
+    """The newest speedup beside the range of the earlier runs, and whether that is a change."""
+    rows: list[list[Value]] = [
+        [
+            trend.backend,
+            scenario_name(trend.scenario),
+            len(trend.earlier),
+            _earlier_range(trend),
+            Cell(f"{trend.points[-1].ratio.value:.2f}x", "[{1:.2f}, {2:.2f}]".format(*trend.points[-1].ratio)),
+            f"{100 * trend.points[-1].noise_floor:.1f} %",
+            _trend_cell(trend),
+        ]
+        for trend in history.trends
+    ]
+    columns = ["backend", "scenario", "earlier runs", "earlier speedups", "this run [95 %]", "noise", "verdict"]
+    note = (
+        f"{history.words()} Speedups against the reference of the same job, never milliseconds. Suspected: the "
+        f"interval of this run lies beyond all earlier speedups by more than the noise. Confirmed: the run before "
+        f"showed it too. It takes {MIN_RUNS} earlier runs to say anything."
+    )
+    return Table(columns, rows, caption="Against earlier runs", note=note, compact=True)
+
+
+def _earlier_range(trend: Trend) -> Value:
+    values = [point.ratio.value for point in trend.earlier]
+    if not values:
+        return None
+    return f"{min(values):.2f}x" if len(values) == 1 else Cell(f"{min(values):.2f}x", f"to {max(values):.2f}x")
+
+
+def _trend_cell(trend: Trend) -> Cell:
+    judged = trend.verdict
+    sign = SIGNS.get(judged.rsplit(" ", 1)[-1], "")
+    tones: dict[str, Tone] = {"suspected": "warn", "confirmed": "bad" if judged.endswith("slower") else "good"}
+    return Cell(f"{sign} {judged}".strip(), tone=tones.get(judged.split()[0], "muted"))

@@ -1,0 +1,240 @@
+"""ONNX Runtime: the way back from its optimized graph to our layers, and proofs that fail when they should."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lib.backends import Backend, get_backend
+from lib.backends._onnx import export_onnx, layers_of, node_groups
+from lib.backends.interface import RUNTIME
+from lib.model import (
+    CheckpointMetadata,
+    Preprocessing,
+    build_network,
+    leaf_layers,
+    load_checkpoint,
+    random_checkpoint,
+    save_checkpoint,
+)
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+from lib.backends.onnxruntime import EXPORTED, OnnxRuntime  # noqa: E402
+from lib.backends.onnxruntime_bf16 import IN_BF16, IN_FP32, OnnxRuntimeBf16, product_type  # noqa: E402
+from lib.backends.onnxruntime_int8 import OnnxRuntimeInt8  # noqa: E402
+
+SHAPE = (4, 3, 32, 32)
+
+
+def images(seed: int = 0, shape: tuple[int, int, int, int] = SHAPE) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "checkpoint.safetensors"
+    preprocessing = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    metadata = CheckpointMetadata("signnet_small", "signnet", "smoke", 1, 0, "synthetic", "0" * 64, preprocessing)
+    save_checkpoint(path, build_network("signnet_small"), metadata)
+    return path
+
+
+def prepared(backend: type[Backend], checkpoint: Path, folder: Path) -> Backend:
+    folder.mkdir(exist_ok=True)
+    instance = backend()
+    instance.prepare(checkpoint, images(seed=1, shape=(16, 3, 32, 32)), folder)
+    instance.import_runtime()
+    instance.load(checkpoint, folder, 1)
+    instance.compile(SHAPE)
+    return instance
+
+
+@pytest.fixture(scope="module")
+def fp32(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Backend:
+    return prepared(OnnxRuntime, checkpoint, tmp_path_factory.mktemp("fp32"))
+
+
+@pytest.fixture(scope="module")
+def int8(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Backend:
+    return prepared(OnnxRuntimeInt8, checkpoint, tmp_path_factory.mktemp("int8"))
+
+
+@pytest.fixture(scope="module")
+def bf16(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Backend:
+    """Loads on any machine; where the CPU has no bf16 the switch does nothing."""
+    return prepared(OnnxRuntimeBf16, checkpoint, tmp_path_factory.mktemp("bf16"))
+
+
+@pytest.fixture(scope="module")
+def reference(checkpoint: Path) -> np.ndarray:
+    with torch.inference_mode():
+        logits: np.ndarray = load_checkpoint(checkpoint).model(torch.from_numpy(images())).numpy()
+    return logits
+
+
+def layer_names(checkpoint: Path) -> list[str]:
+    return [layer.name for layer in leaf_layers(load_checkpoint(checkpoint).model)]
+
+
+def test_fp32_agrees_with_plain_torch(fp32: Backend, reference: np.ndarray) -> None:
+    np.testing.assert_allclose(fp32.predict(images()), reference, atol=1e-4)
+
+
+def test_int8_agrees_with_plain_torch_within_its_precision(int8: Backend, reference: np.ndarray) -> None:
+    np.testing.assert_allclose(int8.predict(images()), reference, atol=0.2 * np.abs(reference).max())
+
+
+@pytest.mark.parametrize("name", ["fp32", "int8"])
+def test_every_layer_is_in_one_group_and_has_a_time(
+    name: str, checkpoint: Path, request: pytest.FixtureRequest
+) -> None:
+    backend: Backend = request.getfixturevalue(name)
+    times = backend.layer_times(images(), 3)
+    assert sorted(layers_of(times)) == sorted(layer_names(checkpoint))
+    assert all(len(passes) == 3 for passes in times.values())
+    assert set(times) == set(backend.trace(images()))
+
+
+def test_layers_that_are_fused_share_a_group(fp32: Backend) -> None:
+    groups = fp32.trace(images())
+    assert "stage1.block1.conv2+stage1.block1.bn2+stage1.block1.add+stage1.block1.relu2" in groups
+    assert groups["stem.conv+stem.bn+stem.relu"] == ["nchwc.Conv float CPUExecutionProvider"]
+
+
+def test_int8_quantizes_every_convolution_sum_and_pool(int8: Backend) -> None:
+    kernels = int8.trace(images())
+    for layers, names in kernels.items():
+        assert layers == RUNTIME or "Flatten" in names[0] or "QLinear" in names[0] or "QGemm" in names[0]
+    assert not int8.doubts(kernels)
+
+
+@pytest.mark.parametrize("name", ["fp32", "int8"])
+def test_keeps_its_promise(name: str, request: pytest.FixtureRequest) -> None:
+    backend: Backend = request.getfixturevalue(name)
+    proof = backend.prove(backend.trace(images()))
+    assert proof.passed, proof.reason
+
+
+def test_fp32_promise_is_broken_by_a_quantized_model(fp32: Backend, int8: Backend) -> None:
+    assert not fp32.prove(int8.trace(images())).passed
+
+
+def test_int8_promise_is_broken_by_the_fp32_model(int8: Backend, checkpoint: Path, tmp_path: Path) -> None:
+    class NotQuantized(OnnxRuntimeInt8):
+        model_file = EXPORTED
+
+        def prepare(self, checkpoint: Path, calibration: np.ndarray, folder: Path) -> None:
+            export_onnx(checkpoint, folder / EXPORTED)
+
+    backend = prepared(NotQuantized, checkpoint, tmp_path)
+    proof = backend.prove(backend.trace(images()))
+    assert not proof.passed and "in int8" in proof.reason
+
+
+def test_int8_promise_is_broken_where_most_convolutions_stay_in_fp32(
+    int8: Backend, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lib.backends.onnxruntime_int8.platform.machine", lambda: "aarch64")
+    backend = prepared(OnnxRuntimeInt8, checkpoint, tmp_path)
+    monkeypatch.undo()
+    if onnxruntime.get_device() and not get_backend("onnxruntime-bf16").unavailable().startswith("runs on"):
+        pytest.skip("int8 activations are right on this machine")
+    proof = backend.prove(backend.trace(images()))
+    assert not proof.passed and "convolutions ran in fp32" in proof.reason
+
+
+def test_bf16_promise_is_broken_where_the_switch_changes_nothing(bf16: Backend) -> None:
+    if not bf16.unavailable():
+        pytest.skip("the switch works on this machine")
+    kernels = bf16.trace(images())
+    assert all(IN_FP32 in names for group, names in kernels.items() if "conv" in group or "head" in group)
+    assert not bf16.prove(kernels).passed
+
+
+def test_bf16_promise_is_broken_by_a_matrix_product_alone() -> None:
+    backend = OnnxRuntimeBf16()
+    convolution = "nchwc.Conv float CPUExecutionProvider"
+    assert not backend.prove({"conv": [convolution, IN_FP32], "head": ["Gemm float ...", IN_BF16]}).passed
+    proof = backend.prove({"conv1": [convolution, IN_BF16], "conv2": [convolution, IN_FP32]})
+    assert proof.passed and "conv2" in proof.investigate
+
+
+def test_rounding_to_bf16_is_told_from_adding_in_another_order() -> None:
+    left, right = (
+        torch.from_numpy(images(shape=(1, 1, 64, 256))),
+        torch.from_numpy(images(seed=1, shape=(1, 1, 256, 32))),
+    )
+    exact = (left @ right).numpy()
+    rounded = (left.bfloat16().float() @ right.bfloat16().float()).numpy()
+    reordered = (left.flip(3) @ right.flip(2)).numpy()
+    assert product_type(rounded, exact) == IN_BF16
+    assert product_type(reordered, exact) == IN_FP32 and product_type(exact, exact) == IN_FP32
+
+
+def test_idle_threads_stop_spinning_after_a_call(checkpoint: Path, fp32: Backend, tmp_path: Path) -> None:
+    backend = OnnxRuntime()
+    backend.prepare(checkpoint, np.empty((0, 3, 32, 32), np.float32), tmp_path)
+    backend.import_runtime()
+    backend.load(checkpoint, tmp_path, 2)
+    backend.compile(SHAPE)
+    backend.predict(images())
+    before = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - before < 0.1
+
+
+@pytest.mark.parametrize(("name", "vanished"), [("mobilenet_v3_small", {"classifier.2"}), ("resnet18", set())])
+def test_layers_of_foreign_networks_are_found_again(name: str, vanished: set[str], tmp_path: Path) -> None:
+    colors = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), np.uint8)
+    checkpoint = random_checkpoint(name, colors, tmp_path / "checkpoint.safetensors")
+    model = checkpoint.model
+    backend = OnnxRuntime()
+    backend.prepare(checkpoint.path, images(), tmp_path)
+    backend.load(checkpoint.path, tmp_path, 1)
+    backend.compile(SHAPE)
+    with torch.inference_mode():
+        np.testing.assert_allclose(backend.predict(images()), model(torch.from_numpy(images())).numpy(), atol=1e-3)
+    layers = {layer.name for layer in leaf_layers(model)}
+    found = layers_of(backend.trace(images()))
+    assert set(found) == layers - vanished and len(found) == len(set(found))
+
+
+def test_a_sum_belongs_to_the_convolution_that_was_computed_last() -> None:
+    """Both branches of a residual block end in a convolution; the sum is fused into one of them."""
+    make = onnx.helper.make_node
+
+    def layer(node: onnx.NodeProto, name: str) -> onnx.NodeProto:
+        node.metadata_props.append(onnx.StringStringEntryProto(key="layer", value=name))
+        return node
+
+    exported = onnx.helper.make_graph(
+        [
+            layer(make("Conv", ["images", "w1"], ["long/Conv:0"], name="long/Conv"), "long"),
+            layer(make("Conv", ["images", "w2"], ["short/Conv:0"], name="short/Conv"), "short"),
+            layer(make("Add", ["long/Conv:0", "short/Conv:0"], ["add/Add:0"], name="add/Add"), "add"),
+            layer(make("Relu", ["add/Add:0"], ["relu/Relu:0"], name="relu/Relu"), "relu"),
+        ],
+        "exported",
+        [],
+        [],
+    )
+    optimized = onnx.helper.make_graph(
+        [
+            make("ReorderInput", ["images"], ["a"], name="ReorderInput"),
+            make("Conv", ["a", "w2"], ["b"], name="short/Conv:0_nchwc"),
+            make("Conv", ["a", "w1", "b"], ["c"], name="long/Conv:0_nchwc"),
+            make("ReorderOutput", ["c"], ["relu/Relu:0"], name="ReorderOutput"),
+        ],
+        "optimized",
+        [],
+        [],
+    )
+    groups = node_groups(onnx.helper.make_model(exported), onnx.helper.make_model(optimized))
+    assert groups == [RUNTIME, "short", "long+add+relu", RUNTIME]

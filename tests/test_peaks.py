@@ -1,0 +1,228 @@
+"""The machine's peaks and the cost of preparing an image: what is measured, and what happens when a library breaks."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lib.bench import peaks
+from lib.bench.peaks import Library, Size
+from lib.bench.preprocessing import measure_preprocessing
+from lib.data import Split
+from lib.model.preprocessing import Preprocessing
+
+SMALL: Size = (8, 16, 24)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"SIZES": (SMALL, (16, 16, 16)), "SLICE_S": 0.0, "PAUSE_S": 0.0, "NUM_REPEATS": 1,
+                        "copy_bytes": lambda: 2**16}.items():  # fmt: skip
+        monkeypatch.setattr(peaks, name, value)
+
+
+def library(title: str) -> Library:
+    return next(each for each in peaks.libraries(1) if each.title == title and each.precision in ("fp32", "int8"))
+
+
+def as_array(product: object) -> np.ndarray:
+    if isinstance(product, torch.Tensor):
+        product = product.float().numpy()
+    assert isinstance(product, np.ndarray)
+    return product
+
+
+@pytest.mark.parametrize("each", [each for each in peaks.libraries(1) if each.precision != "int8"],
+                         ids=lambda each: f"{each.precision}-{each.title}")  # fmt: skip
+def test_every_library_multiplies_the_same_matrices(each: Library) -> None:
+    left, right = peaks._operands(SMALL)
+    tolerance = 1e-5 if each.precision == "fp32" else 0.1
+    assert np.allclose(as_array(each.make(SMALL)()), left @ right, atol=tolerance)
+
+
+def test_int8_products_are_products_of_the_8_bit_matrices() -> None:
+    left, right = (np.asarray(matrix, dtype=np.int32) for matrix in peaks._torch_pair(SMALL, "int8"))
+    assert np.array_equal(as_array(library("torch._int_mm").make(SMALL)()), left @ right)
+    pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    shifted = library("ONNX Runtime MatMulInteger").make(SMALL)()
+    assert isinstance(shifted, list)
+    assert np.array_equal(shifted[0], (left + 128) @ right)
+
+
+def test_onednn_multiplies_in_int8() -> None:
+    left, right = (np.asarray(matrix, dtype=np.int32) for matrix in peaks._torch_pair(SMALL, "int8"))
+    product = peaks._onednn_int8(SMALL)()
+    assert isinstance(product, torch.Tensor)
+    signed = product.dtype == torch.int8
+    expected = 1e-4 * ((left if signed else left + 128) @ right)
+    assert (
+        np.abs(product.numpy() - np.clip(np.round(expected), -128 if signed else 0, 127 if signed else 255)).max() < 2
+    )
+
+
+def test_blas_leaves_onednn_switched_on() -> None:
+    peaks._torch_blas(SMALL)()
+    assert torch.backends.mkldnn.enabled
+
+
+def test_measuring_finds_copy_and_every_precision_and_says_how(quick: None, capfd: pytest.CaptureFixture[str]) -> None:
+    threads = torch.get_num_threads()
+    try:
+        peaks.main(1)
+    finally:
+        torch.set_num_threads(threads)
+    found = peaks._peaks_of(capfd.readouterr().out)
+    assert found is not None and {"fp32", "int8"} <= set(found.matmul)
+    assert found.copy.per_s > 1e6 and "MiB" in found.copy.how
+    assert "16 x 16 x 16" in found.matmul["fp32"].how or "8 x 16 x 24" in found.matmul["fp32"].how
+
+
+def test_the_best_line_counts_and_other_lines_are_passed_over() -> None:
+    output = """a library says hello
+{"what": "copy", "per_s": 5e9, "how": "a"}
+{"what": "fp32", "per_s": 1e11, "how": "slow"}
+{"what": "fp32", "per_s": 2e11, "how": "quick"}
+{"what": "fp32", "per_s": 1.5e11, "how": "later"}
+{"unknown": 1}
+[3]
+{"what": "int8", "per_s": 4e1"""
+    found = peaks._peaks_of(output)
+    assert found is not None
+    assert (found.copy.per_s, found.copy.how) == (5e9, "a")
+    assert {name: peak.how for name, peak in found.matmul.items()} == {"fp32": "quick"}
+
+
+def test_without_a_copy_there_are_no_peaks() -> None:
+    assert peaks._peaks_of('{"what": "fp32", "per_s": 1e11, "how": "x"}') is None
+
+
+@pytest.mark.parametrize("end", ["import time; time.sleep(60)", "import os; os.abort()"])
+def test_what_was_printed_before_a_hang_or_a_crash_is_kept(end: str) -> None:
+    command = [sys.executable, "-S", "-c", f"print('kept', flush=True); {end}"]
+    assert peaks._output_of(command, {}, limit_s=4.0).strip() == "kept"
+
+
+def test_switches_that_pass_bf16_off_as_fp32_do_not_reach_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, str] = {}
+
+    def output_of(command: list[str], environ: dict[str, str]) -> str:
+        asked.update(environ)
+        return ""
+
+    monkeypatch.setattr(peaks, "_output_of", output_of)
+    monkeypatch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "BF16")
+    assert peaks.measure_peaks(3) is None
+    assert "ONEDNN_DEFAULT_FPMATH_MODE" not in asked
+    assert asked["OMP_NUM_THREADS"] == asked["OPENBLAS_NUM_THREADS"] == "3"
+
+
+def measured(libraries: list[Library]) -> list[tuple[str, str]]:
+    told: list[tuple[str, str]] = []
+    peaks._measure_matmul(libraries, lambda what, per_s, how: told.append((what, how)))
+    return told
+
+
+def never(size: Size) -> Callable[[], object]:
+    raise RuntimeError("could not create a primitive")
+
+
+def test_a_library_that_breaks_is_left_out(quick: None) -> None:
+    told = measured([Library("bf16", "broken", never), Library("fp32", "sound", lambda size: lambda: None)])
+    assert {what for what, _ in told} == {"fp32"}
+    assert {how for _, how in told} == {"sound, 8 x 16 x 24", "sound, 16 x 16 x 16"}
+
+
+def test_a_library_that_takes_very_long_is_asked_once_and_not_for_more(
+    quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peaks, "LONGEST_CALL_S", 0.01)
+    calls: list[Size] = []
+
+    def slow(size: Size) -> Callable[[], object]:
+        def call() -> None:
+            calls.append(size)
+            time.sleep(0.02)
+
+        return call
+
+    monkeypatch.setattr(peaks, "NUM_REPEATS", 0)
+    measured([Library("int8", "slow", slow)])
+    assert calls == [SMALL]
+
+
+def test_no_measurement_begins_after_the_budget(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peaks, "BUDGET_S", -1.0)
+    assert measured([Library("fp32", "sound", lambda size: lambda: None)]) == []
+
+
+def test_copied_memory_exceeds_the_last_level_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peaks, "memory_bytes", lambda: 2**35)
+    monkeypatch.setattr(peaks, "largest_cache_bytes", lambda: 260 * 2**20)
+    assert 2 * peaks.copy_bytes() >= 2 * 260 * 2**20
+    monkeypatch.setattr(peaks, "memory_bytes", lambda: 2**30)
+    assert peaks.copy_bytes() == 2**26, "a small machine is not filled"
+
+
+def made_split(num_images: int = 12, side: int = 64) -> Split:
+    images = np.random.default_rng(0).integers(0, 256, (num_images, 3, 32, 32), dtype=np.uint8)
+    numbers = np.arange(num_images, dtype=np.int64)
+    sizes = np.full((num_images, 2), side, np.int32)
+    return Split("val", images, numbers % 43, numbers, sizes, [f"{number:05}.ppm" for number in numbers])
+
+
+PREPROCESSING = Preprocessing((0.3, 0.3, 0.3), (0.2, 0.2, 0.2))
+
+
+def test_preprocessing_has_a_number_for_every_part_and_round() -> None:
+    found = measure_preprocessing(made_split(), PREPROCESSING, num_images=5, num_rounds=3)
+    assert [len(part) for part in (found.decode_s, found.resize_s, found.normalize_s)] == [3, 3, 3]
+    assert min(found.decode_s + found.resize_s + found.normalize_s) > 0
+    assert (found.num_images, found.file_format) == (5, "PPM")
+
+
+def test_preprocessing_works_on_images_of_their_original_size() -> None:
+    small, large = (
+        min(measure_preprocessing(made_split(side=side), PREPROCESSING, num_rounds=3).decode_s) for side in (32, 640)
+    )
+    assert large > 2 * small
+
+
+def test_preprocessing_reads_the_real_files_where_they_are(tmp_path: Path) -> None:
+    split = made_split(num_images=1)
+    (tmp_path / split.sources[0]).write_bytes(b"P6 but damaged")
+    with pytest.raises(ValueError, match="but"):
+        measure_preprocessing(split, PREPROCESSING, data_root=tmp_path, num_rounds=1)
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(buffer, format="PPM")
+    (tmp_path / split.sources[0]).write_bytes(buffer.getvalue())
+    assert measure_preprocessing(split, PREPROCESSING, data_root=tmp_path, num_rounds=1).num_images == 1
+
+
+def test_preprocessing_uses_one_thread_and_gives_the_others_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    normalize = Preprocessing.normalize
+
+    def noting(self: Preprocessing, images: np.ndarray) -> torch.Tensor:
+        seen.append(torch.get_num_threads())
+        return normalize(self, images)
+
+    monkeypatch.setattr(Preprocessing, "normalize", noting)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        measure_preprocessing(made_split(), PREPROCESSING, num_rounds=1)
+        assert set(seen) == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_preprocessing_begins_no_round_after_its_budget() -> None:
+    assert len(measure_preprocessing(made_split(), PREPROCESSING, num_rounds=50, budget_s=0.0).decode_s) == 1

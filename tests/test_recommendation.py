@@ -1,0 +1,228 @@
+"""What the records together say: layers by backends, recommendations, the front, and the numbers as files."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lib.records.export import write_csv
+from lib.records.layer_grid import layer_grid
+from lib.records.recommendation import Needs, drop_words, faster_from, front, recommend, top1_drop
+from lib.records.results import BenchmarkRecord, LayerTable, Recommendation, SweepPoint
+from tests.made_records import (
+    LAYERS,
+    made_benchmark,
+    made_failed_benchmark,
+    made_layers,
+    made_parity,
+    made_scenario,
+)
+
+
+def measured(backend: str, speedup: float, **changes: Any) -> BenchmarkRecord:
+    """A record with an offline scenario only, of exactly this speedup in every round."""
+    scenario = made_scenario("offline", 1.0)
+    scenario.latencies_s = [[call / speedup for call in calls] for calls in scenario.reference_latencies_s]
+    return made_benchmark(backend, scenarios=[scenario], **changes)
+
+
+def widened(record: BenchmarkRecord, spread: float) -> BenchmarkRecord:
+    """Every other round is quicker by `spread`, so that the interval reaches from the speedup to beyond it."""
+    scenario = record.scenarios[0]
+    scenario.latencies_s = [
+        [call / (1 + spread * (number % 2)) for call in calls] for number, calls in enumerate(scenario.latencies_s)
+    ]
+    return record
+
+
+def best(*records: BenchmarkRecord, precision: str = "any", **needs: Needs) -> Recommendation:
+    known = {name.replace("_", "-"): need for name, need in needs.items()}
+    return next(found for found in recommend(records, known) if found.precision == precision)
+
+
+# -------------------------------------------------------------------------------------------- recommendations
+
+
+def test_fastest_right_backend_is_recommended_with_interval_and_loss() -> None:
+    found = best(measured("onnxruntime", 1.5), measured("onnxruntime-int8", 2.0))
+    assert found.backend == "onnxruntime-int8"
+    assert found.text.startswith(
+        "Offline, batch 256: use onnxruntime-int8, 2.00x faster [2.00, 2.00] than torch-onednn, for 0.20 points of "
+        "top-1 (p = 0.62). Conditions: it computes in int8, on a CPU with i8mm; it is calibrated on 512 training images"
+    )
+
+
+def test_without_loss_of_precision_only_fp32_counts() -> None:
+    records = (measured("onnxruntime", 1.5), measured("onnxruntime-int8", 2.0))
+    assert best(*records, precision="fp32").backend == "onnxruntime"
+
+
+@pytest.mark.parametrize("wrong", ["parity", "proof", "emulated", "status", "null"])
+def test_wrong_backends_are_never_recommended(wrong: str) -> None:
+    record = measured("onnxruntime", 2.0)
+    assert record.parity is not None and record.proof is not None
+    if wrong == "parity":
+        record.parity.passed = False
+    elif wrong == "proof":
+        record.proof.passed = False
+    elif wrong == "emulated":
+        record.environment.emulated = True
+    elif wrong == "status":
+        record.status = "failed"
+    else:
+        record.parity = None
+    assert best(record, measured("openvino", 1.5)).backend == "openvino"
+
+
+def test_nothing_faster_beyond_the_noise_means_stay() -> None:
+    found = best(measured("onnxruntime", 1.01), measured("torch-blas", 0.5))
+    assert (found.backend, found.ratio) == ("torch-onednn", None)
+    assert found.text == "Offline: no backend is faster than torch-onednn beyond the noise. Stay with torch-onednn."
+
+
+def test_noise_floor_of_the_record_itself_counts() -> None:
+    noisy = measured("onnxruntime", 1.2)
+    scenario = noisy.scenarios[0]
+    scenario.control_latencies_s = [[1.3 * call for call in calls] for calls in scenario.reference_latencies_s]
+    assert best(noisy).ratio is None
+
+
+def test_equally_good_backends_are_named_and_the_one_with_fewest_conditions_is_used() -> None:
+    fast = widened(measured("onnxruntime-int8", 1.9), 0.3)
+    plain = widened(measured("openvino", 1.85), 0.3)
+    found = best(fast, plain)
+    assert (found.backend, found.equally_good) == ("openvino", ["onnxruntime-int8"])
+    assert "Equally good: onnxruntime-int8." in found.text
+    assert best(fast, plain, openvino=Needs(("openvino",), "more", default=False)).backend == "onnxruntime-int8"
+    assert best(fast, measured("openvino", 1.5)).equally_good == []
+
+
+def test_conditions_tell_packages_compilation_memory_and_batch_sizes() -> None:
+    record = measured("torch-compile", 2.0)
+    record.scenarios[0].compile_s = 9.4
+    assert record.cold_start is not None and record.proof is not None
+    record.cold_start.peak_memory_bytes = 2**30
+    record.proof.investigate = "a reorder per layer"
+    told = best(record, torch_compile=Needs(("compiler",), "compiled", default=False)).conditions
+    for part in (
+        "it needs the packages compiler",
+        "it compiles for 9 s in every process",
+        "it takes 1,024 MiB of memory, the reference 398 MiB",
+        "batches of 256; other sizes were not measured",
+        "4 threads on Neoverse-N2",
+        "to be looked at: a reorder per layer",
+    ):
+        assert part in told
+
+
+def points(*speedups: float) -> list[SweepPoint]:
+    return [
+        SweepPoint(size, 4, [[1 / speedup]] * 3, [[1.0]] * 3)
+        for size, speedup in zip((1, 8, 32, 256, 512), speedups, strict=True)
+    ]
+
+
+def test_batch_size_from_which_a_recommendation_holds() -> None:
+    assert faster_from(points(0.5, 1.2, 0.9, 1.1, 1.2)) == 256
+    assert faster_from(points(1.5, 1.2, 1.3, 1.1, 1.0)) is None
+    record = measured("onnxruntime", 1.5, sweep=False)
+    record.sweep = points(0.5, 1.2, 1.3, 1.5, 1.6)
+    assert "batches of 8 and more (measured up to 512)" in best(record).conditions
+
+
+def test_smoke_records_recommend_nothing() -> None:
+    assert recommend([measured("onnxruntime", 2.0, profile="smoke")]) == []
+
+
+def test_random_weights_say_nothing_about_accuracy() -> None:
+    found = best(measured("onnxruntime", 2.0, random_weights=True))
+    assert "top-1" not in found.text
+    assert "nothing is known about its accuracy" in found.text
+
+
+def test_architectures_are_recommended_apart() -> None:
+    record = measured("onnxruntime", 3.0)
+    intel = replace(record, environment=replace(record.environment, architecture="x86_64", cpu_model="Xeon"))
+    found = recommend([measured("openvino", 1.5), intel])
+    assert {item.architecture: item.backend for item in found} == {"aarch64": "openvino", "x86_64": "onnxruntime"}
+
+
+def test_drop_of_top1_has_the_interval_of_paired_images_and_plain_words() -> None:
+    parity = made_parity(num_images=1000, num_lost=12, num_gained=4, mcnemar_p=0.077)
+    drop = top1_drop(parity)
+    assert drop.value == pytest.approx(0.008)
+    assert (drop.low, drop.high) == (pytest.approx(0.00018, abs=1e-4), pytest.approx(0.0158, abs=1e-4))
+    assert drop_words(parity) == "for 0.80 points of top-1 (p = 0.077)"
+    assert drop_words(made_parity()) == "at equal top-1"
+    assert "0.80 points more top-1" in drop_words(made_parity(num_lost=4, num_gained=12))
+
+
+def test_front_keeps_what_no_other_backend_beats_in_both() -> None:
+    records = [
+        measured("torch-onednn", 1.0),
+        measured("onnxruntime", 1.3),
+        measured("openvino", 1.2),
+        measured("onnxruntime-int8", 2.0),
+        measured("torch-onednn-bf16", 1.8),
+    ]
+    assert front(records, "offline") == ["onnxruntime-int8", "onnxruntime"]
+
+
+# ------------------------------------------------------------------------------------------------ layer grid
+
+NAMES = [name for name, _, _ in LAYERS]
+
+
+def test_rows_are_the_layers_of_the_network_in_its_order_whoever_comes_first() -> None:
+    records = [made_benchmark("onnxruntime"), made_benchmark("torch-blas")]
+    assert layer_grid(records, "offline").rows == NAMES
+    assert layer_grid(records[:1], "offline").rows == NAMES
+
+
+def test_fused_group_stands_once_at_its_heaviest_member() -> None:
+    grid = layer_grid([made_benchmark("torch-blas"), made_benchmark("onnxruntime")], "offline")
+    column = grid.columns["onnxruntime"]
+    assert column.shown["stem.conv"].name == "stem.conv+stem.norm"
+    assert column.hidden == {"stem.norm": "stem.conv", "pool": "stage3.0.conv2"}
+    assert column.runtime_s is not None and grid.columns["torch-blas"].runtime_s is None
+    assert sum(grid.shares.values()) == pytest.approx(1)
+
+
+def test_backend_without_layer_times_has_no_column() -> None:
+    silent = made_benchmark("torch-aoti", layers=[LayerTable("offline", 256, [])])
+    grid = layer_grid([silent, made_benchmark("torch-blas"), made_failed_benchmark("x")], "offline")
+    assert (list(grid.columns), grid.silent) == (["torch-blas"], ["torch-aoti"])
+
+
+def test_layers_that_compute_come_before_those_that_move_data() -> None:
+    table = made_layers("offline", 0.5)
+    norm = table.layers[1]
+    norm.reference_latencies_s = [[100 * call for call in calls] for calls in norm.reference_latencies_s]
+    grid = layer_grid([made_benchmark("torch-blas", layers=[table])], "offline")
+    assert "stem.norm" not in grid.slowest(9)
+    assert "head" in grid.slowest(9) and grid.slowest(10) == [name for name in NAMES if name != "pool"]
+
+
+# ----------------------------------------------------------------------------------------------------- files
+
+
+def test_csv_files_hold_a_row_per_backend_and_scenario_or_layer(tmp_path: Path) -> None:
+    records = [
+        made_benchmark("torch-blas"),
+        made_benchmark("onnxruntime"),
+        made_failed_benchmark("x", error="no, none"),
+    ]
+    scenarios, layers = (list(csv.DictReader(path.open())) for path in write_csv(records, tmp_path))
+    assert [(row["backend"], row["scenario"]) for row in scenarios] == [
+        ("torch-blas", "single_stream"), ("torch-blas", "offline"), ("onnxruntime", "single_stream"),
+        ("onnxruntime", "offline"), ("x", ""),
+    ]  # fmt: skip
+    assert scenarios[4]["error"] == "no, none"
+    assert scenarios[1]["verdict"] == "slower" and float(scenarios[1]["speedup"]) == pytest.approx(0.42, abs=0.02)
+    named = {row["layer"] for row in layers if row["backend"] == "onnxruntime"}
+    assert {"stem.conv+stem.norm", "(runtime)"} <= named and "pool" not in named
+    assert {row["machine_id"] for row in layers} == {"5f2c90ab"}

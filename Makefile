@@ -2,9 +2,11 @@
 #
 #   make TORCH_INDEX=https://download.pytorch.org/whl/cpu run    torch from PyTorch's CPU index (200 MB instead of 5 GB)
 #   make ARGS='-p profile smoke' run                             parameters, see `make params`
+#   make EXTRAS='ncnn executorch torchao' run                    backends that are not in the default set
 PYTHON      ?= $(shell command -v python3.11 || command -v python3)
 TORCH_INDEX ?=
 ARGS        ?=
+EXTRAS      ?=
 BIN         := .venv/bin
 READY       := .venv/.ready
 PIP         := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -15,10 +17,10 @@ PIP         := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z.-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: $(READY)  ## set up if needed, then run the whole series; pages in runs/latest/
+run: $(READY) $(EXTRAS:%=.venv/.extra-%)  ## set up if needed, then run the whole series; pages in runs/latest/
 	$(BIN)/python -m lib run $(ARGS)
 
-test: $(READY) lint  ## set up if needed, then lint and test
+test: $(READY) $(EXTRAS:%=.venv/.extra-%) lint  ## set up if needed, then lint and test
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(READY)  ## ruff and mypy
@@ -32,7 +34,7 @@ lab: $(READY)  ## open the notebooks in JupyterLab
 params: $(READY)  ## list the parameters of the notebooks
 	@$(BIN)/python -m lib params
 
-.venv: $(READY)  ## set-up alone
+.venv: $(READY) $(EXTRAS:%=.venv/.extra-%)  ## set-up alone
 
 # Made again when a requirements file is newer. Torch comes from a place of its own: see requirements-torch.txt.
 $(READY): requirements.lock requirements-torch.txt pyproject.toml
@@ -43,6 +45,11 @@ $(READY): requirements.lock requirements-torch.txt pyproject.toml
 	$(PIP) --require-hashes -r requirements.lock
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -r requirements-torch.txt
 	$(PIP) --no-deps --editable .
+	@touch $@
+
+# The files name all that is needed: what the packages themselves ask for is much more.
+.venv/.extra-%: requirements-%.txt $(READY)
+	$(PIP) --no-deps -r $<
 	@touch $@
 
 lock: $(READY)  ## resolve requirements.lock again from the direct requirements

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from lib.backends import REFERENCE, Backend, backend_names, default_names, get_backend, register
-from lib.backends._torch_eager import _parse_verbose
+from lib.backends._torch_eager import _texts
 from lib.backends.interface import RUNTIME, registered
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
@@ -177,7 +177,7 @@ def test_verbose_lines_give_primitive_implementation_and_type() -> None:
         "onednn_verbose,v1,primitive,exec,cpu,convolution,indirect_gemm:acl,forward_training,"
         "src:bf16:a:blocked:acdb::f0 wei:bf16:a dst:bf16:a,,alg:convolution_direct,mb1,0.5\n"
     )
-    assert _parse_verbose(text) == ["onednn convolution indirect_gemm:acl bf16", "onednn reorder jit:uni f32"]
+    assert _texts(text) == ["onednn convolution indirect_gemm:acl bf16", "onednn reorder jit:uni f32"]
 
 
 def test_cpu_without_the_feature_makes_a_backend_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import platform
 import time
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 
-from lib.backends import Backend, get_backend
+from lib.backends import Backend
 from lib.backends._onnx import export_onnx, layers_of, node_groups
 from lib.backends.interface import RUNTIME
 from lib.model import (
+    Checkpoint,
     CheckpointMetadata,
     Preprocessing,
     build_network,
@@ -46,7 +50,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def prepared(backend: type[Backend], checkpoint: Path, folder: Path) -> Backend:
+def prepared(backend: type[OnnxRuntime], checkpoint: Path, folder: Path) -> OnnxRuntime:
     folder.mkdir(exist_ok=True)
     instance = backend()
     instance.prepare(checkpoint, images(seed=1, shape=(16, 3, 32, 32)), folder)
@@ -57,7 +61,7 @@ def prepared(backend: type[Backend], checkpoint: Path, folder: Path) -> Backend:
 
 
 @pytest.fixture(scope="module")
-def fp32(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Backend:
+def fp32(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> OnnxRuntime:
     return prepared(OnnxRuntime, checkpoint, tmp_path_factory.mktemp("fp32"))
 
 
@@ -138,14 +142,14 @@ def test_int8_promise_is_broken_by_the_fp32_model(int8: Backend, checkpoint: Pat
     assert not proof.passed and "in int8" in proof.reason
 
 
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="int8 activations are right elsewhere")
 def test_int8_promise_is_broken_where_most_convolutions_stay_in_fp32(
     int8: Backend, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What the quantization tool does unless told otherwise: int8 activations."""
     monkeypatch.setattr("lib.backends.onnxruntime_int8.platform.machine", lambda: "aarch64")
     backend = prepared(OnnxRuntimeInt8, checkpoint, tmp_path)
     monkeypatch.undo()
-    if onnxruntime.get_device() and not get_backend("onnxruntime-bf16").unavailable().startswith("runs on"):
-        pytest.skip("int8 activations are right on this machine")
     proof = backend.prove(backend.trace(images()))
     assert not proof.passed and "convolutions ran in fp32" in proof.reason
 
@@ -178,39 +182,63 @@ def test_rounding_to_bf16_is_told_from_adding_in_another_order() -> None:
     assert product_type(reordered, exact) == IN_FP32 and product_type(exact, exact) == IN_FP32
 
 
-def test_idle_threads_stop_spinning_after_a_call(checkpoint: Path, fp32: Backend, tmp_path: Path) -> None:
+def test_idle_threads_stop_spinning_after_a_call(fp32: OnnxRuntime, checkpoint: Path) -> None:
     backend = OnnxRuntime()
-    backend.prepare(checkpoint, np.empty((0, 3, 32, 32), np.float32), tmp_path)
-    backend.import_runtime()
-    backend.load(checkpoint, tmp_path, 2)
-    backend.compile(SHAPE)
-    backend.predict(images())
-    before = time.process_time()
-    time.sleep(0.3)
-    assert time.process_time() - before < 0.1
+    backend.load(checkpoint, fp32.folder, 2)
+    batch = images(shape=(64, 3, 32, 32))  # enough work for both threads
+    backend.compile((64, 3, 32, 32))
+    idle = []
+    for _ in range(3):
+        backend.predict(batch)
+        before = time.process_time()
+        time.sleep(0.1)
+        idle.append(time.process_time() - before)
+    assert min(idle) < 0.004  # 0.01 s and more with ONNX Runtime's own setting
 
 
-@pytest.mark.parametrize(("name", "vanished"), [("mobilenet_v3_small", {"classifier.2"}), ("resnet18", set())])
-def test_layers_of_foreign_networks_are_found_again(name: str, vanished: set[str], tmp_path: Path) -> None:
+@pytest.fixture(scope="module", params=["mobilenet_v3_small", "resnet18"])
+def foreign(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, Path]:
+    folder = tmp_path_factory.mktemp("foreign")
     colors = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), np.uint8)
-    checkpoint = random_checkpoint(name, colors, tmp_path / "checkpoint.safetensors")
-    model = checkpoint.model
-    backend = OnnxRuntime()
-    backend.prepare(checkpoint.path, images(), tmp_path)
-    backend.load(checkpoint.path, tmp_path, 1)
-    backend.compile(SHAPE)
+    checkpoint = random_checkpoint(request.param, colors, folder / "checkpoint.safetensors")
+    OnnxRuntime().prepare(checkpoint.path, np.empty((0, 3, 32, 32), np.float32), folder)
+    return checkpoint, folder
+
+
+class PlainLayout(OnnxRuntime):
+    """As where no convolution has a kernel for the blocked layout: other nodes, with other names."""
+
+    session_entries: ClassVar[dict[str, str]] = {"optimization.disable_specified_optimizers": "NchwcTransformer"}
+
+
+@pytest.mark.parametrize("backend", [OnnxRuntime, PlainLayout])
+def test_layers_of_foreign_networks_are_found_again(
+    backend: type[OnnxRuntime], foreign: tuple[Checkpoint, Path]
+) -> None:
+    checkpoint, folder = foreign
+    instance = backend()
+    instance.load(checkpoint.path, folder, 1)
+    instance.compile(SHAPE)
     with torch.inference_mode():
-        np.testing.assert_allclose(backend.predict(images()), model(torch.from_numpy(images())).numpy(), atol=1e-3)
-    layers = {layer.name for layer in leaf_layers(model)}
-    found = layers_of(backend.trace(images()))
-    assert set(found) == layers - vanished and len(found) == len(set(found))
+        expected = checkpoint.model(torch.from_numpy(images())).numpy()
+    np.testing.assert_allclose(instance.predict(images()), expected, atol=1e-3)
+    groups = [group.split("+") for group in instance.trace(images()) if group != RUNTIME]
+    dropped = {name for name, module in checkpoint.model.named_modules() if isinstance(module, torch.nn.Dropout)}
+    layers = [layer for layer in leaf_layers(checkpoint.model) if layer.name not in dropped]
+    assert sorted(name for group in groups for name in group) == sorted(layer.name for layer in layers)
+    place = {layer.name: number for number, layer in enumerate(layers)}
+    for group in groups:  # neighbours, but for the two layers of a shortcut before a sum
+        assert place[group[-1]] - place[group[0]] < len(group) + 2
+    for layer, after in itertools.pairwise(layers):
+        if after.kind == "BatchNorm2d":
+            assert any({layer.name, after.name} <= set(group) for group in groups)
 
 
 def test_a_sum_belongs_to_the_convolution_that_was_computed_last() -> None:
     """Both branches of a residual block end in a convolution; the sum is fused into one of them."""
     make = onnx.helper.make_node
 
-    def layer(node: onnx.NodeProto, name: str) -> onnx.NodeProto:
+    def layer(node: Any, name: str) -> Any:
         node.metadata_props.append(onnx.StringStringEntryProto(key="layer", value=name))
         return node
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from lib.backends import Backend, Kernels, get_backend
-from lib.backends._torch_compiled import TorchAhead, TorchCompiled, assign, parse_report, require_compiler
+from lib.backends._onednn import parse_report
+from lib.backends._torch_compiled import TorchAhead, TorchCompiled, assign, own_cache, require_compiler
 from lib.backends.interface import RUNTIME
 from lib.errors import UserError
 from lib.model import CheckpointMetadata, LayerInfo, Preprocessing, build_network, leaf_layers, save_checkpoint
@@ -125,8 +126,18 @@ class TestEveryCompiledBackend:
         }
         assert "oneDNN" in backend.prove(kernels).reason
 
-    def test_leaves_the_environment_as_it_was(self, compiled: tuple[TorchCompiled, Path]) -> None:
-        assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+
+@pytest.mark.parametrize("before", [None, "another"])
+def test_files_of_the_compiler_go_to_a_folder_of_their_own(
+    before: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if before is None:
+        monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    else:
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", before)
+    with own_cache(tmp_path):
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path)
+    assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == before
 
 
 def test_batch_norm_activation_and_shortcut_are_one_group(in_process: tuple[TorchCompiled, Path]) -> None:

@@ -17,9 +17,10 @@ from bs4 import BeautifulSoup
 from nbformat import NotebookNode, v4
 
 from lib.errors import UserError
+from lib.records.results import BenchmarkRecord, Recommendation
 from lib.records.roofline import roofline
 from lib.records.statistics import Ratio
-from lib.report import tables, words
+from lib.report import tables, views, words
 from lib.report.page import PAGE_LIMIT, Failure, assets, render_page
 from lib.report.sanitize import ansi_to_html, clean_html, last_writes
 from lib.report.table import SMOKE_TEXT, Banner, Cell, Table, profile_banner
@@ -180,7 +181,7 @@ def test_scenario_table_shows_the_control_and_judges_by_its_noise_floor() -> Non
 
 def test_layer_table_shows_fused_groups_as_one_row_and_the_runtime_outside_layers() -> None:
     text = str(tables.layer_table(made_layers("offline", 1.5, fused=True), "onnxruntime", "torch-onednn"))
-    assert re.search(r"stem: conv \+ norm 2 layers as one .* 1\.08 .* slow_conv2d_forward +mkldnn_convolution", text)
+    assert re.search(r"stem: conv \+ norm fused .* 1\.08 .* slow_conv2d_forward +mkldnn_convolution", text)
     assert re.search(r"outside layers steps of the runtime .*ReorderInput, ReorderOutput", text)
     assert "stand in one row, against the sum of the reference's" in text
 
@@ -212,6 +213,22 @@ def test_roofline_table_explains_shares_above_100_percent_and_never_clips_them()
     table = tables.roofline_table(found, "onnxruntime")
     assert re.search(r"stage1\.0\.conv1 .* compute +\d{3,},?\d* % ¹", str(table))
     assert " ¹ " in table.note
+    assert re.search(r"\nwhole call .* \(\d[\d,]* %\) .* \d[\d,]* %\n", str(table))
+
+
+def test_roofline_table_keeps_the_slowest_layers_in_network_order_and_says_so() -> None:
+    found = roofline(made_benchmark("torch-blas"), "offline")
+    assert found is not None
+    table = tables.roofline_table(found, "torch-blas", num_layers=3)
+    assert [row[0].text for row in table._cells] == ["stage1.0.conv1", "stage1.0.conv2", "stage3.0.conv2", "whole call"]
+    assert "8 faster layers are not shown" in table.note
+
+
+def test_layer_table_names_the_first_kernels_and_counts_the_rest() -> None:
+    layers = made_layers("offline", 0.5)
+    layers.layers[0].reference_kernels = ["conv", "onednn jit", "reorder a", "reorder b", "reorder b"]
+    line = next(line for line in str(tables.layer_table(layers, "x", "ref")).splitlines() if "stem.conv" in line)
+    assert line.endswith("conv, onednn jit and 2 more")
 
 
 def test_roofline_table_says_unknown_where_no_peak_was_measured() -> None:
@@ -241,6 +258,31 @@ def test_names_of_fused_layers_say_once_what_they_share() -> None:
     assert tables.counted(["a", "b", "a"]) == "a x2, b"
 
 
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (made_benchmark(warnings=["8 threads on 4 cores", "single_stream: x is unstable"]), "At a glance"),
+        (made_failed_benchmark("x", "failed", "logits differ"), "x failed: logits differ"),
+        (made_failed_benchmark("x", "unavailable", "no wheel"), "x is unavailable here: no wheel"),
+        (made_benchmark("null", parity=None), "null computes no network"),
+    ],
+)
+def test_top_of_the_page_has_the_answer_and_every_warning(
+    record: BenchmarkRecord, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    updates: dict[str, Any] = {}
+    monkeypatch.setattr("IPython.display.update_display", lambda shown, display_id: updates.update({display_id: shown}))
+    views.fill_glance(record)
+    (shown,) = updates.values()
+    assert words in repr(shown)
+    assert ("8 threads on 4 cores. Single stream: x is unstable." in repr(shown)) == bool(record.warnings)
+
+
+def test_sweep_that_was_not_asked_for_is_told_in_one_line() -> None:
+    assert "in the profile full only" in repr(views.sweep(made_benchmark()))
+    assert "x failed: gone" in repr(views.sweep(made_failed_benchmark("x", "failed", "gone")))
+
+
 def test_layer_table_keeps_the_slowest_layers_in_network_order_and_says_so() -> None:
     layers = made_layers("offline", 0.5)
     table = tables.layer_table(layers, "torch-blas", "torch-onednn", num_layers=3)
@@ -262,6 +304,80 @@ def test_compare_tables_name_backends_that_did_not_run_with_the_reason() -> None
 def test_compare_layers_table_has_sign_factor_and_milliseconds() -> None:
     text = str(tables.compare_layers_table([made_benchmark(name) for name in SPEEDUPS], "offline"))
     assert re.search(r"stage1.0.conv1 .*▼ \d\.\d\dx \d+ ms .*▲ \d\.\d\dx [\d.]+ ms", text)
+    assert re.search(r"whole call .*▼ 2\.\d\dx \d+ ms", text)
+
+
+def test_compare_layers_table_says_where_a_fused_layer_went_and_what_the_runtime_adds() -> None:
+    table = tables.compare_layers_table([made_benchmark("torch-blas"), made_benchmark("onnxruntime")], "offline")
+    cells = {str(row[0].text): row[3] for row in table._cells}
+    assert re.fullmatch(r"▲ 1\.\d\dx", cells["stem.conv"].text) and cells["stem.conv"].detail.endswith(" ms")
+    assert (cells["stem.norm"].text, cells["stem.norm"].detail) == ("", "↑")
+    assert cells["outside layers"].detail == "2.49 ms"
+    assert "runs as one step with a layer above or below" in table.note
+
+
+def test_fused_layer_whose_number_is_not_the_next_one_names_its_place() -> None:
+    record = made_benchmark("onnxruntime")
+    layers = record.layers[1].layers
+    fused = next(layer for layer in layers if layer.name == "stage3.0.conv2+pool")
+    fused.members = ["stage1.0.conv1", "pool"]
+    table = tables.compare_layers_table([made_benchmark("torch-blas"), record], "offline")
+    assert {str(row[0].text): row[3].detail for row in table._cells}["pool"] == "in stage1.0.conv1"
+
+
+def test_milliseconds_of_different_machines_carry_the_letter_of_their_machine() -> None:
+    records = [made_benchmark("torch-blas"), made_benchmark("onnxruntime")]
+    assert "onnxruntime" in tables.compare_layers_table(records, "offline").columns
+    records[1].environment.machine_id = "another"
+    assert "onnxruntime (B)" in tables.compare_layers_table(records, "offline").columns
+    machines = tables.machines_table(records)
+    assert machines.columns == ["what", "A", "B"]
+    assert "never milliseconds of different letters" in machines.note
+    assert "may be compared" in tables.machines_table(records[:1]).note
+
+
+def test_backend_that_cannot_tell_its_layers_is_named_under_the_table() -> None:
+    silent = made_benchmark("torch-aoti", layers=[])
+    table = tables.compare_layers_table([made_benchmark("torch-blas"), silent], "offline")
+    assert "torch-aoti" not in table.columns
+    assert "cannot tell their layers: torch-aoti." in table.note
+
+
+def test_compare_scenarios_table_tells_what_accuracy_was_lost_and_how_sure_that_is() -> None:
+    text = str(tables.compare_scenarios_table([made_benchmark("torch-onednn"), made_benchmark("onnxruntime-int8")]))
+    assert re.search(r"onnxruntime-int8 .*98\.51 % test +0\.20 3 lost, 1 gained +0\.62", text)
+    random = made_benchmark("onnxruntime", random_weights=True)
+    assert "– random weights" in str(tables.compare_scenarios_table([random]))
+
+
+def test_compare_proofs_table_tells_what_ran_and_what_to_investigate() -> None:
+    odd, broken = made_benchmark("torch-onednn-fastmath"), made_benchmark("torch-blas")
+    assert broken.proof is not None
+    broken.proof.passed, broken.proof.reason = False, "oneDNN ran"
+    broken.proof.found = {f"kernel{number}": number for number in range(1, 8)}
+    text = str(tables.compare_proofs_table([made_benchmark("onnxruntime"), odd, broken]))
+    assert re.search(r"9 x aten::mkldnn_convolution, 1 x aten::addmm +passed", text)
+    assert "investigate the same kernels as without the switch" in text
+    assert "7 x kernel7, 6 x kernel6, 5 x kernel5, 4 x kernel4, 3 more  FAILED oneDNN ran" in text
+
+
+def test_compare_starts_and_costs_tables_add_up() -> None:
+    records = [made_benchmark("torch-compile"), made_benchmark("onnxruntime-int8")]
+    starts = str(tables.compare_starts_table(records))
+    assert "10,454" in starts
+    assert re.search(r"onnxruntime-int8 .* 412 MiB +1\.8 s +317 KiB +512", starts)
+    assert re.search(r"onnxruntime-int8 +\d+\.\d", str(tables.compare_costs_table(records)))
+    records[0].environment.num_threads = 1
+    assert "1 threads on 4 cores" in str(tables.compare_costs_table(records))
+
+
+def test_recommendations_are_shown_at_a_glance() -> None:
+    ratio = (1.9, 1.8, 2.0)
+    found = [Recommendation("offline", "fp32", "aarch64", "openvino", ratio, ["ncnn"], [], "text"),
+             Recommendation("single_stream", "any", "aarch64", "torch-onednn", None, [], [], "text")]  # fmt: skip
+    text = str(tables.recommendation_table(found))
+    assert re.search(r"offline +fp32 only +openvino +▲ 1\.90x faster \[1\.80, 2\.00\] +ncnn", text)
+    assert re.search(r"single stream +any +torch-onednn += nothing is faster", text)
 
 
 def test_confused_pairs_are_sorted_and_leave_out_the_diagonal() -> None:
@@ -326,6 +442,13 @@ def test_answer_at_a_glance_names_speed_parity_kernels_and_the_first_answer() ->
     assert "investigate the same kernels" in text
     assert "first answer after" in text
     assert "random weights" in str(tables.glance_table(made_benchmark("x", random_weights=True)))
+
+
+def test_answer_at_a_glance_marks_speeds_that_rest_on_unstable_times() -> None:
+    record = made_benchmark("onnxruntime")
+    assert "unstable" not in str(tables.glance_table(record))
+    record.scenarios[1].latencies_s[3] = [10 * call for call in record.scenarios[1].latencies_s[3]]
+    assert re.search(r"offline.*unstable: measure again", str(tables.glance_table(record)))
 
 
 def test_smoke_profile_has_a_banner_and_others_have_none() -> None:

@@ -6,7 +6,8 @@ import base64
 import io
 import re
 from collections.abc import Callable
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import matplotlib
 import numpy as np
@@ -21,12 +22,15 @@ from PIL import Image
 
 from lib.data import Data, Split
 from lib.files import PROJECT_ROOT
+from lib.records.history import History, Point, Trend
 from lib.records.roofline import Roofline, roofline
+from lib.records.statistics import Ratio
 from lib.report import SERIES_VARIABLE, plots
 from lib.report.figures import IMAGE_LIMIT, PALETTE, RATIO_STEPS, backend_colour, describe, figure_html, figure_of, show
 from lib.report.interactive import is_live, tracks_of
 from lib.signs import NUM_CLASSES
 from tests.made_records import (
+    MORE_SPEEDUPS,
     SPEEDUPS,
     made_benchmark,
     made_confusion,
@@ -53,6 +57,21 @@ def _without_peak() -> Roofline:
     return found
 
 
+def made_trends() -> History:
+    """Five runs; in one scenario the last two are slower than the three before."""
+
+    def trend(scenario: str, *speedups: float) -> Trend:
+        start = datetime(2026, 11, 1, tzinfo=UTC)
+        points = [
+            Point(f"run{day}", start + timedelta(days=day), Ratio(value, value - 0.01, value + 0.01), 0.02)
+            for day, value in enumerate(speedups)
+        ]
+        return Trend("torch-blas", scenario, points)
+
+    return History([trend("single_stream", 1, 1, 1.01, 1, 1), trend("offline", 0.5, 0.51, 0.5, 0.4, 0.41)], 4, {})
+
+
+FRONT = r"torch-blas \+0.00 points at 0\.4.*No other beats in both: onnxruntime-int8, onnxruntime\."
 Plot = Callable[[Axes | None], Axes]
 PLOTS: dict[str, tuple[Plot, str]] = {
     "class_balance": (
@@ -101,11 +120,11 @@ PLOTS: dict[str, tuple[Plot, str]] = {
             (),
             ax,
         ),
-        r"offline: 9 of 11 layers multiply; peak 183 GFLOP/s, fp32; they meet at 3\.52 FLOP/byte\. Longest: stage1",
+        r"offline: 10 of 11 layers multiply; peak 183 GFLOP/s, fp32; they meet at 3\.52 FLOP/byte\. Longest: stage1",
     ),
     "roofline_without_peak": (
         lambda ax: plots.plot_roofline([_without_peak()], "torch-blas", (), ax),
-        "the machine's peak in this precision is unknown",
+        "peak in this precision is unknown",
     ),
     "sweep": (
         lambda ax: plots.plot_sweep(made_benchmark("torch-blas", sweep=True), list(SPEEDUPS), ax),
@@ -113,11 +132,22 @@ PLOTS: dict[str, tuple[Plot, str]] = {
     ),
     "layer_heat_map": (
         lambda ax: plots.plot_layer_heat_map(RECORDS, "offline", ax=ax),
-        "torch-onednn: 0 layers faster, 0 slower, 11 without difference",
+        r"torch-onednn: 0 layers faster, 0 slower, 11 without.*onnxruntime: .*, 2 run as one step with another",
     ),
     "ratios": (lambda ax: plots.plot_ratios(RECORDS, ax=ax), r"onnxruntime-int8 2\.\d\dx faster"),
-    "accuracy_speed": (lambda ax: plots.plot_accuracy_speed(RECORDS, "offline", ax=ax), r"torch-blas 98.71 % at 0\.4"),
-    "cold_start": (lambda ax: plots.plot_cold_start(RECORDS, ax), r"onnxruntime-int8 0\.304 s"),
+    "accuracy_speed": (lambda ax: plots.plot_accuracy_speed(RECORDS, "offline", ax=ax), FRONT),
+    "sweeps": (
+        lambda ax: plots.plot_sweeps([made_benchmark("onnxruntime", sweep=True)], ax=ax),
+        r"onnxruntime is slower .* is faster from batch .*by threads at batch 256: onnxruntime 1\.\d+x with 1 and",
+    ),
+    "history": (
+        lambda ax: plots.plot_history(made_trends(), ax=ax),
+        "over 5 runs, single stream: torch-blas no change.*offline: torch-blas confirmed slower",
+    ),
+    "cold_start": (
+        lambda ax: plots.plot_cold_start(RECORDS, ax),
+        r"onnxruntime-int8 0\.304 s.*Peak memory: .*torch-blas 412 MiB",
+    ),
 }
 
 
@@ -178,7 +208,8 @@ def test_axes_have_units_and_bars_start_at_zero() -> None:
 def test_heat_map_labels_every_cell_with_a_direction() -> None:
     texts = [text.get_text() for text in plots.plot_layer_heat_map(RECORDS, "offline").texts]
     assert len(texts) == 11 * len(SPEEDUPS)
-    assert all(re.fullmatch(r"= 1|[▲▼] \d+\.\d\dx", text) for text in texts)
+    assert all(re.fullmatch(r"= 1|[▲▼] \d+\.\d\dx|↑", text) for text in texts)
+    assert texts.count("↑") == 2 * 2  # two runtimes that fuse two layers each
     assert any(text.startswith("▼") for text in texts)
 
 
@@ -186,13 +217,34 @@ def test_heat_map_shows_a_layer_that_a_backend_does_not_have() -> None:
     record = made_benchmark("onnxruntime")
     del record.layers[1].layers[0]
     texts = [text.get_text() for text in plots.plot_layer_heat_map([RECORDS[1], record], "offline").texts]
-    assert texts.count("not run") == 1
+    assert texts.count("–") == 2  # both layers of the group
+
+
+def test_heat_map_of_all_backends_and_many_layers_stays_legible_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [*SPEEDUPS, *MORE_SPEEDUPS]
+    axes = plots.plot_layer_heat_map([made_benchmark(name) for name in names], "offline")
+    figure = figure_of(axes)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    column = axes.transData.transform((1, 0))[0] - axes.transData.transform((0, 0))[0]
+    assert max(text.get_window_extent(renderer).width for text in axes.texts) < column
+    assert all(float(text.get_fontsize()) >= 6 for text in axes.texts)
+    assert len(shown_by(figure, monkeypatch)["text/html"]) < 1.4 * IMAGE_LIMIT
+
+
+def test_backends_beyond_the_palette_share_a_colour_and_differ_in_shape() -> None:
+    names = [*SPEEDUPS, *MORE_SPEEDUPS]
+    axes = plots.plot_accuracy_speed([made_benchmark(name) for name in names], "offline", names)
+    points = [cast("Any", container).lines[0] for container in axes.containers]
+    looks = {(str(line.get_color()), str(line.get_marker())) for line in points}
+    assert len(looks) == len(names)
 
 
 def test_heat_map_keeps_the_slowest_layers_and_says_so() -> None:
     axes = plots.plot_layer_heat_map(RECORDS, "offline", num_layers=4)
     assert len(axes.get_yticklabels()) == 4
-    assert "4 slowest of 11 layers" in axes.get_title(loc="left")
+    assert "4 of 11 layers" in axes.get_title(loc="left")
 
 
 def test_figures_of_a_single_round_and_without_data_do_not_break() -> None:
@@ -202,6 +254,8 @@ def test_figures_of_a_single_round_and_without_data_do_not_break() -> None:
     for draw in (plots.plot_ratios, plots.plot_cold_start):
         figure_html(figure_of(draw([made_failed_benchmark("x")])), "empty")
     plots.plot_accuracy_speed([], "offline")
+    plots.plot_sweeps([])
+    plots.plot_history(History())
     plots.plot_layer_heat_map([], "offline")
 
 

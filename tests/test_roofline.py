@@ -180,6 +180,15 @@ def test_layers_that_add_up_to_more_than_the_call_are_explained() -> None:
     assert "50% more than the call" in network.sentence
 
 
+def test_scattered_calls_put_the_gap_in_doubt() -> None:
+    made = record(layer(seconds=5e-4))
+    calm = roofline(made)
+    made.scenarios[0].latencies_s = [[1e-3], [1e-3], [9e-3]]
+    scattered = roofline(made)
+    assert calm is not None and scattered is not None
+    assert "scatter" in scattered.network.sentence and "scatter" not in calm.network.sentence
+
+
 def test_made_records_have_rooflines() -> None:
     assert roofline(made_benchmark("torch-onednn")) is not None
 

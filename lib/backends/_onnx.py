@@ -140,16 +140,16 @@ def node_groups(exported: Any, optimized: Any) -> list[str]:
                 owner.setdefault(found, position)
     by_layer: dict[str, int] = {}
     for index, position in owner.items():
-        if layers[index]:
-            by_layer.setdefault(layers[index], position)
+        by_layer.setdefault(layers[index], position)
+    by_layer.pop("", None)
     for index, node in enumerate(nodes):  # what was fused away: to the rest of its layer, or else to what came before
-        if index not in owner and layers[index] in by_layer:
+        if index in owner:
+            continue
+        before = [owner[made_by[name]] for name in node.input if made_by.get(name) in owner]
+        if layers[index] in by_layer:
             owner[index] = by_layer[layers[index]]
-        elif index not in owner:
-            before = [owner[made_by[name]] for name in node.input if made_by.get(name) in owner]
-            if before:
-                owner[index] = max(before)
-                by_layer.setdefault(layers[index], owner[index])
+        elif before:
+            owner[index] = max(before)
     return _joined(len(optimized.graph.node), layers, owner)
 
 

@@ -10,7 +10,6 @@ loops by their names between two such steps.
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import shutil
@@ -18,13 +17,13 @@ import tempfile
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from lib.backends._torch_eager import _descriptor_to, ran
+from lib.backends._onednn import Primitive, onednn_report
+from lib.backends._torch_eager import ran
 from lib.backends.interface import RUNTIME, Backend, Kernels, LayerTimes, Shape
 from lib.errors import UserError
 
@@ -177,6 +176,8 @@ class TorchAhead(TorchCompiled):
         name = _package_name(shape)
         package = self._folder / name
         if not package.is_file():
+            import torch._inductor.decomposition  # knows the operators of a quantized program
+
             require_compiler()
             package = Path(self._own.name) / name
             self._package(torch.export.load(self._folder / _PROGRAM).module(), shape, package.parent)
@@ -274,7 +275,7 @@ def own_cache(folder: Path) -> Iterator[None]:
         yield
     finally:
         if before is None:
-            del os.environ[name]
+            os.environ.pop(name, None)
         else:
             os.environ[name] = before
 
@@ -286,67 +287,6 @@ _WHOLE = "forward pass"
 # ranges that stand around the steps of a pass
 _FRAMES = (_WHOLE, "Torch-Compiled Region", "## Call CompiledFxGraph")
 _ELTWISE = {"relu6": "clip", "hardtanh": "clip", "silu": "swish", "leakyrelu": "relu"}  # oneDNN's words, if others
-
-
-@dataclass(frozen=True)
-class Primitive:
-    """One line of oneDNN's report."""
-
-    kind: str  # convolution, inner_product, matmul, reorder, ...
-    implementation: str
-    precision: str  # of its input
-    post_ops: tuple[str, ...]  # sum, eltwise_relu, ...
-    problem: str  # mb1_ic3oc16_ih32oh32kh3sh1dh0ph1_iw32ow32kw3sw1dw0pw1
-    relaxed: str  # precision that oneDNN may use inside of fp32; empty: none
-
-    @property
-    def text(self) -> str:
-        relaxed = f" (fpmath {self.relaxed})" if self.relaxed else ""
-        return f"onednn {self.kind} {self.implementation} {self.precision}{relaxed}".strip()
-
-    def computes(self, layer: LayerInfo) -> bool:
-        """False where the problem is another one than the layer's."""
-        sizes = {key: int(value) for key, value in re.findall(r"([a-z]+)(\d+)", self.problem)}
-        if self.kind == "convolution" and {"oc", "oh", "ow", "ic", "kh", "kw"} <= sizes.keys():
-            output = (sizes["oc"], sizes["oh"], sizes["ow"])
-            num_macs = math.prod(output) * sizes["ic"] // sizes.get("g", 1) * sizes["kh"] * sizes["kw"]
-            return tuple(layer.output_shape) == output and layer.num_macs == num_macs
-        return True
-
-
-def onednn_report(run: Callable[[], object]) -> list[Primitive]:
-    """What oneDNN executes meanwhile; it prints its report to file descriptor 1."""
-    import torch
-
-    with tempfile.TemporaryFile() as report:
-        with _descriptor_to(report.fileno(), 1), torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
-            run()
-        report.seek(0)
-        return parse_report(report.read().decode(errors="replace"))
-
-
-def parse_report(text: str) -> list[Primitive]:
-    """Lines of oneDNN's verbose mode that tell of an execution."""
-    primitives = []
-    for line in text.splitlines():
-        fields = line.split(",")
-        if "exec" not in fields[:5] or "primitive" not in fields[:4]:
-            continue
-        kind, implementation = fields[fields.index("exec") + 2 :][:2]
-        source = re.search(r"src(?::|_)([a-z]+\d+)", line)  # src:f32:a:... now, src_f32:a:... before oneDNN 3.4
-        post_ops = re.search(r"attr-post-ops:(\S+?)(?:,| |$)", line)
-        relaxed = re.search(r"attr-fpmath:([a-z0-9]+)", line)
-        primitives.append(
-            Primitive(
-                kind,
-                implementation,
-                source.group(1) if source else "",
-                tuple(op.split(":")[0] for op in post_ops.group(1).split("+")) if post_ops else (),
-                fields[-2],
-                relaxed.group(1) if relaxed else "",
-            )
-        )
-    return primitives
 
 
 def is_convolution(step: str) -> bool:

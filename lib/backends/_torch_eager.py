@@ -7,8 +7,6 @@ every backend sets its switches in `configure` and proves by a trace what came o
 from __future__ import annotations
 
 import os
-import re
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -19,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lib.backends._onednn import descriptor_to, parse_report
 from lib.backends.interface import Backend, Kernels, LayerTimes
 
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ class TorchEager(Backend):
         import torch
 
         spans: dict[str, tuple[int, int]] = {}
-        with tempfile.TemporaryFile() as report, _descriptor_to(report.fileno(), 1):
+        with tempfile.TemporaryFile() as report, descriptor_to(report.fileno(), 1):
 
             def length() -> int:
                 return os.fstat(report.fileno()).st_size
@@ -153,7 +152,14 @@ class TorchEager(Backend):
                 self.predict(images)
             report.seek(0)
             text = report.read()
-        return {name: _parse_verbose(text[begin:end].decode(errors="replace")) for name, (begin, end) in spans.items()}
+        return {name: _texts(text[begin:end].decode(errors="replace")) for name, (begin, end) in spans.items()}
+
+
+def _texts(report: str) -> list[str]:
+    """What oneDNN executed, each kind once; reorders come first in its report and last here: the computing primitive is
+    what the reader looks for."""
+    texts = dict.fromkeys(primitive.text for primitive in parse_report(report))
+    return sorted(texts, key=lambda text: text.startswith("onednn reorder"))
 
 
 def _enclosing(event: torch.autograd.profiler_util.FunctionEvent, prefix: str) -> str:
@@ -163,35 +169,6 @@ def _enclosing(event: torch.autograd.profiler_util.FunctionEvent, prefix: str) -
             return str(parent.name.removeprefix(prefix))
         parent = parent.cpu_parent
     return ""
-
-
-@contextmanager
-def _descriptor_to(target: int, descriptor: int) -> Iterator[None]:
-    """Send what C code writes to a descriptor somewhere else for a while."""
-    sys.stdout.flush()
-    saved = os.dup(descriptor)
-    os.dup2(target, descriptor)
-    try:
-        yield
-    finally:
-        os.dup2(saved, descriptor)
-        os.close(saved)
-
-
-def _parse_verbose(text: str) -> list[str]:
-    """oneDNN verbose lines -> `onednn convolution jit:avx512_core f32`, and how many reorders came with it."""
-    primitives: list[str] = []
-    for line in text.splitlines():
-        fields = line.split(",")
-        if "exec" not in fields[:5] or "primitive" not in fields[:4]:
-            continue
-        kind, implementation = fields[fields.index("exec") + 2 :][:2]
-        source = re.search(r"src(?::|_)([a-z]+\d+)", line)  # src:f32:a:... now, src_f32:a:... before oneDNN 3.4
-        name = f"onednn {kind} {implementation} {source.group(1) if source else ''}".strip()
-        if name not in primitives:
-            primitives.append(name)
-    # reorders come first in the report; the computing primitive is what the reader looks for
-    return sorted(primitives, key=lambda name: name.startswith("onednn reorder"))
 
 
 def ran(kernels: Kernels, operator: str) -> list[str]:

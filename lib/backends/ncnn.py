@@ -1,14 +1,15 @@
 """ncnn, fp32: no torch at run time, convolutions in layouts that pack several channels into one vector.
 
-ncnn is made for one image at a time. One image is computed by all threads; a batch is cut into one part per thread, and
-every thread computes its part alone, image by image inside ncnn: nothing waits for a slower thread between two layers.
-Its own threading over a batch (one call, `num_threads` in the option) was several times slower on a busy machine.
+One image is computed by all threads; a batch is cut into one part per thread, and every thread computes its part alone,
+so that nobody waits for a slower thread between two layers. ncnn takes several images in a call since 2026: 32 of them
+need 60 % of the CPU time of 32 calls (signnet_small, AVX-512), and larger calls need as much with more memory.
 """
 
 from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from lib.backends._aligned import Step, align, read_leaves, write_leaves
 from lib.backends.interface import Backend, Kernels, LayerTimes, Shape, register
 
 _PARAM, _BIN, _LEAVES = "model.ncnn.param", "model.ncnn.bin", "layers.json"
+_CALL = 32  # images per call
 _AS_IT_IS = 1  # third argument of `extract`: give the blob in the layout and type in which the layer left it
+_TYPES = {32: "fp32", 16: "16-bit", 8: "int8"}  # by bits
 _WEIGHT_SIZE = {"Convolution": 6, "ConvolutionDepthWise": 6, "InnerProduct": 2}  # number of the parameter that holds it
 
 # Types of ncnn's layers -> modules that they may be. Split and Input belong to no layer.
@@ -153,7 +156,8 @@ class Ncnn(Backend):
         network = ncnn.Net()
         self.options(network.opt)
         network.opt.num_threads = num_threads
-        network.opt.openmp_blocktime = 1  # milliseconds for which idle threads spin; the least that still saves waking
+        # Threads of OpenMP (here GNU's) spin for a few milliseconds after a call and then sleep; only variables that
+        # also slow down waking during a call could change that.
         for read, name in ((network.load_param, _PARAM), (network.load_model, _BIN)):
             if read(str(self._folder / name)):
                 raise RuntimeError(f"ncnn cannot read {self._folder / name}")
@@ -164,33 +168,38 @@ class Ncnn(Backend):
             return [images]
         return np.array_split(images, min(len(images), self._num_threads))
 
-    def _extractor(self, network: Any, images: np.ndarray) -> Any:
+    def _extractors(self, network: Any, images: np.ndarray) -> Iterator[Any]:
+        """One for every call of up to 32 images, with its input."""
         import ncnn
 
-        extractor = network.create_extractor()
-        extractor.input(network.input_indexes()[0], ncnn.Mat(images, batch_index=0))
-        return extractor
+        for start in range(0, len(images), _CALL):
+            extractor = network.create_extractor()
+            extractor.input(network.input_indexes()[0], ncnn.Mat(images[start : start + _CALL], batch_index=0))
+            yield extractor
 
     def _forward(self, network: Any, images: np.ndarray) -> np.ndarray:
-        failed, logits = self._extractor(network, images).extract(network.output_indexes()[0])
-        if failed:
-            raise RuntimeError(f"ncnn ended with {failed}")
-        # the array is a view of memory that ends with `logits`
-        return np.array(logits.numpy(batch_index=0), dtype=np.float32)
+        logits = []
+        for extractor in self._extractors(network, images):
+            failed, output = extractor.extract(network.output_indexes()[0])
+            if failed:
+                raise RuntimeError(f"ncnn ended with {failed}")
+            logits.append(np.array(output.numpy(batch_index=0), dtype=np.float32))  # its memory ends with `output`
+        return logits[0] if len(logits) == 1 else np.concatenate(logits)
 
     def _walk(self, images: np.ndarray) -> list[tuple[float, str]]:
         """Seconds and kernel of every layer, in one pass."""
         network = self._alone if self._parts is None or len(images) == 1 else self._parts
-        extractor = self._extractor(network, images)
-        walked = []
-        for layer in network.layers():
-            started = time.perf_counter()
-            _, blob = extractor.extract(layer.tops[0], _AS_IT_IS)
-            seconds = time.perf_counter() - started
-            precision = {32: "fp32", 16: "16 bits", 8: "int8"}.get(blob.elembits(), f"{blob.elembits()} bits")
-            walked.append((seconds, f"{layer.type} {precision} pack{blob.elempack}"))
-            del blob  # a layer that works in place copies what somebody else still holds
-        return walked
+        layers = network.layers()
+        seconds, kernels = [0.0] * len(layers), [""] * len(layers)
+        for extractor in self._extractors(network, images):
+            for number, layer in enumerate(layers):
+                top = layer.tops[0]
+                started = time.perf_counter()
+                _, blob = extractor.extract(top, _AS_IT_IS)
+                seconds[number] += time.perf_counter() - started
+                kernels[number] = f"{layer.type} {_TYPES.get(blob.elembits(), 'unknown')} pack{blob.elempack}"
+                del blob  # a layer that works in place copies what somebody else still holds
+        return list(zip(seconds, kernels, strict=True))
 
     def _groups(self) -> list[str]:
         """The group of every layer of ncnn."""

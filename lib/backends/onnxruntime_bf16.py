@@ -94,5 +94,6 @@ class OnnxRuntimeBf16(OnnxRuntime):
 
 def product_type(result: np.ndarray, in_fp32: np.ndarray) -> str:
     """In which type a result was multiplied that is known in fp32."""
-    difference = np.linalg.norm(result - in_fp32) / max(float(np.linalg.norm(in_fp32)), np.finfo(np.float32).tiny)
-    return IN_BF16 if difference > _LEAST_BF16_DIFFERENCE else IN_FP32
+    size = float(np.linalg.norm(in_fp32))
+    difference = float(np.linalg.norm(result - in_fp32))
+    return IN_BF16 if difference > _LEAST_BF16_DIFFERENCE * size else IN_FP32

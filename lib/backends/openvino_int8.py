@@ -1,8 +1,18 @@
 """OpenVINO in int8: weights and activations quantized after training by NNCF.
 
-Ranges come from 512 training images; the small shift of each layer's mean output that rounding its weights causes is
-measured on them and taken from its bias. Residual sums and the first convolution are quantized as well. Int8 costs a
-few images in ten thousand: 0.3 points of top-1 are allowed.
+NNCF's defaults are made for large feature maps and lose several times more on small ones (21.5 dB of signal to error
+instead of 32.9 on a trained network for 32 px):
+
+- A range is the extremes over all calibration images, not the mean of the extremes of each batch, which clips.
+- No bias correction. It estimates the shift of a convolution from one mean input, and on a map of 4 x 4 px most
+  outputs see the zero padding that the estimate leaves out. Channels with weights of their own scale need none.
+
+Residual sums and the first convolution are quantized as well. On x86-64 without VNNI products of 8-bit numbers may
+overflow, for which NNCF keeps the first layer's weights to 7 bits. Int8 costs a few images in a thousand near the
+border between two classes: 0.3 points of top-1 are allowed.
+
+On Arm the plugin (2026.4.1, seen by a trace) runs 3 of the 14 convolutions of a residual network in int8, those outside
+of the blocks, and the others in fp32. There the promise is kept by one, and the page says to look.
 """
 
 from __future__ import annotations
@@ -10,17 +20,18 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import platform
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lib.backends._openvino import OpenVino
-from lib.backends.interface import register
+from lib.backends.interface import Kernels, register
 
 if TYPE_CHECKING:
     import openvino
 
-_BATCH = 32  # a range is the mean over batches of the extremes in each
+_BATCH = 32  # images at a time; does not alter the result
 
 
 @register
@@ -33,17 +44,26 @@ class OpenVinoInt8(OpenVino):
     packages = ("openvino", "nncf")
     needs_calibration = True
     top1_drop = 0.003
-    sqnr_min_db = 15.0
+    sqnr_min_db = 20.0
     agreement_min = 0.99
     kernel_types = ("i8", "u8")
 
     def lower(self, exported: openvino.Model, calibration: np.ndarray) -> openvino.Model:
         import nncf
+        from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
         nncf.set_log_level(logging.ERROR)
         batches = [calibration[start : start + _BATCH] for start in range(0, len(calibration), _BATCH)]
+        settings = nncf.AdvancedQuantizationParameters(
+            disable_bias_correction=True, activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX
+        )
         with contextlib.redirect_stdout(io.StringIO()):  # progress bars
             quantized: openvino.Model = nncf.quantize(
-                exported, nncf.Dataset(batches), subset_size=len(batches), fast_bias_correction=False
+                exported, nncf.Dataset(batches), subset_size=len(batches), advanced_parameters=settings
             )
         return quantized
+
+    def broken_promise(self, kernels: Kernels) -> str:
+        reason = super().broken_promise(kernels)
+        partly = platform.machine() == "aarch64" and self.ran_as_promised(kernels)
+        return "" if partly else reason

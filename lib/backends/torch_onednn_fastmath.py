@@ -6,9 +6,6 @@ bf16 (see `torch_onednn_bf16`) while the traffic is that of fp32. oneDNN is allo
 
 from __future__ import annotations
 
-import numpy as np
-
-from lib.backends._torch_compiled import onednn_report
 from lib.backends._torch_eager import ran
 from lib.backends.interface import Kernels, register
 from lib.backends.torch_onednn import TorchOneDnn
@@ -34,16 +31,6 @@ class TorchOneDnnFastMath(TorchOneDnn):
         torch.backends.mkldnn.conv.fp32_precision = "bf16"  # type: ignore[attr-defined]
         # without this, linear layers on x86-64 stay on MKL and never reach oneDNN
         torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # type: ignore[attr-defined]
-
-    def trace(self, images: np.ndarray) -> Kernels:
-        """As in eager mode, with the precision that oneDNN was allowed in each primitive."""
-        kernels = super().trace(images)
-        computed = [p for p in onednn_report(lambda: self.predict(images)) if p.kind != "reorder"]
-        for layer, names in kernels.items():
-            for index, name in enumerate(names):
-                if computed and name.startswith(f"onednn {computed[0].kind} "):
-                    kernels[layer][index] = computed.pop(0).text
-        return kernels
 
     def broken_promise(self, kernels: Kernels) -> str:
         if reason := super().broken_promise(kernels):

@@ -20,6 +20,7 @@ from lib.files import PROJECT_ROOT
 from lib.records.results import ColdStart
 
 ANSWER_LIMIT_S = 300.0  # longer than any one command takes, short enough to end a hanging job
+PREPARE_LIMIT_S = 900.0  # compiling ahead of time takes minutes on a slow machine
 
 
 # Both sides keep freed memory. By default glibc gives large blocks back to the kernel or not, depending on what lies at

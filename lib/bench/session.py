@@ -7,6 +7,7 @@ error, and goes into the record; the notebook fails after the record is written.
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.backends import REFERENCE, Backend, Kernels, get_backend
-from lib.bench.client import BackendError, OutOfMemoryError, WorkerClient
+from lib.bench.client import PREPARE_LIMIT_S, BackendError, OutOfMemoryError, WorkerClient
 from lib.bench.parity import Tolerance, compare_logits
 from lib.bench.peaks import measure_peaks
 from lib.bench.plan import (
@@ -129,8 +130,9 @@ class Session:
         if reason := self.backend.unavailable():
             self.status, self.error = "unavailable", reason
         elif missing := self.backend.missing_packages():
-            where = f"requirements{'-' + self.backend.extra if self.backend.extra else ''}.txt"
-            self.fail(f"packages are missing: {', '.join(missing)}; install them with `pip install -r {where}`")
+            extra = self.backend.extra
+            how = f"make EXTRAS={extra} .venv" if extra else "make .venv"
+            self.fail(f"packages are missing: {', '.join(missing)}; install them with `{how}`")
 
     def fail(self, reason: str) -> None:
         """End the session: later steps do nothing."""
@@ -155,7 +157,7 @@ class Session:
                 np.save(folder / f"{split.name}.npy", self.checkpoint.preprocessing.normalize(images).numpy())
         calibration = self._calibration_images()
         np.save(folder / "calibration.npy", calibration)
-        worker = WorkerClient(self.backend, self.num_threads)
+        worker = WorkerClient(self.backend, self.num_threads, PREPARE_LIMIT_S)
         try:
             answer = worker.ask(
                 "prepare",
@@ -223,8 +225,11 @@ class Session:
             self.accuracy["test"] = evaluate(self._logits("test", "backend"), self.data.test).accuracy
 
     def _tolerance(self) -> Tolerance:
-        if self.checkpoint.metadata.random_weights:  # its classes lie so close that any error changes the arg max
-            return Tolerance(top1_drop=1.0, sqnr_db=min(10.0, self.backend.sqnr_min_db), agreement=0.0)
+        if self.checkpoint.metadata.random_weights:
+            # Its classes lie so close that any error changes the arg max, and rounding to 8 bits can grow from layer
+            # to layer beyond the signal: 0 dB in `mobilenet_v3_small`.
+            sqnr_db = -math.inf if self.backend.precision == "int8" else min(10.0, self.backend.sqnr_min_db)
+            return Tolerance(top1_drop=1.0, sqnr_db=sqnr_db, agreement=0.0)
         return Tolerance(self.backend.top1_drop, self.backend.sqnr_min_db, self.backend.agreement_min)
 
     @_step

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lib.records.results import BenchmarkRecord, Layer, LayerTable, Peak
-from lib.records.statistics import median_latency
+from lib.records.statistics import is_unstable, median_latency
 
 MISSING_ALLOWED = 0.10  # of a call, in either direction, before somebody must say what is missing
 NUM_NAMED = 3  # layers in a sentence
@@ -114,7 +114,7 @@ def roofline(record: BenchmarkRecord, scenario: str = "offline", network_layers:
     limits = machine_limits(record)
     bytes_per_element = limits.bytes_per_element if limits else BYTES.get(record.precision, 4)
     layers = [_layer(layer, table.batch_size, bytes_per_element, limits) for layer in table.layers]
-    network = _network(table, layers, median_latency(measured.latencies_s), limits, network_layers)
+    network = _network(table, layers, measured.latencies_s, limits, network_layers)
     return Roofline(limits, scenario, table.batch_size, layers, network)
 
 
@@ -171,7 +171,8 @@ def _explanation(
             reasons.append(f"its kernel is better than the one that set the peak ({how}), or had a quieter machine")
     if bandwidth_share and bandwidth_share > 1:
         reasons.append(
-            f"its {_megabytes(num_bytes)} stay partly in caches, which are faster than the memory that was copied"
+            f"its {_megabytes(num_bytes)} stay partly in caches, which are faster than the memory that was copied, "
+            "or the machine was busier while it copied"
         )
     return "; ".join(reasons)
 
@@ -189,10 +190,11 @@ def _lower_precision(layer: Layer, limits: Limits) -> str:
 def _network(
     table: LayerTable,
     layers: Sequence[LayerRoofline],
-    whole_s: float,
+    latencies_s: Sequence[Sequence[float]],
     limits: Limits | None,
     network_layers: Sequence[str],
 ) -> NetworkRoofline:
+    whole_s = median_latency(latencies_s)
     layers_s = sum(layer.seconds for layer in layers)
     runtime_s = median_latency(table.runtime_latencies_s) if table.runtime_latencies_s else 0.0
     missing_s = whole_s - layers_s - runtime_s
@@ -207,7 +209,7 @@ def _network(
         runtime_s=runtime_s,
         missing_s=missing_s,
         missing_share=missing_s / whole_s,
-        sentence=_sentence(missing_s / whole_s, table, untold),
+        sentence=_sentence(missing_s / whole_s, table, untold, is_unstable(latencies_s)),
         flops=flops,
         flops_per_s=flops / whole_s,
         peak_share=flops / whole_s / limits.matmul.per_s if limits and limits.matmul else None,
@@ -216,21 +218,25 @@ def _network(
     )
 
 
-def _sentence(missing_share: float, table: LayerTable, untold: Sequence[str]) -> str:
+def _sentence(missing_share: float, table: LayerTable, untold: Sequence[str], unstable: bool) -> str:
     """What is missing between the parts and the whole, where it is more than a little."""
+    if abs(missing_share) <= MISSING_ALLOWED:
+        return ""
     share = f"{abs(missing_share):.0%}"
-    if missing_share > MISSING_ALLOWED:
+    if missing_share > 0:
         causes = [f"no time is told for {_named(untold)}"] if untold else []
         causes.append("what a call does between its layers (dispatch, Python, memory) belongs to none of them")
         if table.batch_size == 1:
             causes.append("at one image that weighs most")
-        return f"{share} of the call are in no layer: {'; '.join(causes)}."
-    if missing_share < -MISSING_ALLOWED:
-        short = ", and most where layers are short" if table.batch_size == 1 else ""
-        return (
-            f"The layers add up to {share} more than the call takes: telling the time of each takes time itself{short}."
+        sentence = f"{share} of the call are in no layer: {'; '.join(causes)}."
+    else:
+        where = ", and most where layers are short" if table.batch_size == 1 else ""
+        sentence = (
+            f"The layers add up to {share} more than the call takes: telling the time of each takes time itself{where}."
         )
-    return ""
+    if unstable:  # whole calls and layers are timed one after the other
+        sentence += " The times of the calls scatter here, so part of it may be what else was running."
+    return sentence
 
 
 def _named(names: Sequence[str]) -> str:

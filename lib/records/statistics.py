@@ -84,14 +84,14 @@ def layer_ratio(layer: Layer) -> Ratio:
 
 
 def verdict(ratio: Ratio, noise_floor: float = SMALLEST_EFFECT) -> str:
-    """`faster` or `slower` where the whole interval and the effect say so, else `no difference`.
+    """`faster` or `slower` where the whole interval lies beyond the noise floor, else `no difference`.
 
     Args:
         noise_floor: smallest deviation of the speedup from 1 that counts, as a share.
     """
-    if ratio.low > 1 and ratio.value > 1 + noise_floor:
+    if ratio.low > 1 + noise_floor:
         return "faster"
-    if ratio.high < 1 and 1 / ratio.value > 1 + noise_floor:
+    if 1 / ratio.high > 1 + noise_floor:
         return "slower"
     return "no difference"
 

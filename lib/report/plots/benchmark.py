@@ -204,6 +204,7 @@ def plot_roofline(
     scenario; returns the first panel. Both scales are logarithmic; the larger a dot, the longer the layer takes."""
     panels = new_panels(ax, len(rooflines), 3.6, share_y=True)
     colour = backend_colour(backend, names)
+    heights: list[float] = []
     for panel, roofline in zip(panels, rooflines, strict=True):
         drawn = [layer for layer in roofline.layers if layer.intensity and layer.flops_per_s]
         total = sum(layer.seconds for layer in roofline.layers) or 1.0
@@ -252,8 +253,7 @@ def plot_roofline(
         panel.set_xscale("log")
         panel.set_yscale("log")
         panel.set_xlim(low, high)
-        roof = limits.matmul.per_s / 1e9 if limits is not None and limits.matmul is not None else 0.0
-        panel.set_ylim(ys.min() / 2.5, 2.5 * max(ys.max(), roof))
+        heights += [*ys, limits.matmul.per_s / 1e9] if limits is not None and limits.matmul is not None else [*ys]
         for line in (panel.xaxis, panel.yaxis):
             line.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             line.set_minor_formatter(NullFormatter())
@@ -270,6 +270,7 @@ def plot_roofline(
             f"Roofline, {scenario_name(roofline.scenario)}: {len(drawn)} of {len(roofline.layers)} layers multiply; "
             f"{roof_words}. Longest: {'; '.join(told) or 'none'}.",
         )
+    panels[0].set_ylim(min(heights) / 2.5, 2.5 * max(heights))  # shared by the panels
     panels[0].set_ylabel("achieved (GFLOP/s)")
     return panels[0]
 

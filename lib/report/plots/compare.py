@@ -244,14 +244,14 @@ def plot_accuracy_speed(
         drop = top1_drop(parity)
         colour, marker = backend_colour(record.backend, names), _marker(record.backend, names)
         ax.errorbar(
-            ratio.value, -100 * drop.value,
+            ratio.value, 100 * (0 - drop.value),
             xerr=[[ratio.value - ratio.low], [ratio.high - ratio.value]],
             yerr=[[100 * (drop.high - drop.value)], [100 * (drop.value - drop.low)]],
             fmt=marker, color=colour, markersize=6, elinewidth=1, ecolor=colour, alpha=0.95, label=record.backend,
         )  # fmt: skip
-        places[record.backend] = (ratio.value, -100 * drop.value)
+        places[record.backend] = (ratio.value, 100 * (0 - drop.value))
         values += list(ratio)
-        told.append(f"{record.backend} {-100 * drop.value:+.2f} points at {ratio.value:.2f}x")
+        told.append(f"{record.backend} {100 * (0 - drop.value):+.2f} points at {ratio.value:.2f}x")
     ringed = [places[name] for name in best if name in places]
     if ringed:
         ax.plot(*zip(*ringed, strict=True), "--", color=NEUTRAL, linewidth=1, zorder=1)

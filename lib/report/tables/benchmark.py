@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from lib.records.cost import energy_words
@@ -42,6 +43,10 @@ from lib.report.words import (
 )
 
 UNLIKELY = 0.05  # a split of discordant images less likely than this is called a real difference
+WORTH_TELLING_S = 0.01  # of a compilation: less is the call that does nothing
+NUM_KERNELS = 2  # of a layer in its row; the record has all
+NUM_ROOFLINE = 24  # rows of a roofline, the slowest layers
+_SIZES = re.compile(r"\bits [\d.,]+ [kM]?B\b")  # differ from layer to layer, and the reason is the same
 MARKS = "¹²³⁴⁵⁶⁷⁸⁹"
 
 
@@ -152,7 +157,7 @@ def scenario_table(scenarios: Sequence[Scenario], backend: str, reference: str) 
                 "",
                 Cell(f"{reference}, again (control)", tone="muted"),
                 scenario.control_latencies_s,
-                Cell(f"noise floor {percent(floor, 1)}", f"[{control.low:.3f}, {control.high:.3f}]", "muted"),
+                Cell(f"noise floor {_floor_words(floor)}", f"[{control.low:.3f}, {control.high:.3f}]", "muted"),
             ),
         ]
         for head, side, latencies_s, speed in sides:
@@ -169,7 +174,9 @@ def scenario_table(scenarios: Sequence[Scenario], backend: str, reference: str) 
     if unstable:
         note += " Unstable: the medians of the rounds scatter by 10 % or more, or one is 50 % off; "
         note += "believe the speedup rather than the times."
-    compiled = [f"{duration(s.compile_s)} for batch {s.batch_size}" for s in scenarios if s.compile_s > 0]
+    compiled = [
+        f"{duration(s.compile_s)} for batch {s.batch_size}" for s in scenarios if s.compile_s >= WORTH_TELLING_S
+    ]
     note += f" Compiled before the clock started: {', '.join(compiled)}." if compiled else ""
     energy = {scenario.name: energy_words(scenario) for scenario in scenarios}
     if len(set(energy.values())) == 1:
@@ -178,6 +185,21 @@ def scenario_table(scenarios: Sequence[Scenario], backend: str, reference: str) 
         told = [f"{scenario_name(name)} {words}" for name, words in energy.items()]
         note += f" Energy: {'; '.join(told)}."
     return Table(columns, rows, caption="Latency and throughput", note=note)
+
+
+def _floor_words(floor: float) -> str:
+    """`2.3 %`; where a machine did other things, `a factor of 4`."""
+    return percent(floor, 1) if floor < 1 else f"a factor of {number(1 + floor, 2)}"
+
+
+def _kernels(names: Sequence[str]) -> Cell:
+    """The kernels that say most come first; of long lists only these."""
+    distinct = list(dict.fromkeys(names))
+    if not distinct:
+        return Cell(UNKNOWN, tone="muted")
+    more = len(distinct) - NUM_KERNELS
+    shown = counted([name for name in names if name in distinct[:NUM_KERNELS]])
+    return Cell(shown, f"and {more} more" if more > 0 else "")
 
 
 def _short_shape(shape: Sequence[int]) -> str:
@@ -197,7 +219,7 @@ def layer_table(table: LayerTable, backend: str, reference: str, num_layers: int
     for index in kept:
         layer = table.layers[index]
         ratio = layer_ratio(layer)
-        kinds = layer.kind if len(layer.members) == 1 else f"{len(layer.members)} layers as one"
+        kinds = layer.kind if len(layer.members) == 1 else "fused"
         rows.append(
             [
                 Cell(group_name(layer.members), kinds),
@@ -207,21 +229,21 @@ def layer_table(table: LayerTable, backend: str, reference: str, num_layers: int
                 milliseconds(reference_medians[index]),
                 f"{100 * reference_medians[index] / total:.1f} %",
                 ratio_cell(ratio, ratio_interval(ratio, floor), floor),
-                counted(layer.kernels) or UNKNOWN,
-                counted(layer.reference_kernels) or UNKNOWN,
+                _kernels(layer.kernels),
+                _kernels(layer.reference_kernels),
             ]
         )
     left_out = len(table.layers) - len(rows)
     if table.runtime_latencies_s:
         steps = milliseconds(median_latency(table.runtime_latencies_s))
         head = Cell("outside layers", "steps of the runtime")
-        rows.append([head, None, None, steps, None, None, "", counted(table.runtime_kernels) or UNKNOWN, ""])
+        rows.append([head, None, None, steps, None, None, "", _kernels(table.runtime_kernels), ""])
     columns = ["layer", "output", "million MACs", f"{backend} (ms)", f"{reference} (ms)", "share", "speed [95 %]"]
     columns += [f"kernels of {backend}", f"kernels of {reference}"]
     note = "Share: of the reference's time."
     if any(len(layer.members) > 1 for layer in table.layers):
         note += " Layers that the backend runs as one step stand in one row, against the sum of the reference's."
-    note += f" Differences below {percent(floor, 1)} are noise: 90 % of the layers differ less between the reference "
+    note += f" Differences below {_floor_words(floor)} are noise: 90 % of the layers differ less between the reference "
     note += "and its control."
     note += f" {left_out} faster layers are not shown." if left_out else ""
     caption = f"Layers, {scenario_name(table.scenario)}, batch {table.batch_size}"
@@ -271,24 +293,35 @@ def peaks_table(peaks: Peaks) -> Table:
     return Table(columns, rows, caption="The machine's peaks", note=note, compact=True, align_numbers=False)
 
 
-def roofline_table(roofline: Roofline, backend: str) -> Table:
-    """Each layer against what the machine can do at most."""
+def roofline_table(roofline: Roofline, backend: str, num_layers: int = NUM_ROOFLINE) -> Table:
+    """The slowest layers, in the order of the network, against what the machine can do at most."""
     reasons: list[str] = []
     rows: list[list[Value]] = []
+    slowest = sorted(roofline.layers, key=lambda found: -found.seconds)[:num_layers]
     for found in roofline.layers:
+        if found not in slowest:
+            continue
         mark = ""
         if found.explanation:
-            if found.explanation not in reasons:
-                reasons.append(found.explanation)
-            mark = _mark(reasons.index(found.explanation))
+            reason = _SIZES.sub("its data", found.explanation).rstrip(".")
+            if reason not in reasons:
+                reasons.append(reason)
+            mark = _mark(reasons.index(reason))
         rows.append(_roofline_row(found, mark))
+    whole = roofline.network
+    unknown = Cell(UNKNOWN, tone="muted")
+    share = unknown if whole.bound_share is None else Cell(percent(whole.bound_share, 0), tone="mark")
+    rate = _rate(whole.flops_per_s, whole.peak_share)
+    rows.append([Cell("whole call", tone="mark"), milliseconds(whole.whole_s), unknown, rate, unknown, "", share])
     columns = ["layer", "time (ms)", "FLOP per byte", "GFLOP/s", "GB/s", "bound by", "share of the bound"]
     note = (
         "In brackets the share of the machine's peak. FLOP: two per multiply-accumulate. Bytes: inputs, weights and "
         "outputs, each moved once. Share of the bound: the least possible time over the measured one; 100 % would be "
         "a perfect kernel."
     )
-    note += "".join(f" {_mark(number)} {reason}" for number, reason in enumerate(reasons))
+    left_out = len(roofline.layers) - len(slowest)
+    note += f" {left_out} faster layers are not shown." if left_out else ""
+    note += "".join(f" {_mark(place)} {reason[:1].upper()}{reason[1:]}." for place, reason in enumerate(reasons))
     note += f" {roofline.network.sentence}" if roofline.network.sentence else ""
     caption = f"Roofline of {backend}, {scenario_name(roofline.scenario)}, batch {roofline.batch_size}"
     return Table(columns, rows, caption=caption, note=note, compact=True)
@@ -298,18 +331,20 @@ def _mark(position: int) -> str:
     return MARKS[position] if position < len(MARKS) else f"({position + 1})"
 
 
-def _roofline_row(found: LayerRoofline, mark: str) -> list[Value]:
-    def rate(value: float | None, share: float | None) -> Value:
-        if value is None:
-            return Cell(UNKNOWN, tone="muted")
-        return Cell(number(value / 1e9), f"({percent(share, 0)})" if share is not None else "")
+def _rate(per_s: float | None, share: float | None) -> Cell:
+    """Billions per second and the share of the machine's peak."""
+    if per_s is None:
+        return Cell(UNKNOWN, tone="muted")
+    return Cell(number(per_s / 1e9), f"({percent(share, 0)})" if share is not None else "")
 
+
+def _roofline_row(found: LayerRoofline, mark: str) -> list[Value]:
     return [
         Cell(group_name(found.layer.members)),
         milliseconds(found.seconds),
         number(found.intensity) if found.intensity else Cell(UNKNOWN, tone="muted"),
-        rate(found.flops_per_s, found.peak_share),
-        rate(found.bytes_per_s, found.bandwidth_share),
+        _rate(found.flops_per_s, found.peak_share),
+        _rate(found.bytes_per_s, found.bandwidth_share),
         found.limit or UNKNOWN,
         Cell(percent(found.bound_share, 0), mark) if found.bound_share is not None else Cell(UNKNOWN, tone="muted"),
     ]
@@ -345,7 +380,9 @@ def glance_table(record: BenchmarkRecord) -> Table:
     for scenario in record.scenarios:
         floor, ratio = noise_floor(scenario), scenario_ratio(scenario)
         question = f"{scenario_name(scenario.name)}, batch {scenario.batch_size}"
-        rows.append([question, ratio_cell(ratio, ratio_interval(ratio, floor), floor)])
+        shaky = is_unstable(scenario.latencies_s) or is_unstable(scenario.reference_latencies_s)
+        told = ratio_interval(ratio, floor) + (", unstable: measure again on a quiet machine" if shaky else "")
+        rows.append([question, ratio_cell(ratio, told, floor)])
     if record.parity is not None:
         parity = record.parity
         drop = parity.reference_top1 - parity.top1

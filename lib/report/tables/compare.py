@@ -169,7 +169,7 @@ def _drop_cells(record: BenchmarkRecord) -> list[Value]:
     if parity is None or record.random_weights:
         return [None, None]
     if record.backend == record.reference:
-        return [Cell("reference", tone="muted"), NOTHING]
+        return [Cell("0.00", "reference", "muted"), NOTHING]
     points = 100 * top1_drop(parity).value
     images = f"{parity.num_lost} lost, {parity.num_gained} gained" if parity.num_lost + parity.num_gained else ""
     tone: Tone = "" if parity.passed else "bad"
@@ -319,7 +319,7 @@ def _times(records: Sequence[BenchmarkRecord]) -> str:
 
 def compare_costs_table(records: Sequence[BenchmarkRecord]) -> Table:
     """Images per dollar on runners of the size that measured, and energy where a counter can be read."""
-    costs = {record.backend: cost_of(record) for record in _usable(records)}
+    costs, letters = {record.backend: cost_of(record) for record in _usable(records)}, machine_letters(records)
     runners = list(dict.fromkeys(row.runner for cost in costs.values() for row in cost.rows))
     rows: list[list[Value]] = []
     for record in _usable(records):
@@ -328,7 +328,8 @@ def compare_costs_table(records: Sequence[BenchmarkRecord]) -> Table:
         offline = next((scenario for scenario in record.scenarios if scenario.name == "offline"), None)
         energy = offline.energy_j_per_image if offline is not None else None
         cells: list[Value] = [images.get(runner) for runner in runners]
-        rows.append([record.backend, *cells, None if energy is None else number(energy), cost.reason])
+        joules = None if energy is None else number(energy)
+        rows.append([_with_machine(record, letters), *cells, joules, cost.reason])
     columns = ["backend", *[f"{runner} (million images per $)" for runner in runners], "J per image", "why not"]
     if not any(cost.reason for cost in costs.values()):
         columns, rows = columns[:-1], [row[:-1] for row in rows]

@@ -15,6 +15,7 @@ from lib.records.statistics import SMALLEST_EFFECT, noise_floor
 from lib.records.sweep import batch_points, crossing_words, failure_words, scaling_words
 from lib.report.figures import show
 from lib.report.plots import plot_latencies, plot_layers, plot_roofline, plot_round_ratios, plot_sweep
+from lib.report.run import is_network
 from lib.report.table import Banner, Stack, Table, Value, profile_banner
 from lib.report.tables import (
     accuracy_table,
@@ -59,11 +60,15 @@ def fill_glance(record: BenchmarkRecord) -> None:
     from IPython.display import update_display
 
     parts: list[Table | Banner | None] = []
-    if record.status == "ok" and record.scenarios:
+    if not is_network(record.backend):
+        parts.append(Banner(f"{record.backend} computes no network: its times are those of the harness.", "info"))
+    elif record.status == "ok" and record.scenarios:
         parts.append(glance_table(record))
     elif record.status != "ok":
         parts.append(_absent(record, "times"))
-    parts += [Banner(f"{warning[:1].upper()}{warning[1:]}.") for warning in record.warnings]
+    told = [warning.replace("single_stream", scenario_name("single_stream")) for warning in record.warnings]
+    if told:
+        parts.append(Banner(" ".join(f"{warning[:1].upper()}{warning[1:].rstrip('.')}." for warning in told)))
     update_display(Stack(*parts), display_id=GLANCE)  # type: ignore[no-untyped-call]
 
 
@@ -221,6 +226,8 @@ def sweep(record: BenchmarkRecord) -> Shown:
         if record.status == "ok" and not record.sweep:
             return Banner("Other batch sizes and numbers of threads are measured in the profile full only.", "info")
         return _absent(record, "batch sizes and threads")
+    if not is_network(record.backend):
+        return Banner(f"{record.backend} computes no network: a speedup would mean nothing", "info")
     show(plot_sweep(record, backend_names()))
     floor = max([SMALLEST_EFFECT, *(noise_floor(scenario) for scenario in record.scenarios)])
     words = (

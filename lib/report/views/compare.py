@@ -35,6 +35,7 @@ from lib.report.tables import (
     recommendation_table,
 )
 from lib.report.views.benchmark import Shown
+from lib.report.words import scenario_name
 
 _View = TypeVar("_View", bound=Callable[..., Shown])
 HOW_TO = (
@@ -172,7 +173,10 @@ def earlier_runs(comparison: Comparison, history: History | None) -> Shown:
     show(plot_history(history, backend_names()))
     confirmed = [trend for trend in history.trends if trend.verdict.startswith("confirmed")]
     banners = [
-        Banner(f"{trend.backend}, {trend.scenario.replace('_', ' ')}: {trend.verdict} than before.")
+        Banner(
+            f"{trend.backend}, {scenario_name(trend.scenario)}: {trend.verdict} than before.",
+            "warning" if trend.verdict.endswith("slower") else "info",
+        )
         for trend in confirmed
     ]
     return Stack(*banners, history_table(history))

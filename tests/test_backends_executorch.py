@@ -1,0 +1,136 @@
+"""ExecuTorch with XNNPACK: same logits, every layer in one group, a proof that can fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lib.backends import get_backend
+from lib.backends._executorch import MAX_BATCH, _operators
+from lib.backends.interface import RUNTIME, Backend
+from lib.model import CheckpointMetadata, Preprocessing, build_network, leaf_layers, load_checkpoint, save_checkpoint
+
+pytest.importorskip("executorch.exir")
+pytest.importorskip("torchao")
+
+FP32, INT8 = "executorch-xnnpack", "executorch-xnnpack-int8"
+
+
+def images(num_images: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(num_images, 3, 32, 32)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "checkpoint.safetensors"
+    preprocessing = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    metadata = CheckpointMetadata("learning_path", "signnet", "smoke", 1, 0, "synthetic", "0" * 64, preprocessing)
+    save_checkpoint(path, build_network("learning_path"), metadata)
+    return path
+
+
+def prepared(backend: type[Backend], checkpoint: Path, folder: Path) -> Backend:
+    instance = backend()
+    instance.prepare(checkpoint, images(64), folder)
+    instance.import_runtime()
+    instance.load(checkpoint, folder, 1)
+    return instance
+
+
+@pytest.fixture(scope="module")
+def fp32(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Backend:
+    return prepared(get_backend(FP32), checkpoint, tmp_path_factory.mktemp("fp32"))
+
+
+@pytest.fixture(scope="module")
+def int8(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Backend:
+    return prepared(get_backend(INT8), checkpoint, tmp_path_factory.mktemp("int8"))
+
+
+@pytest.fixture(scope="module")
+def undelegated(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Backend:
+    class Undelegated(get_backend(FP32)):  # type: ignore[misc]
+        def partitioners(self) -> list[Any]:
+            return []
+
+    return prepared(Undelegated, checkpoint, tmp_path_factory.mktemp("undelegated"))
+
+
+def expected(checkpoint: Path, batch: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        logits: np.ndarray = load_checkpoint(checkpoint).model(torch.from_numpy(batch)).numpy()
+    return logits
+
+
+@pytest.mark.parametrize("num_images", [1, 3, 64, MAX_BATCH, MAX_BATCH + 1])
+def test_fp32_gives_the_logits_of_torch_at_every_batch_size(fp32: Backend, checkpoint: Path, num_images: int) -> None:
+    batch = images(num_images)
+    fp32.compile((num_images, 3, 32, 32))
+    logits = fp32.predict(batch)
+    assert logits.dtype == np.float32 and (batch == images(num_images)).all()
+    assert np.allclose(logits, expected(checkpoint, batch), atol=1e-4)
+
+
+def test_answers_stay_when_the_next_batch_is_computed(fp32: Backend) -> None:
+    first = fp32.predict(images(2))
+    kept = first.copy()
+    fp32.predict(-images(2))
+    assert (first == kept).all()
+
+
+def test_int8_is_near_the_logits_of_torch(int8: Backend, checkpoint: Path) -> None:
+    logits, reference = int8.predict(images(64)), expected(checkpoint, images(64))
+    assert 15 < 10 * np.log10((reference**2).sum() / ((logits - reference) ** 2).sum()) < 60
+
+
+@pytest.mark.parametrize("name", ["fp32", "int8"])
+def test_every_layer_is_in_one_group_with_a_time_and_a_kernel(name: str, request: pytest.FixtureRequest) -> None:
+    backend: Backend = request.getfixturevalue(name)
+    times, kernels = backend.layer_times(images(8), 3), backend.trace(images(8))
+    members = [member for group in times if group != RUNTIME for member in group.split("+")]
+    assert sorted(members) == sorted(layer.name for layer in leaf_layers(build_network("learning_path")))
+    assert "conv1+relu1" in times and "fc1+relu3" in times
+    assert set(times) - {RUNTIME} == set(kernels) - {RUNTIME}
+    assert all(len(passes) == 3 and min(passes) >= 0 for passes in times.values())
+
+
+def test_promises_are_kept_by_what_xnnpack_ran(fp32: Backend, int8: Backend) -> None:
+    kernels = fp32.trace(images(8))
+    assert kernels["conv1+relu1"][0].startswith("XNNPACK Convolution (NHWC, F32)")
+    assert fp32.prove(kernels).passed and not fp32.prove(kernels).investigate
+    kernels = int8.trace(images(8))
+    assert kernels["conv1+relu1"][0].startswith("XNNPACK Convolution (NHWC, QC8)")
+    assert int8.prove(kernels).passed and not int8.prove(kernels).investigate
+
+
+def test_proof_of_int8_fails_with_the_fp32_network(fp32: Backend, int8: Backend) -> None:
+    assert "2 of 2 convolutions did not run in int8" in int8.prove(fp32.trace(images(8))).reason
+
+
+def test_proof_fails_where_no_node_is_delegated(undelegated: Backend, checkpoint: Path) -> None:
+    assert np.allclose(undelegated.predict(images(2)), expected(checkpoint, images(2)), atol=1e-3)
+    proof = undelegated.prove(undelegated.trace(images(2)))
+    assert not proof.passed and "ExecuTorch aten::convolution" in proof.reason
+
+
+def test_operator_outside_xnnpack_is_doubted(fp32: Backend) -> None:
+    kernels = {"conv": ["XNNPACK Convolution (NHWC, F32) IGEMM"], RUNTIME: ["ExecuTorch aten::gelu"]}
+    proof = fp32.prove(kernels)
+    assert proof.passed and "aten::gelu" in proof.investigate
+
+
+def test_what_no_operator_took_is_left_to_the_runtime() -> None:
+    events = [
+        {"delegate_debug_id_str": "Add (ND) #12", "start_time": 1000, "end_time": 3000, "instruction_id": 0},
+        {"name": "DELEGATE_CALL", "start_time": 900, "end_time": 3100, "instruction_id": 0},
+        {"name": "OPERATOR_CALL", "start_time": 3100, "end_time": 4100, "instruction_id": 1},
+        {"name": "Method::execute", "start_time": 0, "end_time": 5000, "instruction_id": 0},
+    ]
+    names, seconds = zip(*_operators(events, ["XnnpackBackend", "aten::view_copy.out"]), strict=True)
+    assert names == ("XNNPACK Add (ND)", "ExecuTorch aten::view_copy", "")
+    assert seconds == pytest.approx((2e-6, 1e-6, 2e-6))

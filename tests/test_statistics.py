@@ -38,8 +38,19 @@ def test_disturbance_that_hits_both_sides_of_a_round_cancels() -> None:
 
 
 def test_rounds_of_different_number_are_refused() -> None:
-    with pytest.raises(ValueError, match="3 rounds against 2"):
+    with pytest.raises(ValueError, match=r"3 rounds against \[2\]"):
         paired_ratio(rounds(1, 3), rounds(1, 2))
+
+
+def test_control_counts_as_a_second_process_of_the_reference() -> None:
+    backend, reference, control = rounds(1.0, 6), rounds(2.0, 6), rounds(8.0, 6)
+    assert paired_ratio(backend, reference).value == pytest.approx(2)
+    assert paired_ratio(backend, reference, control).value == pytest.approx(4)
+
+
+def test_outlying_rounds_hardly_move_the_speedup() -> None:
+    calm = [[1.0]] * 20
+    assert paired_ratio(calm, [[2.0]] * 17 + [[50.0]] * 3).value == pytest.approx(2)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from lib.bench.plan import MAX_ITERATIONS, ScenarioPlan
 from lib.model import LayerInfo
 from lib.records.results import Layer, LayerTable, Scenario
 
-PAUSE_S = 0.02  # after a turn: OpenMP threads spin for some milliseconds before they sleep
+PAUSE_S = 0.01  # after a turn: OpenMP threads spin for some milliseconds before they sleep
+NUM_FIRST_CALLS = 2  # untimed, of every side before the first round
 
 Sides = Mapping[str, WorkerClient]  # by role: backend, reference, control
 Times = dict[str, list[list[float]]]  # by role; one list per round
@@ -36,54 +37,50 @@ def turns(sides: Sides, num_rounds: int, seed: int = 0) -> Iterator[tuple[int, s
             time.sleep(PAUSE_S)
 
 
-def measure_calls(
-    sides: Sides,
-    batch_size: int,
-    num_rounds: int,
-    num_warmup: int,
-    round_seconds: float,
-    min_iterations: int,
-    seed: int = 0,
-) -> tuple[Times, dict[str, Any]]:
-    """Latencies of whole calls by role, and the last answer of the backend with what else it told."""
+def measure_scenario(sides: Sides, plan: ScenarioPlan, seed: int = 0) -> Scenario:
+    """Latencies of whole calls, one list per round and side; before the first round every side runs a few calls.
+
+    Args:
+        seed: draws the order of the sides.
+    """
     latencies: Times = {role: [] for role in sides}
-    energy_j: list[float | None] = []
-    num_images = 0
-    answer: dict[str, Any] = {}
-    for number, role, worker in turns(sides, num_rounds, seed):
-        answer = worker.ask(
-            "measure",
-            batch_size=batch_size,
-            num_warmup=num_warmup,
-            min_seconds=round_seconds,
-            min_iterations=min_iterations,
-            max_iterations=MAX_ITERATIONS,
-            offset=number * batch_size,
-        )
+    told: dict[str, list[Any]] = {"compile_s": [], "energy_j": [], "num_images": []}
+    for worker in sides.values():
+        _measure(worker, plan, 0, num_warmup=NUM_FIRST_CALLS, min_seconds=0.0, min_iterations=1)
+    begun = time.monotonic()
+    for number, role, worker in turns(sides, plan.max_rounds, seed):
+        complete = len({len(rounds) for rounds in latencies.values()}) == 1
+        if complete and number >= plan.num_rounds and time.monotonic() - begun >= plan.seconds:
+            break
+        answer = _measure(worker, plan, number)
         latencies[role].append(answer["latencies_s"])
         if role == "backend":
-            compile_s = answer["compile_s"]
-            energy_j.append(answer["energy_j"])
-            num_images += batch_size * len(answer["latencies_s"])
-    told = [joules for joules in energy_j if joules is not None]
-    complete = len(told) == len(energy_j) and num_images > 0
-    return latencies, {"compile_s": compile_s, "energy_j_per_image": sum(told) / num_images if complete else None}
-
-
-def measure_scenario(sides: Sides, plan: ScenarioPlan, seed: int = 0) -> Scenario:
-    """Latencies of whole calls, one list per round and side; `seed` draws the order of the sides."""
-    latencies, told = measure_calls(
-        sides, plan.batch_size, plan.num_rounds, plan.num_warmup, plan.round_seconds, plan.min_iterations, seed
-    )
+            told["compile_s"].append(answer["compile_s"])
+            told["energy_j"].append(answer["energy_j"])
+            told["num_images"].append(plan.batch_size * len(answer["latencies_s"]))
+    counted = None not in told["energy_j"]
     return Scenario(
         name=plan.name,
         batch_size=plan.batch_size,
         latencies_s=latencies["backend"],
         reference_latencies_s=latencies["reference"],
-        control_latencies_s=latencies["control"],
+        control_latencies_s=latencies.get("control", []),
         num_warmup=plan.num_warmup,
-        **told,
+        compile_s=told["compile_s"][0],
+        energy_j_per_image=sum(told["energy_j"]) / sum(told["num_images"]) if counted else None,
     )
+
+
+def _measure(worker: WorkerClient, plan: ScenarioPlan, number: int, **changes: Any) -> dict[str, Any]:
+    arguments = {
+        "batch_size": plan.batch_size,
+        "num_warmup": plan.num_warmup,
+        "min_seconds": plan.round_seconds,
+        "min_iterations": plan.min_iterations,
+        "max_iterations": MAX_ITERATIONS,
+        "offset": number * plan.batch_size,
+    }
+    return worker.ask("measure", **(arguments | changes))
 
 
 def measure_layers(

@@ -31,7 +31,7 @@ from lib.bench.plan import (
     thread_counts,
 )
 from lib.bench.preprocessing import measure_preprocessing
-from lib.bench.rounds import Sides, measure_calls, measure_layers, measure_scenario
+from lib.bench.rounds import Sides, measure_layers, measure_scenario
 from lib.bench.samples import balanced_sample
 from lib.data import Data, Split
 from lib.model import Checkpoint, leaf_layers
@@ -225,6 +225,8 @@ class Session:
             self.accuracy["test"] = evaluate(self._logits("test", "backend"), self.data.test).accuracy
 
     def _tolerance(self) -> Tolerance:
+        if self.checkpoint.metadata.profile == "smoke":  # hardly trained: a small error changes many of its answers
+            return Tolerance(top1_drop=0.05, sqnr_db=self.backend.sqnr_min_db, agreement=0.9)
         if self.checkpoint.metadata.random_weights:
             # Its classes lie so close that any error changes the arg max, and rounding to 8 bits can grow from layer
             # to layer beyond the signal: 0 dB in `mobilenet_v3_small`.
@@ -393,7 +395,7 @@ class Session:
 def _sweep_point(sides: Sides, batch_size: int, num_threads: int, plan: SweepPlan) -> SweepPoint:
     """One point; where it breaks, its error stands in place of its numbers."""
     try:
-        latencies, _ = measure_calls(sides, batch_size, plan.num_rounds, 2, plan.round_seconds, 3)
+        scenario = measure_scenario(sides, plan.scenario(batch_size))
     except OutOfMemoryError as error:
         return SweepPoint(batch_size, num_threads, [], [], str(error))
-    return SweepPoint(batch_size, num_threads, latencies["backend"], latencies["reference"])
+    return SweepPoint(batch_size, num_threads, scenario.latencies_s, scenario.reference_latencies_s)

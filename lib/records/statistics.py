@@ -14,12 +14,13 @@ import numpy as np
 from lib.records.results import Layer, LayerTable, Scenario
 
 NUM_RESAMPLES = 2000
+CONFIDENCE = 0.99  # of intervals of speedups: a page shows dozens, and few of them may be wrong
 SMALLEST_EFFECT = 0.02  # speedups nearer to 1 than this are not called a difference, however narrow the interval
 VERDICTS = ("faster", "slower", "no difference")
 
 
 class Ratio(NamedTuple):
-    """A speedup with its 95 % interval."""
+    """A speedup with its 99 % interval."""
 
     value: float
     low: float
@@ -51,82 +52,94 @@ def median_latency(latencies_s: Sequence[Sequence[float]]) -> float:
     return float(np.median([np.median(calls) for calls in latencies_s]))
 
 
-def paired_ratio(latencies_s: Sequence[Sequence[float]], reference_latencies_s: Sequence[Sequence[float]]) -> Ratio:
-    """Speedup: the median over rounds of (median reference call / median backend call of the same round).
+def paired_ratio(
+    latencies_s: Sequence[Sequence[float]],
+    reference_latencies_s: Sequence[Sequence[float]],
+    control_latencies_s: Sequence[Sequence[float]] = (),
+) -> Ratio:
+    """Speedup: the trimmed mean over rounds of log(reference time / backend time of the same round), each side by its
+    middle call. Where the reference ran in two processes, its time is the geometric mean of both.
 
-    The interval is a percentile bootstrap over rounds (Efron 1979), not over calls: the calls of a round share their
-    disturbances and are no independent witnesses.
+    The mean leaves out a fifth of the rounds at either end: nearly as precise as the mean where noise is tame, and as
+    deaf to outliers as the median where it is not (Tukey and McLaughlin 1963). The interval is a percentile bootstrap
+    over rounds (Efron 1979), not over calls: the calls of a round share their disturbances and are no independent
+    witnesses.
 
     Raises:
-        ValueError: no rounds, or not the same number on both sides.
+        ValueError: no rounds, or not the same number on all sides.
     """
-    if not latencies_s or len(latencies_s) != len(reference_latencies_s):
-        raise ValueError(f"{len(latencies_s)} rounds against {len(reference_latencies_s)} of the reference")
-    ratios = np.array(
-        [
-            np.median(reference) / np.median(backend)
-            for backend, reference in zip(latencies_s, reference_latencies_s, strict=True)
-        ]
-    )
-    draws = np.random.default_rng(0).integers(len(ratios), size=(NUM_RESAMPLES, len(ratios)))
-    low, high = np.percentile(np.median(ratios[draws], axis=1), (2.5, 97.5))
-    return Ratio(float(np.median(ratios)), float(low), float(high))
+    sides = [latencies_s, reference_latencies_s, *([control_latencies_s] if control_latencies_s else [])]
+    if not latencies_s or len({len(side) for side in sides}) > 1:
+        raise ValueError(f"{len(latencies_s)} rounds against {[len(side) for side in sides[1:]]} of the reference")
+    backend, *references = (np.log([np.median(calls) for calls in side]) for side in sides)
+    logs = np.mean(references, axis=0) - backend
+    draws = np.random.default_rng(0).integers(len(logs), size=(NUM_RESAMPLES, len(logs)))
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(_trimmed_mean(logs[draws]), (tail, 100 - tail))
+    return Ratio(*(float(np.exp(value)) for value in (_trimmed_mean(logs), low, high)))
+
+
+def _trimmed_mean(values: np.ndarray) -> np.ndarray:
+    """Along the last axis, without a fifth at either end."""
+    cut = values.shape[-1] // 5
+    kept: np.ndarray = np.sort(values)[..., cut : values.shape[-1] - cut].mean(axis=-1)
+    return kept
 
 
 def scenario_ratio(scenario: Scenario) -> Ratio:
     """Speedup of a backend over the reference in one scenario."""
-    return paired_ratio(scenario.latencies_s, scenario.reference_latencies_s)
+    return paired_ratio(scenario.latencies_s, scenario.reference_latencies_s, scenario.control_latencies_s)
 
 
 def layer_ratio(layer: Layer) -> Ratio:
     """Speedup of a backend over the reference in one layer."""
-    return paired_ratio(layer.latencies_s, layer.reference_latencies_s)
+    return paired_ratio(layer.latencies_s, layer.reference_latencies_s, layer.control_latencies_s)
 
 
 def verdict(ratio: Ratio, noise_floor: float = SMALLEST_EFFECT) -> str:
-    """`faster` or `slower` where the whole interval lies beyond the noise floor, else `no difference`.
+    """`faster` or `slower` where the whole interval and an effect beyond the noise floor say so, else `no difference`.
 
     Args:
         noise_floor: smallest deviation of the speedup from 1 that counts, as a share.
     """
-    if ratio.low > 1 + noise_floor:
+    if ratio.low > 1 and ratio.value > 1 + noise_floor:
         return "faster"
-    if 1 / ratio.high > 1 + noise_floor:
+    if ratio.high < 1 and 1 / ratio.value > 1 + noise_floor:
         return "slower"
     return "no difference"
 
 
-def _deviation(ratio: Ratio) -> float:
-    """How far an interval reaches from 1, in either direction, as a share."""
-    return max(ratio.high, 1 / ratio.low) - 1
+def control_ratio(scenario: Scenario) -> Ratio:
+    """The A/A control: the reference against itself in another process, in the same rounds."""
+    return paired_ratio(scenario.control_latencies_s, scenario.reference_latencies_s)
 
 
 def noise_floor(scenario: Scenario) -> float:
     """The smallest deviation of a speedup from 1 that counts as a difference, as a share.
 
-    Two processes with the same code differ too. How much is measured in the same rounds, between the reference and its
-    control: what that interval reaches is no difference for anybody.
+    Two processes with the same code differ too. By how much is measured in the same rounds, between the reference and
+    its control: less than that is no difference for anybody.
     """
-    control = paired_ratio(scenario.control_latencies_s, scenario.reference_latencies_s)
-    return max(SMALLEST_EFFECT, _deviation(control))
+    return max(SMALLEST_EFFECT, _deviation(control_ratio(scenario)))
+
+
+def _deviation(ratio: Ratio) -> float:
+    """How far a speedup lies from 1, in either direction, as a share."""
+    return max(ratio.value, 1 / ratio.value) - 1
 
 
 def layer_noise_floor(table: LayerTable) -> float:
     """As `noise_floor`, for single layers: the deviation that 90 % of the layers keep between reference and control."""
-    ratios = [paired_ratio(layer.control_latencies_s, layer.reference_latencies_s).value for layer in table.layers]
-    if not ratios:
-        return SMALLEST_EFFECT
-    return max(SMALLEST_EFFECT, float(np.exp(np.percentile(np.abs(np.log(ratios)), 90))) - 1)
+    deviations = [
+        _deviation(paired_ratio(layer.control_latencies_s, layer.reference_latencies_s)) for layer in table.layers
+    ]
+    return max(SMALLEST_EFFECT, float(np.percentile(deviations, 90))) if deviations else SMALLEST_EFFECT
 
 
 def is_unstable(latencies_s: Sequence[Sequence[float]]) -> bool:
-    """True where the medians of the rounds scatter by 10 % or more of their mean, or stray 50 % from it.
-
-    The limits are those at which pyperf warns (psf/pyperf, `_cli.py`).
-    """
+    """True where the medians of the rounds scatter so much that their mean is uncertain by 3 % or more."""
     medians = np.array([np.median(calls) for calls in latencies_s])
-    mean = medians.mean()
-    return bool(medians.std() >= 0.1 * mean or medians.max() > 1.5 * mean or medians.min() < 0.5 * mean)
+    return bool(medians.std() / np.sqrt(len(medians)) >= 0.03 * medians.mean())
 
 
 def track_bootstrap(correct: np.ndarray, track_ids: np.ndarray) -> tuple[float, float] | None:

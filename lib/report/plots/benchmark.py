@@ -101,7 +101,7 @@ def plot_round_ratios(scenarios: Sequence[Scenario], ax: Axes | None = None) -> 
         panel.set_ylim(min(drawn) - room, max(drawn) + room)
         panel.set_xlim(0.4, len(speedups) + 0.6)
         panel.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
-        panel.set_xlabel("round (line: median, band: 95 % interval, grey: noise)")
+        panel.set_xlabel("round (line: all rounds, band: 99 % interval, grey: noise)")
         words = f"{ratio_words(ratio, floor)} {ratio_interval(ratio, floor)}"
         panel.set_title(f"{scenario_name(scenario.name)}: {words}")
         panel.grid(axis="y")

@@ -165,9 +165,9 @@ def scenario_table(scenarios: Sequence[Scenario], backend: str, reference: str) 
             if is_unstable(latencies_s):
                 side, unstable = Cell(side.text, "unstable", "warn"), True
             rows.append([head, side, *times, samples_per_s(latencies_s, scenario.batch_size), speed])
-    columns = ["scenario", "backend", "p50 (ms)", "p90 (ms)", "p99 (ms)", "images per s", "speed [95 %]"]
+    columns = ["scenario", "backend", "p50 (ms)", "p90 (ms)", "p99 (ms)", "images per s", "speed [99 %]"]
     note = (
-        "Compared round by round: time of the reference / time of the backend, median over rounds. The control is the "
+        "Compared round by round: time of the reference / time of the backend, trimmed mean over rounds. The control is the "
         "reference once more in another process: what these two differ by is the noise floor, and less is no "
         "difference for anybody."
     )
@@ -238,7 +238,7 @@ def layer_table(table: LayerTable, backend: str, reference: str, num_layers: int
         steps = milliseconds(median_latency(table.runtime_latencies_s))
         head = Cell("outside layers", "steps of the runtime")
         rows.append([head, None, None, steps, None, None, "", _kernels(table.runtime_kernels), ""])
-    columns = ["layer", "output", "million MACs", f"{backend} (ms)", f"{reference} (ms)", "share", "speed [95 %]"]
+    columns = ["layer", "output", "million MACs", f"{backend} (ms)", f"{reference} (ms)", "share", "speed [99 %]"]
     columns += [f"kernels of {backend}", f"kernels of {reference}"]
     note = "Share: of the reference's time."
     if any(len(layer.members) > 1 for layer in table.layers):

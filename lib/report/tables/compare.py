@@ -150,7 +150,7 @@ def compare_scenarios_table(records: Sequence[BenchmarkRecord]) -> Table:
     if all(record.status == "ok" for record in records):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     note = (
-        "Speed against the reference measured in the same job, with 95 % intervals over rounds. Points lost: of top-1 "
+        "Speed against the reference measured in the same job, with 99 % intervals over rounds. Points lost: of top-1 "
     )
     note += "against the reference on the same images; p: how likely so uneven a split of the images that only one of "
     note += "both reads right would be if both were equally good."
@@ -189,7 +189,7 @@ def recommendation_table(found: Sequence[Recommendation]) -> Table:
         ]
         for item in found
     ]
-    columns = ["scenario", "precision", "use", "speed [95 %]", "equally good"]
+    columns = ["scenario", "precision", "use", "speed [99 %]", "equally good"]
     return Table(columns, rows, caption="At a glance", compact=True, align_numbers=False)
 
 
@@ -355,7 +355,7 @@ def history_table(history: History) -> Table:
         ]
         for trend in history.trends
     ]
-    columns = ["backend", "scenario", "earlier runs", "earlier speedups", "this run [95 %]", "noise", "verdict"]
+    columns = ["backend", "scenario", "earlier runs", "earlier speedups", "this run [99 %]", "noise", "verdict"]
     note = (
         f"{history.words()} Speedups against the reference of the same job, never milliseconds. Suspected: the "
         f"interval of this run lies beyond all earlier speedups by more than the noise. Confirmed: the run before "

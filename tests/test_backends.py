@@ -123,6 +123,11 @@ class TestEveryBackend:
         assert set(answer["times"]) - {RUNTIME} <= set(answer["kernels"])
         assert backend.is_network or not answer["times"]
 
+    def test_a_convolution_ran_where_the_network_has_one(self, told: Told) -> None:
+        for group, kernels in told[1]["kernels"].items():
+            if "conv" in group:
+                assert any("conv" in kernel.lower() for kernel in kernels), (group, kernels)
+
     def test_times_every_group_once_a_pass(self, told: Told) -> None:
         for passes in told[1]["times"].values():
             assert len(passes) == 2 and min(passes) >= 0

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # known to n microseconds only: a model is compiled anew after a few passes.
 _WARM_UP_PASSES = 2
 _PASSES_PER_MODEL = 6
+_MOVES = ("Reshape", "Reorder", "Transpose", "Convert")  # of a layer with another step this one is the lesser
 _NO_STEP = ("Input", "Output", "Const")  # nodes of an execution graph that hold data and run nothing
 
 
@@ -186,8 +187,10 @@ class OpenVino(Backend):
 
     def _groups(self, compiled: openvino.CompiledModel) -> dict[str, str]:
         """Name of a step of the execution graph -> its group of layers."""
-        steps = [(node, self._layers_of(facts["originalLayersNames"])) for node, facts in _steps(compiled)]
-        return group_steps(steps, self.layers)
+        found = sorted(_steps(compiled), key=lambda step: step[1]["layerType"] in _MOVES)
+        return group_steps(
+            [(node, self._layers_of(facts["originalLayersNames"])) for node, facts in found], self.layers
+        )
 
     def _layers_of(self, original_names: str) -> list[str]:
         """`__module.stem.conv/aten::_convolution/Convolution,__module.stem.relu/...` -> the layers among them."""
@@ -202,7 +205,7 @@ def group_steps(steps: list[tuple[str, list[str]]], layers: list[str]) -> dict[s
     A module that is called several times belongs to the step that names it first.
 
     Args:
-        steps: name and layers of each, in the order in which they run.
+        steps: name and layers of each, in the order in which they claim their layers.
         layers: all leaf layers in network order.
     """
     owner: dict[str, str] = {}  # layer -> step that stands for its group

@@ -16,6 +16,7 @@ from lib.records.results import Layer, LayerTable, Scenario
 NUM_RESAMPLES = 2000
 CONFIDENCE = 0.99  # of intervals of speedups: a page shows dozens, and few of them may be wrong
 SMALLEST_EFFECT = 0.02  # speedups nearer to 1 than this are not called a difference, however narrow the interval
+LEAST_TIME_S = 1e-7  # counters of runtimes show 0 for layers that take less than their microsecond
 VERDICTS = ("faster", "slower", "no difference")
 
 
@@ -71,7 +72,8 @@ def paired_ratio(
     sides = [latencies_s, reference_latencies_s, *([control_latencies_s] if control_latencies_s else [])]
     if not latencies_s or len({len(side) for side in sides}) > 1:
         raise ValueError(f"{len(latencies_s)} rounds against {[len(side) for side in sides[1:]]} of the reference")
-    backend, *references = (np.log([np.median(calls) for calls in side]) for side in sides)
+    medians = ([max(float(np.median(calls)), LEAST_TIME_S) for calls in side] for side in sides)
+    backend, *references = (np.log(times) for times in medians)
     logs = np.mean(references, axis=0) - backend
     draws = np.random.default_rng(0).integers(len(logs), size=(NUM_RESAMPLES, len(logs)))
     tail = 100 * (1 - CONFIDENCE) / 2

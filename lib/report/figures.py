@@ -20,6 +20,8 @@ from matplotlib.image import AxesImage
 from matplotlib.offsetbox import OffsetImage
 from PIL import Image
 
+from lib.backends import REFERENCE
+
 WIDTH = 9.4  # inches; 902 CSS pixels, the text column of the page
 SVG_LIMIT = 90_000  # bytes; beyond it a bitmap is smaller and draws faster
 IMAGE_LIMIT = 200_000  # bytes of one bitmap; a page of 1.5 MB holds five of these and its text
@@ -27,7 +29,8 @@ CSS_DPI = 96
 WIDE_PX = 640  # wider than a phone: there the figure scrolls inside its frame instead of shrinking to dust
 
 # After Okabe and Ito and Paul Tol's "muted" (colour-blind safe); darkened so that all have at least 3:1 on white.
-PALETTE = ("#0072B2", "#D55E00", "#00805C", "#AA4499", "#332288", "#8A6D00", "#882255", "#4C7A8A", "#6B4C2A", "#555555")
+PALETTE = ("#0072B2", "#D55E00", "#00805C", "#AA4499", "#332288", "#8A6D00", "#882255", "#4C7A8A", "#6B4C2A")
+REFERENCE_COLOUR = "#24292F"
 FASTER, SLOWER, NEUTRAL = "#1f5fa8", "#b4560b", "#5c6670"
 VERDICT_COLOURS = {"faster": FASTER, "slower": SLOWER, "no difference": NEUTRAL}
 # Dark text is readable on all of them.
@@ -70,8 +73,11 @@ _descriptions: WeakKeyDictionary[Figure, list[str]] = WeakKeyDictionary()
 def backend_colour(name: str, names: Sequence[str] = ()) -> str:
     """One colour per backend, the same in every notebook that passes the same `names` (all of the registry).
 
-    A name outside of `names` gets a colour from its letters, so that it is stable too.
+    The reference has a colour that no other has, since every backend stands beside it. A name outside of `names` gets a
+    colour from its letters, so that it is stable too.
     """
+    if name == REFERENCE:
+        return REFERENCE_COLOUR
     ordered = sorted(names)
     position = ordered.index(name) if name in ordered else zlib.crc32(name.encode())
     return PALETTE[position % len(PALETTE)]

@@ -133,8 +133,8 @@ def compare_scenarios_table(records: Sequence[BenchmarkRecord]) -> Table:
     rows: list[list[Value]] = []
     for record in records:
         if record.status != "ok":
-            reason = Cell(record.status, record.error, "bad" if record.status == "failed" else "muted")
-            rows.append([record.backend, *[None] * (len(scenarios) + 3), record.precision, reason])
+            status = Cell(record.status, record.error, "bad" if record.status == "failed" else "muted")
+            rows.append([record.backend, status, *[None] * (len(scenarios) + 3), record.precision])
             continue
         measured = {scenario.name: scenario for scenario in record.scenarios}
         cells: list[Value] = []
@@ -144,11 +144,11 @@ def compare_scenarios_table(records: Sequence[BenchmarkRecord]) -> Table:
                 continue
             ratio, floor = scenario_ratio(measured[name]), noise_floor(measured[name])
             cells.append(ratio_cell(ratio, ratio_interval(ratio, floor), floor))
-        rows.append([record.backend, *cells, _top1_cell(record), *_drop_cells(record), record.precision, "ok"])
-    columns = ["backend", *[scenario_name(name) for name in scenarios], "top-1", "points lost", "McNemar p"]
-    columns += ["precision", "status"]
+        rows.append([record.backend, "ok", *cells, _top1_cell(record), *_drop_cells(record), record.precision])
+    columns = ["backend", "status", *[scenario_name(name) for name in scenarios], "top-1", "points lost", "McNemar p"]
+    columns.append("precision")
     if all(record.status == "ok" for record in records):
-        columns, rows = columns[:-1], [row[:-1] for row in rows]
+        columns, rows = [columns[0], *columns[2:]], [[row[0], *row[2:]] for row in rows]
     note = (
         "Speed against the reference measured in the same job, with 99 % intervals over rounds. Points lost: of top-1 "
     )

@@ -169,6 +169,14 @@ def test_bf16_promise_is_broken_by_fp32_kernels() -> None:
     assert bf16.prove({"stem.conv": ["mkldnn_convolution", "onednn convolution brgconv:sve_128 bf16"]}).passed
 
 
+def test_onednn_on_arm_without_compute_library_is_worth_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    onednn = get_backend("torch-onednn")()
+    assert not onednn.prove({"conv": ["onednn convolution indirect_gemm:acl f32"]}).investigate
+    without = onednn.prove({"conv": ["onednn convolution brgconv:sve_128 f32"]})
+    assert without.passed and "Arm Compute Library" in without.investigate
+
+
 def test_single_images_skip_onednn_and_the_trace_says_so(checkpoint: Path) -> None:
     kernels = loaded(get_backend("torch-onednn"), checkpoint).trace(images(1))
     assert kernels["stem.conv"][0] == "slow_conv2d_forward"

@@ -18,6 +18,7 @@ from lib.bench.peaks import Library, Size
 from lib.bench.preprocessing import measure_preprocessing
 from lib.data import Split
 from lib.model.preprocessing import Preprocessing
+from lib.records.results import Peak, Peaks
 
 SMALL: Size = (8, 16, 24)
 
@@ -226,3 +227,19 @@ def test_preprocessing_uses_one_thread_and_gives_the_others_back(monkeypatch: py
 
 def test_preprocessing_begins_no_round_after_its_budget() -> None:
     assert len(measure_preprocessing(made_split(), PREPROCESSING, num_rounds=50, budget_s=0.0).decode_s) == 1
+
+
+def test_peaks_are_measured_once_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Peaks({"fp32": Peak(1e11, "a library")}, Peak(1e10, "copy"))
+    calls: list[int] = []
+
+    def measure(num_threads: int) -> Peaks:
+        calls.append(num_threads)
+        return found
+
+    monkeypatch.setattr(peaks, "measure_peaks", measure)
+    assert peaks.peaks_of_run(tmp_path, 2) == peaks.peaks_of_run(tmp_path, 2) == found
+    assert calls == [2]
+    for file in (tmp_path / "peaks").iterdir():
+        file.write_text("{ cut off")
+    assert peaks.peaks_of_run(tmp_path, 2) == found and calls == [2, 2]

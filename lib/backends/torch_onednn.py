@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 from lib.backends._torch_eager import TorchEager, ran
 from lib.backends.interface import Kernels, register
 
@@ -20,3 +22,8 @@ class TorchOneDnn(TorchEager):
 
     def broken_promise(self, kernels: Kernels) -> str:
         return "" if ran(kernels, "onednn convolution") else "no convolution ran on oneDNN"
+
+    def doubts(self, kernels: Kernels) -> str:
+        if platform.machine() != "aarch64" or any(":acl" in name for names in kernels.values() for name in names):
+            return ""
+        return "oneDNN ran without the Arm Compute Library: newer releases leave it out, or this build lacks it"

@@ -18,16 +18,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydantic
 
 from lib.bench.client import ALLOCATOR
-from lib.files import PROJECT_ROOT
-from lib.records.environment import cpu_has_bf16, isa_flags, memory_bytes
+from lib.files import PROJECT_ROOT, write_atomic
+from lib.records.environment import cpu_has_bf16, isa_flags, machine_id, memory_bytes
 from lib.records.results import Peak, Peaks
 
 LIMIT_S = 60.0  # of the process, import of the libraries included
@@ -46,6 +47,25 @@ FASTMATH = ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE")  # would p
 Size = tuple[int, int, int]
 Call = Callable[[], object]
 Found = dict[str, Peak]  # by precision, and "copy"
+
+
+def peaks_of_run(run_dir: Path, num_threads: int) -> Peaks | None:
+    """The peaks of this machine as an earlier job of the same run measured them, or measured now and kept for later ones.
+
+    Returns:
+        None where they could not be measured.
+    """
+    path = run_dir / "peaks" / f"{machine_id()}.{num_threads}.json"
+    if path.exists():
+        try:
+            return pydantic.TypeAdapter(Peaks).validate_json(path.read_bytes())
+        except pydantic.ValidationError:  # cut off or of another version: measured again
+            pass
+    peaks = measure_peaks(num_threads)
+    if peaks is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps(asdict(peaks)) + "\n")
+    return peaks
 
 
 def measure_peaks(num_threads: int) -> Peaks | None:

@@ -19,7 +19,7 @@ import numpy as np
 from lib.backends import REFERENCE, Backend, Kernels, get_backend
 from lib.bench.client import PREPARE_LIMIT_S, BackendError, OutOfMemoryError, WorkerClient
 from lib.bench.parity import Tolerance, compare_logits
-from lib.bench.peaks import measure_peaks
+from lib.bench.peaks import peaks_of_run
 from lib.bench.plan import (
     CALIBRATION_IMAGES,
     OFFLINE_BATCH,
@@ -299,11 +299,16 @@ class Session:
         if table.layers:
             self.layers.append(table)
 
-    @_step
-    def measure_machine(self) -> None:
-        """What the machine can do at most, and what an image costs before the network sees it."""
+    def measure_machine(self, run_dir: Path) -> None:
+        """What the machine can do at most, and what an image costs before the network sees it.
+
+        Args:
+            run_dir: of this run; a machine's peaks are measured once in a run and kept there for its other backends.
+        """
+        if self.status != "ok":
+            return
         self.progress("the machine's peaks")
-        self.peaks = measure_peaks(self.num_threads)
+        self.peaks = peaks_of_run(run_dir, self.num_threads)
         self.preprocessing = measure_preprocessing(self.data.val, self.checkpoint.preprocessing)
 
     @_step

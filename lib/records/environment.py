@@ -105,10 +105,14 @@ def num_cores() -> int:
     return max(1, min(cores, math.ceil(int(quota[1]) / int(quota[2])))) if quota else cores
 
 
-def _machine_id(cpu_model: str | None) -> str:
+def _cpu_model() -> str | None:
+    return (_lscpu().get("Model name") or None) if not is_emulated() else os.environ.get("QEMU_CPU", "emulated")
+
+
+def machine_id() -> str:
     """Equal for records of one machine in one boot, and for no others. Hashed: the boot id is nobody's business."""
     boot_id = _read("/proc/sys/kernel/random/boot_id").strip() or platform.node()
-    return hashlib.sha256(f"{boot_id} {cpu_model}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{boot_id} {_cpu_model()}".encode()).hexdigest()[:16]
 
 
 def memory_bytes() -> int | None:
@@ -154,13 +158,12 @@ def collect_environment(num_threads: int = 0) -> Environment:
         num_threads: that the work is told to use; 0 = all cores.
     """
     emulated = is_emulated()
-    cpu_model = (_lscpu().get("Model name") or None) if not emulated else os.environ.get("QEMU_CPU", "emulated")
     torch = sys.modules.get("torch")
     build = torch.__config__.show() if torch else ""
     onednn = re.search(r"MKL-DNN v([\d.]+)|oneDNN v([\d.]+)", build)
     return Environment(
-        machine_id=_machine_id(cpu_model),
-        cpu_model=cpu_model,
+        machine_id=machine_id(),
+        cpu_model=_cpu_model(),
         architecture=platform.machine(),
         emulated=emulated,
         isa_flags=list(isa_flags()),

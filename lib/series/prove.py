@@ -97,7 +97,7 @@ def _random_network(folder: Path, images: Any) -> Path:
 def _line(session: Session) -> str:
     if session.status != "ok" or session.proof is None:
         return f"{session.status}: {session.error}"
-    most = sorted(session.proof.found.items(), key=lambda item: -item[1])
+    most = sorted(session.proof.found.items(), key=lambda item: ("reorder" in item[0].lower(), -item[1]))
     found = ", ".join(f"{name} ({count}x)" for name, count in most[:SHOWN]) or "nobody can tell"
     doubt = f"; investigate: {session.proof.investigate}" if session.proof.investigate else ""
     return f"ok: {found}{doubt}"

@@ -50,7 +50,7 @@ Found = dict[str, Peak]  # by precision, and "copy"
 
 
 def peaks_of_run(run_dir: Path, num_threads: int) -> Peaks | None:
-    """The peaks of this machine as an earlier job of the same run measured them, or measured now and kept for later ones.
+    """The peaks of this machine, from an earlier job of the same run or measured now and kept for later ones.
 
     Returns:
         None where they could not be measured.

@@ -167,8 +167,8 @@ def scenario_table(scenarios: Sequence[Scenario], backend: str, reference: str) 
             rows.append([head, side, *times, samples_per_s(latencies_s, scenario.batch_size), speed])
     columns = ["scenario", "backend", "p50 (ms)", "p90 (ms)", "p99 (ms)", "images per s", "speed [99 %]"]
     note = (
-        "Compared round by round: time of the reference / time of the backend, trimmed mean over rounds. The control is "
-        "the reference once more in another process: what these two differ by is the noise floor, and less is no "
+        "Compared round by round: time of the reference / time of the backend, trimmed mean over rounds. The control "
+        "is the reference once more in another process: what these two differ by is the noise floor, and less is no "
         "difference for anybody."
     )
     if unstable:

@@ -336,9 +336,7 @@ class Session:
     @property
     def versions(self) -> dict[str, str]:
         """Of the packages that the backend runs on."""
-        names = importlib.metadata.packages_distributions()
-        distributions = {name for package in self.backend.packages for name in names.get(package, [])}
-        return {name: importlib.metadata.version(name) for name in sorted(distributions)}
+        return backend_versions(self.backend)
 
     def kernels(self, scenario: str) -> Kernels:
         """Which kernels of the backend ran in each layer, as `check_proof` found them; empty where it did not."""
@@ -404,3 +402,10 @@ def _sweep_point(sides: Sides, batch_size: int, num_threads: int, plan: SweepPla
     except OutOfMemoryError as error:
         return SweepPoint(batch_size, num_threads, [], [], str(error))
     return SweepPoint(batch_size, num_threads, scenario.latencies_s, scenario.reference_latencies_s)
+
+
+def backend_versions(backend: type[Backend]) -> dict[str, str]:
+    """Versions of the packages that a backend runs on, by the name of the distribution."""
+    names = importlib.metadata.packages_distributions()
+    distributions = {name for package in backend.packages for name in names.get(package, [])}
+    return {name: importlib.metadata.version(name) for name in sorted(distributions)}

@@ -6,16 +6,19 @@ For whoever wants to know before measuring, on an Arm machine above all; works u
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from lib.backends import all_backends, get_backend
-from lib.bench.session import Session
+from lib.backends import REFERENCE, Backend, all_backends, get_backend
+from lib.bench.client import PREPARE_LIMIT_S, BackendError, WorkerClient
+from lib.bench.session import backend_versions
 from lib.data import load_data
 from lib.files import write_atomic
 from lib.model import (
@@ -25,7 +28,7 @@ from lib.model import (
     load_checkpoint,
     save_checkpoint,
 )
-from lib.records.environment import collect_environment
+from lib.records.environment import collect_environment, num_cores
 
 NUM_IMAGES = 120  # synthetic; enough to calibrate on and to compare
 BATCH_SIZE = 32  # NNPACK takes convolutions from 16 images on
@@ -50,38 +53,74 @@ def prove(
     """
     chosen = [get_backend(name) for name in names] or all_backends()
     data = load_data("synthetic", num_images=NUM_IMAGES)
-    results: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(prefix="gtsrb-prove-") as folder:
-        path = Path(checkpoint_path) if checkpoint_path else _random_network(Path(folder), data.train.images)
+    threads = num_threads or num_cores()
+    results = []
+    with tempfile.TemporaryDirectory(prefix="gtsrb-prove-") as temporary:
+        folder = Path(temporary)
+        path = Path(checkpoint_path) if checkpoint_path else _random_network(folder, data.train.images)
         checkpoint = load_checkpoint(path)
+        for split in (data.train, data.val):
+            images = checkpoint.preprocessing.normalize(np.array(split.images[:BATCH_SIZE]))
+            np.save(folder / f"{split.name}.npy", images.numpy())
+        reference = _use(get_backend(REFERENCE), path, folder, threads)
         for backend in chosen:
             if not names and (missing := backend.missing_packages()):
                 progress(f"{backend.name:<24} not installed: {', '.join(missing)} (requirements-{backend.extra}.txt)")
                 continue
-            session = Session(
-                backend, checkpoint, data, profile="smoke", num_threads=num_threads, batch_size=BATCH_SIZE
-            )
-            session.prepare()
-            session.start()
-            session.check_parity()
-            session.check_proof()
-            kernels = session.kernels("offline")
-            session.close()
-            results.append(
-                {
-                    "backend": backend.name,
-                    "status": session.status,
-                    "error": session.error,
-                    "proof": asdict(session.proof) if session.proof else None,
-                    "parity": asdict(session.parity) if session.parity else None,
-                    "kernels": kernels,
-                    "versions": session.versions,
-                }
-            )
-            progress(f"{backend.name:<24} {_line(session)}")
+            result = {"backend": backend.name, **_judge(backend, path, folder, threads, reference)}
+            results.append(result)
+            progress(f"{backend.name:<24} {_line(result)}")
     environment = asdict(collect_environment(num_threads))
     write_atomic(out, json.dumps({"environment": environment, "batch_size": BATCH_SIZE, "backends": results}, indent=1))
     return all(result["status"] != "failed" for result in results)
+
+
+def _judge(
+    backend: type[Backend], checkpoint: Path, folder: Path, num_threads: int, reference: dict[str, Any]
+) -> dict[str, Any]:
+    if reason := backend.unavailable():
+        return {"status": "unavailable", "error": reason}
+    if missing := backend.missing_packages():
+        return {"status": "failed", "error": f"packages are missing: {', '.join(missing)}"}
+    try:
+        used = reference if backend.name == REFERENCE else _use(backend, checkpoint, folder, num_threads)
+    except BackendError as error:
+        return {"status": "failed", "error": str(error)}
+    noise = float(((used["logits"] - reference["logits"]) ** 2).sum())
+    signal = float((reference["logits"] ** 2).sum())
+    told = {
+        "sqnr_db": 10 * math.log10(signal / noise) if noise else None,
+        "agreement": float((used["logits"].argmax(1) == reference["logits"].argmax(1)).mean()),
+        "proof": used["proof"],
+        "kernels": used["kernels"],
+        "versions": backend_versions(backend),
+    }
+    reason = used["proof"]["reason"]
+    return {"status": "failed" if reason else "ok", "error": reason, **told}
+
+
+def _use(backend: type[Backend], checkpoint: Path, folder: Path, num_threads: int) -> dict[str, Any]:
+    """Prepare and load a backend as a benchmark does, and let it predict and trace one batch.
+
+    Raises:
+        BackendError: it broke.
+    """
+    model = folder / backend.name
+    model.mkdir()
+    builder = WorkerClient(backend, num_threads, PREPARE_LIMIT_S)
+    try:
+        calibration = str(folder / "train.npy")
+        builder.ask("prepare", checkpoint=str(checkpoint), calibration=calibration, folder=str(model))
+    finally:
+        builder.kill()
+    worker = WorkerClient(backend, num_threads, PREPARE_LIMIT_S)
+    try:
+        worker.load(checkpoint, model, folder / "val.npy")
+        logits = folder / f"{backend.name}.npy"
+        worker.ask("predict", images=str(folder / "val.npy"), batch_size=BATCH_SIZE, out=str(logits))
+        return {**worker.ask("trace", batch_size=BATCH_SIZE), "logits": np.load(logits).astype(np.float64)}
+    finally:
+        worker.kill()
 
 
 def _random_network(folder: Path, images: Any) -> Path:
@@ -94,10 +133,10 @@ def _random_network(folder: Path, images: Any) -> Path:
     return path
 
 
-def _line(session: Session) -> str:
-    if session.status != "ok" or session.proof is None:
-        return f"{session.status}: {session.error}"
-    most = sorted(session.proof.found.items(), key=lambda item: ("reorder" in item[0].lower(), -item[1]))
+def _line(result: dict[str, Any]) -> str:
+    if result["status"] != "ok":
+        return f"{result['status']}: {result['error']}"
+    proof = result["proof"]
+    most = sorted(proof["found"].items(), key=lambda item: ("reorder" in item[0].lower(), -item[1]))
     found = ", ".join(f"{name} ({count}x)" for name, count in most[:SHOWN]) or "nobody can tell"
-    doubt = f"; investigate: {session.proof.investigate}" if session.proof.investigate else ""
-    return f"ok: {found}{doubt}"
+    return f"ok: {found}" + (f"; investigate: {proof['investigate']}" if proof["investigate"] else "")

@@ -14,7 +14,8 @@ from torch import nn
 pytest.importorskip("openvino")
 
 from lib.backends import get_backend
-from lib.backends._openvino import OpenVino, fold_batch_norms, group_steps
+from lib.backends._folding import fold_batch_norms
+from lib.backends._openvino import OpenVino, group_steps
 from lib.backends.interface import RUNTIME, Kernels
 from lib.backends.openvino import OpenVinoFp32
 from lib.backends.openvino_bf16 import OpenVinoBf16

@@ -106,6 +106,8 @@ class ExecuTorchXnnpack(Backend):
 
     def layer_times(self, images: np.ndarray, num_passes: int) -> LayerTimes:
         """XNNPACK's own time per operator. What is left of the whole call belongs to no layer."""
+        if len(images) > MAX_BATCH:
+            return {}  # runs in pieces, and the profile holds one of them
         passes = self._profile(images, num_passes)
         times: LayerTimes = {}
         for number, operators in enumerate(passes):
@@ -115,7 +117,7 @@ class ExecuTorchXnnpack(Backend):
 
     def trace(self, images: np.ndarray) -> Kernels:
         """By layer, the operators of XNNPACK and of ExecuTorch itself in the order in which they ran."""
-        operators = self._profile(images, 1)[0]
+        operators = self._profile(images[:MAX_BATCH], 1)[0]
         kernels: Kernels = {}
         for group, (name, _) in zip(self._groups(operators), operators, strict=True):
             if name:
@@ -143,7 +145,6 @@ class ExecuTorchXnnpack(Backend):
         runtime = _runtime()
         if self._profiled is None:
             self._profiled = runtime._load_for_executorch(str(self._folder / _PROGRAM), enable_etdump=True)
-        images = images[:MAX_BATCH]
         for _ in range(num_passes + 1):  # one to warm up
             _run(self._profiled, images)
         with tempfile.TemporaryDirectory() as folder:

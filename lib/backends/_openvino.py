@@ -15,17 +15,16 @@ import json
 import re
 import sys
 import warnings
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from lib.backends._folding import fold_batch_norms
 from lib.backends.interface import RUNTIME, Backend, Kernels, LayerTimes, Shape
 
 if TYPE_CHECKING:
     import openvino
-    from torch import nn
 
 # The plugin keeps whole microseconds averaged over all passes of a compiled model, so the time of the n-th pass is
 # known to n microseconds only: a model is compiled anew after a few passes.
@@ -62,7 +61,7 @@ class OpenVino(Backend):
         loaded = load_checkpoint(checkpoint)
         image_shape = (3, loaded.preprocessing.image_size, loaded.preprocessing.image_size)
         layers = list(dict.fromkeys(layer.name for layer in leaf_layers(loaded.model, image_shape)))
-        fold_batch_norms(loaded.model)
+        fold_batch_norms(loaded.model)  # the exporter does it too, but gives the result a name that tells no layer
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch deprecates tracing, by which OpenVINO keeps the names of modules
             exported = openvino.convert_model(
@@ -224,45 +223,23 @@ def group_steps(steps: list[tuple[str, list[str]]], layers: list[str]) -> dict[s
     return {step: names[leader[step]] if step in leader else RUNTIME for step, _ in steps}
 
 
-def fold_batch_norms(model: nn.Module) -> None:
-    """Put each batch norm that follows a convolution into its weights, in place.
-
-    The exporter does the same but gives the result a name from which the layer cannot be told.
-    """
-    from torch import fx, nn
-    from torch.nn.utils.fusion import fuse_conv_bn_eval
-
-    class LeafTracer(fx.Tracer):
-        def is_leaf_module(self, module: nn.Module, module_qualified_name: str) -> bool:
-            return not any(True for _ in module.children())
-
-    modules = dict(model.named_modules())
-    nodes = list(LeafTracer().trace(model).nodes)
-    num_calls = Counter(str(node.target) for node in nodes if node.op == "call_module")
-    for node in nodes:
-        norm = modules.get(str(node.target)) if node.op == "call_module" else None
-        if not isinstance(norm, nn.BatchNorm2d):
-            continue
-        source = node.args[0]
-        convolution = modules.get(str(source.target)) if source.op == "call_module" else None
-        alone = len(source.users) == num_calls[str(source.target)] == num_calls[str(node.target)] == 1
-        if isinstance(convolution, nn.Conv2d) and alone:
-            model.set_submodule(str(source.target), fuse_conv_bn_eval(convolution, norm))
-            model.set_submodule(str(node.target), nn.Identity())
-
-
 def _without_telemetry() -> None:
     """Importing openvino reports to Google Analytics unless the user has opted out; without this package it cannot."""
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # makes its import fail, which is provided for
 
 
 def _steps(compiled: openvino.CompiledModel) -> list[tuple[str, dict[str, str]]]:
-    """Name and facts of what the execution graph runs, in its order."""
+    """Name and facts of what the execution graph runs, in its order. A step without an implementation, such as the
+    reshape of a bias, runs nothing."""
     nodes = [
         (node.get_friendly_name(), {key: value.astype(str) for key, value in node.get_rt_info().items()})
         for node in compiled.get_runtime_model().get_ordered_ops()
     ]
-    steps = [(name, facts) for name, facts in nodes if facts["layerType"] not in _NO_STEP]
+    steps = [
+        (name, facts)
+        for name, facts in nodes
+        if facts["layerType"] not in _NO_STEP and not facts["primitiveType"].startswith("unknown")
+    ]
     return sorted(steps, key=lambda step: int(step[1]["execOrder"]))
 
 

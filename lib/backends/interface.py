@@ -30,6 +30,7 @@ class Backend(ABC):
     promise: ClassVar[str]  # which kernels must have run, in words
     order: ClassVar[int] = 100  # place in tables
     precision: ClassVar[str] = "fp32"
+    storage: ClassVar[str] = ""  # precision of weights and activations in memory; empty: as it multiplies
     architectures: ClassVar[tuple[str, ...]] = ("x86_64", "aarch64")
     needs_any_flag: ClassVar[tuple[str, ...]] = ()  # at least one of these ISA flags
     packages: ClassVar[tuple[str, ...]] = ()  # import names of what it needs; no record can be made without them

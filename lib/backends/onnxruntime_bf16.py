@@ -29,6 +29,7 @@ class OnnxRuntimeBf16(OnnxRuntime):
     promise = "convolutions multiply in bf16"
     order = 120
     precision = "bf16"
+    storage = "fp32"
     architectures = ("aarch64",)
     needs_any_flag = ("bf16",)
     default = False  # until a run on such a machine has shown which layers use it

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lib.backends._torch_compiled import TorchAhead
+from lib.backends._torch_compiled import TorchAhead, is_convolution
 from lib.backends._torch_eager import ran
 from lib.backends.interface import Kernels, Shape, register
 
@@ -50,6 +50,9 @@ class TorchInt8(TorchAhead):
         convolutions = ran(kernels, "onednn convolution")
         if not convolutions:
             return "no convolution ran on oneDNN"
+        for layer, names in kernels.items():
+            if any(is_convolution(name) for name in names) and layer not in convolutions:
+                return f"{layer} ran as {names[0]}, not on oneDNN"
         for layer in convolutions:
             for name in kernels[layer]:
                 if name.startswith("onednn convolution") and name.split()[-1] not in ("u8", "s8"):

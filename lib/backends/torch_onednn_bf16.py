@@ -32,5 +32,10 @@ class TorchOneDnnBf16(TorchOneDnn):
 
     def broken_promise(self, kernels: Kernels) -> str:
         convolutions = ran(kernels, "onednn convolution")
-        in_bf16 = [layer for layer in convolutions if any("convolution" in k and "bf16" in k for k in kernels[layer])]
-        return "" if in_bf16 else "no convolution ran on oneDNN in bf16"
+        if not convolutions:
+            return "no convolution ran on oneDNN in bf16"
+        for layer in convolutions:
+            for name in kernels[layer]:
+                if name.startswith("onednn convolution") and not name.endswith("bf16"):
+                    return f"{layer} ran as {name}, not in bf16"
+        return ""

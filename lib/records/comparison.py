@@ -121,6 +121,8 @@ class Comparison:
     def fastest(self) -> str:
         """Which right backend is the fastest in each scenario, by how much, and what it costs in accuracy."""
         told = []
+        if len({record.environment.architecture for record in self.measured}) > 1:
+            return ""  # speedups of two architectures say nothing about each other: the recommendations tell both
         for scenario in dict.fromkeys(measured.name for record in self.measured for measured in record.scenarios):
             found, place = fastest(self.measured, scenario), scenario.replace("_", " ")
             if found is None:

@@ -214,10 +214,11 @@ class Proof:
     """Which kernels really ran, and whether that is what the backend's name promises."""
 
     promised: str  # in words
-    found: dict[str, int]  # operator -> calls in one forward pass of the offline scenario
+    found: dict[str, int]  # kernel -> groups of layers that it ran in, in a pass of the offline scenario
     passed: bool
     reason: str = ""
     investigate: str = ""  # the promise is kept, and still somebody should look
+    kernels: dict[str, list[str]] = field(default_factory=dict)  # by group of layers, in that pass
 
 
 @dataclass
@@ -265,7 +266,8 @@ class BenchmarkRecord(Record):
     kind: str = "benchmark"
     backend: str
     reference: str
-    precision: str  # fp32, bf16, int8
+    precision: str  # in which it multiplies: fp32, bf16, f16, int8
+    storage: str  # in which it keeps weights and activations
     model: str  # architecture of the network
     random_weights: bool  # True for a network that nobody trained: its accuracy means nothing
     status: Status

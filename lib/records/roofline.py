@@ -94,7 +94,7 @@ def machine_limits(record: BenchmarkRecord) -> Limits | None:
     if record.peaks is None or record.environment.emulated:
         return None
     matmul = record.peaks.matmul.get(record.precision)
-    return Limits(record.precision, BYTES.get(record.precision, 4), matmul, record.peaks.copy)
+    return Limits(record.precision, BYTES.get(record.storage, 4), matmul, record.peaks.copy)
 
 
 def roofline(record: BenchmarkRecord, scenario: str = "offline", network_layers: Sequence[str] = ()) -> Roofline | None:
@@ -112,7 +112,7 @@ def roofline(record: BenchmarkRecord, scenario: str = "offline", network_layers:
     if table is None or measured is None:
         return None
     limits = machine_limits(record)
-    bytes_per_element = limits.bytes_per_element if limits else BYTES.get(record.precision, 4)
+    bytes_per_element = limits.bytes_per_element if limits else BYTES.get(record.storage, 4)
     layers = [_layer(layer, table.batch_size, bytes_per_element, limits) for layer in table.layers]
     network = _network(table, layers, measured.latencies_s, limits, network_layers)
     return Roofline(limits, scenario, table.batch_size, layers, network)

@@ -168,9 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     selfcheck = commands.add_parser("selfcheck", help="measure what is known, to see whether the harness is honest")
     selfcheck.add_argument("--runs", type=int, default=20, metavar="N", help="of each kind (default 20)")
     selfcheck.add_argument("--profile", default="full", choices=["smoke", "fast", "full"])
-    selfcheck.add_argument(
-        "--neighbour", action="store_true", help="with another process that burns a core in bursts"
-    )
+    selfcheck.add_argument("--neighbour", action="store_true", help="with another process that burns a core in bursts")
     selfcheck.add_argument("--out", default="selfcheck", metavar="DIR", help="default: selfcheck/")
     selfcheck.set_defaults(function=_selfcheck)
 

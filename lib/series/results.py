@@ -74,6 +74,7 @@ def benchmark_record(run: Run, data: Data, checkpoint: Checkpoint, session: Sess
         backend=session.backend.name,
         reference=session.reference.name,
         precision=session.backend.precision,
+        storage=session.backend.storage or session.backend.precision,
         model=checkpoint.metadata.architecture,
         random_weights=checkpoint.metadata.random_weights,
         status=session.status,

@@ -1,0 +1,59 @@
+"""Eager PyTorch at its best: images and weights channels last, batch norm folded into the convolutions.
+
+What a careful user of eager mode does. It stands beside the reference, so that nobody need wonder whether other
+backends are fast or eager mode was used badly.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lib.backends._folding import fold_batch_norms
+from lib.backends.interface import Kernels, LayerTimes, register
+from lib.backends.torch_onednn import TorchOneDnn
+
+
+@register
+class TorchOneDnnTuned(TorchOneDnn):
+    name = "torch-onednn-tuned"
+    title = "PyTorch eager, oneDNN, channels last, batch norm folded into convolutions"
+    order = 32
+    default = False
+
+    def load(self, checkpoint: Path, folder: Path, num_threads: int) -> None:
+        import torch
+
+        super().load(checkpoint, folder, num_threads)
+        self._convolution_of = fold_batch_norms(self.model)
+        self.model = self.model.to(memory_format=torch.channels_last)
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            batch = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
+            logits: np.ndarray = self.model(batch).numpy()
+        return logits
+
+    def layer_times(self, images: np.ndarray, num_passes: int) -> LayerTimes:
+        times: LayerTimes = {}
+        for name, passes in super().layer_times(images, num_passes).items():
+            group = self._group(name)
+            before = times.get(group, [0.0] * num_passes)
+            times[group] = [sum(parts) for parts in zip(before, passes, strict=True)]
+        return times
+
+    def trace(self, images: np.ndarray) -> Kernels:
+        kernels: Kernels = {}
+        for name, names in super().trace(images).items():
+            if name not in self._convolution_of:  # what is left of a batch norm runs nothing
+                kernels[self._group(name)] = names
+        return kernels
+
+    def _group(self, name: str) -> str:
+        """A convolution and its batch norm are one step."""
+        convolution = self._convolution_of.get(name, name)
+        norm = next((norm for norm, folded_into in self._convolution_of.items() if folded_into == convolution), "")
+        return f"{convolution}+{norm}" if norm else name

@@ -82,7 +82,7 @@ def told(
     if reason := backend.unavailable():
         pytest.skip(reason)
     if missing := backend.missing_packages():
-        pytest.skip(f"not installed: {', '.join(missing)} (requirements-{backend.extra}.txt)")
+        pytest.skip(f"not installed: {', '.join(missing)}")
     folder = tmp_path_factory.mktemp("model")
     in_child("prepare", backend, checkpoint, folder)
     return backend, in_child("use", backend, checkpoint, folder)

@@ -19,7 +19,7 @@ from lib.backends.torch_onednn import TorchOneDnn
 from lib.bench.client import BackendError, OutOfMemoryError, WorkerClient
 from lib.bench.parity import Tolerance, compare_logits, mcnemar_p
 from lib.bench.plan import PLANS, scenario_plans, thread_counts
-from lib.bench.planted import PlantedSlow
+from lib.bench.planted import NUM_CALIBRATIONS, PlantedSlow
 from lib.bench.rounds import _groups, _outside_inputs, turns
 from lib.bench.samples import balanced_sample
 from lib.bench.session import Session
@@ -322,20 +322,23 @@ def test_more_threads_than_cores_are_allowed_and_flagged(checkpoint: Checkpoint,
     assert session.status == "ok" and any("threads on" in warning for warning in session.warnings)
 
 
-def test_planted_slow_down_takes_a_twentieth_longer(checkpoint: Checkpoint) -> None:
+def test_planted_slow_down_is_a_twentieth_of_work_found_once_and_the_same_in_every_call(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([0.4, 100 * 1e-5] * NUM_CALIBRATIONS)  # a call of 0.4 s, a hundred products of 10 us
+    monkeypatch.setattr("lib.bench.planted._seconds", lambda call: next(times))
+    slow = PlantedSlow()
+    slow.load(checkpoint.path, checkpoint.path.parent, 1)
+    slow.compile((8, 3, 32, 32))
+    assert slow.num_products == {8: 2000}
+    worked: list[int] = []
+    monkeypatch.setattr(slow, "_work", worked.append)
     fast = TorchOneDnn()
     fast.load(checkpoint.path, checkpoint.path.parent, 1)
-    slow = PlantedSlow()
-    slow.model = fast.model
-    images = np.zeros((64, 3, 32, 32), np.float32)
-    ratios = []
-    for _ in range(30):
-        started = time.perf_counter()
-        fast.predict(images)
-        middle = time.perf_counter()
-        slow.predict(images)
-        ratios.append((time.perf_counter() - middle) / (middle - started))
-    assert 1.0 < np.median(ratios) < 1.25
+    images = np.ones((8, 3, 32, 32), np.float32)
+    for _ in range(2):
+        np.testing.assert_array_equal(slow.predict(images), fast.predict(images))
+    assert worked == [2000, 2000]
 
 
 def test_sample_is_balanced_fixed_and_of_the_split() -> None:

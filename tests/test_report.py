@@ -438,7 +438,7 @@ def test_preparation_table_says_nothing_where_nothing_was_written() -> None:
 def test_answer_at_a_glance_names_speed_parity_kernels_and_the_first_answer() -> None:
     text = str(tables.glance_table(made_benchmark("torch-onednn-fastmath")))
     assert re.search(r"offline, batch 256 +(=|[▲▼])", text)
-    assert "passed top-1 99.10 %, drop 0.00 %" in text
+    assert "passed top-1 99.10 %, drop 0.00 points" in text
     assert "investigate the same kernels" in text
     assert "first answer after" in text
     assert "random weights" in str(tables.glance_table(made_benchmark("x", random_weights=True)))

@@ -2,6 +2,9 @@
 
 XNNPACK reports every operator that it runs to ExecuTorch's event tracer, by name, layout, type and micro-kernel family
 (`Convolution (NHWC, QC8) IGEMM`), with a time of its own.
+
+LiteRT is the other runtime with XNNPACK. Its converter (litert-torch 0.10) asks for packages that do not install beside
+those of this project, and ExecuTorch exports from the same torch that trains, so it is ExecuTorch here.
 """
 
 from __future__ import annotations

@@ -100,7 +100,9 @@ class Backend(ABC):
             for name in names:
                 found[name] = found.get(name, 0) + 1
         reason = self.broken_promise(kernels)
-        return Proof(self.promise, found, passed=not reason, reason=reason, investigate=self.doubts(kernels))
+        return Proof(
+            self.promise, found, passed=not reason, reason=reason, investigate=self.doubts(kernels), kernels=kernels
+        )
 
     def broken_promise(self, kernels: Kernels) -> str:
         """What is wrong with the kernels that ran, or an empty string."""

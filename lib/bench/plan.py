@@ -52,22 +52,22 @@ _SINGLE = ("single_stream", 1)
 
 PLANS: dict[str, tuple[ScenarioPlan, ...]] = {
     "smoke": (
-        ScenarioPlan(*_SINGLE, 6, 6, 0.0, 3, 0.0, 5, layer_rounds=3, layer_passes=3),
+        ScenarioPlan(*_SINGLE, 6, 6, 0.0, 2, 0.0, 3, layer_rounds=3, layer_passes=3),
         ScenarioPlan("offline", OFFLINE_BATCH, 4, 4, 0.0, 0, 0.0, 1, layer_rounds=3, layer_passes=1),
     ),
     "fast": (
-        ScenarioPlan(*_SINGLE, 40, 80, 9.0, 3, 0.015, 5, layer_rounds=6, layer_passes=10),
-        ScenarioPlan("offline", OFFLINE_BATCH, 12, 60, 9.0, 0, 0.05, 1, layer_rounds=6, layer_passes=2),
+        ScenarioPlan(*_SINGLE, 40, 400, 7.0, 2, 0.006, 3, layer_rounds=12, layer_passes=5),
+        ScenarioPlan("offline", OFFLINE_BATCH, 12, 100, 7.0, 0, 0.04, 1, layer_rounds=12, layer_passes=1),
     ),
     "full": (
-        ScenarioPlan(*_SINGLE, 80, 160, 18.0, 3, 0.015, 5, layer_rounds=12, layer_passes=30),
-        ScenarioPlan("offline", OFFLINE_BATCH, 24, 120, 18.0, 0, 0.05, 1, layer_rounds=10, layer_passes=2),
+        ScenarioPlan(*_SINGLE, 80, 800, 15.0, 2, 0.006, 3, layer_rounds=15, layer_passes=20),
+        ScenarioPlan("offline", OFFLINE_BATCH, 24, 200, 15.0, 0, 0.04, 1, layer_rounds=12, layer_passes=2),
     ),
 }
 SWEEPS: dict[str, SweepPlan | None] = {
     "smoke": None,
     "fast": None,
-    "full": SweepPlan((1, 8, 32, 128, 256, 512), (1, OFFLINE_BATCH), num_rounds=6, max_rounds=40, seconds=3.0),
+    "full": SweepPlan((1, 8, 32, 128, 256, 512), (1, OFFLINE_BATCH), num_rounds=10, max_rounds=60, seconds=3.0),
 }
 # Images whose answers are compared, and images that int8 backends are calibrated on; 0 = all of the split.
 PARITY_IMAGES = {"smoke": 256, "fast": 1000, "full": 0}

@@ -15,7 +15,7 @@ from lib.bench.plan import MAX_ITERATIONS, ScenarioPlan
 from lib.model import LayerInfo
 from lib.records.results import Layer, LayerTable, Scenario
 
-PAUSE_S = 0.01  # after a turn: OpenMP threads spin for some milliseconds before they sleep
+PAUSE_S = 0.005  # after a turn: OpenMP threads spin for some milliseconds before they sleep
 NUM_FIRST_CALLS = 2  # untimed, of every side before the first round
 
 Sides = Mapping[str, WorkerClient]  # by role: backend, reference, control

@@ -44,7 +44,7 @@ class Outcome:
 
 
 def run_once(backend: type[Backend], seed: int, checkpoint: Checkpoint, data: Data, profile: Profile) -> list[Scenario]:
-    """Measure a backend as `03_benchmark` does.
+    """Measure a backend's scenarios as `03_benchmark` does, after the same parity and proof.
 
     Raises:
         RuntimeError: it could not be measured.
@@ -52,6 +52,8 @@ def run_once(backend: type[Backend], seed: int, checkpoint: Checkpoint, data: Da
     session = Session(backend, checkpoint, data, profile=profile, seed=seed)
     session.prepare()
     session.start()
+    session.check_parity()
+    session.check_proof()
     session.measure()
     session.close()
     if session.status != "ok":
@@ -66,12 +68,21 @@ def known_differences(
     outcomes = []
     for seed in seeds:
         for kind, backend in (("same", get_backend(REFERENCE)), ("planted", PlantedSlow)):
+            load = os.getloadavg()[0]
             for scenario in run_once(backend, seed, checkpoint, data, profile):
                 ratio, floor = scenario_ratio(scenario), noise_floor(scenario)
                 control = paired_ratio(scenario.control_latencies_s, scenario.reference_latencies_s)
                 outcome = Outcome(kind, seed, scenario.name, ratio, control, floor, verdict(ratio, floor))
                 outcomes.append(outcome)
-                _append(out, {**outcome.__dict__, "load_average": os.getloadavg()[0]})
+                samples = {
+                    "latencies_s": scenario.latencies_s,
+                    "reference_latencies_s": scenario.reference_latencies_s,
+                    "control_latencies_s": scenario.control_latencies_s,
+                }
+                _append(out, {**outcome.__dict__, "load_average_before": load})
+                _append(
+                    out.with_name("samples.jsonl"), {"kind": kind, "seed": seed, "scenario": scenario.name, **samples}
+                )
                 progress(
                     f"{kind} {seed} {scenario.name}: {ratio.value:.4f} [{ratio.low:.4f}, {ratio.high:.4f}], "
                     f"noise floor {floor:.1%}: {outcome.verdict}"
@@ -91,7 +102,21 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
             "runs_with_5_percent_more_work": len(planted),
             "found_it": sum(o.verdict == "slower" for o in planted),
         }
-    return counts
+    return counts | {"runs": _by_run(outcomes)}
+
+
+def _by_run(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    """A run of the same claims a difference if one of its scenarios does; a planted one is found if all find it."""
+    same = {(o.kind, o.seed) for o in outcomes if o.kind == "same"}
+    claimed = {(o.kind, o.seed) for o in outcomes if o.kind == "same" and o.verdict != "no difference"}
+    planted = {(o.kind, o.seed) for o in outcomes if o.kind == "planted"}
+    missed = {(o.kind, o.seed) for o in outcomes if o.kind == "planted" and o.verdict != "slower"}
+    return {
+        "of_the_same": len(same),
+        "claimed_a_difference_in_some_scenario": len(claimed),
+        "with_5_percent_more_work": len(planted),
+        "found_it_in_all_scenarios": len(planted - missed),
+    }
 
 
 _BARE_LOOP = """
@@ -116,7 +141,7 @@ with torch.inference_mode():
 
 
 def harness_cost(
-    checkpoint: Checkpoint, data: Data, folder: Path, num_threads: int, num_rounds: int = 20
+    checkpoint: Checkpoint, data: Data, folder: Path, num_threads: int, num_rounds: int = 120
 ) -> dict[str, Any]:
     """The reference in a worker against a loop in a plain script, in turns; and what a call of `null` takes.
 
@@ -135,7 +160,7 @@ def harness_cost(
     try:
         for worker in workers.values():
             worker.load(checkpoint.path, folder, images)
-        for batch_size, calls in ((1, 100), (256, 3)):
+        for batch_size, calls in ((1, 10), (256, 1)):
             times: dict[str, list[list[float]]] = {"bare": [], **{name: [] for name in workers}}
             for number in range(num_rounds):
                 for name in list(times)[:: 1 if number % 2 else -1]:

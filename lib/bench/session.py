@@ -9,8 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 
@@ -153,7 +152,7 @@ class Session:
         limit = 1000 if self.checkpoint.metadata.random_weights else 0  # their answers mean nothing, and they are large
         for split in (self.data.val, self.data.test):
             if split is not None and self._is_read(split):
-                self._save_images(balanced_sample(split, PARITY_IMAGES[self.profile] or limit))
+                self._save_images(balanced_sample(split, PARITY_IMAGES[self.profile] or limit), split.name)
         calibration = self._calibration_images()
         np.save(folder / "calibration.npy", calibration)
         worker = WorkerClient(self.backend, self.num_threads, PREPARE_LIMIT_S)
@@ -201,20 +200,15 @@ class Session:
     @_step
     def check_parity(self) -> None:
         """Logits and top-1 on the validation images against the reference; the test images only for the record."""
-        self._check_parity()
-        for role, cold_start in (("backend", self.cold_start), ("reference", self.reference_cold_start)):
-            if cold_start is not None:  # now, before profiling takes memory that no user would spend
-                cold_start.peak_memory_bytes = self._open_sides()[role].ask("memory")["peak_memory_bytes"]
-
-    def _check_parity(self) -> None:
-        if not self.backend.is_network:
+        logits = self._compare_logits("val") if self.backend.is_network else None
+        self._note_memory()
+        if logits is None:
             return
-        logits = self._compare_logits()
-        if self.parity is not None and not self.parity.passed and len(logits) < self.data.val.num_images:
-            self.progress("too near to the limit to be judged on a sample: comparing all validation images")
-            self._save_images(self.data.val)
-            logits = self._compare_logits()
         assert self.parity is not None
+        if not self.parity.passed and len(logits) < self.data.val.num_images:
+            self.progress("not within the limits on a sample: comparing all validation images")
+            self._save_images(self.data.val, "val-all")
+            logits = self._compare_logits("val-all")
         sample = balanced_sample(self.data.val, len(logits))
         if not self.parity.passed:
             raise BackendError(f"not the same network: {self.parity.reason}")
@@ -227,16 +221,23 @@ class Session:
         if self.data.test is not None and self._is_read(self.data.test):
             self.accuracy["test"] = evaluate(self._logits("test", "backend"), self.data.test).accuracy
 
-    def _compare_logits(self) -> np.ndarray:
-        """Fill `parity` from the images that are saved; returns the backend's logits."""
-        logits, reference_logits = self._logits("val", "backend"), self._logits("val", "reference")
+    def _note_memory(self) -> None:
+        """Now: both sides have done the same, and profiling takes memory that no user would spend."""
+        for role, cold_start in (("backend", self.cold_start), ("reference", self.reference_cold_start)):
+            if cold_start is not None:
+                cold_start.peak_memory_bytes = self._open_sides()[role].ask("memory")["peak_memory_bytes"]
+
+    def _compare_logits(self, images: str) -> np.ndarray:
+        """Fill `parity` from validation images that were saved under a name; returns the backend's logits."""
+        logits, reference_logits = self._logits(images, "backend"), self._logits(images, "reference")
         labels = np.asarray(balanced_sample(self.data.val, len(logits)).labels)
         self.parity = compare_logits(logits, reference_logits, labels, self._tolerance())
         return logits
 
-    def _save_images(self, split: Split) -> None:
+    def _save_images(self, split: Split, name: str) -> None:
+        """Never under the name of a file that workers have open."""
         images = self.checkpoint.preprocessing.normalize(np.array(split.images)).numpy()
-        np.save(self._path(f"{split.name}.npy"), images)
+        np.save(self._path(f"{name}.npy"), images)
 
     def _tolerance(self) -> Tolerance:
         if self.checkpoint.metadata.profile == "smoke":  # hardly trained: a small error changes many of its answers
@@ -266,7 +267,7 @@ class Session:
             reference = sides["reference"].ask("trace", batch_size=plan.batch_size)
             self._kernels[plan.name] = (answer["kernels"], reference["kernels"])
             if plan.name == "offline":
-                self.proof = Proof(**answer["proof"], kernels=answer["kernels"])
+                self.proof = Proof(**answer["proof"])
 
         self._for_each_plan(trace)
 
@@ -328,18 +329,38 @@ class Session:
     @_step
     def measure_sweep(self) -> None:
         """Other batch sizes and numbers of threads, where the profile asks for it. A point that breaks is noted, and
-        the others are measured."""
+        the others are measured. The last step: it ends the workers."""
         plan = SWEEPS[self.profile]
         self.sweep = []
         if plan is None:
             return
+        self._open_sides()  # what was prepared is needed again, where this is the first step after `close`
+        self._stop_workers()  # their memory is needed
         batch_sizes = dict.fromkeys(thread_counts(self.num_threads), plan.thread_batch_sizes)
         batch_sizes[self.num_threads] = plan.batch_sizes
         for threads, sizes in batch_sizes.items():
-            with self._workers(threads) as sides:
-                for batch_size in sizes:
-                    self.progress(f"sweep: batch {batch_size}, {threads} threads")
-                    self.sweep.append(_sweep_point(sides, batch_size, threads, plan))
+            for batch_size in sizes:
+                self.progress(f"sweep: batch {batch_size}, {threads} threads")
+                self.sweep.append(self._sweep_point(batch_size, threads, plan))
+        self._stop_workers()
+
+    def _sweep_point(self, batch_size: int, num_threads: int, plan: SweepPlan) -> SweepPoint:
+        """One point; where it breaks, its error stands in place of its numbers, and the next one gets new workers."""
+        try:
+            scenario = measure_scenario(self._sweep_sides(num_threads), plan.scenario(batch_size), self.seed)
+        except BackendError as error:
+            self._stop_workers()
+            return SweepPoint(batch_size, num_threads, [], [], str(error))
+        return SweepPoint(batch_size, num_threads, scenario.latencies_s, scenario.reference_latencies_s)
+
+    def _sweep_sides(self, num_threads: int) -> Sides:
+        """Backend and reference with this number of threads; those that run already where they have it."""
+        if any(worker.num_threads != num_threads for worker in self._sides.values()):
+            self._stop_workers()
+        for role in ("reference", "backend"):
+            if role not in self._sides:
+                self._sides = {**self._sides, role: self._load(role, num_threads)[0]}
+        return self._sides
 
     def close(self) -> None:
         """End the workers. A session that had to leave something out fails now."""
@@ -385,18 +406,6 @@ class Session:
             worker.kill()
             raise
 
-    @contextmanager
-    def _workers(self, num_threads: int) -> Iterator[Sides]:
-        """Backend and reference with another number of threads."""
-        sides: Sides = {}
-        try:
-            for role in ("reference", "backend"):
-                sides = {**sides, role: self._load(role, num_threads)[0]}
-            yield sides
-        finally:
-            for worker in sides.values():
-                worker.kill()
-
     def _stop_workers(self) -> None:
         for worker in self._sides.values():
             worker.kill()
@@ -407,15 +416,6 @@ class Session:
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
-
-
-def _sweep_point(sides: Sides, batch_size: int, num_threads: int, plan: SweepPlan) -> SweepPoint:
-    """One point; where it breaks, its error stands in place of its numbers."""
-    try:
-        scenario = measure_scenario(sides, plan.scenario(batch_size))
-    except OutOfMemoryError as error:
-        return SweepPoint(batch_size, num_threads, [], [], str(error))
-    return SweepPoint(batch_size, num_threads, scenario.latencies_s, scenario.reference_latencies_s)
 
 
 def backend_versions(backend: type[Backend]) -> dict[str, str]:

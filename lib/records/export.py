@@ -16,24 +16,32 @@ from lib.records.statistics import (
     layer_ratio,
     median_latency,
     noise_floor,
+    paired_ratio,
     percentiles,
     samples_per_s,
     scenario_ratio,
     verdict,
 )
 
-SCENARIOS_CSV, LAYERS_CSV = "compare_scenarios.csv", "compare_layers.csv"  # in the folder of the records
+# in the folder of the records
+SCENARIOS_CSV, LAYERS_CSV, SWEEP_CSV = "compare_scenarios.csv", "compare_layers.csv", "compare_sweep.csv"
 Row = dict[str, object]
 
 
 def write_csv(records: Sequence[BenchmarkRecord], folder: Path) -> list[Path]:
-    """Write both files into a folder and return their paths.
+    """Write the files into a folder and return their paths; that of the sweep only where one was measured.
 
     Raises:
         UserError: the folder is not writable.
     """
     paths = []
-    for name, rows in ((SCENARIOS_CSV, scenario_rows(records)), (LAYERS_CSV, layer_rows(records))):
+    for name, rows in (
+        (SCENARIOS_CSV, scenario_rows(records)),
+        (LAYERS_CSV, layer_rows(records)),
+        (SWEEP_CSV, sweep_rows(records)),
+    ):
+        if name == SWEEP_CSV and not rows:
+            continue
         text = io.StringIO()
         writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
         writer.writeheader()
@@ -66,11 +74,32 @@ def scenario_rows(records: Sequence[BenchmarkRecord]) -> list[Row]:
                     "top1": "" if parity is None else f"{parity.top1:.6f}",
                     "top1_drop": "" if parity is None else f"{top1_drop(parity).value:.6f}",
                     "mcnemar_p": "" if parity is None else f"{parity.mcnemar_p:.4g}",
+                    "import_s": "" if cold is None else f"{cold.import_s:.4g}",
+                    "load_s": "" if cold is None else f"{cold.load_s:.4g}",
                     "compile_s": f"{scenario.compile_s:.4g}",
+                    "first_inference_s": "" if cold is None else f"{cold.first_inference_s:.4g}",
                     "peak_memory_bytes": "" if cold is None else cold.peak_memory_bytes,
+                    "preparation_s": "" if record.preparation is None else f"{record.preparation.seconds:.4g}",
+                    "energy_j_per_image": "" if scenario.energy_j_per_image is None else scenario.energy_j_per_image,
+                    "proof": "" if record.proof is None else "investigate" if record.proof.investigate else "pass",
+                    "kernels": "" if record.proof is None else "; ".join(record.proof.found),
                     "error": "",
                 }
             )
+    return rows
+
+
+def sweep_rows(records: Sequence[BenchmarkRecord]) -> list[Row]:
+    """One row per backend, batch size and number of threads; a point that failed has its error."""
+    rows = []
+    for record in records:
+        for point in record.sweep if record.status == "ok" else []:
+            row: Row = {**_backend(record), "batch_size": point.batch_size, "num_threads": point.num_threads}
+            if point.latencies_s:
+                ratio = paired_ratio(point.latencies_s, point.reference_latencies_s)
+                row |= {"speedup": f"{ratio.value:.5g}", "low": f"{ratio.low:.5g}", "high": f"{ratio.high:.5g}"}
+                row["images_per_s"] = f"{samples_per_s(point.latencies_s, point.batch_size):.6g}"
+            rows.append({**row, "error": point.error})
     return rows
 
 

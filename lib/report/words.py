@@ -46,6 +46,12 @@ def percent(share: float | None, digits: int = 2) -> str:
     return UNKNOWN if share is None else f"{100 * share:.{digits}f} %"
 
 
+def points(share: float) -> str:
+    """A difference of shares: `0.0012` -> `0.12 points`."""
+    text = f"{100 * share:.2f}"
+    return f"{text.removeprefix('-') if float(text) == 0 else text} points"
+
+
 def percent_interval(interval: tuple[float, float] | None, digits: int = 2) -> str:
     """`[98.31, 99.02] %`, or an empty string."""
     return "" if interval is None else f"[{100 * interval[0]:.{digits}f}, {100 * interval[1]:.{digits}f}] %"

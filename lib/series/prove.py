@@ -65,7 +65,7 @@ def prove(
         reference = _use(get_backend(REFERENCE), path, folder, threads)
         for backend in chosen:
             if not names and (missing := backend.missing_packages()):
-                progress(f"{backend.name:<24} not installed: {', '.join(missing)} (requirements-{backend.extra}.txt)")
+                progress(f"{backend.name:<24} not installed: {', '.join(missing)}")
                 continue
             result = {"backend": backend.name, **_judge(backend, path, folder, threads, reference)}
             results.append(result)

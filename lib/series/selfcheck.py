@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lib.bench.selfcheck import harness_cost, known_differences, summary
 from lib.data import load_data
+from lib.errors import UserError
 from lib.files import write_atomic
 from lib.records.environment import collect_environment, num_cores
 from lib.records.results import Profile
@@ -35,7 +36,8 @@ def selfcheck(
     checkpoint, _ = ensure_checkpoint(out, data, progress=progress)
     environment = asdict(collect_environment())
     lines = out / "outcomes.jsonl"
-    lines.unlink(missing_ok=True)
+    if lines.exists():  # trying until it passes must leave a trace
+        raise UserError(f"{lines} exists and outcomes are never overwritten; give another folder with --out")
     with tempfile.TemporaryDirectory(prefix="gtsrb-selfcheck-") as folder, _neighbour(neighbour):
         cost = harness_cost(checkpoint, data, Path(folder), num_cores())
         progress(f"harness: {json.dumps(cost)}")

@@ -81,8 +81,8 @@ def plot_latencies(
 
 @styled
 def plot_round_ratios(scenarios: Sequence[Scenario], ax: Axes | None = None) -> Axes:
-    """Speedup of every round with the median and its interval, and what the reference differs from its own control, a
-    panel per scenario; returns the first panel."""
+    """Speedup of every round, their trimmed mean with its interval, and what the reference differs from its control,
+    a panel per scenario; returns the first panel."""
     panels = new_panels(ax, len(scenarios), 2.7)
     for panel, scenario in zip(panels, scenarios, strict=True):
         floor, ratio = noise_floor(scenario), scenario_ratio(scenario)
@@ -148,7 +148,7 @@ def plot_layers(
     ax: Axes | None = None,
     num_layers: int = 24,
 ) -> Axes:
-    """Milliseconds of each layer under both sides as paired bars with 95 % intervals; the slowest layers."""
+    """Milliseconds of each layer under both sides as paired bars with 95 % intervals of their medians."""
     layers = slowest_layers(table.layers, num_layers)
     ax = new_axes(ax, 1.1 + 0.3 * len(layers))
     rows = np.arange(len(layers))

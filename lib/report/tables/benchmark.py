@@ -30,13 +30,14 @@ from lib.records.statistics import (
     scenario_ratio,
 )
 from lib.report.table import Cell, Table, Value
-from lib.report.tables.common import counted, group_name, passed_cell, ratio_cell
+from lib.report.tables.common import counted, group_name, passed_cell, ranked_kernels, ratio_cell
 from lib.report.words import (
     UNKNOWN,
     duration,
     milliseconds,
     number,
     percent,
+    points,
     ratio_interval,
     scenario_name,
     size,
@@ -90,7 +91,7 @@ def parity_table(parity: Parity, *, random_weights: bool = False) -> Table:
         drop = parity.reference_top1 - parity.top1
         rows += [
             ["top-1", Cell(percent(parity.top1), f"reference {percent(parity.reference_top1)}")],
-            ["drop of top-1", Cell(percent(drop), f"allowed {percent(parity.top1_drop_allowed)}")],
+            ["drop of top-1", Cell(points(drop), f"allowed {points(parity.top1_drop_allowed)}")],
             ["images that only the backend reads right", f"{parity.num_gained:,}"],
             ["images that only the reference reads right", f"{parity.num_lost:,}"],
             ["McNemar's test, exact p", number(parity.mcnemar_p, 2)],
@@ -115,11 +116,11 @@ def _mcnemar_words(parity: Parity) -> str:
 
 def proof_table(proof: Proof) -> Table:
     """Which kernels really ran."""
-    rows: list[list[Value]] = [[name, calls] for name, calls in sorted(proof.found.items(), key=lambda item: -item[1])]
+    rows: list[list[Value]] = [[name, count] for name, count in ranked_kernels(proof)]
     judged = "The promise holds" if proof.passed else "THE PROMISE DOES NOT HOLD"
     note = f"{judged}. Promised: {proof.promised}." + (f" {proof.reason}" if proof.reason else "")
     note += f" To investigate: {proof.investigate}." if proof.investigate else ""
-    columns = ["operator that ran", "calls in one forward pass"]
+    columns = ["kernel that ran", "steps or layers that it ran in"]
     return Table(columns, rows, caption="Proof of the backend, offline scenario", note=note, compact=True)
 
 
@@ -172,7 +173,7 @@ def scenario_table(scenarios: Sequence[Scenario], backend: str, reference: str) 
         "difference for anybody."
     )
     if unstable:
-        note += " Unstable: the medians of the rounds scatter by 10 % or more, or one is 50 % off; "
+        note += " Unstable: the rounds scatter so much that their mean is uncertain by 3 % or more; "
         note += "believe the speedup rather than the times."
     compiled = [
         f"{duration(s.compile_s)} for batch {s.batch_size}" for s in scenarios if s.compile_s >= WORTH_TELLING_S
@@ -386,7 +387,7 @@ def glance_table(record: BenchmarkRecord) -> Table:
     if record.parity is not None:
         parity = record.parity
         drop = parity.reference_top1 - parity.top1
-        told = "random weights" if record.random_weights else f"top-1 {percent(parity.top1)}, drop {percent(drop)}"
+        told = "random weights" if record.random_weights else f"top-1 {percent(parity.top1)}, drop {points(drop)}"
         rows.append(["same network", Cell(passed_cell(parity.passed).text, told, passed_cell(parity.passed).tone)])
     if record.proof is not None:
         proof = record.proof

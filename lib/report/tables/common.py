@@ -12,6 +12,7 @@ from lib.records.results import (
     Accuracy,
     Environment,
     ParameterValue,
+    Proof,
 )
 from lib.records.statistics import (
     SMALLEST_EFFECT,
@@ -29,6 +30,7 @@ from lib.report.words import (
 from lib.signs import SIGNS as TRAFFIC_SIGNS
 from lib.signs import render_artwork
 
+MULTIPLIES = ("conv", "gemm", "matmul", "addmm", "linear", "fullyconnected", "fully connected", "inner")
 THUMBNAIL = 44  # pixels, shown at half of that
 
 
@@ -165,3 +167,13 @@ def confused_pairs_table(confusion: Sequence[Sequence[int]], limit: int = 10) ->
     columns = ["True class", "Predicted class", "images", "share of the true class"]
     note = "" if rows else "No image was confused."
     return Table(columns, rows, caption="Most confused pairs", note=note)
+
+
+def ranked_kernels(proof: Proof) -> list[tuple[str, int]]:
+    """Kernels that ran, those that multiply first, then the most frequent."""
+
+    def rank(item: tuple[str, int]) -> tuple[bool, int]:
+        name = item[0].lower()
+        return not any(word in name for word in MULTIPLIES) or "reorder" in name, -item[1]
+
+    return sorted(proof.found.items(), key=rank)

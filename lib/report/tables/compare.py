@@ -19,7 +19,7 @@ from lib.records.statistics import (
     verdict,
 )
 from lib.report.table import Cell, Table, Tone, Value
-from lib.report.tables.common import passed_cell, ratio_cell, ratio_tone
+from lib.report.tables.common import passed_cell, ranked_kernels, ratio_cell, ratio_tone
 from lib.report.words import (
     SIGNS,
     UNKNOWN,
@@ -33,6 +33,7 @@ from lib.report.words import (
     size,
 )
 
+TUNED = "torch-onednn-tuned"  # eager PyTorch at its best, shown beside the reference
 NUM_KERNELS = 4  # that a row of the proof table names
 NOTHING = Cell("", tone="muted")
 
@@ -130,11 +131,14 @@ def _whole_cell(record: BenchmarkRecord, scenario: str) -> Value:
 def compare_scenarios_table(records: Sequence[BenchmarkRecord]) -> Table:
     """One row per backend: speedup per scenario, accuracy and what it lost; also those that did not run."""
     scenarios = list(dict.fromkeys(scenario.name for record in records for scenario in record.scenarios))
+    tuned = next((record for record in records if record.backend == TUNED and record.status == "ok"), None)
     rows: list[list[Value]] = []
     for record in records:
         if record.status != "ok":
             status = Cell(record.status, record.error, "bad" if record.status == "failed" else "muted")
-            rows.append([record.backend, status, *[None] * (len(scenarios) + 3), record.precision])
+            rows.append(
+                [record.backend, status, *[None] * (len(scenarios) * (2 if tuned else 1) + 3), record.precision]
+            )
             continue
         measured = {scenario.name: scenario for scenario in record.scenarios}
         cells: list[Value] = []
@@ -144,9 +148,11 @@ def compare_scenarios_table(records: Sequence[BenchmarkRecord]) -> Table:
                 continue
             ratio, floor = scenario_ratio(measured[name]), noise_floor(measured[name])
             cells.append(ratio_cell(ratio, ratio_interval(ratio, floor), floor))
+        cells += [_against_tuned(record, tuned, name) for name in scenarios] if tuned else []
         rows.append([record.backend, "ok", *cells, _top1_cell(record), *_drop_cells(record), record.precision])
-    columns = ["backend", "status", *[scenario_name(name) for name in scenarios], "top-1", "points lost", "McNemar p"]
-    columns.append("precision")
+    columns = ["backend", "status", *[scenario_name(name) for name in scenarios]]
+    columns += [f"{scenario_name(name)}, against tuned eager" for name in scenarios] if tuned else []
+    columns += ["top-1", "points lost", "McNemar p", "precision"]
     if all(record.status == "ok" for record in records):
         columns, rows = [columns[0], *columns[2:]], [[row[0], *row[2:]] for row in rows]
     note = (
@@ -154,7 +160,19 @@ def compare_scenarios_table(records: Sequence[BenchmarkRecord]) -> Table:
     )
     note += "against the reference on the same images; p: how likely so uneven a split of the images that only one of "
     note += "both reads right would be if both were equally good."
+    if tuned:
+        note += f" Tuned eager: {TUNED}, whose speedup over the reference of its own job divides that of the backend."
     return Table(columns, rows, caption="Backends compared", note=note, compact=True)
+
+
+def _against_tuned(record: BenchmarkRecord, tuned: BenchmarkRecord, scenario: str) -> Value:
+    """Speedup over eager PyTorch at its best, as a quotient of two ratios; only on one machine."""
+    if record.environment.machine_id != tuned.environment.machine_id:
+        return None
+    sides = [
+        scenario_ratio(measured) for side in (record, tuned) for measured in side.scenarios if measured.name == scenario
+    ]
+    return f"{sides[0].value / sides[1].value:.2f}x" if len(sides) == 2 else None
 
 
 def _top1_cell(record: BenchmarkRecord) -> Value:
@@ -230,12 +248,12 @@ def compare_proofs_table(records: Sequence[BenchmarkRecord]) -> Table:
         for record in records
         if record.proof is not None
     ]
-    columns = ["backend", "promised", "what ran in one forward pass, offline", "verdict"]
+    columns = ["backend", "promised", "what ran, and in how many steps or layers, offline", "verdict"]
     return Table(columns, rows, caption="Kernels", compact=True, align_numbers=False)
 
 
 def _kernels(proof: Proof) -> str:
-    ranked = sorted(proof.found.items(), key=lambda item: -item[1])
+    ranked = ranked_kernels(proof)
     told = [f"{count} x {name}" for name, count in ranked[:NUM_KERNELS]]
     rest = len(ranked) - NUM_KERNELS
     return ", ".join([*told, *[f"{rest} more"] * (rest > 0)]) or UNKNOWN

@@ -48,8 +48,8 @@ def _with_records(view: _View) -> _View:
 
     @wraps(view)
     def guarded(comparison: Comparison, *arguments: Any) -> Shown:
-        if not comparison.measured:
-            return Banner(f"There are no measurements here; {HOW_TO}.", "info")
+        if not networks(comparison.measured):
+            return Banner(f"There are no measurements of a network here; {HOW_TO}.", "info")
         return view(comparison, *arguments)
 
     return cast(_View, guarded)

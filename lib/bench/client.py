@@ -35,7 +35,7 @@ class BackendError(RuntimeError):
 
 
 class OutOfMemoryError(BackendError):
-    """The worker lives on, and what it was asked for is too large for this machine."""
+    """What the worker was asked for is too large for this machine; perhaps the kernel ended it."""
 
 
 class WorkerClient:
@@ -70,6 +70,7 @@ class WorkerClient:
 
     def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
         """Send one command and wait, asleep, for its answer."""
+        self._command = command
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps({"command": command, **arguments}).encode() + b"\n")
@@ -118,7 +119,8 @@ class WorkerClient:
             ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
                 self._process.kill()
-                raise BackendError(f"{self.backend.name} did not answer within {self.limit_s:.0f} s and was ended")
+                name, limit = self.backend.name, f"{self.limit_s:.0f} s"
+                raise BackendError(f"{name} did not answer {self._command!r} within {limit} and was ended")
             chunk = os.read(descriptor, 1 << 20)
             if not chunk:
                 raise self._death()
@@ -135,4 +137,5 @@ class WorkerClient:
                 cause += " (out of memory?)"
         self._log.seek(0)
         last = self._log.read().decode(errors="replace").strip().splitlines()[-1:]
-        return BackendError(f"the worker of {self.backend.name} died with {cause}" + (f": {last[0]}" if last else ""))
+        kind = OutOfMemoryError if status == -signal.SIGKILL else BackendError
+        return kind(f"the worker of {self.backend.name} died with {cause}" + (f": {last[0]}" if last else ""))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+FEW_THREADS = 4
 MAX_ROUNDS = 2000
 MAX_ITERATIONS = 2000  # timed calls of one side in one round: more tell nothing new, and all are kept
 
@@ -87,6 +88,8 @@ def scenario_plans(profile: str, min_seconds: float = 0.0, batch_size: int = OFF
 
 
 def thread_counts(num_threads: int) -> list[int]:
-    """1, 2, 4, ... and the number itself."""
+    """All from 1 on where they are few; else 1, 2, 4, ... and the number itself."""
+    if num_threads <= FEW_THREADS:
+        return list(range(1, num_threads + 1))
     counts = {2**power for power in range(num_threads.bit_length())}
     return sorted({count for count in counts if count <= num_threads} | {num_threads})

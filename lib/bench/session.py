@@ -34,7 +34,7 @@ from lib.bench.rounds import Sides, measure_layers, measure_scenario
 from lib.bench.samples import balanced_sample
 from lib.data import Data, Split
 from lib.model import Checkpoint, leaf_layers
-from lib.records.environment import num_cores
+from lib.records.environment import is_emulated, num_cores
 from lib.records.results import (
     Accuracy,
     ColdStart,
@@ -126,6 +126,8 @@ class Session:
             self.warnings.append(
                 f"{self.num_threads} threads on {num_cores()} cores: threads wait for each other, and times scatter"
             )
+        if is_emulated():
+            self.warnings.append("this CPU is emulated: kernels and accuracy are as on a real one, times mean nothing")
         if reason := self.backend.unavailable():
             self.status, self.error = "unavailable", reason
         elif missing := self.backend.missing_packages():
@@ -281,6 +283,7 @@ class Session:
                 self.plans = tuple(other for other in self.plans if other is not plan)
                 self._left_out.append(f"{plan.name} at batch {plan.batch_size} does not fit into memory ({error})")
                 self.progress(f"left out: {self._left_out[-1]}")
+                self._stop_workers()  # one may be gone, and the others hold memory that the rest needs
 
     @_step
     def measure(self) -> None:

@@ -152,7 +152,7 @@ def _named(changes: Sequence[LayerChange], sign: str) -> str:
 
 
 def first_answer_s(cold: ColdStart) -> float:
-    """Seconds from the start of a process to its first answer."""
+    """Seconds from the first import in a running Python to the first answer."""
     return cold.import_s + cold.load_s + cold.compile_s + cold.first_inference_s
 
 
@@ -186,7 +186,7 @@ def load_comparison(run_dir: Path, expected: Sequence[str]) -> Comparison:
 def _refuse_mixed(records: Sequence[BenchmarkRecord], train: TrainRecord | None) -> None:
     """Numbers of different networks or data must not stand side by side."""
     named: list[tuple[str, Record]] = [(f"{BENCHMARK}.{record.backend}", record) for record in records]
-    if train is not None and records:
+    if train is not None and any(not record.random_weights for record in records):
         named.append((TRAIN, train))
     for what, hashes in (
         ("checkpoint", [record.checkpoint_sha256 for _, record in named]),

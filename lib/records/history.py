@@ -127,7 +127,7 @@ def _read(path: Path, current: dict[str, BenchmarkRecord]) -> tuple[BenchmarkRec
         return None, "without numbers"
     if _moment(record) is None:
         return None, "without a time"
-    if (record.model, record.profile) != (newest.model, newest.profile):
+    if _network(record) != _network(newest):
         return None, "of another network or profile"
     if _cpu(record.environment) != _cpu(newest.environment):
         return None, "of another CPU or number of threads"
@@ -135,6 +135,10 @@ def _read(path: Path, current: dict[str, BenchmarkRecord]) -> tuple[BenchmarkRec
     if newest_moment is not None and (_moment(record) or newest_moment) > newest_moment:
         return None, "that are newer than this run"
     return record, ""
+
+
+def _network(record: BenchmarkRecord) -> tuple[object, ...]:
+    return record.model, record.profile, record.params.get("image_size"), record.params.get("batch_size")
 
 
 def _cpu(environment: Environment) -> tuple[object, ...]:

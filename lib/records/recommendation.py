@@ -58,12 +58,14 @@ class Candidate:
 def top1_drop(parity: Parity) -> Ratio:
     """Loss of top-1 against the reference on the same images, as a share, with its 95 % interval.
 
-    The interval is that of a difference of paired shares (Wald): only images that one of the two reads wrong count.
+    The interval is that of a difference of paired shares, with one image added to either side (Bonett and Price 2012):
+    where no image differs, the difference is still not known to be zero.
     """
     lost, gained, total = parity.num_lost, parity.num_gained, max(1, parity.num_images)
-    drop = (lost - gained) / total
-    margin = 1.96 * max(0.0, lost + gained - (lost - gained) ** 2 / total) ** 0.5 / total
-    return Ratio(drop, drop - margin, drop + margin)
+    share_lost, share_gained = (lost + 1) / (total + 2), (gained + 1) / (total + 2)
+    centre = share_lost - share_gained
+    margin = 1.96 * ((share_lost + share_gained - centre**2) / (total + 2)) ** 0.5
+    return Ratio((lost - gained) / total, centre - margin, centre + margin)
 
 
 def drop_words(parity: Parity) -> str:

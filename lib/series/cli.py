@@ -143,10 +143,10 @@ def _parser() -> argparse.ArgumentParser:
         "--out", default="", metavar="DIR", help="run folder; default: a new one, or the latest for single notebooks"
     )
     run.add_argument(
-        "--cell-limit", type=_seconds, default=45 * 60, metavar="S", help="seconds per cell (default 2700)"
+        "--cell-limit", type=_at_least_one, default=45 * 60, metavar="S", help="seconds per cell (default 2700)"
     )
     run.add_argument(
-        "--notebook-limit", type=_seconds, default=60 * 60, metavar="S", help="seconds per notebook (default 3600)"
+        "--notebook-limit", type=_at_least_one, default=60 * 60, metavar="S", help="seconds per notebook (default 3600)"
     )
     run.set_defaults(function=_run)
 
@@ -161,12 +161,12 @@ def _parser() -> argparse.ArgumentParser:
     prove = commands.add_parser("prove", help="show which kernels every backend runs on this machine; times nothing")
     prove.add_argument("--backends", default="", metavar="A,B", help="default: all that are installed")
     prove.add_argument("--checkpoint", default="", metavar="FILE", help="default: a network with random weights")
-    prove.add_argument("--num-threads", type=int, default=1, metavar="N", help="default: 1")
+    prove.add_argument("--num-threads", type=_at_least_one, default=1, metavar="N", help="default: 1")
     prove.add_argument("--out", default="proof.json", metavar="FILE", help="default: proof.json")
     prove.set_defaults(function=_prove)
 
     selfcheck = commands.add_parser("selfcheck", help="measure what is known, to see whether the harness is honest")
-    selfcheck.add_argument("--runs", type=int, default=20, metavar="N", help="of each kind (default 20)")
+    selfcheck.add_argument("--runs", type=_at_least_one, default=20, metavar="N", help="of each kind (default 20)")
     selfcheck.add_argument("--profile", default="full", choices=["smoke", "fast", "full"])
     selfcheck.add_argument("--neighbour", action="store_true", help="with another process that burns a core in bursts")
     selfcheck.add_argument("--out", default="selfcheck", metavar="DIR", help="default: selfcheck/")
@@ -189,11 +189,11 @@ def _interrupt(_number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _seconds(text: str) -> int:
-    seconds = int(text)
-    if seconds < 1:
-        raise ValueError("at least one second")
-    return seconds
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError("at least 1")
+    return number
 
 
 def main(argv: Sequence[str] | None = None) -> int:

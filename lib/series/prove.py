@@ -20,6 +20,7 @@ from lib.backends import REFERENCE, Backend, all_backends, get_backend
 from lib.bench.client import PREPARE_LIMIT_S, BackendError, WorkerClient
 from lib.bench.session import backend_versions
 from lib.data import load_data
+from lib.errors import UserError
 from lib.files import write_atomic
 from lib.model import (
     CheckpointMetadata,
@@ -62,7 +63,10 @@ def prove(
         for split in (data.train, data.val):
             images = checkpoint.preprocessing.normalize(np.array(split.images[:BATCH_SIZE]))
             np.save(folder / f"{split.name}.npy", images.numpy())
-        reference = _use(get_backend(REFERENCE), path, folder, threads)
+        try:
+            reference = _use(get_backend(REFERENCE), path, folder, threads)
+        except BackendError as error:
+            raise UserError(f"the reference {REFERENCE} does not run here, nothing can be compared: {error}") from None
         for backend in chosen:
             if not names and (missing := backend.missing_packages()):
                 progress(f"{backend.name:<24} not installed: {', '.join(missing)}")

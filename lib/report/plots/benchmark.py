@@ -86,7 +86,7 @@ def plot_round_ratios(scenarios: Sequence[Scenario], ax: Axes | None = None) -> 
     panels = new_panels(ax, len(scenarios), 2.7)
     for panel, scenario in zip(panels, scenarios, strict=True):
         floor, ratio = noise_floor(scenario), scenario_ratio(scenario)
-        speedups = _round_ratios(scenario.latencies_s, scenario.reference_latencies_s)
+        speedups = _round_ratios(scenario.latencies_s, scenario.reference_latencies_s, scenario.control_latencies_s)
         controls = _round_ratios(scenario.control_latencies_s, scenario.reference_latencies_s)
         rounds = np.arange(1, len(speedups) + 1)
         colour = VERDICT_COLOURS[verdict(ratio, floor)]
@@ -116,12 +116,10 @@ def plot_round_ratios(scenarios: Sequence[Scenario], ax: Axes | None = None) -> 
     return panels[0]
 
 
-def _round_ratios(
-    latencies_s: Sequence[Sequence[float]], reference_latencies_s: Sequence[Sequence[float]]
-) -> list[float]:
-    """Speedup of each round."""
-    pairs = zip(latencies_s, reference_latencies_s, strict=True)
-    return [float(np.median(reference) / np.median(backend)) for backend, reference in pairs]
+def _round_ratios(latencies_s: Sequence[Sequence[float]], *references: Sequence[Sequence[float]]) -> list[float]:
+    """Speedup of each round; over the geometric mean of the reference's processes, where there are two."""
+    logs = np.mean([[np.log(np.median(calls)) for calls in side] for side in references if side], axis=0)
+    return [float(np.exp(log) / np.median(calls)) for calls, log in zip(latencies_s, logs, strict=True)]
 
 
 def median_interval(latencies_s: Sequence[Sequence[float]]) -> tuple[float, float, float]:

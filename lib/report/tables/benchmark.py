@@ -72,7 +72,9 @@ def cold_start_table(sides: Mapping[str, ColdStart | None]) -> Table:
         cells: list[Value] = [milliseconds(part) for part in parts]
         rows.append([name, *cells, milliseconds(sum(parts)), size(cold.peak_memory_bytes)])
     columns = ["backend", "import (ms)", "load (ms)", "compile (ms)", "first inference (ms)", "total (ms)"]
-    return Table([*columns, "peak memory"], rows, caption="Cold start")
+    note = "In the worker, from the first import on; the start of Python itself is not counted. Compile: making ready "
+    note += "for single images, reading a program compiled ahead of time included. Peak memory: after batches of 256."
+    return Table([*columns, "peak memory"], rows, caption="Cold start", note=note)
 
 
 def parity_table(parity: Parity, *, random_weights: bool = False) -> Table:
@@ -289,7 +291,8 @@ def peaks_table(peaks: Peaks) -> Table:
         for precision, peak in peaks.matmul.items()
     ]
     rows.append(["copy, read and written", f"{number(peaks.copy.per_s / 1e9)} GB/s", peaks.copy.how])
-    note = "Measured just now with the same number of threads: the best of several libraries and sizes."
+    note = "Measured once in this run on this machine, with the same number of threads: the best of several libraries "
+    note += "and sizes."
     columns = ["what", "at most", "how it was reached"]
     return Table(columns, rows, caption="The machine's peaks", note=note, compact=True, align_numbers=False)
 

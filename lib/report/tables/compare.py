@@ -179,7 +179,10 @@ def _top1_cell(record: BenchmarkRecord) -> Value:
     if record.random_weights:
         return Cell(UNKNOWN, "random weights", "muted")
     split = "test" if "test" in record.accuracy else "val"
-    return Cell(percent(record.accuracy[split].top1), split) if split in record.accuracy else None
+    if split not in record.accuracy:
+        return None
+    accuracy = record.accuracy[split]
+    return Cell(percent(accuracy.top1), f"{split}, {accuracy.num_images:,} images")
 
 
 def _drop_cells(record: BenchmarkRecord) -> list[Value]:
@@ -237,7 +240,7 @@ def compare_starts_table(records: Sequence[BenchmarkRecord]) -> Table:
     note = (
         "One measurement each. Preparation is work of a build machine and no part of the cold start. Peak memory: of "
     )
-    note += "the worker process, after batches of the offline scenario."
+    note += "the worker process, after batches of 256."
     return Table(columns, rows, caption="Cold start, memory and preparation", note=note, compact=True)
 
 

@@ -73,7 +73,13 @@ def in_child(what: str, backend: type[Backend], checkpoint: Path, folder: Path) 
     return answer
 
 
-@pytest.fixture(scope="module", params=BACKENDS, ids=lambda backend: backend.name)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(backend, id=backend.name, marks=() if backend.default else pytest.mark.all_backends)
+        for backend in BACKENDS
+    ],
+)
 def told(
     request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[type[Backend], dict[str, Any]]:

@@ -16,6 +16,7 @@ from lib.model import CheckpointMetadata, Preprocessing, build_network, leaf_lay
 
 pytest.importorskip("executorch.exir")
 pytest.importorskip("torchao")
+pytestmark = pytest.mark.all_backends
 
 FP32, INT8 = "executorch-xnnpack", "executorch-xnnpack-int8"
 

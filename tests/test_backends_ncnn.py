@@ -18,6 +18,7 @@ from lib.model import CheckpointMetadata, Preprocessing, build_network, leaf_lay
 
 pytest.importorskip("ncnn")
 pytest.importorskip("pnnx")
+pytestmark = pytest.mark.all_backends
 
 PROJECT_ROOT = Path(__file__).parents[1]
 

@@ -99,7 +99,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_series_leaves_pages_records_and_an_index(finished: Path) -> None:
     labels = ["01_explore", "02_train", "03_benchmark.null", "03_benchmark.torch-blas", "04_compare"]
     assert sorted(path.stem for path in (finished / "pages").iterdir()) == labels
-    assert sorted(path.stem for path in (finished / "results").iterdir()) == labels
+    assert sorted(path.stem for path in (finished / "results").glob("*.json")) == labels
+    tables = [path.name for path in (finished / "results").glob("*.csv")]
+    assert sorted(tables) == ["compare_layers.csv", "compare_scenarios.csv"]
     index = (finished / "index.html").read_text()
     assert all(f"pages/{label}.html" in index for label in labels)
 
@@ -111,7 +113,7 @@ def test_one_network_goes_through_the_whole_series(finished: Path) -> None:
     assert trained.checkpoint_sha256 == measured.checkpoint_sha256 == compared.checkpoint_sha256 is not None
     assert trained.data is not None and measured.data is not None
     assert trained.data.manifest_hash == measured.data.manifest_hash
-    assert measured.accuracy["val"].top1 == pytest.approx(trained.accuracy["val"].top1, abs=0.001)
+    assert measured.accuracy["val"].top1 == pytest.approx(trained.accuracy["val"].top1, abs=0.15)  # a sample of it
 
 
 def test_smoke_records_are_marked_and_every_page_says_so(finished: Path) -> None:

@@ -345,7 +345,7 @@ def test_backend_that_cannot_tell_its_layers_is_named_under_the_table() -> None:
 
 def test_compare_scenarios_table_tells_what_accuracy_was_lost_and_how_sure_that_is() -> None:
     text = str(tables.compare_scenarios_table([made_benchmark("torch-onednn"), made_benchmark("onnxruntime-int8")]))
-    assert re.search(r"onnxruntime-int8 .*98\.51 % test +0\.20 3 lost, 1 gained +0\.62", text)
+    assert re.search(r"onnxruntime-int8 .*98\.51 % test, [\d,]+ images +0\.20 3 lost, 1 gained +0\.62", text)
     random = made_benchmark("onnxruntime", random_weights=True)
     assert "– random weights" in str(tables.compare_scenarios_table([random]))
 

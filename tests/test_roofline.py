@@ -69,7 +69,7 @@ def test_operations_and_bytes_of_a_batch() -> None:
 
 @pytest.mark.parametrize(("precision", "num_bytes"), [("fp32", 4), ("bf16", 2), ("f16", 2), ("int8", 1)])
 def test_elements_are_as_wide_as_the_backend_stores_them(precision: str, num_bytes: int) -> None:
-    assert only(layer(), precision=precision).num_bytes == num_bytes * 30_500
+    assert only(layer(), precision="bf16", storage=precision).num_bytes == num_bytes * 30_500
 
 
 def test_the_tighter_of_the_two_bounds_counts() -> None:

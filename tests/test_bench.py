@@ -260,7 +260,7 @@ def test_missing_package_of_a_named_backend_is_a_failure(
 
 
 def test_worker_that_dies_fails_the_session_and_nothing_else(checkpoint: Checkpoint, data: Data) -> None:
-    session = Session("torch-blas", checkpoint, data, profile="smoke", num_threads=1)
+    session = Session("null", checkpoint, data, profile="smoke", num_threads=1)
     session.start()
     os.kill(session._sides["backend"].pid, 9)
     session.measure()
@@ -374,7 +374,7 @@ def test_times_of_foreign_layers_are_refused() -> None:
 
 
 def test_steps_can_be_run_again(checkpoint: Checkpoint, data: Data) -> None:
-    session = run_session("torch-onednn", checkpoint, data)
+    session = run_session("null", checkpoint, data)
     session.measure()
     session.close()
     assert session.status == "ok" and len(session.scenarios) == 2

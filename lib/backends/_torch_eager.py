@@ -174,3 +174,12 @@ def _enclosing(event: torch.autograd.profiler_util.FunctionEvent, prefix: str) -
 def ran(kernels: Kernels, operator: str) -> list[str]:
     """Layers in which a kernel ran whose description contains `operator`."""
     return [layer for layer, names in kernels.items() if any(operator in name for name in names)]
+
+
+def in_another_type(kernels: Kernels, types: tuple[str, ...], promised: str) -> str:
+    """The first oneDNN convolution that did not run in one of the types, in words; empty where all did."""
+    for layer in ran(kernels, "onednn convolution"):
+        for name in kernels[layer]:
+            if name.startswith("onednn convolution") and name.split()[-1] not in types:
+                return f"{layer} ran as {name}, not in {promised}"
+    return ""

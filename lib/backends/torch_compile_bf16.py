@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from lib.backends._torch_compiled import TorchJit
-from lib.backends._torch_eager import ran
+from lib.backends._torch_eager import in_another_type
 from lib.backends.interface import Kernels, register
 
 
@@ -31,10 +31,4 @@ class TorchCompileBf16(TorchJit):
         return torch.autocast("cpu", torch.bfloat16)
 
     def broken_promise(self, kernels: Kernels) -> str:
-        if reason := super().broken_promise(kernels):
-            return reason
-        for layer in ran(kernels, "onednn convolution"):
-            for name in kernels[layer]:
-                if name.startswith("onednn convolution") and "bf16" not in name.split()[-1]:
-                    return f"{layer} ran as {name}, not in bf16"
-        return ""
+        return super().broken_promise(kernels) or in_another_type(kernels, ("bf16",), "bf16")

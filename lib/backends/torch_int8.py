@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lib.backends._torch_compiled import TorchAhead, is_convolution
-from lib.backends._torch_eager import ran
+from lib.backends._torch_eager import in_another_type, ran
 from lib.backends.interface import Kernels, Shape, register
 
 if TYPE_CHECKING:
@@ -53,11 +53,7 @@ class TorchInt8(TorchAhead):
         for layer, names in kernels.items():
             if any(is_convolution(name) for name in names) and layer not in convolutions:
                 return f"{layer} ran as {names[0]}, not on oneDNN"
-        for layer in convolutions:
-            for name in kernels[layer]:
-                if name.startswith("onednn convolution") and name.split()[-1] not in ("u8", "s8"):
-                    return f"{layer} ran as {name}, not in int8"
-        return ""
+        return in_another_type(kernels, ("u8", "s8"), "int8")
 
 
 def _quantizer() -> Any:

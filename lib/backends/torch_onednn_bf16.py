@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any
 
-from lib.backends._torch_eager import ran
+from lib.backends._torch_eager import in_another_type
 from lib.backends.interface import Kernels, register
 from lib.backends.torch_onednn import TorchOneDnn
 
@@ -31,11 +31,4 @@ class TorchOneDnnBf16(TorchOneDnn):
         return torch.autocast("cpu", torch.bfloat16)
 
     def broken_promise(self, kernels: Kernels) -> str:
-        convolutions = ran(kernels, "onednn convolution")
-        if not convolutions:
-            return "no convolution ran on oneDNN in bf16"
-        for layer in convolutions:
-            for name in kernels[layer]:
-                if name.startswith("onednn convolution") and not name.endswith("bf16"):
-                    return f"{layer} ran as {name}, not in bf16"
-        return ""
+        return super().broken_promise(kernels) or in_another_type(kernels, ("bf16",), "bf16")

@@ -30,6 +30,13 @@ PREPARE_LIMIT_S = 900.0  # compiling ahead of time takes minutes on a slow machi
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 
 
+def worker_environ(num_threads: int) -> dict[str, str]:
+    """What every measured process gets: its number of threads, memory that is kept, and this project to import from."""
+    threads = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    search_path = os.pathsep.join(part for part in (str(PROJECT_ROOT), os.environ.get("PYTHONPATH")) if part)
+    return {**os.environ, **ALLOCATOR, **threads, "PYTHONPATH": search_path}
+
+
 class BackendError(RuntimeError):
     """A backend that broke: it could not load, answered with an error, died or hung."""
 
@@ -54,14 +61,12 @@ class WorkerClient:
         name = backend.name if known else f"{backend.__module__}:{backend.__qualname__}"
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the worker
         self._buffer = b""
-        threads = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-        search_path = os.pathsep.join(part for part in (str(PROJECT_ROOT), os.environ.get("PYTHONPATH")) if part)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "lib.bench.worker", name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env={**os.environ, **ALLOCATOR, **threads, **backend.environ, "PYTHONPATH": search_path},
+            env={**worker_environ(num_threads), **backend.environ},
         )
 
     @property
@@ -94,12 +99,6 @@ class WorkerClient:
             "load", checkpoint=str(checkpoint), folder=str(folder), num_threads=self.num_threads, images=str(images)
         )
         return ColdStart(**answer)
-
-    def stop(self) -> None:
-        """End the worker in good order."""
-        with contextlib.suppress(BackendError):  # it was gone already
-            self.ask("stop")
-        self.kill()
 
     def kill(self) -> None:
         """End the process whatever it does."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -26,8 +25,8 @@ from typing import Any
 import numpy as np
 import pydantic
 
-from lib.bench.client import ALLOCATOR
-from lib.files import PROJECT_ROOT, write_atomic
+from lib.bench.client import worker_environ
+from lib.files import write_atomic
 from lib.records.environment import cpu_has_bf16, isa_flags, machine_id, memory_bytes
 from lib.records.results import Peak, Peaks
 
@@ -74,11 +73,8 @@ def measure_peaks(num_threads: int) -> Peaks | None:
     Returns:
         None where not even copying could be measured. A precision that failed everywhere is left out.
     """
-    threads = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    search_path = os.pathsep.join(part for part in (str(PROJECT_ROOT), os.environ.get("PYTHONPATH")) if part)
-    inherited = {name: value for name, value in os.environ.items() if name not in FASTMATH}
-    return _peaks_of(_output_of([sys.executable, "-m", "lib.bench.peaks", str(num_threads)],
-                                {**inherited, **ALLOCATOR, **threads, "PYTHONPATH": search_path}))  # fmt: skip
+    environ = {name: value for name, value in worker_environ(num_threads).items() if name not in FASTMATH}
+    return _peaks_of(_output_of([sys.executable, "-m", "lib.bench.peaks", str(num_threads)], environ))
 
 
 def _output_of(command: list[str], environ: dict[str, str], limit_s: float = LIMIT_S) -> str:

@@ -18,14 +18,22 @@ from typing import Any
 import numpy as np
 
 from lib.backends import REFERENCE, Backend, get_backend
-from lib.bench.client import ALLOCATOR, WorkerClient
+from lib.bench.client import WorkerClient, worker_environ
 from lib.bench.planted import PlantedSlow
 from lib.bench.session import Session
 from lib.data import Data
 from lib.files import PROJECT_ROOT
 from lib.model import Checkpoint
 from lib.records.results import Profile, Scenario
-from lib.records.statistics import Ratio, median_latency, noise_floor, paired_ratio, scenario_ratio, verdict
+from lib.records.statistics import (
+    Ratio,
+    control_ratio,
+    median_latency,
+    noise_floor,
+    paired_ratio,
+    scenario_ratio,
+    verdict,
+)
 
 Progress = Callable[[str], None]
 
@@ -71,7 +79,7 @@ def known_differences(
             load = os.getloadavg()[0]
             for scenario in run_once(backend, seed, checkpoint, data, profile):
                 ratio, floor = scenario_ratio(scenario), noise_floor(scenario)
-                control = paired_ratio(scenario.control_latencies_s, scenario.reference_latencies_s)
+                control = control_ratio(scenario)
                 outcome = Outcome(kind, seed, scenario.name, ratio, control, floor, verdict(ratio, floor))
                 outcomes.append(outcome)
                 samples = {
@@ -149,12 +157,11 @@ def harness_cost(
     """
     images = folder / "images.npy"
     np.save(images, checkpoint.preprocessing.normalize(np.array(data.val.images[:256])).numpy())
-    threads = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     workers = {name: WorkerClient(get_backend(name), num_threads) for name in (REFERENCE, "null")}
     script = subprocess.Popen(
         [sys.executable, "-c", _BARE_LOOP, str(checkpoint.path), str(images), str(num_threads)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT_ROOT,
-        env={**os.environ, **ALLOCATOR, **threads},
+        env=worker_environ(num_threads),
     )  # fmt: skip
     costs: dict[str, Any] = {}
     try:

@@ -19,26 +19,19 @@ from lib.backends.interface import RUNTIME, registered
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
 from lib.model import (
-    CheckpointMetadata,
-    Preprocessing,
     build_network,
     leaf_layers,
     load_checkpoint,
-    save_checkpoint,
 )
 from tests.backend_child import images
+from tests.untrained import save_untrained
 
 BACKENDS = [get_backend(name) for name in backend_names()]
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("model") / "checkpoint.safetensors"
-    preprocessing = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    metadata = CheckpointMetadata("signnet_small", "signnet", "smoke", 1, 0, "synthetic", "0" * 64, preprocessing)
-    save_checkpoint(path, build_network("signnet_small"), metadata)
-    return path
+    return save_untrained(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(autouse=True)
@@ -243,7 +236,7 @@ def test_reference_is_in_the_default_set() -> None:
 
 def test_listing_backends_imports_no_runtime() -> None:
     code = (
-        "import sys; from lib.series.cli import main; main(['backends', '--json']);"
+        "import sys; from lib.cli import main; main(['backends', '--json']);"
         "loaded = {'torch', 'onnxruntime', 'openvino', 'matplotlib', 'executorch'} & set(sys.modules);"
         "sys.exit(f'imported {loaded}' if loaded else 0)"
     )

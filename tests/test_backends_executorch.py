@@ -12,7 +12,8 @@ import torch
 from lib.backends import get_backend
 from lib.backends._executorch import MAX_BATCH, _operators
 from lib.backends.interface import RUNTIME, Backend
-from lib.model import CheckpointMetadata, Preprocessing, build_network, leaf_layers, load_checkpoint, save_checkpoint
+from lib.model import build_network, leaf_layers, load_checkpoint
+from tests.untrained import save_untrained
 
 pytest.importorskip("executorch.exir")
 pytest.importorskip("torchao")
@@ -27,12 +28,7 @@ def images(num_images: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("model") / "checkpoint.safetensors"
-    preprocessing = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    metadata = CheckpointMetadata("learning_path", "signnet", "smoke", 1, 0, "synthetic", "0" * 64, preprocessing)
-    save_checkpoint(path, build_network("learning_path"), metadata)
-    return path
+    return save_untrained(tmp_path_factory.mktemp("model"), "learning_path")
 
 
 def prepared(backend: type[Backend], checkpoint: Path, folder: Path) -> Backend:

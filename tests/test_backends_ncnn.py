@@ -14,7 +14,8 @@ import torch
 from lib.backends import get_backend
 from lib.backends._aligned import Leaf, Step, align
 from lib.backends.interface import RUNTIME, Backend
-from lib.model import CheckpointMetadata, Preprocessing, build_network, leaf_layers, load_checkpoint, save_checkpoint
+from lib.model import build_network, leaf_layers, load_checkpoint
+from tests.untrained import save_untrained
 
 pytest.importorskip("ncnn")
 pytest.importorskip("pnnx")
@@ -29,12 +30,7 @@ def images(num_images: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("model") / "checkpoint.safetensors"
-    preprocessing = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    metadata = CheckpointMetadata("signnet_small", "signnet", "smoke", 1, 0, "synthetic", "0" * 64, preprocessing)
-    save_checkpoint(path, build_network("signnet_small"), metadata)
-    return path
+    return save_untrained(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")

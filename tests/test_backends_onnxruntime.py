@@ -17,13 +17,9 @@ from lib.backends._onnx import export_onnx, layers_of, node_groups
 from lib.backends.interface import RUNTIME
 from lib.model import (
     Checkpoint,
-    CheckpointMetadata,
-    Preprocessing,
-    build_network,
     leaf_layers,
     load_checkpoint,
     random_checkpoint,
-    save_checkpoint,
 )
 
 onnx = pytest.importorskip("onnx")
@@ -32,6 +28,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 from lib.backends.onnxruntime import EXPORTED, OnnxRuntime  # noqa: E402
 from lib.backends.onnxruntime_bf16 import IN_BF16, IN_FP32, OnnxRuntimeBf16, product_type  # noqa: E402
 from lib.backends.onnxruntime_int8 import OnnxRuntimeInt8  # noqa: E402
+from tests.untrained import save_untrained  # noqa: E402
 
 SHAPE = (4, 3, 32, 32)
 
@@ -42,12 +39,7 @@ def images(seed: int = 0, shape: tuple[int, int, int, int] = SHAPE) -> np.ndarra
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("model") / "checkpoint.safetensors"
-    preprocessing = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    metadata = CheckpointMetadata("signnet_small", "signnet", "smoke", 1, 0, "synthetic", "0" * 64, preprocessing)
-    save_checkpoint(path, build_network("signnet_small"), metadata)
-    return path
+    return save_untrained(tmp_path_factory.mktemp("model"))
 
 
 def prepared(backend: type[OnnxRuntime], checkpoint: Path, folder: Path) -> OnnxRuntime:

@@ -22,7 +22,8 @@ from lib.backends.openvino_bf16 import OpenVinoBf16
 from lib.backends.openvino_f16 import OpenVinoF16
 from lib.backends.openvino_int8 import OpenVinoInt8
 from lib.bench.parity import Tolerance, compare_logits
-from lib.model import CheckpointMetadata, Preprocessing, build_network, leaf_layers, save_checkpoint
+from lib.model import build_network, leaf_layers
+from tests.untrained import save_untrained
 
 SHAPE = (8, 3, 32, 32)
 
@@ -59,10 +60,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean = torch.randn(module.num_features) * 0.1
             module.running_var = torch.rand(module.num_features) * 0.2 + 0.1
-    preprocessing = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    metadata = CheckpointMetadata("signnet_small", "signnet", "smoke", 1, 0, "synthetic", "0" * 64, preprocessing)
-    checkpoint = folder / "checkpoint.safetensors"
-    save_checkpoint(checkpoint, network, metadata)
+    checkpoint = save_untrained(folder, network=network)
     folders = {}
     backends: list[type[OpenVino]] = [OpenVinoFp32]
     if not OpenVinoInt8.missing_packages():

@@ -15,9 +15,10 @@ from lib.backends._onednn import parse_report
 from lib.backends._torch_compiled import TorchAhead, TorchCompiled, assign, own_cache, require_compiler
 from lib.backends.interface import RUNTIME
 from lib.errors import UserError
-from lib.model import CheckpointMetadata, LayerInfo, Preprocessing, build_network, leaf_layers, save_checkpoint
+from lib.model import LayerInfo, leaf_layers
 from lib.model import load_checkpoint as read
 from lib.records.environment import cpu_has_bf16
+from tests.untrained import save_untrained
 
 SHAPE = (4, 3, 32, 32)
 
@@ -26,20 +27,11 @@ def images(num_images: int = SHAPE[0]) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(num_images, *SHAPE[1:])).astype(np.float32)
 
 
-def stored(folder: Path, architecture: str) -> Path:
-    torch.manual_seed(0)
-    path = folder / f"{architecture}.safetensors"
-    preprocessing = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    metadata = CheckpointMetadata(architecture, "signnet", "smoke", 1, 0, "synthetic", "0" * 64, preprocessing)
-    save_checkpoint(path, build_network(architecture), metadata)
-    return path
-
-
 def ready(name: str, architecture: str, folder: Path) -> tuple[TorchCompiled, Path]:
     """A backend with one network compiled for `SHAPE`."""
     backend = get_backend(name)()
     assert isinstance(backend, TorchCompiled)
-    checkpoint = stored(folder, architecture)
+    checkpoint = save_untrained(folder, architecture)
     if isinstance(backend, TorchAhead):
         backend.prepared_sizes = (SHAPE[0],)
     prepared = folder / "prepared"
@@ -195,7 +187,7 @@ def test_missing_compiler_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPat
 class TestFastMath:
     def loaded(self, tmp_path: Path) -> Backend:
         backend = get_backend("torch-onednn-fastmath")()
-        backend.load(stored(tmp_path, "learning_path"), tmp_path, 1)
+        backend.load(save_untrained(tmp_path, "learning_path"), tmp_path, 1)
         return backend
 
     def test_every_convolution_may_use_bf16(self, tmp_path: Path) -> None:

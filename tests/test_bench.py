@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from lib.backends import Backend, get_backend
 from lib.backends.interface import RUNTIME
@@ -26,16 +25,15 @@ from lib.bench.session import Session
 from lib.data import Data
 from lib.model import (
     Checkpoint,
-    CheckpointMetadata,
     Preprocessing,
     build_network,
     leaf_layers,
     load_checkpoint,
-    save_checkpoint,
 )
 from lib.records.environment import num_cores
 from lib.records.results import PROFILES
 from tests.test_training import make_split
+from tests.untrained import save_untrained
 
 FP32 = Tolerance(top1_drop=0.0005, sqnr_db=60.0, agreement=0.999)
 LOOSE = Tolerance(top1_drop=0.0005, sqnr_db=-100.0, agreement=0.0)
@@ -44,11 +42,7 @@ PREPROCESSING = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("model") / "checkpoint.safetensors"
-    metadata = CheckpointMetadata("learning_path", "learning_path", "smoke", 1, 0, "synthetic", "0" * 64, PREPROCESSING)
-    save_checkpoint(path, build_network("learning_path"), metadata)
-    return load_checkpoint(path)
+    return load_checkpoint(save_untrained(tmp_path_factory.mktemp("model"), "learning_path"))
 
 
 @pytest.fixture(scope="module")

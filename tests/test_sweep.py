@@ -35,6 +35,19 @@ def test_difference_within_the_noise_floor_is_no_crossing() -> None:
     )
 
 
+def test_crossings_along_threads_are_named_too() -> None:
+    one, two, four = points(1.5, num_threads=1), points(1.0, num_threads=2), points(0.8, num_threads=4)
+    assert crossing_words([*one, *two, *four], "x") == (
+        "At batch 1, x is slower. "
+        "At batch 1: x is faster at 1 thread, shows no difference at 2 threads and is slower at 4 threads."
+    )
+
+
+def test_verdict_that_no_number_of_threads_changes_says_so() -> None:
+    one, two = points(1.5, num_threads=1), points(1.6, num_threads=2)
+    assert "At every measured number of threads from 1 to 2, x is faster." in crossing_words([*one, *two], "x")
+
+
 def test_points_of_fewer_threads_belong_to_no_batch_curve_and_failed_ones_to_none() -> None:
     found = made_sweep(1.2)
     assert [point.batch_size for point in batch_points(found)] == [1, 8, 32, 128, 256, 512]

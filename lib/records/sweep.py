@@ -28,27 +28,47 @@ def thread_points(points: Sequence[SweepPoint]) -> dict[int, list[SweepPoint]]:
 
 
 def crossing_words(points: Sequence[SweepPoint], backend: str, noise_floor: float = SMALLEST_EFFECT) -> str:
-    """From which batch size on the backend is faster or slower: one sentence; empty without points."""
-    chosen = batch_points(points)
-    if not chosen:
-        return ""
-    judged = [
-        (point.batch_size, verdict(paired_ratio(point.latencies_s, point.reference_latencies_s), noise_floor))
-        for point in chosen
+    """From which batch size and number of threads on the backend is faster or slower; empty without points."""
+    sentences = [_verdict_words(batch_points(points), "batch_size", backend, noise_floor)]
+    sentences += [
+        f"At batch {size}: {_verdict_words(alike, 'num_threads', backend, noise_floor)}"
+        for size, alike in thread_points(points).items()
     ]
-    spans = [(name, [size for size, _ in alike]) for name, alike in groupby(judged, key=lambda of_size: of_size[1])]
+    return " ".join(filter(None, sentences))
+
+
+_EVERY = {"batch_size": "every measured batch size", "num_threads": "every measured number of threads"}
+
+
+def _named(key: str, first: int, last: int | None = None) -> str:
+    """`batch 2`, `batch 2 to 8`, `1 thread`, `2 to 4 threads`."""
+    values = f"{first}" if last is None else f"{first} to {last}"
+    if key == "batch_size":
+        return f"batch {values}"
+    return f"{values} thread{'' if values == '1' else 's'}"
+
+
+def _verdict_words(points: Sequence[SweepPoint], key: str, backend: str, noise_floor: float) -> str:
+    """Where the verdict changes along one axis, in one sentence; empty without points."""
+    judged = [
+        (getattr(point, key), verdict(paired_ratio(point.latencies_s, point.reference_latencies_s), noise_floor))
+        for point in points
+    ]
+    spans = [(name, [value for value, _ in alike]) for name, alike in groupby(judged, key=lambda of_value: of_value[1])]
+    if not spans:
+        return ""
     if len(spans) == 1:
-        name, sizes = spans[0]
-        where = f"every measured batch size from {sizes[0]} to {sizes[-1]}" if len(sizes) > 1 else f"batch {sizes[0]}"
+        name, values = spans[0]
+        where = f"{_EVERY[key]} from {values[0]} to {values[-1]}" if len(values) > 1 else _named(key, values[0])
         return f"At {where}, {backend} {_PREDICATES[name]}."
     parts = []
-    for number, (name, sizes) in enumerate(spans):
-        if number == len(spans) - 1:
-            where = f"from batch {sizes[0]} on" if len(sizes) > 1 else f"at batch {sizes[0]}"
-        elif len(sizes) == 1:
-            where = f"at batch {sizes[0]}"
+    for number, (name, values) in enumerate(spans):
+        if len(values) == 1:
+            where = f"at {_named(key, values[0])}"
+        elif number == len(spans) - 1:
+            where = f"from {_named(key, values[0])} on"
         else:
-            where = f"up to batch {sizes[-1]}" if number == 0 else f"from batch {sizes[0]} to {sizes[-1]}"
+            where = f"up to {_named(key, values[-1])}" if number == 0 else f"from {_named(key, values[0], values[-1])}"
         parts.append(f"{_PREDICATES[name]} {where}")
     return f"{backend} {', '.join(parts[:-1])} and {parts[-1]}."
 

@@ -138,7 +138,7 @@ def sweeps(comparison: Comparison) -> Shown:
         ]
         for record in records
     ]
-    columns = ["backend", "against the reference, by batch size", ""]
+    columns = ["backend", "against the reference, by batch size and threads", ""]
     if not any(row[2] for row in rows):
         columns, rows = columns[:2], [row[:2] for row in rows]
     return Table(columns, rows, caption="Where the verdict changes", compact=True)

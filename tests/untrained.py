@@ -1,0 +1,25 @@
+"""A checkpoint with weights that nothing has trained, for tests of what runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from lib.model import CheckpointMetadata, Preprocessing, build_network, save_checkpoint
+
+
+def save_untrained(folder: Path, architecture: str = "signnet_small", network: nn.Module | None = None) -> Path:
+    """The file, `<folder>/<architecture>.safetensors`: of `network`, else of fresh weights that are always the same."""
+    if network is None:
+        torch.manual_seed(0)
+        network = build_network(architecture)
+    preprocessing = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    path = folder / f"{architecture}.safetensors"
+    save_checkpoint(
+        path,
+        network,
+        CheckpointMetadata(architecture, "signnet", "smoke", 1, 0, "synthetic", "0" * 64, preprocessing),
+    )
+    return path

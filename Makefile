@@ -12,7 +12,7 @@ READY       := .venv/.ready
 PIP         := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint lab params lock lock-check clean .venv
+.PHONY: help run test rehearse lint lab params lock lock-check clean .venv
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z.-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,10 +23,20 @@ run: $(READY) $(EXTRAS:%=.venv/.extra-%)  ## set up if needed, then run the whol
 test: $(READY) $(EXTRAS:%=.venv/.extra-%) lint  ## set up if needed, then lint and test
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(READY)  ## ruff and mypy
+lint: $(READY)  ## ruff and mypy; schemas and security of the workflow files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-actions .github/actions/*/action.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/zizmor --offline --persona auditor --strict-collection --no-progress --quiet .
+
+rehearse: $(READY)  ## every step of the workflow on this machine, and what must go wrong; log in build/rehearsal/
+	$(BIN)/python -m tests.rehearsal $(ARGS)
+
+test-lab: $(READY)  ## every notebook in a real JupyterLab, in Chromium; screenshots in build/lab/
+	$(BIN)/python -m pytest --lab -s tests/test_lab.py $(ARGS)
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --notebook-dir=. notebooks/01_explore.ipynb

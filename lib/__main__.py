@@ -2,6 +2,6 @@
 
 import sys
 
-from lib.series.cli import main
+from lib.cli import main
 
 sys.exit(main())

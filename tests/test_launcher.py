@@ -16,10 +16,10 @@ from typing import Any
 import nbformat
 import pytest
 
+from lib.cli import main
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
 from lib.series import launcher, parameters, rundir
-from lib.series.cli import main
 from lib.series.jobs import plan_jobs
 from lib.series.launcher import Series, choose_run_dir, run_jobs
 from lib.series.outcome import judge
@@ -232,7 +232,7 @@ def test_launcher_that_is_ended_leaves_no_notebook_running(write: Write, tmp_pat
     code = (
         "import sys; from pathlib import Path; from lib.series import parameters;"
         f"parameters.NOTEBOOK_DIR = Path({str(tmp_path / 'notebooks')!r});"
-        "from lib.series.cli import main; sys.exit(main(sys.argv[1:]))"
+        "from lib.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, "run", "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, cwd=PROJECT_ROOT, stderr=subprocess.PIPE, text=True)

@@ -12,10 +12,10 @@ import pytest
 from lib.backends import get_backend
 from lib.backends.torch_onednn import TorchOneDnn
 from lib.bench.selfcheck import Outcome, summary
+from lib.cli import main
 from lib.data import load_data
 from lib.model import load_checkpoint
 from lib.records.statistics import Ratio
-from lib.series.cli import main
 from lib.series.prove import BATCH_SIZE, NUM_IMAGES, _judge, _random_network
 
 

@@ -12,7 +12,7 @@ import pytest
 from lib.errors import UserError
 from lib.files import replacing, write_atomic
 from lib.records.comparison import load_comparison
-from lib.records.environment import collect_environment
+from lib.records.environment import collect_environment, loaded_blas
 from lib.records.results import SCHEMA_VERSION, BenchmarkRecord, TrainRecord, read_record, record_path, write_record
 from tests.made_records import made_benchmark, made_train
 
@@ -187,3 +187,21 @@ def test_second_sentence_names_the_fastest_backend_of_every_scenario(tmp_path: P
     )
     assert "for 0.20 points of top-1 (p = 0.62)" in told
     assert load_comparison(tmp_path / "none", []).fastest() == ""
+
+
+def test_the_blas_in_the_record_is_the_one_that_torch_loaded() -> None:
+    def mapped(*paths: str) -> str:
+        return "".join(
+            f"{'7f0000000000-7f0000001000 r-xp 00000000 08:01 123':<73}{path}\n" for path in (*paths, "[heap]")
+        )
+
+    site = "/x/lib/python3.11/site-packages"
+    numpys = f"{site}/numpy.libs/libscipy_openblas64_-ff6.so"
+    torchs = f"{site}/torch/lib/libopenblas.so.0"
+    assert loaded_blas(mapped(numpys, torchs, torchs)) == ("openblas", "libopenblas.so.0")
+    assert loaded_blas(mapped(numpys, f"{site}/nvpl/lib/libnvpl_blas_lp64_gomp.so.0")) == (
+        "nvpl",
+        "libnvpl_blas_lp64_gomp.so.0",
+    )
+    assert loaded_blas(mapped(numpys, f"{site}/torch/lib/libtorch_cpu.so")) is None, "MKL is part of torch there"
+    assert loaded_blas(mapped(torchs, "/usr/lib/libblis.so.4")) is None, "nobody can tell which one is called"

@@ -98,6 +98,10 @@ TEST_ARCHIVE = Archive(
 )
 
 
+class HostDownError(UserError):
+    """The server does not answer, or not with the archive. What it did send is kept for the next attempt."""
+
+
 def _silent(line: str) -> None:
     """Progress that nobody reads."""
 
@@ -124,8 +128,9 @@ def download_gtsrb(
         progress: Called with a line now and then. On a terminal a bar is drawn instead.
 
     Raises:
-        UserError: an unknown name, an address that does not answer or serves something else, an archive that is not
-            what it should be, no space, or a folder that cannot be written.
+        HostDownError: the server cannot be reached or has no such file.
+        UserError: an unknown name, an address that serves something else, an archive that is not what it should be, no
+            space, or a folder that cannot be written.
     """
     if dataset not in TRAINING_ARCHIVES:
         raise unknown("data set to download", dataset, TRAINING_ARCHIVES)
@@ -271,7 +276,7 @@ def _fetch(url: str, archive: Archive, part: Path, progress: Progress) -> None:
         except _InterruptedError as error:
             idle = 0 if part.exists() and part.stat().st_size > before else idle + 1
             if idle >= MAX_IDLE_ATTEMPTS:
-                raise UserError(f"cannot download {_shown(url)}: {error}; {_TRY_LATER}") from None
+                raise HostDownError(f"cannot download {_shown(url)}: {error}; {_TRY_LATER}") from None
             wait_s = min(max(WAIT_S * 2 ** (idle - 1) if idle else 0.0, error.wait_s), MAX_WAIT_S)
             progress(f"{archive.name}: {error}; next attempt in {wait_s:.0f} s")
             time.sleep(wait_s)
@@ -285,7 +290,7 @@ def _fetch(url: str, archive: Archive, part: Path, progress: Progress) -> None:
         # The beginning came from an earlier attempt, perhaps from another file: once more from the start.
         progress(f"{archive.name}: {difference}; starting again")
         fresh = True
-    raise UserError(f"cannot download {_shown(url)}: broken off {MAX_ATTEMPTS} times; {_TRY_LATER}")
+    raise HostDownError(f"cannot download {_shown(url)}: broken off {MAX_ATTEMPTS} times; {_TRY_LATER}")
 
 
 def _shown(url: str) -> str:
@@ -315,7 +320,7 @@ def _continue(session: requests.Session, url: str, archive: Archive, part: Path,
             have = _checked_start(response, url, archive, part, have)
             _save(response, archive, part, have, progress)
     except requests.exceptions.SSLError as error:
-        raise UserError(f"no secure connection to {_shown(url)} ({error})") from None
+        raise HostDownError(f"no secure connection to {_shown(url)} ({error})") from None
     except (
         requests.exceptions.ConnectionError,
         requests.exceptions.Timeout,
@@ -323,7 +328,7 @@ def _continue(session: requests.Session, url: str, archive: Archive, part: Path,
     ) as error:
         raise _InterruptedError(f"connection lost ({type(error).__name__})") from None
     except requests.exceptions.RequestException as error:
-        raise UserError(f"cannot download {_shown(url)} ({error})") from None
+        raise HostDownError(f"cannot download {_shown(url)} ({error})") from None
 
 
 def _checked_start(response: requests.Response, url: str, archive: Archive, part: Path, have: int) -> int:
@@ -346,7 +351,8 @@ def _checked_start(response: requests.Response, url: str, archive: Archive, part
     if status in (408, 425, 429) or status >= 500:
         wait = response.headers.get("Retry-After", "")
         raise _InterruptedError(f"the server answered {status}", float(wait) if wait.isdigit() else 0.0)
-    raise UserError(f"cannot download {_shown(url)}: the server answered {status}; {BASE_URL_VARIABLE} sets a mirror")
+    reason = f"the server answered {status}; {BASE_URL_VARIABLE} sets a mirror"
+    raise HostDownError(f"cannot download {_shown(url)}: {reason}")
 
 
 def _save(response: requests.Response, archive: Archive, part: Path, have: int, progress: Progress) -> None:

@@ -133,6 +133,36 @@ def _blas(build: str) -> str | None:
     return {"open": "openblas"}.get(name := found.group(1).lower(), name)
 
 
+# Names in the files of shared libraries. NumPy and SciPy bring an OpenBLAS of their own, which torch never calls.
+_BLAS_FILES = {
+    "openblas": r"libopenblas",
+    "nvpl": r"libnvpl_blas",
+    "mkl": r"libmkl_",
+    "armpl": r"libarmpl",
+    "blis": r"libblis",
+}
+_NOT_TORCHS = re.compile(r"/(numpy|scipy)(\.libs)?/|scipy_openblas")
+
+
+def loaded_blas(maps: str) -> tuple[str, str] | None:
+    """Which BLAS a process has mapped beside its NumPy, and from which file.
+
+    Args:
+        maps: text of /proc/self/maps.
+
+    Returns:
+        Name and file name; None where there is none (MKL is part of torch on x86-64) or more than one kind.
+    """
+    fields = (line.split(maxsplit=5) for line in maps.splitlines())
+    files = {field[5] for field in fields if len(field) == 6 and field[5].startswith("/")}
+    found: dict[str, str] = {}
+    for path in sorted(files):
+        if not _NOT_TORCHS.search(path):
+            name = Path(path).name
+            found.update({blas: name for blas, pattern in _BLAS_FILES.items() if re.match(pattern, name)})
+    return next(iter(found.items())) if len(found) == 1 else None
+
+
 def git_commit(root: Path = PROJECT_ROOT) -> str | None:
     """Commit of the project, with a trailing '+' where files have changed since; None outside a git checkout."""
     commit = _output_of("git", "-C", str(root), "rev-parse", "HEAD").strip()
@@ -160,6 +190,8 @@ def collect_environment(num_threads: int = 0) -> Environment:
     emulated = is_emulated()
     torch = sys.modules.get("torch")
     build = torch.__config__.show() if torch else ""
+    # What is loaded says more than what torch was built for: an interposed library would go unnoticed otherwise.
+    blas = loaded_blas(_read("/proc/self/maps")) if torch else None
     onednn = re.search(r"MKL-DNN v([\d.]+)|oneDNN v([\d.]+)", build)
     return Environment(
         machine_id=machine_id(),
@@ -171,7 +203,8 @@ def collect_environment(num_threads: int = 0) -> Environment:
         num_threads=num_threads or num_cores(),
         memory_bytes=memory_bytes(),
         kernel=platform.release(),
-        blas=_blas(build),
+        blas=blas[0] if blas else _blas(build),
+        blas_library=blas[1] if blas else None,
         onednn=next((version for version in onednn.groups() if version), None) if onednn else None,
         acl=bool(torch.backends.mkldnn.is_acl_available()) if torch else None,
         cpu_capability=torch.backends.cpu.get_cpu_capability() if torch else None,

@@ -43,6 +43,7 @@ class Environment:
     versions: dict[str, str]  # python and packages
     git_commit: str | None  # with a trailing '+' where the tree had changes
     load_average: float | None  # one-minute load when the record was started
+    blas_library: str | None = None  # file of a BLAS that torch has loaded; None where it is part of torch itself
 
 
 @dataclass

@@ -25,8 +25,14 @@ Kind = Literal["warning", "error", "info"]
 WRAP_LENGTH = 34  # characters; longer cells may break into lines
 TABLE_CSS = Path(__file__).parent / "template" / "table.css"
 NUMBER_CLASS = ' class="r-num"'
-_UNIT = r"\s?(%|x|ms|s|KiB|MiB|GiB|dB|px)"
-_NUMBER = re.compile(rf"[-+−▲▼=~<≤]?\s?[\d.,]+(e[-+]?\d+)?({_UNIT})?( (faster|slower))?|=( no difference)?")
+TOTAL_CLASS = ' class="r-total"'
+SORT_ROWS = 8  # rows from which on a page lets its readers sort
+_UNIT = r"\s?(%|x|ms|s|B|KiB|MiB|GiB|dB|px)"
+_DURATION = re.compile(r"(?:(\d+) h )?(\d+) min(?: (\d+) s)?")
+_NUMBER = re.compile(
+    rf"[-+−▲▼=~<≤]?\s?[\d.,]+(e[-+]?\d+)?({_UNIT})?( (faster|slower))?|=( no difference)?|{_DURATION.pattern}"
+)
+_SCALES = {"ms": 1e-3, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,28 @@ def _cell_html(cell: Cell) -> str:
     return content
 
 
+def sort_key(text: str) -> float | None:
+    """What a number in a cell is worth beside others of its column; None for what is no number.
+
+    Units count (`2 min 05 s` is more than `90 ms`), and so does the direction: 2x slower is less than 1.5x slower.
+    """
+    if whole := _DURATION.fullmatch(text):
+        hours, minutes, seconds = (int(part or 0) for part in whole.groups())
+        return 3600.0 * hours + 60 * minutes + seconds
+    if not _NUMBER.fullmatch(text):
+        return None
+    found = re.search(r"([\d.,]*\d[\d.,]*(?:e[-+]?\d+)?)\s?([A-Za-z]*)", text)
+    if found is None:
+        return 1.0 if text.startswith("=") else None
+    try:
+        value = float(found[1].replace(",", "")) * _SCALES.get(found[2], 1.0)
+    except ValueError:
+        return None
+    if "▼" in text or text.endswith("slower"):
+        return 1 / value if value else None
+    return -value if text[0] in "-−" else value
+
+
 @dataclass
 class Table:
     """Columns, rows and a caption; numbers are aligned to the right, wide tables scroll inside themselves."""
@@ -103,6 +131,7 @@ class Table:
     row_head: bool = True  # the first cell of a row names the row
     compact: bool = False
     align_numbers: bool = True  # False where the rows of a column say different things
+    num_totals: int = 0  # last rows that sum up the others: they stay below when readers sort
     _cells: list[list[Cell]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -110,6 +139,15 @@ class Table:
         for cells in self._cells:
             if len(cells) != len(self.columns):
                 raise ValueError(f"a row of {len(cells)} cells in a table of {len(self.columns)} columns: {cells}")
+
+    @property
+    def cells(self) -> list[list[Cell]]:
+        """The rows as they are shown, for writers of other formats."""
+        return self._cells
+
+    def is_numeric(self, column: int) -> bool:
+        """True for a column that is aligned to the right."""
+        return self._numeric(column)
 
     def _numeric(self, column: int) -> bool:
         if not self.align_numbers:
@@ -119,10 +157,16 @@ class Table:
             return any(cells[column].text == UNKNOWN for cells in self._cells)
         return all(_NUMBER.fullmatch(text) for text in texts)
 
-    def _classes(self, cell: Cell, numeric: bool) -> str:
+    @property
+    def _sortable(self) -> bool:
+        return self.align_numbers and len(self._cells) - self.num_totals >= SORT_ROWS
+
+    def _attributes(self, cell: Cell, numeric: bool) -> str:
         names = ["r-num"] * numeric + [f"r-{cell.tone}"] * bool(cell.tone)
         names += ["r-wrap"] * (len(cell.text) + len(cell.detail) > WRAP_LENGTH)
-        return f' class="{" ".join(names)}"' if names else ""
+        key = sort_key(cell.text) if numeric and self._sortable else None
+        value = f' data-v="{key:.6g}"' if key is not None else ""
+        return (f' class="{" ".join(names)}"' if names else "") + value
 
     def to_html(self) -> str:
         """The table alone, without the style for a live front end."""
@@ -132,18 +176,20 @@ class Table:
             for column, number_column in zip(self.columns, numeric, strict=True)
         )
         body = []
-        for cells in self._cells:
+        for place, cells in enumerate(self._cells):
             line = ""
             for column, cell in enumerate(cells):
                 head_cell = self.row_head and column == 0
                 tag = 'th scope="row"' if head_cell else "td"
-                line += f"<{tag}{self._classes(cell, numeric[column])}>{_cell_html(cell)}</{tag.split()[0]}>"
-            body.append(f"<tr>{line}</tr>")
+                line += f"<{tag}{self._attributes(cell, numeric[column])}>{_cell_html(cell)}</{tag.split()[0]}>"
+            total = place >= len(self._cells) - self.num_totals
+            body.append(f"<tr{TOTAL_CLASS if total else ''}>{line}</tr>")
         label = escape(self.caption or ", ".join(self.columns))
         caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
         note = f'<p class="r-note">{escape(self.note)}</p>' if self.note else ""
+        names = "r-table" + " r-compact" * self.compact + " r-sort" * self._sortable
         return (
-            f'<div class="r-table{" r-compact" if self.compact else ""}">'
+            f'<div class="{names}">'
             f'<div class="r-scroll" role="region" tabindex="0" aria-label="{label}"><table>{caption}'
             f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>{note}</div>"
         )

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lib.ci.commands import add_commands
 from lib.errors import UserError, unknown
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -40,6 +41,26 @@ def _run(arguments: argparse.Namespace) -> int:
         given,
         [name.strip() for name in arguments.backends.split(",") if name.strip()],
         out,
+        cell_limit_s=arguments.cell_limit,
+        notebook_limit_s=arguments.notebook_limit,
+    )
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from lib.series.sweep import split_values, sweep
+
+    values: dict[str, list[str]] = {}
+    for name, text in arguments.parameters or []:
+        if name in values:
+            raise UserError(f"parameter {name!r} is given twice; write its values in one, as -p {name} A,B")
+        values[name] = split_values(name, text)
+    return sweep(
+        arguments.notebooks,
+        values,
+        [name.strip() for name in arguments.backends.split(",") if name.strip()],
+        arguments.out,
+        network_of=arguments.network_of,
+        again=arguments.again,
         cell_limit_s=arguments.cell_limit,
         notebook_limit_s=arguments.notebook_limit,
     )
@@ -129,6 +150,15 @@ def _data(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cell-limit", type=_at_least_one, default=45 * 60, metavar="S", help="seconds per cell (default 2700)"
+    )
+    parser.add_argument(
+        "--notebook-limit", type=_at_least_one, default=60 * 60, metavar="S", help="seconds per notebook (default 3600)"
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m lib", description="GTSRB from data to a decision on a CPU inference backend.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -142,13 +172,24 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--out", default="", metavar="DIR", help="run folder; default: a new one, or the latest for single notebooks"
     )
-    run.add_argument(
-        "--cell-limit", type=_at_least_one, default=45 * 60, metavar="S", help="seconds per cell (default 2700)"
-    )
-    run.add_argument(
-        "--notebook-limit", type=_at_least_one, default=60 * 60, metavar="S", help="seconds per notebook (default 3600)"
-    )
+    _add_limits(run)
     run.set_defaults(function=_run)
+
+    sweep = commands.add_parser("sweep", help="run notebooks for every combination of parameter values")
+    sweep.add_argument("notebooks", nargs="+", metavar="NOTEBOOK", help="such as 02_train or 02")
+    sweep.add_argument(
+        "-p", dest="parameters", nargs=2, action="append", metavar=("NAME", "A,B"), help="a parameter and its values"
+    )
+    sweep.add_argument("--backends", default="", metavar="A,B", help="what 03 measures in every combination")
+    sweep.add_argument(
+        "--network-of", default="", metavar="RUN", help="run folder whose checkpoint 03 measures in every combination"
+    )
+    sweep.add_argument(
+        "--out", default="runs/sweep", metavar="DIR", help="a run folder per combination and sweep.csv (runs/sweep)"
+    )
+    sweep.add_argument("--again", action="store_true", help="also run the combinations that are done already")
+    _add_limits(sweep)
+    sweep.set_defaults(function=_sweep)
 
     params = commands.add_parser("params", help="list the parameters of the notebooks")
     params.add_argument("notebook", nargs="?", default="", metavar="NOTEBOOK")
@@ -181,6 +222,8 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--data-root", default="data", metavar="DIR", help="where to (default: data)")
     data.add_argument("--dataset", default="gtsrb", metavar="NAME", help="gtsrb (default) or gtsrb-torchvision")
     data.set_defaults(function=_data)
+
+    add_commands(commands)
     return parser
 
 
@@ -197,7 +240,7 @@ def _at_least_one(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 0 done, 1 a notebook failed, 2 bad input, 130 interrupted."""
+    """Run a command and return its exit status: 0 done, 1 failed, 2 bad input, 3 to be looked at, 130 interrupted."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:

@@ -1,0 +1,5 @@
+"""What the workflows on GitHub call. The YAML holds no logic: every decision is made, and tested, here."""
+
+
+class RefusedError(Exception):
+    """What was asked is well-formed and the answer is no: the command ends with one line and exit status 1."""

@@ -1,0 +1,74 @@
+"""Does a change need the series to run? Standard library only: this is the first job, before anything is installed.
+
+The filter lives here and not under `on:` of the workflow: a workflow that a path filter skips reports nothing, and a
+required check that reports nothing blocks a pull request for ever.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from lib.files import PROJECT_ROOT
+
+# What can change without the notebooks, their pages or a test of them changing. Everything else runs the series: a file
+# of a kind that nobody thought of costs runner time, never a missed fault.
+WITHOUT_EFFECT = (
+    "docs/*",  # pictures and measured outcomes for readers
+    "*.md",
+    "LICENSE",
+    "CITATION.cff",
+    ".gitignore",
+    ".github/dependabot.yml",
+    ".github/workflows/audit.yml",  # runs by itself
+    ".github/workflows/codeql.yml",  # runs by itself
+)
+_NO_COMMIT = "0" * 40  # what a push of a new branch names as the commit before
+
+
+def must_run(paths: Iterable[str]) -> bool:
+    """True if any of the changed files may matter. Blank lines do not count; no file at all changes nothing.
+
+    Args:
+        paths: relative to the project, with forward slashes, as `git diff --name-only` prints them.
+    """
+    return any(_matters(path.strip()) for path in paths if path.strip())
+
+
+def _matters(path: str) -> bool:
+    return not any(_matches(path, pattern) for pattern in WITHOUT_EFFECT)
+
+
+def _matches(path: str, pattern: str) -> bool:
+    if pattern.endswith("/*"):
+        return path.startswith(pattern[:-1])
+    return path.endswith(pattern[1:]) if pattern.startswith("*") else path == pattern
+
+
+def changed_files(base: str, root: Path = PROJECT_ROOT) -> list[str] | None:
+    """Files that differ between a commit and the checked-out one, deleted and renamed ones too.
+
+    Args:
+        base: a commit, such as `HEAD^1` or what the push event calls `before`.
+
+    Returns:
+        None where that cannot be told: no base, a commit that a forced push took away, no checkout.
+    """
+    base = base.strip()
+    if not base or base == _NO_COMMIT or base.startswith("-"):
+        return None
+    found = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{base}^{{commit}}")
+    if found is None:
+        return None
+    listed = _git(root, "diff", "--name-only", "--no-renames", "-z", found.strip(), "HEAD", "--")
+    return None if listed is None else [path for path in listed.split("\0") if path]
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    command: Sequence[str] = ("git", "-C", str(root), *arguments)
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode(errors="surrogateescape")

@@ -1,0 +1,209 @@
+"""One run folder from the artifacts of many jobs: everything is checked first, then written.
+
+An artifact is input from elsewhere: its name, its list of jobs and its file names are judged here, and nothing of it
+may lead out of its folder or stand in for another job's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from lib.ci import RefusedError
+from lib.errors import UserError
+from lib.files import CHECKPOINT_NAME, project_path, sha256_file, write_atomic
+from lib.records.comparison import BENCHMARK
+from lib.records.results import BenchmarkRecord, Record, TrainRecord
+from lib.report.index import write_index
+from lib.report.run import SERIES_FILE, Job, load_run, read_any_record
+from lib.series.jobs import COMPARE
+from lib.series.parameters import notebook_names
+
+_PART = re.compile(r"part\.[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_NAME = re.compile(r"[A-Za-z0-9_-]*")  # of notebooks and backends
+_FILES = re.compile(r"(results/[\w-]+(\.[\w-]+)?\.(json|csv)|notebooks/[\w.-]+\.ipynb|pages/[\w.-]+\.html)", re.ASCII)
+_REMADE = {SERIES_FILE, "index.html"}  # written anew from what all parts say
+_OF_ONE_MACHINE = "peaks/"  # what a session measured of its machine, to use it again there
+NOTHING_ARRIVED = "nothing of it arrived: its job was cancelled, ran out of time or could not upload"
+NO_STATUS = "its job ended before it wrote down how it went"
+
+
+@dataclass
+class _Part:
+    """One artifact. `jobs` are by label; `files` are by their path in the run folder."""
+
+    name: str
+    started: str
+    duration_s: float
+    jobs: dict[str, Job]
+    files: dict[str, Path]
+    records: dict[str, Record]
+    notes: list[str] = field(default_factory=list)
+
+
+def collect(parts: Path, out: Path, expected_backends: Sequence[str] = ()) -> list[str]:
+    """Merge the artifacts of all jobs into one run folder with its index; returns what there is to tell, line by line.
+
+    A backend of which nothing arrived, and one whose record cannot be read, becomes a failed job with the reason.
+
+    Args:
+        parts: holds one folder for each artifact, named `part.*`.
+        out: run folder, made if needed; must not hold another run.
+        expected_backends: names that should have come.
+
+    Raises:
+        UserError: no such folder, no parts, a bad name among the expected ones, or a folder that cannot be written to.
+        RefusedError: two artifacts bring the same or measured different networks or data, or one has a name that no
+            part has or holds a link. Nothing is written then.
+    """
+    for name in expected_backends:
+        if not name or not _NAME.fullmatch(name):
+            raise UserError(f"{name!r} is no name of a backend; give names like torch-blas, separated by commas")
+    target = project_path(out)
+    if (target / SERIES_FILE).exists():
+        raise UserError(f"{target} holds a run already; give an empty folder with --out")
+    found = [_read_part(folder) for folder in _part_folders(project_path(parts))]
+    _refuse_duplicates(found)
+    _refuse_mixed(found)
+    jobs = _all_jobs(found, expected_backends)
+    for part in found:
+        for relative, path in part.files.items():
+            write_atomic(target / relative, path.read_bytes())
+    _write_series(target, found, jobs)
+    write_index(target)
+    lines = [note for part in found for note in part.notes]
+    lines += [f"{job.label} {job.status}: {job.reason}" for job in jobs if job.status not in ("ok", "unavailable")]
+    return [*lines, f"{len(found)} parts with {len(jobs)} notebook runs: {target}"]
+
+
+def _part_folders(parts: Path) -> list[Path]:
+    if not parts.is_dir():
+        raise UserError(f"no folder {parts}; give the one that the artifacts were downloaded to")
+    folders = sorted(path for path in parts.iterdir() if path.is_dir() or path.is_symlink())
+    for folder in folders:
+        if folder.is_symlink() or not _PART.fullmatch(folder.name):
+            raise RefusedError(
+                f"{folder.name!r} is no name of a part; parts are named like part.benchmark.torch-blas.arm64"
+            )
+    if not folders:
+        raise UserError(f"{parts} holds no parts; download the artifacts named part.* to it, each into its own folder")
+    return folders
+
+
+def _read_part(folder: Path) -> _Part:
+    files, notes = _files(folder)
+    run = load_run(folder)
+    jobs: dict[str, Job] = {}
+    for job in run.jobs:
+        if not job.notebook or not (_NAME.fullmatch(job.notebook) and _NAME.fullmatch(job.backend)):
+            raise RefusedError(f"{folder.name} names a job {job.label!r}; names have letters, digits, - and _ only")
+        if job.label in jobs:
+            raise RefusedError(f"{folder.name} names {job.label} twice")
+        jobs[job.label] = _checked(job, run.records.get(job.label), folder.name)
+    known = {path for job in jobs.values() for path in (job.page, job.executed, job.record) if path}
+    for relative in list(files):
+        if relative.startswith("results/") and relative.endswith(".json") and not _readable(files[relative]):
+            files[f"{relative}.unreadable"] = files.pop(relative)  # kept to look at; 04 reads what ends in .json
+            notes.append(f"{folder.name}: {relative} cannot be read and is set aside as {relative}.unreadable")
+        elif relative not in known and relative != CHECKPOINT_NAME and not relative.endswith(".csv"):
+            notes.append(f"{folder.name}: {relative} belongs to no job of its list")
+    return _Part(folder.name, run.started, run.duration_s or 0.0, jobs, files, run.records, notes)
+
+
+def _files(folder: Path) -> tuple[dict[str, Path], list[str]]:
+    """What is taken from a part, by its path in the run folder, and notes on what is left out."""
+    taken, notes = {}, []
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            raise RefusedError(f"{folder.name} holds a link, {relative!r}; artifacts hold files only")
+        if path.is_dir() or relative in _REMADE or relative.startswith(_OF_ONE_MACHINE):
+            continue
+        if relative == CHECKPOINT_NAME or _FILES.fullmatch(relative):
+            taken[relative] = path
+        else:
+            notes.append(f"{folder.name}: {relative!r} is no part of a run and is left out")
+    return taken, notes
+
+
+def _readable(path: Path) -> bool:
+    try:
+        read_any_record(path)
+    except UserError:
+        return False
+    return True
+
+
+def _checked(job: Job, record: Record | None, part: str) -> Job:
+    """A job as its files bear it out: without a readable record it has not succeeded."""
+    for path in (job.page, job.executed, job.record):
+        if path is not None and Path(path).name.rsplit(".", 1)[0] != job.label:
+            raise RefusedError(f"{part} gives {path!r} as a file of {job.label}")
+    if isinstance(record, BenchmarkRecord) and record.backend != job.backend:
+        raise RefusedError(f"{part} has a record of {record.backend!r} as that of {job.label}")
+    if record is None and job.record is not None:
+        return replace(job, status="failed", record=None)
+    if record is None and job.status in ("ok", "unknown"):
+        return replace(job, status="failed", reason=job.reason or NO_STATUS)
+    return job
+
+
+def _refuse_duplicates(parts: Sequence[_Part]) -> None:
+    """A backend comes once. What a job took over from the training comes again, and must be the same."""
+    labels: dict[str, str] = {}
+    files: dict[str, tuple[str, str]] = {}
+    for part in parts:
+        for label, job in part.jobs.items():
+            if job.notebook in (BENCHMARK, COMPARE) and label in labels:
+                raise RefusedError(f"{label} comes twice, in {labels[label]} and in {part.name}")
+            labels.setdefault(label, part.name)
+        for relative, path in part.files.items():
+            digest = sha256_file(path)
+            other, known = files.setdefault(relative, (part.name, digest))
+            if known != digest:
+                raise RefusedError(f"{relative} comes twice and differs, in {other} and in {part.name}")
+
+
+def _refuse_mixed(parts: Sequence[_Part]) -> None:
+    """All records measured one network on the same data, and the checkpoint is that network."""
+    checkpoints: dict[str, list[str]] = {}
+    manifests: dict[str, list[str]] = {}
+    for part in parts:
+        for label, record in part.records.items():
+            if record.checkpoint_sha256 is not None:
+                checkpoints.setdefault(record.checkpoint_sha256, []).append(label)
+            if record.data is not None and isinstance(record, TrainRecord | BenchmarkRecord):
+                manifests.setdefault(record.data.manifest_hash, []).append(label)
+        if CHECKPOINT_NAME in part.files:
+            checkpoints.setdefault(sha256_file(part.files[CHECKPOINT_NAME]), []).append(CHECKPOINT_NAME)
+    for what, groups in (("checkpoints", checkpoints), ("data", manifests)):
+        if len(groups) > 1:
+            told = "; ".join(f"{digest[:12]}: {', '.join(sorted(set(names)))}" for digest, names in groups.items())
+            raise RefusedError(f"the parts come from different {what}: {told}")
+
+
+def _all_jobs(parts: Sequence[_Part], expected_backends: Sequence[str]) -> list[Job]:
+    jobs: dict[str, Job] = {}
+    for part in parts:
+        for label, job in part.jobs.items():
+            jobs.setdefault(label, job)
+    wanted = [(name, "") for name in notebook_names() if name not in (BENCHMARK, COMPARE)]
+    wanted += [(BENCHMARK, backend) for backend in expected_backends]
+    for notebook, backend in wanted:
+        absent = Job(notebook, backend, "failed", None, None, None, None, NOTHING_ARRIVED)
+        jobs.setdefault(absent.label, absent)
+    order = {backend: number for number, backend in enumerate(expected_backends)}
+    return sorted(jobs.values(), key=lambda job: (job.notebook, order.get(job.backend, len(order)), job.backend))
+
+
+def _write_series(target: Path, parts: Sequence[_Part], jobs: Sequence[Job]) -> None:
+    started = min((part.started for part in parts if part.started), default="")
+    content = {
+        "started": started,
+        "duration_s": round(sum(part.duration_s for part in parts), 1),  # of all machines together
+        "notebooks": [{**asdict(job), "seconds": job.seconds or 0.0} for job in jobs],
+    }
+    write_atomic(target / SERIES_FILE, json.dumps(content, indent=1) + "\n")

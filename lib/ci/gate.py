@@ -1,0 +1,238 @@
+"""Pass, fail or investigate: a finished run against its limits, and the jobs of the workflow that made it.
+
+A floor that is missed fails. A value above its floor and still worse than is usual is investigated: somebody should
+look, and nothing is blocked. No verdict rests on a time: times of shared runners differ by more than what they judge.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lib.ci.limits import AtLeast, AtMost, Limits, load_limits
+from lib.ci.verdicts import Outcome, Verdict, Verdicts
+from lib.errors import UserError
+from lib.files import project_path
+from lib.records.comparison import BENCHMARK
+from lib.records.results import BenchmarkRecord
+from lib.report.run import RunFolder, is_network, load_run
+from lib.report.words import percent, points, scenario_name, size
+from lib.series.parameters import notebook_names
+
+MAY_BE_SKIPPED = {"publish"}  # where Pages are not enabled, or off the main branch
+VALIDATION = "val"
+GIVE_OR_TAKE = ", give or take one image"
+CHANGES = "changes"  # the job that says whether there is anything to run
+
+
+def judge_run(run_dir: Path, limits: Path | None = None, needs: str = "") -> Verdicts:
+    """All verdicts of a run.
+
+    Args:
+        limits: a TOML file; default: that of the project.
+        needs: GitHub's `toJSON(needs)` of the job that asks; empty outside of a workflow.
+
+    Raises:
+        UserError: unreadable limits or needs, or no such folder where no workflow asks.
+    """
+    stated = load_limits(limits)
+    jobs = _read_needs(needs) if needs else {}
+    verdicts = judge_needs(jobs)
+    if jobs and nothing_to_run(jobs):
+        return Verdicts(verdicts)
+    folder = project_path(run_dir)
+    if not folder.is_dir():
+        if not jobs:
+            raise UserError(f"no folder {folder}; give a run folder, such as runs/latest")
+        return Verdicts([*verdicts, Verdict("run", "", "fail", "no run arrived here", "a run folder")])
+    return Verdicts([*verdicts, *judge_folder(load_run(folder), stated)])
+
+
+@dataclass(frozen=True)
+class Need:
+    """How a job of the workflow ended."""
+
+    result: str  # success, failure, cancelled, skipped
+    outputs: Mapping[str, str]
+
+
+def _read_needs(text: str) -> dict[str, Need]:
+    asked = "give GitHub's toJSON(needs): {job: {result, outputs}}"
+    try:
+        content: Any = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"--needs is no JSON ({error}); {asked}") from None
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"--needs names no job; {asked}")
+    jobs = {}
+    for name, job in content.items():
+        outputs = job.get("outputs") or {} if isinstance(job, dict) else None
+        if not isinstance(outputs, dict) or not isinstance(job.get("result"), str):
+            raise UserError(f"--needs has no result of job {name!r}; {asked}")
+        jobs[name] = Need(job["result"], outputs)
+    return jobs
+
+
+def nothing_to_run(jobs: Mapping[str, Need]) -> bool:
+    """True where the first job ended well and found that the change touches nothing that runs."""
+    changes = jobs.get(CHANGES)
+    return changes is not None and changes.result == "success" and changes.outputs.get("run") == "false"
+
+
+def judge_needs(jobs: Mapping[str, Need]) -> list[Verdict]:
+    """The jobs before the gate. Skipped is fine where nothing was to be run, and for what is optional."""
+    idle = nothing_to_run(jobs)
+    verdicts = []
+    for name, job in jobs.items():
+        good = job.result == "success" or (job.result == "skipped" and (idle or name in MAY_BE_SKIPPED))
+        asked = "success" if name not in MAY_BE_SKIPPED else "success or skipped"
+        verdicts.append(Verdict("job", name, "pass" if good else "fail", job.result, asked))
+    return verdicts
+
+
+def judge_folder(run: RunFolder, limits: Limits) -> list[Verdict]:
+    """What a run folder says about itself."""
+    return [
+        *_notebooks(run),
+        *_accuracy(run, limits),
+        *(verdict for record in run.benchmarks for verdict in judge_benchmark(record, limits)),
+        *_missing(run),
+        *_confirmed_slower(run),
+        *_pages(run, limits),
+    ]
+
+
+def _notebooks(run: RunFolder) -> list[Verdict]:
+    """Every notebook of the series ran, and every job of the run ended well."""
+    verdicts = []
+    for job in run.jobs:
+        outcomes: dict[str, Outcome] = {"ok": "pass", "unavailable": "pass", "unknown": "investigate"}
+        outcome = outcomes.get(job.status, "fail")
+        found = f"{job.status}: {job.reason}" if job.reason and job.status != "ok" else job.status
+        if job.status == "ok" and job.label not in run.records:
+            outcome, found = "fail", job.reason or "it left no record"
+        verdicts.append(Verdict("notebook", job.label, outcome, found, "ok"))
+    present = {job.notebook for job in run.jobs}
+    for name in notebook_names():
+        if name not in present:
+            verdicts.append(Verdict("notebook", name, "fail", "it did not run", "ok"))
+    if BENCHMARK in present and not any(record.status == "ok" for record in run.benchmarks):
+        verdicts.append(Verdict("notebook", BENCHMARK, "fail", "no backend was measured", "at least one"))
+    return verdicts
+
+
+def _accuracy(run: RunFolder, limits: Limits) -> list[Verdict]:
+    train = run.train
+    if train is None:
+        return []  # a notebook that did not run is a failure already
+    verdicts = []
+    dataset = train.data.source if train.data is not None else "unknown data"
+    for split, found in train.accuracy.items():
+        stated = limits.accuracy_of(dataset, train.profile, train.recipe, split)
+        if stated is None:
+            about = f"{dataset}, {train.profile}, {train.recipe}, {split}"
+            verdicts.append(
+                Verdict("top-1", split, "investigate", percent(found.top1), f"no limits are stated for {about}")
+            )
+            continue
+        verdicts.append(_at_least("top-1", split, found.top1, stated.top1))
+        if stated.worst_class is not None:
+            subject = f"{split}, class {found.worst_class}"
+            verdicts.append(
+                _at_least("recall of the worst class", subject, found.worst_class_recall, stated.worst_class)
+            )
+    if VALIDATION not in train.accuracy:  # the test images may be absent, these never are
+        verdicts.append(Verdict("top-1", VALIDATION, "fail", "was not evaluated", "an accuracy"))
+    return verdicts
+
+
+def judge_benchmark(record: BenchmarkRecord, limits: Limits) -> list[Verdict]:
+    """One backend: same network, promised kernels, a real machine."""
+    if record.status != "ok":
+        return []  # its notebook's verdict says so
+    verdicts = [_promise(record)]
+    if record.environment.emulated:
+        verdicts.append(Verdict("machine", record.backend, "investigate", "emulated: its times mean nothing"))
+    if is_network(record.backend):
+        verdicts += _parity(record, limits)
+    return verdicts
+
+
+def _promise(record: BenchmarkRecord) -> Verdict:
+    proof = record.proof
+    if proof is None:
+        return Verdict("kernels", record.backend, "fail", "nobody looked which kernels ran", "a proof")
+    if not proof.passed:
+        return Verdict("kernels", record.backend, "fail", proof.reason or "other kernels ran", proof.promised)
+    if proof.investigate:
+        return Verdict("kernels", record.backend, "investigate", proof.investigate, proof.promised)
+    return Verdict("kernels", record.backend, "pass", "as promised", proof.promised)
+
+
+def _parity(record: BenchmarkRecord, limits: Limits) -> list[Verdict]:
+    backend, parity = record.backend, record.parity
+    if parity is None:
+        return [Verdict("parity", backend, "fail", "its answers were not compared", "parity with the reference")]
+    if not parity.passed:
+        return [Verdict("parity", backend, "fail", parity.reason or "it computes another network", "passed")]
+    stated = limits.parity_of(record.precision)
+    if stated is None:
+        asked = f"no limits are stated for precision {record.precision}"
+        return [Verdict("parity", backend, "investigate", percent(parity.agreement), asked)]
+    one_image = 1 / max(1, parity.num_images)  # a single image may fall either way, however few there are
+    verdicts = [_at_least("agreement", backend, parity.agreement, stated.agreement, slack=one_image)]
+    if not record.random_weights:
+        loss = (parity.num_lost - parity.num_gained) / max(1, parity.num_images)
+        verdicts.append(_at_most("loss of top-1", backend, loss, stated.top1_loss, points, slack=one_image))
+    return verdicts
+
+
+def _missing(run: RunFolder) -> list[Verdict]:
+    """Backends that the comparison expected and did not find."""
+    listed = {job.backend for job in run.jobs if job.backend}
+    missing = [name for name in (run.compare.missing if run.compare else []) if name not in listed]
+    return [Verdict("backend", name, "fail", "nothing of it arrived", "a record") for name in missing]
+
+
+def _confirmed_slower(run: RunFolder) -> list[Verdict]:
+    """Against earlier runs, where 04 was given some: ratios of two runs in a row, never times."""
+    history = run.compare.history if run.compare is not None else {}
+    return [
+        Verdict(f"speedup, {scenario_name(scenario)}", backend, "investigate", verdict, "as in earlier runs")
+        for backend, scenarios in history.items()
+        for scenario, verdict in scenarios.items()
+        if verdict == "confirmed slower"
+    ]
+
+
+def _pages(run: RunFolder, limits: Limits) -> list[Verdict]:
+    """Every job that ran left a page, none of them too large."""
+    verdicts = []
+    for job in run.jobs:
+        if job.page is not None:
+            num_bytes = (run.path / job.page).stat().st_size
+            verdicts.append(_at_most("size of the page", job.label, num_bytes, limits.pages.num_bytes, size))
+        elif job.status in ("ok", "unavailable"):
+            verdicts.append(Verdict("page", job.label, "fail", "there is none", "a page"))
+    return verdicts
+
+
+def _at_least(check: str, subject: str, value: float, bound: AtLeast, *, slack: float = 0.0) -> Verdict:
+    usual, allowed = bound.expected - bound.budget, GIVE_OR_TAKE if slack else ""
+    if value + slack < bound.floor:
+        return Verdict(check, subject, "fail", percent(value), f"at least {percent(bound.floor)}{allowed}")
+    if value + slack < usual:
+        asked = f"usual {percent(bound.expected)}, at most {points(bound.budget)} less{allowed}"
+        return Verdict(check, subject, "investigate", percent(value), asked)
+    return Verdict(check, subject, "pass", percent(value), f"at least {percent(usual)}{allowed}", value - usual)
+
+
+def _at_most(check: str, subject: str, value: float, bound: AtMost, words: Any, *, slack: float = 0.0) -> Verdict:
+    allowed = GIVE_OR_TAKE if slack else ""
+    if value - slack > bound.limit:
+        return Verdict(check, subject, "fail", words(value), f"at most {words(bound.limit)}{allowed}")
+    outcome: Outcome = "investigate" if value - slack > bound.watch else "pass"
+    return Verdict(check, subject, outcome, words(value), f"at most {words(bound.watch)}{allowed}", bound.watch - value)

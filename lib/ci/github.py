@@ -1,0 +1,67 @@
+"""The runner's own protocols: workflow commands, output files, the page of a run. Standard library only."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from lib.errors import UserError
+
+
+def on_github(environ: Mapping[str, str]) -> bool:
+    """True in a job of GitHub Actions."""
+    return environ.get("GITHUB_ACTIONS") == "true"
+
+
+def command(kind: str, message: str, **properties: object) -> str:
+    """A workflow command such as `::error file=a.ipynb,line=3::text`, with everything escaped as the runner reads it.
+
+    Properties with an empty value are left out.
+    """
+    told = ",".join(f"{name}={_property(str(value))}" for name, value in properties.items() if value not in ("", None))
+    return f"::{kind}{' ' + told if told else ''}::{_data(message)}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def output_lines(values: Mapping[str, str]) -> str:
+    """Lines for `$GITHUB_OUTPUT`. A value with line breaks gets a delimiter that nobody can foresee."""
+    lines = []
+    for name, value in values.items():
+        if "\n" in value or "\r" in value:
+            delimiter = f"end_{secrets.token_hex(16)}"
+            lines.append(f"{name}<<{delimiter}\n{value}\n{delimiter}\n")
+        else:
+            lines.append(f"{name}={value}\n")
+    return "".join(lines)
+
+
+def write_outputs(values: Mapping[str, str], environ: Mapping[str, str]) -> None:
+    """Show outputs of a step and add them to `$GITHUB_OUTPUT` where there is one.
+
+    Raises:
+        UserError: the file cannot be written to.
+    """
+    for name, value in values.items():
+        print(f"{name}={value}")
+    target = environ.get("GITHUB_OUTPUT", "")
+    if not target:
+        return
+    try:
+        with Path(target).open("a", encoding="utf-8") as file:
+            file.write(output_lines(values))
+    except OSError as error:
+        raise UserError(f"cannot write to $GITHUB_OUTPUT ({target}): {error.strerror or error}") from None
+
+
+def run_url(environ: Mapping[str, str]) -> str:
+    """Address of the page of this workflow run, or an empty string elsewhere."""
+    server, repository, run = (environ.get(f"GITHUB_{name}", "") for name in ("SERVER_URL", "REPOSITORY", "RUN_ID"))
+    return f"{server}/{repository}/actions/runs/{run}" if server and repository and run else ""

@@ -1,0 +1,39 @@
+"""The images of a run: the real ones, or synthetic ones with a note on every page while their host is down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lib.data import DATASETS
+from lib.data.download import HostDownError, download_gtsrb
+from lib.errors import unknown
+
+SYNTHETIC = "synthetic"
+
+
+def fetch_images(dataset: str, data_root: str | Path = "", progress: Callable[[str], None] = print) -> dict[str, str]:
+    """Bring a data set, or say why the run goes on without it.
+
+    Only a host that cannot be reached is a reason to go on. Archives that are not the official ones, a full disk or
+    a damaged set are faults, and a green run on other images would hide them.
+
+    Returns:
+        dataset: what the notebooks get; note: a sentence for the pages where that is not what was asked for, else "".
+
+    Raises:
+        UserError: an unknown data set, or one of those faults.
+    """
+    if dataset not in DATASETS:
+        raise unknown("data set", dataset, DATASETS)
+    if dataset == SYNTHETIC:
+        return {"dataset": SYNTHETIC, "note": ""}
+    try:
+        download_gtsrb(data_root, dataset=dataset, progress=progress)
+    except HostDownError as error:
+        note = (
+            f"The real images ({dataset}) could not be fetched, so this run used synthetic ones: its figures tell "
+            f"nothing about real signs. Reason: {error}"
+        )
+        return {"dataset": SYNTHETIC, "note": " ".join(note.split())}
+    return {"dataset": dataset, "note": ""}

@@ -1,0 +1,45 @@
+"""Pages that travel alone: each is uploaded as one file that opens in the browser from the page of the run."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+from lib.errors import UserError
+from lib.files import project_path, write_atomic
+from lib.report.page import render_page
+from lib.series.outcome import judge
+
+_INTO_THE_RUN = re.compile(r'<a\b[^>]*\bhref="(?![a-z][a-z0-9+.-]*:|#)[^"]*"[^>]*>(.*?)</a>', re.DOTALL)
+
+
+def write_pages(run_dir: Path, architecture: str, out: Path) -> list[Path]:
+    """Render every executed notebook of a run as `<label>.<architecture>.html`, without links to files beside it.
+
+    Returns:
+        The pages, by name.
+
+    Raises:
+        UserError: no executed notebooks, an architecture that cannot be part of a file name, or a folder that cannot
+            be written to.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_]+", architecture):
+        raise UserError(f"architecture {architecture!r} may hold letters, digits and _ only, such as arm64 or x64")
+    root, target = project_path(run_dir), project_path(out)
+    executed = sorted((root / "notebooks").glob("*.ipynb"))
+    if not executed:
+        raise UserError(f"{root} holds no executed notebooks (notebooks/*.ipynb); give the folder of a run")
+    pages = []
+    with tempfile.TemporaryDirectory() as folder:
+        for notebook in executed:
+            rendered = Path(folder) / "page.html"
+            render_page(notebook, rendered, title=notebook.stem, failure=judge(notebook))
+            pages.append(target / f"{notebook.stem}.{architecture}.html")
+            write_atomic(pages[-1], without_dead_links(rendered.read_text()))
+    return pages
+
+
+def without_dead_links(html: str) -> str:
+    """Links to other files of the run become plain text: a page that travels alone has no such neighbours."""
+    return _INTO_THE_RUN.sub(r"\1", html)

@@ -1,0 +1,93 @@
+"""What a run of the workflow does: its inputs, checked by the parameter schema, or the defaults of its event.
+
+Inputs arrive as environment variables and are text that anybody with write access may have typed. Nothing leaves here
+but values of the schema: numbers, and names out of closed sets.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from lib.backends import all_backends, get_backend
+from lib.data.download import TEST_ARCHIVE, TEST_LABELS_ARCHIVE, TRAINING_ARCHIVES
+from lib.errors import UserError, unknown
+from lib.records.results import ParameterValue
+from lib.series.jobs import TRAIN
+from lib.series.parameters import load_schema
+
+MACHINES = {"arm64": "aarch64", "x64": "x86_64"}  # as the runner's label says it -> as the machine does
+BLAS = {"arm64": "openblas", "x64": "mkl"}  # of PyTorch's CPU builds: what `torch-blas` promises to multiply with
+PARAMETERS = ("profile", "dataset", "recipe", "num_threads")  # inputs that go to the notebooks as they are
+MAX_BACKENDS_CHARS = 1000  # of the input; all names together take a third
+# A pull request shows that everything works, in minutes and without the download; the rest is for its figures.
+PULL_REQUEST = {"profile": "smoke", "dataset": "synthetic"}
+OTHERWISE = {"profile": "fast", "dataset": "gtsrb"}
+
+
+def settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """Outputs of the plan job.
+
+    Args:
+        environ: reads EVENT_NAME, ARCH (arm64 or x64) and INPUT_PROFILE, INPUT_DATASET, INPUT_RECIPE, INPUT_BACKENDS,
+            INPUT_NUM_THREADS; a missing or empty input means the default of the event.
+
+    Returns:
+        profile, dataset, recipe, num_threads; backends (JSON list for the matrix) and backends_csv; extras (names of
+        the optional requirements that these backends need, with spaces); blas; data_key (cache key of the images:
+        their checksums; empty for synthetic ones).
+
+    Raises:
+        UserError: an unknown architecture or backend, one that this architecture cannot run, or a bad value.
+    """
+    architecture = environ.get("ARCH", "") or "arm64"
+    if architecture not in MACHINES:
+        raise unknown("architecture", architecture, MACHINES)
+    chosen = {name: str(value) for name, value in _parameters(environ).items()}
+    backends = _backends(environ.get("INPUT_BACKENDS", ""), MACHINES[architecture])
+    extras = sorted({extra for name in backends if (extra := get_backend(name).extra)})
+    return {
+        **chosen,
+        "backends": json.dumps(backends),
+        "backends_csv": ",".join(backends),
+        "extras": " ".join(extras),
+        "blas": BLAS[architecture],
+        "data_key": data_key(chosen["dataset"]),
+    }
+
+
+def event_defaults(event: str) -> dict[str, str]:
+    """Parameters that differ from the notebooks' own defaults, by what started the workflow."""
+    return PULL_REQUEST if event == "pull_request" else OTHERWISE
+
+
+def data_key(dataset: str) -> str:
+    """Cache key of a downloaded data set: the checksums that its archives must have."""
+    if dataset not in TRAINING_ARCHIVES:
+        return ""
+    archives = (TRAINING_ARCHIVES[dataset], TEST_ARCHIVE, TEST_LABELS_ARCHIVE)
+    return "-".join(["data", dataset, *(archive.sha256[:16] for archive in archives)])
+
+
+def _parameters(environ: Mapping[str, str]) -> dict[str, ParameterValue]:
+    schema = load_schema(TRAIN)
+    defaults = event_defaults(environ.get("EVENT_NAME", ""))
+    given = {name: environ.get(f"INPUT_{name.upper()}", "") or defaults.get(name, "") for name in PARAMETERS}
+    resolved = schema.resolve({name: value for name, value in given.items() if value})
+    return {name: resolved[name] for name in PARAMETERS}
+
+
+def _backends(text: str, machine: str) -> list[str]:
+    """Names out of the registry, each once, in its order; empty text: all default ones of this architecture."""
+    if len(text) > MAX_BACKENDS_CHARS:
+        raise UserError(f"backends has {len(text):,} characters; give at most {MAX_BACKENDS_CHARS}: names with commas")
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        if text.strip():
+            raise UserError(f"backends is {text!r}; give names with commas between them, or nothing for the default")
+        return [item.name for item in all_backends() if item.default and machine in item.architectures]
+    chosen = {get_backend(name).name for name in names}
+    for name in chosen:
+        if machine not in (can := get_backend(name).architectures):
+            raise UserError(f"backend {name!r} runs on {', '.join(can)}, and this workflow on {machine}; leave it out")
+    return [item.name for item in all_backends() if item.name in chosen]

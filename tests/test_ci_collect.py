@@ -1,0 +1,268 @@
+"""From artifacts to one run folder: merging, what is missing, and what must not come in."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lib.ci import RefusedError
+from lib.ci.check import check_benchmark, require_checkpoint
+from lib.ci.collect import NOTHING_ARRIVED, collect
+from lib.cli import main
+from lib.errors import UserError
+from lib.files import sha256_file
+from lib.records.comparison import load_comparison
+from lib.records.results import write_record
+from lib.report.run import load_run
+from tests.made_records import made_benchmark, made_environment, made_explore, made_failed_benchmark, made_train
+
+CHECKPOINT = b"weights"
+
+
+def job(notebook: str, backend: str = "", status: str = "ok", **changes: Any) -> dict[str, Any]:
+    label = f"{notebook}.{backend}" if backend else notebook
+    return {"notebook": notebook, "backend": backend, "status": status, "page": f"pages/{label}.html",
+            "executed": f"notebooks/{label}.ipynb", "record": f"results/{label}.json", "seconds": 2.0, "reason": "",
+            **changes}  # fmt: skip
+
+
+def write_part(folder: Path, records: dict[str, Any], jobs: list[dict[str, Any]]) -> Path:
+    for label, record in records.items():
+        write_record(record, folder / "results" / f"{label}.json")
+        for kind, suffix in (("pages", "html"), ("notebooks", "ipynb")):
+            (folder / kind).mkdir(exist_ok=True)
+            (folder / kind / f"{label}.{suffix}").write_text(f"{kind} of {label}")
+    series = {"started": "2026-11-24T14:50:00+00:00", "duration_s": 10.0, "notebooks": jobs}
+    (folder / "series.json").write_text(json.dumps(series))
+    return folder
+
+
+@pytest.fixture
+def sha(tmp_path: Path) -> str:
+    path = tmp_path / "weights"
+    path.write_bytes(CHECKPOINT)
+    return sha256_file(path)
+
+
+@pytest.fixture
+def parts(tmp_path: Path, sha: str) -> Path:
+    """What a run of two backends uploads."""
+    folder = tmp_path / "parts"
+    train = write_part(
+        folder / "part.train.arm64",
+        {"01_explore": made_explore(checkpoint_sha256=None), "02_train": made_train(checkpoint_sha256=sha)},
+        [job("01_explore"), job("02_train")],
+    )
+    (train / "checkpoint.safetensors").write_bytes(CHECKPOINT)
+    for backend in ("torch-blas", "onnxruntime"):
+        add_benchmark(folder, backend, sha)
+    return folder
+
+
+def add_benchmark(parts: Path, backend: str, sha: str, name: str = "", **changes: Any) -> Path:
+    label = f"03_benchmark.{backend}"
+    record = made_benchmark(backend, checkpoint_sha256=sha, **changes)
+    return write_part(
+        parts / (name or f"part.benchmark.{backend}.arm64"), {label: record}, [job("03_benchmark", backend)]
+    )
+
+
+def refused(parts: Path, out: Path, told: str) -> None:
+    """Refused with a clear line, exit status 1, and nothing written."""
+    with pytest.raises(RefusedError, match=told) as error:
+        collect(parts, out, ["torch-blas"])
+    assert "\n" not in str(error.value) and not out.exists()
+    assert main(["ci", "collect", str(parts), "--out", str(out)]) == 1
+
+
+def test_parts_become_one_run_with_its_index(tmp_path: Path, parts: Path) -> None:
+    out = tmp_path / "run"
+    collect(parts, out, ["torch-blas", "onnxruntime"])
+    run = load_run(out)
+    assert [(found.label, found.status) for found in run.jobs] == [
+        ("01_explore", "ok"), ("02_train", "ok"), ("03_benchmark.torch-blas", "ok"), ("03_benchmark.onnxruntime", "ok"),
+    ]  # fmt: skip
+    assert all(found.page and found.executed and found.label in run.records for found in run.jobs)
+    assert (out / "checkpoint.safetensors").read_bytes() == CHECKPOINT
+    assert "torch-blas" in (out / "index.html").read_text()
+
+
+def test_a_backend_of_which_nothing_arrived_is_a_failed_job_and_the_rest_is_kept(tmp_path: Path, parts: Path) -> None:
+    out = tmp_path / "run"
+    (line,) = [line for line in collect(parts, out, ["torch-blas", "onnxruntime", "ncnn"]) if "ncnn" in line]
+    failed = [found for found in load_run(out).jobs if found.status == "failed"]
+    assert [(found.label, found.reason) for found in failed] == [("03_benchmark.ncnn", NOTHING_ARRIVED)]
+    assert NOTHING_ARRIVED in line
+    assert "ncnn" in (out / "index.html").read_text()
+
+
+def test_an_unreadable_record_fails_its_job_and_does_not_stop_the_comparison(tmp_path: Path, parts: Path) -> None:
+    record = parts / "part.benchmark.onnxruntime.arm64" / "results" / "03_benchmark.onnxruntime.json"
+    record.write_text('{"schema_version": 2, "kind": "benchm')
+    out = tmp_path / "run"
+    collect(parts, out, ["torch-blas", "onnxruntime"])
+    (failed,) = [found for found in load_run(out).jobs if found.status == "failed"]
+    assert failed.backend == "onnxruntime" and "readable" in failed.reason
+    assert load_comparison(out, ["torch-blas", "onnxruntime"]).missing == ["onnxruntime"]
+    assert (out / "results" / f"{record.name}.unreadable").exists()
+
+
+def test_a_job_that_ended_before_it_wrote_its_list_is_a_failed_one(tmp_path: Path, parts: Path) -> None:
+    part = parts / "part.benchmark.onnxruntime.arm64"
+    (part / "series.json").unlink()
+    (part / "results" / "03_benchmark.onnxruntime.json").unlink()
+    out = tmp_path / "run"
+    collect(parts, out, ["onnxruntime"])
+    (failed,) = [found for found in load_run(out).jobs if found.status == "failed"]
+    assert failed.label == "03_benchmark.onnxruntime" and failed.page is not None and failed.reason
+
+
+def test_one_backend_in_two_parts_is_refused(tmp_path: Path, parts: Path, sha: str) -> None:
+    shutil.copytree(parts / "part.benchmark.torch-blas.arm64", parts / "part.benchmark.torch-blas.x64")
+    refused(parts, tmp_path / "run", r"03_benchmark\.torch-blas comes twice, in part\S+arm64 and in part\S+x64")
+
+
+def test_what_a_job_took_over_from_the_training_may_come_again_unchanged(tmp_path: Path, parts: Path) -> None:
+    part = parts / "part.benchmark.torch-blas.arm64"
+    shutil.copytree(parts / "part.train.arm64" / "results", part / "results", dirs_exist_ok=True)
+    collect(parts, tmp_path / "run", ["torch-blas"])
+    assert len(load_run(tmp_path / "run").jobs) == 4
+    shutil.rmtree(tmp_path / "run")
+    (part / "pages" / "02_train.html").write_text("another page")
+    refused(parts, tmp_path / "run", "pages/02_train.html comes twice and differs")
+
+
+@pytest.mark.parametrize("what", ["checkpoint", "data"])
+def test_parts_of_different_networks_or_data_are_refused(tmp_path: Path, parts: Path, sha: str, what: str) -> None:
+    if what == "checkpoint":
+        add_benchmark(parts, "ncnn", "ef" * 32)
+    else:
+        data = made_benchmark().data
+        assert data is not None
+        data.manifest_hash = "12" * 32
+        add_benchmark(parts, "ncnn", sha, data=data)
+    refused(parts, tmp_path / "run", f"different {what}.*ncnn")
+
+
+def test_a_checkpoint_that_is_not_the_trained_one_is_refused(tmp_path: Path, parts: Path) -> None:
+    (parts / "part.train.arm64" / "checkpoint.safetensors").write_bytes(b"others")
+    refused(parts, tmp_path / "run", "different checkpoints")
+
+
+@pytest.mark.parametrize("name", ["part.benchmark...", "part.<b>.arm64", "part.a b", "other", "part.a\nb"])
+def test_a_hostile_name_of_an_artifact_is_refused(tmp_path: Path, parts: Path, sha: str, name: str) -> None:
+    add_benchmark(parts, "ncnn", sha, name)
+    refused(parts, tmp_path / "run", "is no name of a part")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        job("../../etc", "x"),
+        job("03_benchmark", "../../up"),
+        job("03_benchmark", "a\nb"),
+        job("03_benchmark", "torch-blas", record="results/02_train.json"),
+        job("", "torch-blas"),
+    ],
+)
+def test_a_hostile_list_of_jobs_is_refused(tmp_path: Path, parts: Path, entry: dict[str, Any]) -> None:
+    part = parts / "part.benchmark.torch-blas.arm64"
+    shutil.copy(parts / "part.train.arm64" / "results" / "02_train.json", part / "results")
+    (part / "series.json").write_text(json.dumps({"notebooks": [entry]}))
+    refused(parts, tmp_path / "run", "part.benchmark.torch-blas.arm64")
+
+
+def test_paths_and_links_that_lead_out_of_a_part_bring_nothing(tmp_path: Path, parts: Path) -> None:
+    secret = tmp_path / "secret.html"
+    secret.write_text("secret")
+    part = parts / "part.benchmark.torch-blas.arm64"
+    listed = job("03_benchmark", "torch-blas", page="../../secret.html")
+    (part / "series.json").write_text(json.dumps({"notebooks": [listed]}))
+    collect(parts, tmp_path / "run", ["torch-blas"])
+    assert next(found for found in load_run(tmp_path / "run").jobs if found.backend == "torch-blas").page is None
+    shutil.rmtree(tmp_path / "run")
+    (part / "pages" / "link.html").symlink_to(secret)
+    refused(parts, tmp_path / "run", "link")
+
+
+def test_a_record_of_another_backend_is_refused(tmp_path: Path, parts: Path, sha: str) -> None:
+    record = parts / "part.benchmark.torch-blas.arm64" / "results" / "03_benchmark.torch-blas.json"
+    write_record(made_benchmark("torch-onednn", checkpoint_sha256=sha), record)
+    refused(parts, tmp_path / "run", "torch-onednn")
+
+
+def test_files_that_are_no_part_of_a_run_are_left_out_and_told(tmp_path: Path, parts: Path) -> None:
+    (parts / "part.train.arm64" / "notes.exe").write_text("x")
+    out = tmp_path / "run"
+    assert any("notes.exe" in line for line in collect(parts, out, []))
+    assert not (out / "notes.exe").exists()
+
+
+def test_bad_input_of_collect_is_told(tmp_path: Path, parts: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no folder"):
+        collect(tmp_path / "none", tmp_path / "run")
+    with pytest.raises(UserError, match="no parts"):
+        collect(tmp_path / "empty", tmp_path / "run")
+    with pytest.raises(UserError, match="no name of a backend"):
+        collect(parts, tmp_path / "run", ["../x"])
+    collect(parts, tmp_path / "run")
+    with pytest.raises(UserError, match="holds a run already"):
+        collect(parts, tmp_path / "run")
+
+
+def test_the_checkpoint_must_be_the_one_that_was_trained(
+    parts: Path, sha: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, outputs = parts / "part.train.arm64", tmp_path / "outputs"
+    monkeypatch.setenv("GITHUB_OUTPUT", str(outputs))
+    assert main(["ci", "checkpoint", str(run)]) == 0
+    assert outputs.read_text() == f"checkpoint_sha256={sha}\n"
+    assert main(["ci", "checkpoint", str(run), "--expect", sha]) == 0
+    assert main(["ci", "checkpoint", str(run), "--expect", "ab" * 32]) == 1
+    assert main(["ci", "checkpoint", str(run), "--expect", ""]) == 2  # of a job that set no output
+    assert main(["ci", "checkpoint", str(tmp_path / "none")]) == 2
+    with pytest.raises(RefusedError, match="another file"):
+        require_checkpoint(run, "ab" * 32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "blas", "told"),
+    [
+        ({}, "openblas", ""),
+        ({"checkpoint_sha256": "ef" * 32}, "", "measured checkpoint ef"),
+        ({"environment": made_environment(blas="mkl")}, "openblas", "ran on mkl, and openblas was promised"),
+        ({"environment": made_environment(blas=None)}, "openblas", "unknown BLAS"),
+        ({"backend": "onnxruntime"}, "", "record of 'onnxruntime'"),
+        ({"status": "failed", "error": "crashed"}, "", "failed: crashed"),
+    ],
+)
+def test_a_benchmark_is_checked_against_checkpoint_and_library(
+    tmp_path: Path, sha: str, changes: dict[str, Any], blas: str, told: str
+) -> None:
+    record = made_benchmark(**{"backend": "torch-blas", "checkpoint_sha256": sha, **changes})
+    write_record(record, tmp_path / "results" / "03_benchmark.torch-blas.json")
+    if not told:
+        assert "openblas" in check_benchmark(tmp_path, "torch-blas", sha, blas)
+        return
+    with pytest.raises(RefusedError, match=told):
+        check_benchmark(tmp_path, "torch-blas", sha, blas)
+
+
+def test_a_broken_promise_or_a_missing_record_is_refused_and_unavailable_is_not(tmp_path: Path, sha: str) -> None:
+    with pytest.raises(RefusedError, match="no usable record"):
+        check_benchmark(tmp_path, "torch-blas", sha)
+    record = made_benchmark("torch-blas", checkpoint_sha256=sha)
+    assert record.proof is not None
+    record.proof.passed, record.proof.reason = False, "convolutions ran in NNPACK"
+    write_record(record, tmp_path / "results" / "03_benchmark.torch-blas.json")
+    with pytest.raises(RefusedError, match="NNPACK"):
+        check_benchmark(tmp_path, "torch-blas", sha)
+    absent = made_failed_benchmark("ncnn")
+    absent.checkpoint_sha256 = sha
+    write_record(absent, tmp_path / "results" / "03_benchmark.ncnn.json")
+    assert "cannot run" in check_benchmark(tmp_path, "ncnn", sha)

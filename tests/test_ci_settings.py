@@ -1,0 +1,319 @@
+"""What a run of the workflow does: its inputs, defaults of events, changed files, images or their fallback."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lib.backends import all_backends, backend_names, get_backend
+from lib.ci import images
+from lib.ci.changes import WITHOUT_EFFECT, changed_files, must_run
+from lib.ci.inputs import call_inputs, dispatch_inputs, inputs_yaml
+from lib.ci.settings import settings
+from lib.cli import main
+from lib.data import download
+from lib.data.download import TEST_ARCHIVE, TRAINING_ARCHIVES, HostDownError
+from lib.errors import UserError
+from lib.files import PROJECT_ROOT
+from lib.series.jobs import TRAIN
+from lib.series.parameters import load_schema
+
+# --- settings
+
+
+def test_pull_requests_run_synthetic_images_in_smoke() -> None:
+    found = settings({"EVENT_NAME": "pull_request", "ARCH": "arm64"})
+    assert (found["profile"], found["dataset"], found["data_key"]) == ("smoke", "synthetic", "")
+
+
+@pytest.mark.parametrize("event", ["push", "schedule", "workflow_dispatch"])
+def test_other_events_run_the_real_images_in_fast(event: str) -> None:
+    found = settings({"EVENT_NAME": event, "ARCH": "arm64", "INPUT_PROFILE": ""})
+    assert (found["profile"], found["dataset"], found["recipe"]) == ("fast", "gtsrb", "signnet")
+
+
+def test_inputs_take_the_place_of_the_defaults_also_on_a_pull_request() -> None:
+    given = {
+        "INPUT_PROFILE": "full",
+        "INPUT_DATASET": "gtsrb-torchvision",
+        "INPUT_RECIPE": "learning_path",
+        "INPUT_NUM_THREADS": "3",
+        "INPUT_BACKENDS": " onnxruntime,torch-blas ,torch-blas",
+    }
+    found = settings({"EVENT_NAME": "pull_request", "ARCH": "x64", **given})
+    assert [found[name] for name in ("profile", "dataset", "recipe", "num_threads")] == [
+        "full", "gtsrb-torchvision", "learning_path", "3",
+    ]  # fmt: skip
+    assert json.loads(found["backends"]) == ["torch-blas", "onnxruntime"], "each once, in the order of tables"
+    assert found["backends_csv"] == "torch-blas,onnxruntime"
+
+
+@pytest.mark.parametrize(("architecture", "machine"), [("arm64", "aarch64"), ("x64", "x86_64")])
+def test_no_backends_means_the_default_ones_of_the_architecture(architecture: str, machine: str) -> None:
+    chosen = json.loads(settings({"EVENT_NAME": "push", "ARCH": architecture})["backends"])
+    assert chosen == [item.name for item in all_backends() if item.default and machine in item.architectures]
+    assert "torch-blas" in chosen
+
+
+def test_the_blas_that_is_promised_is_that_of_the_architecture() -> None:
+    assert settings({"ARCH": "arm64"})["blas"] == "openblas"
+    assert settings({"ARCH": "x64"})["blas"] == "mkl"
+
+
+def test_extras_name_the_requirements_of_the_chosen_backends_and_exist() -> None:
+    assert settings({"ARCH": "x64"})["extras"] == ""
+    chosen = [name for name in backend_names() if "x86_64" in get_backend(name).architectures]
+    extras = settings({"ARCH": "x64", "INPUT_BACKENDS": ",".join(chosen)})["extras"].split()
+    assert "ncnn" in extras
+    assert all((PROJECT_ROOT / f"requirements-{extra}.txt").is_file() for extra in extras)
+
+
+def test_the_cache_key_of_images_holds_their_checksums() -> None:
+    keys = {name: settings({"ARCH": "arm64", "INPUT_DATASET": name})["data_key"] for name in TRAINING_ARCHIVES}
+    for name, archive in TRAINING_ARCHIVES.items():
+        assert archive.sha256[:16] in keys[name] and TEST_ARCHIVE.sha256[:16] in keys[name]
+    assert len(set(keys.values())) == len(keys)
+
+
+HOSTILE = ['"; rm -rf /', "$(id)", "`id`", "a\nb=c", "smoke'\"", "🚀", "${{ github.token }}", "::error::x", "\x00"]
+
+
+@pytest.mark.parametrize("name", ["PROFILE", "DATASET", "RECIPE", "NUM_THREADS", "BACKENDS"])
+@pytest.mark.parametrize("value", HOSTILE)
+def test_hostile_inputs_are_refused_in_one_line(name: str, value: str) -> None:
+    with pytest.raises(UserError) as refused:
+        settings({"EVENT_NAME": "workflow_dispatch", "ARCH": "arm64", f"INPUT_{name}": value})
+    assert "\n" not in str(refused.value) and len(str(refused.value)) < 1200
+
+
+@pytest.mark.parametrize("value", ["torch-onednm", ",", "torch-onednn,,nope", "x," * 600])
+def test_unknown_and_endless_lists_of_backends_are_refused(value: str) -> None:
+    with pytest.raises(UserError, match="backend"):
+        settings({"ARCH": "arm64", "INPUT_BACKENDS": value})
+
+
+def test_a_backend_that_the_architecture_cannot_run_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match=r"onnxruntime-bf16.*aarch64"):
+        settings({"ARCH": "x64", "INPUT_BACKENDS": "onnxruntime-bf16"})
+
+
+def test_an_unknown_architecture_is_refused() -> None:
+    with pytest.raises(UserError, match="riscv64"):
+        settings({"ARCH": "riscv64"})
+
+
+def test_the_command_writes_outputs_and_no_hostile_input_reaches_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "output"
+    for name, value in {"GITHUB_OUTPUT": str(output), "GITHUB_ACTIONS": "true", "ARCH": "arm64"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("INPUT_BACKENDS", "torch-blas")
+    assert main(["ci", "settings"]) == 0
+    lines = output.read_text().splitlines()
+    assert 'backends=["torch-blas"]' in lines and "profile=fast" in lines
+    output.unlink()
+    monkeypatch.setenv("INPUT_BACKENDS", "x\n::error::owned")
+    assert main(["ci", "settings"]) == 2
+    assert not output.exists()
+    told = capsys.readouterr().out.strip().splitlines()[-1]
+    assert told.startswith("::error::unknown backend")
+
+
+# --- inputs
+
+
+def test_inputs_are_typed_by_the_schema() -> None:
+    inputs, schema = dispatch_inputs(), load_schema(TRAIN)
+    assert set(inputs) == {"profile", "dataset", "recipe", "backends", "num_threads"}
+    for name in ("profile", "dataset", "recipe"):
+        assert inputs[name]["type"] == "choice"
+        assert tuple(inputs[name]["options"]) == schema[name].choices
+        assert inputs[name]["default"] in schema[name].choices
+    assert inputs["num_threads"] == {"description": schema["num_threads"].help, "type": "number", "default": 0}
+    assert inputs["backends"]["type"] == "string"
+
+
+def test_defaults_of_the_form_are_those_that_empty_inputs_get() -> None:
+    found = settings({"EVENT_NAME": "workflow_dispatch", "ARCH": "arm64"})
+    for name, field in dispatch_inputs().items():
+        if name != "backends":
+            assert str(field["default"]) == found[name]
+
+
+def test_printed_inputs_read_back_as_yaml() -> None:
+    dispatch, call = inputs_yaml().split("# on.workflow_call.inputs\n")
+    assert yaml.safe_load(dispatch) == dispatch_inputs()
+    assert yaml.safe_load(call) == call_inputs()
+    assert {field["type"] for field in call_inputs().values()} <= {"string", "number", "boolean"}, (
+        "a call has no choice"
+    )
+
+
+# --- changes
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["README.md", "docs/compare.png", "docs/selfcheck/README.md", "SECURITY.md", "LICENSE", ".github/dependabot.yml"],
+)
+def test_documents_alone_run_nothing(path: str) -> None:
+    assert not must_run([path])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "lib/cli.py",
+        "notebooks/01_explore.ipynb",
+        "requirements.lock",
+        "Makefile",
+        ".github/workflows/notebooks.yml",
+        ".github/workflows/x86-64.yml",
+        ".github/actions/setup/action.yml",
+        ".github/gate.toml",
+        "tests/test_model.py",
+        "docs.py",
+        "lib/docs/x.py",
+        "LICENSE.py",
+        "something.new",
+        '"docs/\\303\\244.png"',
+    ],
+)
+def test_everything_else_runs_the_series_also_among_documents(path: str) -> None:
+    assert must_run(["README.md", path, ""])
+
+
+def test_no_changed_file_runs_nothing() -> None:
+    assert not must_run([])
+    assert not must_run(["", "  "])
+
+
+def test_filters_name_files_that_exist_or_kinds_of_them() -> None:
+    for pattern in WITHOUT_EFFECT:
+        if "*" not in pattern and pattern != "CITATION.cff":
+            assert (PROJECT_ROOT / pattern).is_file(), pattern
+
+
+@pytest.fixture()
+def repository(tmp_path: Path) -> Path:
+    _git(tmp_path, "init", "--quiet", "--initial-branch=main")
+    (tmp_path / "README.md").write_text("one")
+    (tmp_path / "code.py").write_text("1")
+    _commit(tmp_path)
+    (tmp_path / "README.md").write_text("two")
+    _commit(tmp_path)
+    return tmp_path
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@t.invalid", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", *identity, *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def _commit(folder: Path) -> None:
+    _git(folder, "add", "--all")
+    _git(folder, "commit", "--quiet", "--message", "x")
+
+
+def test_git_tells_what_changed_with_renamed_and_deleted_files(repository: Path) -> None:
+    assert changed_files("HEAD^1", repository) == ["README.md"]
+    (repository / "code.py").rename(repository / "docs.md")
+    _commit(repository)
+    changed = changed_files("HEAD^1", repository)
+    assert sorted(changed or []) == ["code.py", "docs.md"]
+    assert must_run(changed or []), "a module that became a document is a module less"
+
+
+@pytest.mark.parametrize("base", ["", " ", "0" * 40, "1" * 40, "no-such-branch", "--output=x", "HEAD; id"])
+def test_an_unknown_base_is_told_apart_from_no_change(repository: Path, base: str) -> None:
+    assert changed_files(base, repository) is None
+    assert not (repository / "x").exists()
+
+
+def test_outside_a_checkout_nobody_knows_what_changed(tmp_path: Path) -> None:
+    assert changed_files("HEAD", tmp_path) is None
+
+
+def test_the_command_runs_everything_for_an_unknown_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
+    assert main(["ci", "changes", "--base", ""]) == 0
+    assert (tmp_path / "output").read_text() == "run=true\n"
+    assert "everything runs" in capsys.readouterr().out
+
+
+def test_the_first_job_needs_no_packages() -> None:
+    """It runs on the runner's own Python, before anything is installed."""
+    code = (
+        "import sys; sys.path.insert(0, '.'); from lib.cli import main; sys.exit(main(['ci', 'changes', '--base', '']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, env={}
+    )
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["run=true"]), done.stderr
+
+
+def test_the_filter_itself_imports_the_standard_library_alone() -> None:
+    tree = ast.parse((PROJECT_ROOT / "lib/ci/changes.py").read_text())
+    modules = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name.split(".")[0] for name in modules} - {"lib"} <= sys.stdlib_module_names
+
+
+# --- images
+
+
+def _failing(error: Exception) -> Any:
+    def fail(*_args: object, **_more: object) -> None:
+        raise error
+
+    return fail
+
+
+def test_synthetic_images_need_no_download(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "download_gtsrb", _failing(AssertionError("asked the network")))
+    assert images.fetch_images("synthetic") == {"dataset": "synthetic", "note": ""}
+
+
+def test_images_that_arrive_are_used_without_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "download_gtsrb", lambda *_args, **_more: None)
+    assert images.fetch_images("gtsrb") == {"dataset": "gtsrb", "note": ""}
+
+
+def test_a_host_that_is_down_falls_back_to_synthetic_images_with_a_note_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(download.BASE_URL_VARIABLE, "http://127.0.0.1:9/")  # the discard port: nobody listens
+    monkeypatch.setattr(download, "MAX_IDLE_ATTEMPTS", 1)
+    found = images.fetch_images("gtsrb", tmp_path, progress=lambda line: None)
+    assert found["dataset"] == "synthetic"
+    assert "synthetic" in found["note"] and "gtsrb" in found["note"] and "\n" not in found["note"]
+
+
+def test_what_is_wrong_with_the_images_is_no_reason_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "download_gtsrb", _failing(UserError("is not the official archive")))
+    with pytest.raises(UserError, match="official"):
+        images.fetch_images("gtsrb")
+    with pytest.raises(UserError, match="unknown data set"):
+        images.fetch_images("mnist")
+
+
+def test_the_command_warns_where_it_falls_back(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(images, "download_gtsrb", _failing(HostDownError("cannot download\nit: 50% lost")))
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
+    assert main(["ci", "data", "--dataset", "gtsrb"]) == 0
+    lines = (tmp_path / "output").read_text().splitlines()
+    assert lines[0] == "dataset=synthetic" and lines[1].startswith("note=The real images (gtsrb)")
+    warning = capsys.readouterr().out.splitlines()[0]
+    assert warning.startswith("::warning title=synthetic images::") and "50%25" in warning

@@ -1,0 +1,275 @@
+"""What GitHub shows of a run: the summary, annotations at cells, pages that stand alone, outputs of steps."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import mistune
+import nbformat
+import pytest
+
+from lib.ci.annotate import MAX_ANNOTATIONS, annotate_run, line_of_source
+from lib.ci.github import command, output_lines, run_url, write_outputs
+from lib.ci.pages import without_dead_links, write_pages
+from lib.ci.summary import LIMIT, Section, fit, summary
+from lib.cli import main
+from lib.errors import UserError
+from lib.files import PROJECT_ROOT
+from lib.report.markdown import escape, link, table_lines
+from lib.report.table import Cell, Table
+from tests.made_records import made_benchmark, made_failed_benchmark, write_made_run
+
+HOSTILE = [
+    "a|b", "`code`", "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "line\nbreak", "**bold** _it_ ~~no~~",
+    "[text](https://evil.example)", "![i](https://evil.example/i.png)", "https://evil.example", "www.evil.example",
+    "\\", "\\|", "a\\|b|c", "&lt;b&gt;", "# head", "- item", "$x$", "> quote", "<!-- c", "\u202eabc", "x\x00y",
+    "| --- |", "mailto:a@evil.example", "::error::x",
+]  # fmt: skip
+ENVIRON = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "me/signs", "GITHUB_RUN_ID": "42"}
+
+
+def html_of(markdown: str) -> str:
+    """As a parser of GitHub's kind reads it, with raw HTML and bare addresses allowed to act."""
+    return str(mistune.create_markdown(escape=False, plugins=["table", "strikethrough", "url"])(markdown))
+
+
+def text_of(html: str) -> str:
+    from html import unescape
+
+    return unescape(re.sub(r"<[^>]*>", "", html)).strip()
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_shown_as_it_is_and_stays_in_its_cell(text: str) -> None:
+    table = Table(["name", text], [[text, 1], ["other", 2]])
+    html = html_of("\n".join(table_lines(table)) + "\n")
+    tags = {tag.split()[0] for tag in re.findall(r"</?([a-z0-9]+[^>]*)>", html)}
+    assert tags <= {"table", "thead", "tbody", "tr", "th", "td"}, html
+    cells = re.findall(r"<td[^>]*>(.*?)</td>", html, re.DOTALL)
+    assert len(cells) == 4
+    shown = re.sub(r"[\x00\u202e]", "", re.sub(r"\s+", " ", text))
+    assert text_of(cells[0]) == shown
+
+
+def test_a_link_is_one_only_to_https() -> None:
+    assert link("page", "https://github.com/me/signs/actions/runs/1#artifacts").startswith("[page](https://github.com")
+    for address in ("javascript:alert(1)", "https://x/a)b", "https://x/<b>", "http://x"):
+        assert "<a " not in html_of(link("page", address))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_made_run(tmp_path_factory.mktemp("run"))
+
+
+def test_summary_tells_accuracy_best_backends_gate_layers_and_links(run: Path) -> None:
+    text = summary(run, ENVIRON, page_url="https://me.github.io/signs/", architecture="arm64")
+    headline = text[: text.index("## Open")]
+    assert "98.71 %" in headline and "\\[98.11, 99.21\\]" in headline  # top-1 on test, with its interval
+    assert re.search(r"best backend, single stream \| onnxruntime-int8: 2\.\d+x faster \\\[", headline)
+    assert re.search(r"quality gate \| (pass|fail|investigate): ", headline)
+    assert "(https://me.github.io/signs/)" in text
+    assert "(https://github.com/me/signs/actions/runs/42#artifacts)" in text
+    layers = text[text.index("## Layers, offline") : text.index("## Layers, single stream")]
+    assert re.search(r"\| layer \| share \| onnxruntime \| onnxruntime-int8 \| torch-blas \| torch-onednn \|", layers)
+    assert re.search(r"\| stage1\.0\.conv1 \| [\d.]+ % \| ▲ \d.*\| ▼ \d.* \| = ", layers)
+
+
+def test_summary_names_what_is_not_done_and_what_the_run_must_say(tmp_path: Path) -> None:
+    from lib.records.results import write_record
+
+    run = write_made_run(tmp_path, ["torch-onednn"], profile="smoke")
+    failed = made_failed_benchmark("ncnn", "failed", "<b>crashed</b>\n| at | once |")
+    write_record(failed, tmp_path / "results" / "03_benchmark.ncnn.json")
+    text = summary(run, {"RUN_NOTE": "the host was down"})
+    assert "the host was down" in text and "smoke run" in text
+    assert "&lt;b&gt;crashed&lt;/b&gt; \\| at \\| once \\|" in text
+    assert "github.com" not in text
+
+
+def test_summary_is_cut_visibly_below_the_limit_of_what_the_file_already_holds(tmp_path: Path, run: Path) -> None:
+    held = tmp_path / "summary.md"
+    whole = summary(run, {"GITHUB_STEP_SUMMARY": str(held)})
+    assert "is cut" not in whole
+    held.write_bytes(b"x" * (LIMIT - len(whole.encode()) + 1))
+    cut = summary(run, {"GITHUB_STEP_SUMMARY": str(held)})
+    assert len(cut.encode()) + held.stat().st_size <= LIMIT
+    assert "This summary is cut" in cut and "Layers, single stream" in cut
+    assert cut.startswith(whole[:200])
+
+
+@pytest.mark.parametrize("num_bytes", [0, 100, 2000, 2600, 5000, 30_000, 100_000])
+def test_no_cut_is_longer_than_asked_and_every_cut_says_what_it_left_out(num_bytes: int) -> None:
+    table = Table(["layer"], [[f"layer {number} ä"] for number in range(2000)])
+    sections = [Section("First", ["text"]), Section("Long", [], table_lines(table), "note"), Section("Last", ["end"])]
+    text = fit(sections, num_bytes)
+    assert len(text.encode()) <= num_bytes
+    if text and num_bytes < 100_000:
+        rows = text.count("| layer ") - text.count("| layer |")
+        told = re.search(r"Of \*Long\*, (\d+) rows", text)
+        assert (int(told[1]) + rows == 2000) if told else (rows == 0 and "Long, Last" in text)
+        assert "Last" in text and "end" not in text
+    if num_bytes == 100_000:
+        assert text.endswith("end\n\n")
+
+
+def write_executed(run: Path, notebook: str, failing: str, *, label: str = "", injected: bool = True) -> None:
+    """An executed notebook in which the cell with this id failed, as papermill leaves it."""
+    node = nbformat.read(PROJECT_ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4)
+    codes = [cell for cell in node.cells if cell.cell_type == "code"]
+    for count, cell in enumerate(codes, start=1):
+        cell.execution_count = count
+        if cell.id == failing:
+            cell.outputs = [nbformat.v4.new_output("error", ename="ValueError", evalue="50% bad\nsecond", traceback=[])]
+            break
+    if injected:
+        cell = nbformat.v4.new_code_cell("# Parameters\nx = 1\n", metadata={"tags": ["injected-parameters"]})
+        cell.execution_count = 1
+        node.cells.insert(node.cells.index(codes[0]) + 1, cell)
+    (run / "notebooks").mkdir(parents=True, exist_ok=True)
+    nbformat.write(node, run / "notebooks" / f"{label or notebook}.ipynb")
+
+
+def code_cells(notebook: str) -> list[Any]:
+    node = nbformat.read(PROJECT_ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4)
+    return [cell for cell in node.cells if cell.cell_type == "code"]
+
+
+@pytest.mark.parametrize("injected", [True, False])
+@pytest.mark.parametrize("notebook", ["02_train", "03_benchmark"])
+def test_a_failed_cell_is_annotated_where_its_source_begins(tmp_path: Path, notebook: str, injected: bool) -> None:
+    cell = code_cells(notebook)[3]
+    backend = "torch-blas" if notebook == "03_benchmark" else ""
+    label = f"{notebook}.{backend}" if backend else notebook
+    write_executed(tmp_path, notebook, cell.id, label=label, injected=injected)
+    entry = {"notebook": notebook, "backend": backend, "status": "failed", "executed": f"notebooks/{label}.ipynb",
+             "reason": "cell 5 of 9: ValueError: 50% bad"}  # fmt: skip
+    (tmp_path / "series.json").write_text(json.dumps({"notebooks": [entry]}))
+    (line,) = annotate_run(tmp_path)
+    found = re.fullmatch(
+        rf"::error title={label} failed%2C cell (\d+) of \d+,file=notebooks/{notebook}\.ipynb,line=(\d+)::(.*)", line
+    )
+    assert found is not None, line
+    assert found[3] == "cell 5 of 9: ValueError: 50%25 bad" and int(found[1]) == (5 if injected else 4)
+    source = (PROJECT_ROOT / "notebooks" / f"{notebook}.ipynb").read_text().splitlines()
+    assert json.loads(source[int(found[2]) - 1].strip().rstrip(",")) == cell.source.splitlines(keepends=True)[0]
+
+
+def test_the_line_of_every_cell_of_every_notebook_is_found() -> None:
+    for path in sorted((PROJECT_ROOT / "notebooks").glob("*.ipynb")):
+        lines = path.read_text().splitlines()
+        for cell in code_cells(path.stem):
+            number = line_of_source(path.read_text(), cell.id)
+            assert number is not None
+            assert json.loads(lines[number - 1].strip().rstrip(",")) == cell.source.splitlines(keepends=True)[0]
+    assert line_of_source(path.read_text(), 'no"such') is None
+
+
+def test_a_failed_cell_of_papermills_own_points_to_the_parameters(tmp_path: Path) -> None:
+    write_executed(tmp_path, "02_train", "none")
+    node = nbformat.read(tmp_path / "notebooks" / "02_train.ipynb", as_version=4)
+    injected = [cell for cell in node.cells if cell.cell_type == "code"][1]
+    injected.outputs = [nbformat.v4.new_output("error", ename="NameError", evalue="x", traceback=[])]
+    nbformat.write(node, tmp_path / "notebooks" / "02_train.ipynb")
+    entry = {"notebook": "02_train", "status": "failed", "executed": "notebooks/02_train.ipynb"}
+    (tmp_path / "series.json").write_text(json.dumps({"notebooks": [entry]}))
+    source = (PROJECT_ROOT / "notebooks" / "02_train.ipynb").read_text()
+    (line,) = annotate_run(tmp_path)
+    assert f"line={line_of_source(source, code_cells('02_train')[0].id)}:" in line
+
+
+def test_doubts_and_skipped_notebooks_are_warnings_and_what_is_fine_is_silent(tmp_path: Path) -> None:
+    from lib.records.results import write_record
+
+    run = write_made_run(tmp_path, ["torch-onednn"])
+    assert annotate_run(run) == []
+    write_record(made_benchmark("torch-onednn-fastmath"), run / "results" / "03_benchmark.torch-onednn-fastmath.json")
+    (line,) = annotate_run(run)
+    assert line.startswith("::warning title=torch-onednn-fastmath%3A to be looked at,file=notebooks/03_benchmark.ipynb")
+    entries = [{"notebook": "04_compare", "status": "skipped", "reason": "02_train failed"}]
+    (run / "series.json").write_text(json.dumps({"notebooks": entries}))
+    assert annotate_run(run)[0].startswith("::warning title=04_compare was skipped")
+
+
+def test_hostile_reasons_and_many_failures_stay_within_what_github_shows(tmp_path: Path) -> None:
+    entries = [
+        {"notebook": f"../../x{number}", "backend": "b,file=y", "status": "failed", "reason": "a\r\n::set-output::b"}
+        for number in range(30)
+    ]
+    (tmp_path / "series.json").write_text(json.dumps({"notebooks": entries}))
+    lines = annotate_run(tmp_path)
+    assert len(lines) == MAX_ANNOTATIONS and "21 more" in lines[-1]
+    assert all(line.startswith("::error ") and "\n" not in line and "file=" not in line.replace("%2Cfile=", "")
+               for line in lines[:-1])  # fmt: skip
+    assert lines[0].endswith("::a%0D%0A::set-output::b")
+
+
+def test_workflow_commands_are_escaped_as_the_runner_reads_them() -> None:
+    line = command("error", "100%\r\nend", file="a:b,c%.ipynb", line=3, title="")
+    assert line == "::error file=a%3Ab%2Cc%25.ipynb,line=3::100%25%0D%0Aend"
+
+
+def test_outputs_of_several_lines_cannot_end_their_own_value(tmp_path: Path) -> None:
+    values = {"backends": '["a"]', "text": "one\nend_0\nother=1"}
+    first, second = output_lines(values), output_lines(values)
+    assert first.startswith('backends=["a"]\ntext<<end_') and first != second
+    delimiter = first.splitlines()[1].removeprefix("text<<")
+    assert first.splitlines()[2:] == ["one", "end_0", "other=1", delimiter]
+    with pytest.raises(UserError, match="GITHUB_OUTPUT"):
+        write_outputs(values, {"GITHUB_OUTPUT": str(tmp_path)})
+    assert run_url({}) == "" and run_url(ENVIRON) == "https://github.com/me/signs/actions/runs/42"
+
+
+def test_on_github_a_bad_end_is_an_annotation_of_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    assert main(["ci", "check", str(tmp_path), "--backend", "x", "--checkpoint", "50%\n::warning::y"]) == 2
+    out = capsys.readouterr().out
+    assert out.startswith("::error::'50%25\\n::warning::y' is no SHA-256") and out.count("\n") == 1
+    assert main(["ci", "annotate", str(tmp_path / "none")]) == 2
+    assert main(["ci", "summary", str(tmp_path / "none")]) == 2
+
+
+def test_pages_stand_alone_under_the_names_of_their_artifacts(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    write_executed(run, "04_compare", "none", injected=False)
+    compare = nbformat.read(run / "notebooks" / "04_compare.ipynb", as_version=4)
+    files = Table(["file"], [[Cell("the record", href="../results/04_compare.json")]])
+    code = [cell for cell in compare.cells if cell.cell_type == "code"]
+    code[-1].outputs = [nbformat.v4.new_output("display_data", data={"text/html": files.to_html()})]
+    nbformat.write(compare, run / "notebooks" / "04_compare.ipynb")
+    write_executed(run, "03_benchmark", code_cells("03_benchmark")[3].id, label="03_benchmark.torch-blas")
+    out = tmp_path / "alone"
+    assert [path.name for path in write_pages(run, "arm64", out)] == [
+        "03_benchmark.torch-blas.arm64.html", "04_compare.arm64.html",
+    ]  # fmt: skip
+    for path in out.iterdir():
+        html = path.read_text()
+        assert not re.findall(r'href="(?!#|https://|data:)', html), path.name
+    assert "the record" in (out / "04_compare.arm64.html").read_text()
+    assert "ValueError" in (out / "03_benchmark.torch-blas.arm64.html").read_text()
+
+
+def test_links_into_the_run_become_text_and_others_stay() -> None:
+    html = '<a class="x" href="../results/a.json">a <b>c</b></a> <a href="#cell-1">d</a> <a href="https://e.org">e</a>'
+    assert without_dead_links(html) == 'a <b>c</b> <a href="#cell-1">d</a> <a href="https://e.org">e</a>'
+
+
+@pytest.mark.parametrize("architecture", ["../x", "a b", "", "a/b"])
+def test_an_architecture_that_is_no_part_of_a_file_name_is_refused(tmp_path: Path, architecture: str) -> None:
+    write_executed(tmp_path, "04_compare", "none")
+    assert main(["ci", "pages", str(tmp_path), "--arch", architecture, "--out", str(tmp_path / "out")]) == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_pages_of_a_folder_without_notebooks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no executed notebooks"):
+        write_pages(tmp_path, "arm64", tmp_path / "out")
+
+
+def test_escape_keeps_plain_text_readable() -> None:
+    assert escape("1.22x faster than torch-onednn (p = 0.03)") == "1.22x faster than torch-onednn (p = 0.03)"

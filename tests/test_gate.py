@@ -1,0 +1,310 @@
+"""The gate: what fails, what is to be looked at, what passes. Nothing here runs a notebook."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lib.ci.gate import judge_benchmark, judge_run
+from lib.ci.limits import LIMITS, load_limits
+from lib.ci.verdicts import Verdict, Verdicts, verdict_annotations, verdict_table
+from lib.cli import main
+from lib.errors import UserError
+from lib.records.results import Accuracy, BenchmarkRecord, write_record
+from lib.training.recipes import RECIPES
+from tests.made_records import (
+    made_benchmark,
+    made_compare,
+    made_explore,
+    made_failed_benchmark,
+    made_parity,
+    made_train,
+)
+
+BACKENDS = ("torch-onednn", "torch-blas", "onnxruntime-int8")
+LIMITS_TEXT = """
+[[accuracy]]
+dataset = "synthetic"
+profile = "fast"
+recipe = "signnet"
+split = "val"
+top1 = { floor = 0.95, expected = 0.98, budget = 0.01 }
+worst_class = { floor = 0.5, expected = 0.9, budget = 0.1 }
+
+[[parity]]
+precision = "fp32"
+agreement = { floor = 0.99, expected = 1.0, budget = 0.002 }
+top1_loss = { limit = 0.001, watch = 0.0 }
+
+[[parity]]
+precision = "int8"
+agreement = { floor = 0.98, expected = 0.996, budget = 0.004 }
+top1_loss = { limit = 0.005, watch = 0.003 }
+
+[pages]
+num_bytes = { limit = 5000, watch = 4000 }
+"""
+
+
+@pytest.fixture
+def limits(tmp_path: Path) -> Path:
+    path = tmp_path / "gate.toml"
+    path.write_text(LIMITS_TEXT)
+    return path
+
+
+def accuracy(top1: float, worst: float = 0.9) -> dict[str, Accuracy]:
+    return {"val": Accuracy(top1, (top1 - 0.01, top1), 800, 43, 27, worst)}
+
+
+def write_run(
+    folder: Path,
+    top1: float = 0.98,
+    worst: float = 0.9,
+    benchmarks: dict[str, BenchmarkRecord] | None = None,
+    statuses: dict[str, str] | None = None,
+    **compare: Any,
+) -> Path:
+    """A whole run with pages, in which everything is as it should be but for what is given."""
+    records: dict[str, Any] = {
+        "01_explore": made_explore(),
+        "02_train": made_train(recipe="signnet", accuracy=accuracy(top1, worst)),
+        **{f"03_benchmark.{name}": made_benchmark(name) for name in BACKENDS},
+        **{f"03_benchmark.{name}": record for name, record in (benchmarks or {}).items()},
+        "04_compare": made_compare(**compare),
+    }
+    jobs = []
+    for label, record in records.items():
+        notebook, _, backend = label.partition(".")
+        status = (statuses or {}).get(label, getattr(record, "status", "ok"))
+        write_record(record, folder / "results" / f"{label}.json")
+        page = folder / "pages" / f"{label}.html"
+        page.parent.mkdir(exist_ok=True)
+        page.write_text("x" * 1000)
+        jobs.append({"notebook": notebook, "backend": backend, "status": status, "page": f"pages/{label}.html",
+                     "record": f"results/{label}.json", "seconds": 1.0, "reason": ""})  # fmt: skip
+    (folder / "series.json").write_text(json.dumps({"started": "", "duration_s": 1.0, "notebooks": jobs}))
+    return folder
+
+
+def outcome_of(run: Path, limits: Path, outcome: str) -> set[tuple[str, str]]:
+    return {(verdict.check, verdict.subject) for verdict in judge_run(run, limits) if verdict.outcome == outcome}
+
+
+def test_a_run_as_it_should_be_passes(tmp_path: Path, limits: Path) -> None:
+    verdicts = judge_run(write_run(tmp_path / "run"), limits)
+    assert verdicts.outcome == "pass", verdict_table(verdicts)
+    checks = {verdict.check for verdict in verdicts}
+    assert checks == {"notebook", "top-1", "recall of the worst class", "kernels", "agreement", "loss of top-1",
+                      "size of the page"}  # fmt: skip
+    assert main(["gate", str(tmp_path / "run"), "--limits", str(limits)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("top1", "worst", "status", "about"),
+    [
+        (0.949, 0.9, 1, ("top-1", "val")),
+        (0.969, 0.9, 3, ("top-1", "val")),
+        (0.98, 0.49, 1, ("recall of the worst class", "val, class 27")),
+        (0.98, 0.79, 3, ("recall of the worst class", "val, class 27")),
+    ],
+)
+def test_accuracy_under_its_floor_fails_and_a_small_drop_is_investigated(
+    tmp_path: Path, limits: Path, top1: float, worst: float, status: int, about: tuple[str, str]
+) -> None:
+    run = write_run(tmp_path / "run", top1, worst)
+    assert outcome_of(run, limits, "fail" if status == 1 else "investigate") == {about}
+    assert main(["gate", str(run), "--limits", str(limits)]) == status
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome", "check"),
+    [
+        ({"parity": made_parity(agreement=0.98)}, "fail", "agreement"),
+        ({"parity": made_parity(agreement=0.995)}, "investigate", "agreement"),
+        ({"parity": made_parity(num_lost=3)}, "fail", "loss of top-1"),
+        ({"parity": made_parity(num_lost=2)}, "investigate", "loss of top-1"),
+        ({"parity": made_parity(num_lost=1)}, "pass", "loss of top-1"),  # one image may fall either way
+        ({"parity": made_parity(num_lost=4, num_gained=4)}, "pass", "loss of top-1"),
+        ({"parity": made_parity(passed=False, reason="logits differ")}, "fail", "parity"),
+        ({"parity": None}, "fail", "parity"),
+        ({"precision": "f16"}, "investigate", "parity"),  # no limits are stated for it
+        ({"proof": None}, "fail", "kernels"),
+        ({"proof": replace(made_benchmark().proof, passed=False, reason="gemm ran")}, "fail", "kernels"),  # type: ignore[type-var]
+        ({"proof": replace(made_benchmark().proof, investigate="in fp32")}, "investigate", "kernels"),  # type: ignore[type-var]
+        ({"environment": replace(made_benchmark().environment, emulated=True)}, "investigate", "machine"),
+    ],
+)
+def test_a_backend_is_judged_by_answers_kernels_and_machine(
+    limits: Path, changes: dict[str, Any], outcome: str, check: str
+) -> None:
+    verdicts = judge_benchmark(made_benchmark("torch-blas", **changes), load_limits(limits))
+    assert {verdict.outcome for verdict in verdicts if verdict.check == check} == {outcome}
+    assert {verdict.outcome for verdict in verdicts if verdict.check != check} <= {"pass"}
+
+
+def test_a_network_that_nobody_trained_is_not_judged_by_its_top1(limits: Path) -> None:
+    record = made_benchmark("torch-blas", random_weights=True, parity=made_parity(num_lost=500))
+    assert "loss of top-1" not in {verdict.check for verdict in judge_benchmark(record, load_limits(limits))}
+
+
+def test_an_unavailable_backend_is_fine_and_a_failed_or_missing_one_is_not(tmp_path: Path, limits: Path) -> None:
+    run = write_run(
+        tmp_path / "run",
+        benchmarks={
+            "ncnn": made_failed_benchmark("ncnn"),
+            "openvino": made_failed_benchmark("openvino", "failed", "it crashed"),
+        },
+        missing=["torch-compile"],
+    )
+    assert outcome_of(run, limits, "fail") == {("notebook", "03_benchmark.openvino"), ("backend", "torch-compile")}
+
+
+def test_a_skipped_notebook_fails(tmp_path: Path, limits: Path) -> None:
+    run = write_run(tmp_path / "run", statuses={"03_benchmark.torch-blas": "skipped"})
+    assert outcome_of(run, limits, "fail") == {("notebook", "03_benchmark.torch-blas")}
+
+
+def test_a_notebook_that_is_not_listed_or_left_no_record_fails(tmp_path: Path, limits: Path) -> None:
+    run = write_run(tmp_path / "run")
+    series = json.loads((run / "series.json").read_text())
+    series["notebooks"] = [job for job in series["notebooks"] if job["notebook"] != "04_compare"]
+    (run / "series.json").write_text(json.dumps(series))
+    (run / "results" / "01_explore.json").write_text("{")
+    assert outcome_of(run, limits, "fail") == {("notebook", "04_compare"), ("notebook", "01_explore")}
+
+
+def test_pages_are_judged_by_size_and_must_be_there(tmp_path: Path, limits: Path) -> None:
+    run = write_run(tmp_path / "run")
+    (run / "pages" / "01_explore.html").write_text("x" * 5001)
+    (run / "pages" / "02_train.html").write_text("x" * 4001)
+    (run / "pages" / "04_compare.html").unlink()
+    assert outcome_of(run, limits, "fail") == {("size of the page", "01_explore"), ("page", "04_compare")}
+    assert outcome_of(run, limits, "investigate") == {("size of the page", "02_train")}
+
+
+def test_slower_than_earlier_runs_twice_is_investigated_and_never_a_time(tmp_path: Path, limits: Path) -> None:
+    run = write_run(tmp_path / "run", history={"torch-blas": {"offline": "confirmed slower"},
+                                               "onnxruntime": {"offline": "suspected slower"}})  # fmt: skip
+    assert outcome_of(run, limits, "investigate") == {("speedup, offline", "torch-blas")}
+    slow = made_benchmark("torch-blas")
+    for scenario in slow.scenarios:
+        for side in (scenario.latencies_s, scenario.reference_latencies_s, scenario.control_latencies_s):
+            side[:] = [[100 * call for call in calls] for calls in side]
+    slower = judge_run(write_run(tmp_path / "slow", benchmarks={"torch-blas": slow}), limits)
+    assert slower.outcome == "pass"
+
+
+def test_a_training_without_stated_limits_is_investigated(tmp_path: Path, limits: Path) -> None:
+    run = write_run(tmp_path / "run")
+    write_record(made_train(recipe="learning_path"), run / "results" / "02_train.json")
+    assert outcome_of(run, limits, "investigate") == {("top-1", "val"), ("top-1", "test")}
+
+
+NEEDS = {"changes": {"result": "success", "outputs": {"run": "true"}}, "test": {"result": "success", "outputs": {}}}
+
+
+@pytest.mark.parametrize(
+    ("job", "result", "run", "outcome"),
+    [
+        ("compare", "success", "true", "pass"),
+        ("compare", "failure", "true", "fail"),
+        ("compare", "cancelled", "true", "fail"),
+        ("compare", "skipped", "true", "fail"),
+        ("compare", "skipped", "false", "pass"),
+        ("compare", "failure", "false", "fail"),
+        ("publish", "skipped", "true", "pass"),
+        ("publish", "failure", "true", "fail"),
+        ("changes", "failure", "false", "fail"),
+    ],
+)
+def test_jobs_must_succeed_and_skipped_is_fine_only_where_nothing_was_to_do(
+    tmp_path: Path, limits: Path, job: str, result: str, run: str, outcome: str
+) -> None:
+    needs = {**NEEDS, "changes": {"result": "success", "outputs": {"run": run}}}
+    needs[job] = {"result": result, "outputs": needs.get(job, {}).get("outputs", {})}
+    verdicts = judge_run(write_run(tmp_path / "run"), limits, json.dumps(needs))
+    assert verdicts.outcome == outcome
+    assert {verdict.subject for verdict in verdicts.of("fail")} == ({job} if outcome == "fail" else set())
+
+
+def test_no_run_folder_is_fine_only_where_there_was_nothing_to_run(tmp_path: Path, limits: Path) -> None:
+    idle = {"changes": {"result": "success", "outputs": {"run": "false"}}, "train": {"result": "skipped"}}
+    assert judge_run(tmp_path / "none", limits, json.dumps(idle)).outcome == "pass"
+    assert judge_run(tmp_path / "none", limits, json.dumps(NEEDS)).outcome == "fail"
+    with pytest.raises(UserError, match="no folder"):
+        judge_run(tmp_path / "none", limits)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"a": 1}', '{"a": {"outputs": {}}}', '{"a": {"result": "success", "outputs": 3}}']
+)
+def test_needs_that_make_no_sense_are_refused(tmp_path: Path, limits: Path, text: str) -> None:
+    assert main(["gate", str(write_run(tmp_path / "run")), "--limits", str(limits), "--needs", text]) == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("floor = 0.95", "flor = 0.95", "flor"),
+        ("floor = 0.95", "floor = 95", "less than or equal to 1"),
+        ("floor = 0.95", 'floor = "0.95"', "valid number"),
+        ("floor = 0.95", "floor = 0.975", "below the floor"),
+        ("watch = 4000", "watch = 6000", "above the limit"),
+        ('profile = "fast"', 'profile = "fats"', "'smoke', 'fast' or 'full'"),
+        ('precision = "int8"', 'precision = "fp32"', "twice"),
+        ("[pages]", "[pagse]", "pagse: Extra inputs"),
+        ("[pages]\nnum_bytes", "[pages]\n# num_bytes", "pages.num_bytes: Field required"),
+        ("[pages]", "[pages", "no readable TOML"),
+    ],
+)
+def test_limits_with_a_typing_error_are_refused(limits: Path, old: str, new: str, told: str) -> None:
+    limits.write_text(LIMITS_TEXT.replace(old, new, 1))
+    with pytest.raises(UserError, match=told):
+        load_limits(limits)
+
+
+def test_the_projects_own_limits_are_read_and_give_a_reason_for_each_entry() -> None:
+    stated = load_limits()
+    assert {entry.recipe for entry in stated.accuracy} <= set(RECIPES)
+    assert {(entry.dataset, entry.profile) for entry in stated.accuracy} >= {("synthetic", "smoke"), ("gtsrb", "fast")}
+    lines = LIMITS.read_text().splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith("[["):
+            table = lines[max(0, number - 3) : number + 12]
+            assert any(text.startswith("#") for text in table), f"line {number + 1} has no reason beside it"
+
+
+def test_every_precision_of_a_backend_has_limits() -> None:
+    from lib.backends import all_backends
+
+    known = {entry.precision for entry in load_limits().parity}
+    assert {backend.precision for backend in all_backends() if backend.is_network} <= known
+
+
+def test_what_passed_is_told_by_the_one_nearest_to_its_bound() -> None:
+    verdicts = Verdicts(
+        [
+            Verdict("agreement", "a", "pass", "100 %", "99 %", 0.01),
+            Verdict("agreement", "b", "pass", "99.1 %", "99 %", 0.001),
+            Verdict("kernels", "c", "fail", "gemm ran", "oneDNN"),
+        ]
+    )
+    text = str(verdict_table(verdicts))
+    assert text.index("✗ fail") < text.index("✓ pass")
+    assert "b and 1 more" in text and "100 %" not in text
+    assert verdicts.words == "fail: 1 failed, 2 passed"
+
+
+def test_a_gate_that_saw_nothing_fails() -> None:
+    assert Verdicts([]).exit_status == 1
+
+
+def test_annotations_escape_what_records_say() -> None:
+    hostile = Verdict("kernels", "torch-blas", "investigate", "50% of\n::error::it, and: more", "")
+    (line,) = verdict_annotations(Verdicts([hostile, Verdict("page", "x", "pass", "")]))
+    assert line == "::warning title=Gate%3A investigate::kernels of torch-blas: 50%25 of%0A::error::it, and: more"

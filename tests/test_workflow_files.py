@@ -1,0 +1,408 @@
+"""The workflow files: security, limits, names of artifacts, inputs. zizmor and the schemas run in `make lint`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lib.ci.inputs import call_inputs, dispatch_inputs, inputs_yaml
+from lib.ci.settings import settings
+from lib.files import PROJECT_ROOT
+
+GITHUB = PROJECT_ROOT / ".github"
+WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
+ACTIONS = sorted((GITHUB / "actions").glob("*/action.yml"))
+FILES = WORKFLOWS + ACTIONS
+NOTEBOOKS = GITHUB / "workflows/notebooks.yml"
+X86 = GITHUB / "workflows/x86-64.yml"
+LONGEST_MINUTES = 180
+LONG_COMMANDS = re.compile(r"-m lib run |make test|lib ci data|lib data get|pip-audit --")  # each with its own limit
+Step = dict[str, Any]
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(GITHUB))
+
+
+def load(path: Path) -> dict[str, Any]:
+    content = yaml.safe_load(path.read_text())
+    assert isinstance(content, dict)
+    if True in content:  # YAML 1.1 reads `on` as a truth value
+        content["on"] = content.pop(True)
+    return content
+
+
+def jobs(path: Path) -> dict[str, dict[str, Any]]:
+    return dict(load(path).get("jobs", {}))
+
+
+def steps(path: Path) -> list[Step]:
+    content = load(path)
+    if "runs" in content:
+        return list(content["runs"]["steps"])
+    return [step for job in content["jobs"].values() for step in job.get("steps", [])]
+
+
+def all_uses(path: Path) -> Iterator[str]:
+    yield from (step["uses"] for step in steps(path) if "uses" in step)
+    yield from (job["uses"] for job in jobs(path).values() if "uses" in job)
+
+
+def with_action(path: Path, action: str) -> list[Step]:
+    return [step for step in steps(path) if step.get("uses", "").startswith(f"{action}@")]
+
+
+each_file = pytest.mark.parametrize("path", FILES, ids=name_of)
+each_workflow = pytest.mark.parametrize("path", WORKFLOWS, ids=name_of)
+
+
+def test_there_is_something_to_check() -> None:
+    assert {path.name for path in WORKFLOWS} == {"notebooks.yml", "x86-64.yml", "codeql.yml", "audit.yml"}
+    assert [path.parent.name for path in ACTIONS] == ["setup"]
+
+
+# --- security
+
+
+@each_file
+def test_actions_are_pinned_by_commit_with_their_version(path: Path) -> None:
+    for uses in all_uses(path):
+        assert uses.startswith("$/") or re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}", uses), uses
+    for line in re.findall(r"^\s*(?:- )?uses: (?!\$/)(.*)$", path.read_text(), re.MULTILINE):
+        assert re.search(r"@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), line
+
+
+def test_one_action_has_one_version_everywhere() -> None:
+    found: dict[str, set[str]] = {}
+    for path in FILES:
+        for repository, commit in re.findall(r"uses: ([\w.-]+/[\w.-]+)[\w./-]*@(\w{40} # \S+)", path.read_text()):
+            found.setdefault(repository, set()).add(commit)
+    assert found and {name: commits for name, commits in found.items() if len(commits) > 1} == {}
+
+
+@each_file
+def test_own_actions_and_workflows_exist(path: Path) -> None:
+    for uses in all_uses(path):
+        if uses.startswith("$/"):
+            target = PROJECT_ROOT / uses.removeprefix("$/")
+            assert target.is_file() or (target / "action.yml").is_file(), uses
+
+
+@each_workflow
+def test_no_rights_but_those_that_a_job_asks_for_with_a_reason(path: Path) -> None:
+    assert load(path)["permissions"] == {}
+    for name, job in jobs(path).items():
+        assert isinstance(job.get("permissions"), dict), f"job {name} says nothing about its rights"
+    rights = re.findall(r"^\s+[a-z-]+: (?:read|write)\b.*$", path.read_text(), re.MULTILINE)
+    assert rights and all(" # " in line for line in rights), "each right has its reason beside it"
+
+
+def test_only_publishing_and_scanning_may_write() -> None:
+    writing = {
+        (path.name, name)
+        for path in WORKFLOWS
+        for name, job in jobs(path).items()
+        if "write" in job["permissions"].values()
+    }
+    # the call needs what `publish` asks for, which is off there
+    assert writing == {("notebooks.yml", "publish"), ("x86-64.yml", "series"), ("codeql.yml", "analyze")}
+    for path in WORKFLOWS:
+        for job in jobs(path).values():
+            assert job["permissions"].get("contents", "read") == "read", "nothing is committed back"
+
+
+@each_file
+def test_no_expression_is_pasted_into_a_script(path: Path) -> None:
+    for step in steps(path):
+        assert "${{" not in step.get("run", ""), step["name"]
+
+
+@each_file
+def test_variables_in_scripts_are_quoted(path: Path) -> None:
+    for step in steps(path):
+        for script in [step.get("run", "")]:
+            unquoted = re.findall(r'(?<!")\$\{?[A-Z_]+\}?(?!")', script)
+            assert [found for found in unquoted if f'"{found}' not in script and f'="{found}' not in script] == []
+
+
+@each_file
+def test_no_secret_and_no_token_is_handed_on(path: Path) -> None:
+    assert not re.search(r"secrets\.|secrets: inherit|github\.token|GITHUB_TOKEN", path.read_text())
+
+
+@each_workflow
+def test_no_event_runs_foreign_code_with_rights(path: Path) -> None:
+    assert not {"pull_request_target", "workflow_run", "issue_comment", "issues"} & set(load(path)["on"])
+
+
+@each_file
+def test_checkouts_leave_no_credentials_behind(path: Path) -> None:
+    for step in with_action(path, "actions/checkout"):
+        assert step["with"]["persist-credentials"] is False
+
+
+def test_nothing_is_published_but_by_the_job_for_it() -> None:
+    for name, job in jobs(NOTEBOOKS).items():
+        used = " ".join(step.get("uses", "") for step in job["steps"])
+        assert ("pages" in used) == (name == "publish")
+    publish = jobs(NOTEBOOKS)["publish"]
+    assert "github.ref == 'refs/heads/main'" in publish["if"] and "vars.PAGES_ENABLED == 'true'" in publish["if"]
+    assert "!= 'smoke'" in publish["if"]
+    assert not any("run" in step or "checkout" in step["uses"] for step in publish["steps"]), (
+        "no code of ours runs there"
+    )
+
+
+# --- limits
+
+
+@each_workflow
+def test_every_job_has_a_time_limit(path: Path) -> None:
+    for name, job in jobs(path).items():
+        if "uses" not in job:  # a call has those of the called jobs
+            assert 0 < job["timeout-minutes"] <= LONGEST_MINUTES, name
+
+
+@each_workflow
+def test_long_steps_have_a_limit_within_that_of_their_job(path: Path) -> None:
+    for job in jobs(path).values():
+        for step in job.get("steps", []):
+            if LONG_COMMANDS.search(step.get("run", "")):
+                assert 0 < step["timeout-minutes"] < job["timeout-minutes"], step["name"]
+
+
+def test_the_launcher_stops_a_notebook_before_its_step_is_stopped() -> None:
+    """Only then is there a page that says where it stopped."""
+    from lib.series.launcher import NOTEBOOK_LIMIT_S
+
+    for step in steps(NOTEBOOKS):
+        if match := re.search(r"-m lib run ((?:\d\d )+)", step.get("run", "")):
+            notebooks = match[1].split()
+            if notebooks != ["04"]:  # reads records only
+                assert step["timeout-minutes"] * 60 > NOTEBOOK_LIMIT_S * len(notebooks), step["name"]
+
+
+@each_workflow
+def test_runs_that_a_push_makes_worthless_are_cancelled_on_pull_requests_only(path: Path) -> None:
+    concurrency = load(path)["concurrency"]
+    if "pull_request" in load(path)["on"]:
+        assert concurrency["cancel-in-progress"] == "${{ github.event_name == 'pull_request' }}"
+        assert "github.event_name == 'pull_request' && github.ref || github.run_id" in concurrency["group"]
+
+
+def test_a_call_does_not_wait_for_itself() -> None:
+    groups = [str(load(path)["concurrency"]["group"]).split("$")[0] for path in WORKFLOWS]
+    assert len(set(groups)) == len(groups), groups
+
+
+@each_file
+def test_no_path_filter_can_keep_the_required_check_from_reporting(path: Path) -> None:
+    for trigger in (load(path).get("on") or {}).values():
+        assert not {"paths", "paths-ignore"} & set(trigger if isinstance(trigger, dict) else {})
+
+
+# --- artifacts
+
+
+def uploads() -> list[Step]:
+    return [step for path in FILES for step in with_action(path, "actions/upload-artifact")]
+
+
+def test_every_upload_states_how_long_it_is_kept_and_fails_where_nothing_is_there() -> None:
+    assert uploads()
+    for step in uploads():
+        assert 1 <= step["with"]["retention-days"] <= 90
+        assert step["with"]["if-no-files-found"] == "error"
+    for step in with_action(NOTEBOOKS, "actions/upload-pages-artifact"):
+        assert 1 <= step["with"]["retention-days"] <= 90
+
+
+def test_uploads_happen_after_failures_too() -> None:
+    for step in uploads():
+        assert step["if"] == "${{ !cancelled() }}", step["name"]
+
+
+def test_pages_are_single_files_under_the_name_of_their_artifact() -> None:
+    pages = [step["with"] for step in uploads() if step["with"].get("archive") is False]
+    assert len(pages) == 4, "one for each notebook"
+    for page in pages:
+        assert page["path"].rsplit("/", 1)[1] == page["name"], "GitHub takes the file's name and ignores another one"
+        assert page["name"].endswith(".${{ env.ARCH }}.html")
+    notebooks = sorted(path.stem for path in (PROJECT_ROOT / "notebooks").glob("*.ipynb"))
+    assert sorted(page["name"].split(".")[0] for page in pages) == notebooks
+
+
+def test_no_two_uploads_of_a_run_have_one_name_also_with_both_architectures() -> None:
+    names = [step["with"]["name"] for step in uploads()]
+    assert len(set(names)) == len(names)
+    for job_name, job in jobs(NOTEBOOKS).items():
+        for step in job.get("steps", []):
+            if step.get("uses", "").startswith("actions/upload-artifact@"):
+                assert "${{ env.ARCH }}" in step["with"]["name"]
+                assert ("${{ matrix.backend }}" in step["with"]["name"]) == (job_name == "benchmark")
+
+
+def test_downloads_name_what_is_uploaded() -> None:
+    names = {step["with"]["name"] for step in uploads()}
+    for step in with_action(NOTEBOOKS, "actions/download-artifact"):
+        wanted = step["with"]
+        if "name" in wanted:
+            assert wanted["name"] in names
+        else:
+            matching = re.escape(wanted["pattern"]).replace(r"\*", ".*")
+            assert any(re.fullmatch(matching, name) for name in names), wanted["pattern"]
+
+
+def test_caches_are_named_by_what_is_in_them() -> None:
+    packages = [step["with"]["key"] for step in with_action(ACTIONS[0], "actions/cache/restore")]
+    (key,) = packages
+    for part in ("runner.os", "runner.arch", "python-version", "hashFiles('requirements*.lock'"):
+        assert part in key
+    for action in ("restore", "save"):
+        for step in with_action(NOTEBOOKS, f"actions/cache/{action}"):
+            assert step["with"] == {"path": "data", "key": "${{ needs.plan.outputs.data_key }}"}
+
+
+# --- the graph
+
+
+def test_the_jobs_follow_each_other_and_the_gate_sees_all() -> None:
+    graph = jobs(NOTEBOOKS)
+    assert list(graph) == ["changes", "test", "plan", "train", "benchmark", "compare", "publish", "gate"]
+    assert set(graph["gate"]["needs"]) == set(graph) - {"gate"}
+    assert graph["gate"]["if"] == "always()"
+
+
+def test_every_job_but_the_frame_waits_for_what_changed() -> None:
+    graph = jobs(NOTEBOOKS)
+
+    def ancestors(name: str) -> set[str]:
+        needs = graph[name].get("needs", [])
+        direct = {needs} if isinstance(needs, str) else set(needs)
+        return direct.union(*(ancestors(other) for other in direct))
+
+    assert graph["test"]["if"] == "needs.changes.outputs.run == 'true'"
+    for name in ("plan", "train", "benchmark", "compare", "publish"):
+        assert "test" in ancestors(name) and "changes" in ancestors(name)
+
+
+def test_one_failed_backend_stops_no_other_and_no_comparison() -> None:
+    graph = jobs(NOTEBOOKS)
+    assert graph["benchmark"]["strategy"]["fail-fast"] is False
+    assert graph["compare"]["if"] == "${{ !cancelled() && needs.train.result == 'success' }}"
+
+
+def test_tests_run_on_both_architectures() -> None:
+    matrix = jobs(NOTEBOOKS)["test"]["strategy"]["matrix"]["include"]
+    assert {entry["runner"] for entry in matrix} == {"ubuntu-24.04-arm", "ubuntu-24.04"}
+
+
+def test_the_checkpoints_sha256_travels_through_the_jobs() -> None:
+    graph = jobs(NOTEBOOKS)
+    assert graph["train"]["outputs"]["checkpoint_sha256"] == "${{ steps.checkpoint.outputs.checkpoint_sha256 }}"
+    assert graph["benchmark"]["env"]["CHECKPOINT"] == "${{ needs.train.outputs.checkpoint_sha256 }}"
+    scripts = [step.get("run", "") for step in graph["benchmark"]["steps"]]
+    before = next(number for number, script in enumerate(scripts) if 'checkpoint run --expect "$CHECKPOINT"' in script)
+    run = next(number for number, script in enumerate(scripts) if "-m lib run 03" in script)
+    after = next(number for number, script in enumerate(scripts) if '--checkpoint "$CHECKPOINT"' in script)
+    assert before < run < after
+
+
+def test_outputs_of_a_job_are_those_of_its_steps_and_of_the_commands() -> None:
+    graph = jobs(NOTEBOOKS)
+    assert set(graph["plan"]["outputs"]) == set(settings({"ARCH": "arm64"}))
+    text = NOTEBOOKS.read_text()
+    for job, output in re.findall(r"needs\.(\w+)\.outputs\.(\w+)", text):
+        assert output in graph[job]["outputs"], f"{job} has no output {output}"
+    for name, job in graph.items():
+        ids = {step["id"] for step in job["steps"] if "id" in step}
+        assert set(re.findall(r"steps\.(\w+)\.", yaml.dump(job))) <= ids, name
+        needs = job.get("needs", [])
+        told = set(re.findall(r"needs\.(\w+)\.", yaml.dump(job)))
+        assert told <= ({needs} if isinstance(needs, str) else set(needs)), f"{name} reads jobs that it does not need"
+
+
+def test_every_variable_that_a_script_reads_is_set() -> None:
+    for path in FILES:
+        top = set(load(path).get("env", {}))
+        owners = jobs(path).values() or [{"steps": steps(path)}]
+        for job in owners:
+            for step in job.get("steps", []):
+                known = top | set(job.get("env", {})) | set(step.get("env", {})) | {"GITHUB_STEP_SUMMARY"}
+                assert set(re.findall(r"\$\{?([A-Z_]+)", step.get("run", ""))) <= known, step["name"]
+
+
+def test_investigate_is_a_green_job_and_every_other_status_is_the_gates_own(tmp_path: Path) -> None:
+    import subprocess
+
+    (judge,) = [step for step in jobs(NOTEBOOKS)["gate"]["steps"] if "lib gate" in step.get("run", "")]
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    for status, expected in {0: 0, 1: 1, 2: 2, 3: 0, 137: 137}.items():
+        python.write_text(f"#!/bin/sh\nexit {status}\n")
+        python.chmod(0o755)
+        command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", judge["run"]]  # as the runner calls it
+        done = subprocess.run(command, cwd=tmp_path, env={"NEEDS": "{}", "PATH": "/usr/bin:/bin"})
+        assert done.returncode == expected
+
+
+# --- inputs
+
+
+def test_inputs_of_the_workflows_are_those_of_the_parameters() -> None:
+    """`python -m lib ci inputs` prints what belongs there."""
+    for path in (NOTEBOOKS, X86):
+        assert load(path)["on"]["workflow_dispatch"]["inputs"] == dispatch_inputs(), path.name
+    called = load(NOTEBOOKS)["on"]["workflow_call"]["inputs"]
+    assert {name: called[name] for name in call_inputs()} == call_inputs()
+    assert set(called) - set(call_inputs()) == {"runner", "arch"}
+    dispatch, call = (block.split("\n", 1)[1] for block in inputs_yaml().split("# on.")[1:])
+    assert dispatch in NOTEBOOKS.read_text() and dispatch in X86.read_text() and call in NOTEBOOKS.read_text()
+
+
+def test_every_input_reaches_the_settings_through_the_environment() -> None:
+    (step,) = [step for step in jobs(NOTEBOOKS)["plan"]["steps"] if "ci settings" in step.get("run", "")]
+    for name in dispatch_inputs():
+        assert step["env"][f"INPUT_{name.upper()}"] == f"${{{{ inputs.{name} }}}}"
+    assert step["env"]["EVENT_NAME"] == "${{ github.event_name }}"
+
+
+def test_the_leg_for_contrast_runs_the_same_file_with_all_inputs_and_grants_what_its_jobs_ask_for() -> None:
+    (call,) = jobs(X86).values()
+    assert call["uses"] == "$/.github/workflows/notebooks.yml"
+    assert set(call["with"]) == set(load(NOTEBOOKS)["on"]["workflow_call"]["inputs"])
+    asked = {(right, level) for job in jobs(NOTEBOOKS).values() for right, level in job["permissions"].items()}
+    assert asked == set(call["permissions"].items()), "GitHub refuses a call that grants less"
+
+
+# --- the others
+
+
+def test_dependabot_watches_what_is_pinned_and_waits_a_while() -> None:
+    updates = yaml.safe_load((GITHUB / "dependabot.yml").read_text())["updates"]
+    assert {update["package-ecosystem"] for update in updates} == {"github-actions", "pip"}
+    for update in updates:
+        assert update["cooldown"]["default-days"] >= 7 and update["groups"]
+
+
+def test_codeql_reads_python_and_the_workflows() -> None:
+    (job,) = jobs(GITHUB / "workflows/codeql.yml").values()
+    assert job["strategy"]["matrix"]["language"] == ["python", "actions"]
+
+
+def test_the_audit_reads_every_file_of_pinned_packages() -> None:
+    text = (GITHUB / "workflows/audit.yml").read_text()
+    pinned = {path.name for path in PROJECT_ROOT.glob("requirements*")} - {"requirements.txt", "requirements-dev.txt"}
+    assert pinned and all(f"-r {name}" in text for name in pinned), "the lock has the two others"
+
+
+def test_lint_checks_the_workflow_files() -> None:
+    makefile = (PROJECT_ROOT / "Makefile").read_text()
+    lint = makefile[makefile.index("\nlint:") :].split("\n\n")[0]
+    for tool in ("zizmor --offline", "vendor.github-workflows", "vendor.github-actions", "vendor.dependabot"):
+        assert tool in lint

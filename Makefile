@@ -12,7 +12,7 @@ READY       := .venv/.ready
 PIP         := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test rehearse lint lab params lock lock-check clean .venv
+.PHONY: help run test test-lab rehearse lint lab params lock lock-check clean .venv
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z.-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -266,3 +266,10 @@ def test_a_broken_promise_or_a_missing_record_is_refused_and_unavailable_is_not(
     absent.checkpoint_sha256 = sha
     write_record(absent, tmp_path / "results" / "03_benchmark.ncnn.json")
     assert "cannot run" in check_benchmark(tmp_path, "ncnn", sha)
+
+
+def test_the_only_part_that_arrived_lies_flat_and_is_read_too(tmp_path: Path, parts: Path) -> None:
+    collect(parts / "part.train.arm64", tmp_path / "run", ["torch-blas"])
+    run = load_run(tmp_path / "run")
+    assert {job.label: job.status for job in run.jobs}["03_benchmark.torch-blas"] == "failed"
+    assert (tmp_path / "run" / "checkpoint.safetensors").is_file() and (tmp_path / "run" / "index.html").is_file()

@@ -307,4 +307,4 @@ def test_a_gate_that_saw_nothing_fails() -> None:
 def test_annotations_escape_what_records_say() -> None:
     hostile = Verdict("kernels", "torch-blas", "investigate", "50% of\n::error::it, and: more", "")
     (line,) = verdict_annotations(Verdicts([hostile, Verdict("page", "x", "pass", "")]))
-    assert line == "::warning title=Gate%3A investigate::kernels of torch-blas: 50%25 of%0A::error::it, and: more"
+    assert line == "::warning title=Gate%2C investigate%3A kernels%2C torch-blas::50%25 of%0A::error::it, and: more"

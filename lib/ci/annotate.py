@@ -7,14 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 from lib.ci.github import command
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT, project_path
 from lib.records.results import BenchmarkRecord
 from lib.report.run import Job, RunFolder, load_run
-from lib.series.outcome import judge
 
 MAX_ANNOTATIONS = 10  # of each kind that GitHub shows from one step
 
@@ -48,6 +45,8 @@ def _shown(lines: list[str], kind: str) -> list[str]:
 
 
 def _failed(run: RunFolder, job: Job) -> str:
+    from lib.series.outcome import judge  # takes seconds, and mostly nothing has failed
+
     line, place = 1, ""
     failure = judge(run.path / job.executed) if job.executed else None
     if failure is not None and failure.cell:
@@ -79,11 +78,11 @@ def _line_of_cell(executed: Path, number: int, source: Path) -> int:
             none of its own in the source: the cell before it, with the defaults, stands for it.
     """
     try:
-        cells: list[Any] = nbformat.read(executed, as_version=4).cells
+        cells: list[Any] = json.loads(executed.read_bytes())["cells"]
         text = source.read_text()
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError, TypeError):
         return 1
-    identities = [cell.get("id", "") for cell in cells if cell.cell_type == "code"][:number]
+    identities = [cell.get("id", "") for cell in cells if cell.get("cell_type") == "code"][:number]
     return next((line for identity in reversed(identities) if (line := line_of_source(text, identity))), 1)
 
 

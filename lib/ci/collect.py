@@ -50,7 +50,7 @@ def collect(parts: Path, out: Path, expected_backends: Sequence[str] = ()) -> li
     A backend of which nothing arrived, and one whose record cannot be read, becomes a failed job with the reason.
 
     Args:
-        parts: holds one folder for each artifact, named `part.*`.
+        parts: holds one folder for each artifact, named `part.*`; or the files of the only one that arrived.
         out: run folder, made if needed; must not hold another run.
         expected_backends: names that should have come.
 
@@ -82,6 +82,8 @@ def collect(parts: Path, out: Path, expected_backends: Sequence[str] = ()) -> li
 def _part_folders(parts: Path) -> list[Path]:
     if not parts.is_dir():
         raise UserError(f"no folder {parts}; give the one that the artifacts were downloaded to")
+    if (parts / SERIES_FILE).is_file():
+        return [parts]  # download-artifact unpacks the only artifact of a pattern without a folder of its name
     folders = sorted(path for path in parts.iterdir() if path.is_dir() or path.is_symlink())
     for folder in folders:
         if folder.is_symlink() or not _PART.fullmatch(folder.name):

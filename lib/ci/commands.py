@@ -102,7 +102,7 @@ def _check(arguments: argparse.Namespace) -> int:
 def _pages(arguments: argparse.Namespace) -> int:
     from lib.ci.pages import write_pages
 
-    for path in write_pages(arguments.run_dir, arguments.arch, arguments.out):
+    for path in write_pages(arguments.run_dir, arguments.arch, arguments.out, arguments.notebook):
         print(path)
     return OK
 
@@ -184,6 +184,7 @@ def add_commands(commands: Any) -> None:
     pages.add_argument("run_dir", type=Path, metavar="RUN")
     pages.add_argument("--arch", required=True)
     pages.add_argument("--out", type=Path, required=True, metavar="DIR")
+    pages.add_argument("--notebook", default="", help="only this one, such as 04; default: all")
     pages.set_defaults(function=_pages)
 
     collect = actions.add_parser("collect", help="merge the artifacts of all jobs into one run folder")
@@ -194,7 +195,7 @@ def add_commands(commands: Any) -> None:
 
     summary = actions.add_parser("summary", help="Markdown for $GITHUB_STEP_SUMMARY, on standard output")
     summary.add_argument("run_dir", type=Path, metavar="RUN")
-    summary.add_argument("--page-url", default="", metavar="URL", help="where the pages are published")
+    summary.add_argument("--page-url", default="", metavar="URL", help="of the page that this job uploaded")
     summary.add_argument("--arch", default="", help="for the title")
     summary.set_defaults(function=_summary)
 

@@ -10,32 +10,37 @@ from lib.errors import UserError
 from lib.files import project_path, write_atomic
 from lib.report.page import render_page
 from lib.series.outcome import judge
+from lib.series.parameters import notebook_path
 
 _INTO_THE_RUN = re.compile(r'<a\b[^>]*\bhref="(?![a-z][a-z0-9+.-]*:|#)[^"]*"[^>]*>(.*?)</a>', re.DOTALL)
 
 
-def write_pages(run_dir: Path, architecture: str, out: Path) -> list[Path]:
-    """Render every executed notebook of a run as `<label>.<architecture>.html`, without links to files beside it.
+def write_pages(run_dir: Path, architecture: str, out: Path, notebook: str = "") -> list[Path]:
+    """Render executed notebooks of a run as `<label>.<architecture>.html`, without links to files beside it.
+
+    Args:
+        notebook: only this one, such as `04_compare`; empty: all.
 
     Returns:
         The pages, by name.
 
     Raises:
-        UserError: no executed notebooks, an architecture that cannot be part of a file name, or a folder that cannot
-            be written to.
+        UserError: no executed notebooks, no such notebook, an architecture that cannot be part of a file name, or a
+            folder that cannot be written to.
     """
     if not re.fullmatch(r"[A-Za-z0-9_]+", architecture):
         raise UserError(f"architecture {architecture!r} may hold letters, digits and _ only, such as arm64 or x64")
     root, target = project_path(run_dir), project_path(out)
-    executed = sorted((root / "notebooks").glob("*.ipynb"))
+    pattern = f"{notebook_path(notebook).stem}*.ipynb" if notebook else "*.ipynb"
+    executed = sorted((root / "notebooks").glob(pattern))
     if not executed:
-        raise UserError(f"{root} holds no executed notebooks (notebooks/*.ipynb); give the folder of a run")
+        raise UserError(f"{root} holds no executed notebooks (notebooks/{pattern}); give the folder of a run")
     pages = []
     with tempfile.TemporaryDirectory() as folder:
-        for notebook in executed:
+        for path in executed:
             rendered = Path(folder) / "page.html"
-            render_page(notebook, rendered, title=notebook.stem, failure=judge(notebook))
-            pages.append(target / f"{notebook.stem}.{architecture}.html")
+            render_page(path, rendered, title=path.stem, failure=judge(path))
+            pages.append(target / f"{path.stem}.{architecture}.html")
             write_atomic(pages[-1], without_dead_links(rendered.read_text()))
     return pages
 

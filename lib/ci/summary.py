@@ -40,7 +40,7 @@ def summary(run_dir: Path, environ: Mapping[str, str], *, page_url: str = "", ar
     Args:
         environ: GITHUB_STEP_SUMMARY names the file that already holds something; GITHUB_SERVER_URL, GITHUB_REPOSITORY
             and GITHUB_RUN_ID give the address of the run; RUN_NOTE is a sentence for the top.
-        page_url: where the pages are published, if they are.
+        page_url: of the page of 04 that the job uploaded; it opens in the browser.
 
     Raises:
         UserError: no such folder.
@@ -86,7 +86,7 @@ def _headline(run: RunFolder, verdicts: Verdicts, note: str, architecture: str) 
 
 
 def _links(environ: Mapping[str, str], page_url: str) -> Section | None:
-    links = [link("Published pages", page_url)] if page_url else []
+    links = [link("The compare page", page_url)] if page_url else []
     if run := run_url(environ):
         links += [link("Pages and records of this run, as artifacts", f"{run}#artifacts"), link("This run", run)]
     return Section("Open", [" · ".join(links)]) if links else None

@@ -95,12 +95,12 @@ def verdict_annotations(verdicts: Verdicts) -> list[str]:
     """Workflow commands: an error for each failure, a warning for each that deserves a look."""
     kinds: tuple[tuple[Outcome, str], ...] = (("fail", "error"), ("investigate", "warning"))
     return [
-        command(kind, f"{_about(verdict)}: {verdict.found}" + (f"; {verdict.asked}" if verdict.asked else ""),
-                title=f"Gate: {outcome}")
+        command(kind, f"{verdict.found}; asked: {verdict.asked}" if verdict.asked else verdict.found,
+                title=f"Gate, {outcome}: {_about(verdict)}")
         for outcome, kind in kinds
         for verdict in verdicts.of(outcome)
     ]  # fmt: skip
 
 
 def _about(verdict: Verdict) -> str:
-    return f"{verdict.check} of {verdict.subject}" if verdict.subject else verdict.check
+    return f"{verdict.check}, {verdict.subject}" if verdict.subject else verdict.check

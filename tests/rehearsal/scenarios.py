@@ -1,0 +1,264 @@
+"""The walks of `make rehearse`: what goes well, and what must go wrong in the right way."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib.files import PROJECT_ROOT
+from tests.rehearsal.results import Event, Variation, Walk
+from tests.rehearsal.runner import Runner
+
+ARM, X86 = ".github/workflows/notebooks.yml", ".github/workflows/x86-64.yml"
+# The leg for the machine at hand: on the other one, `torch-blas` is refused as it should be.
+NATIVE, ARCH = (X86, "x64") if platform.machine() in ("x86_64", "AMD64") else (ARM, "arm64")
+BACKENDS = "torch-onednn,onnxruntime,null"
+UNTIL_TRAIN = ("changes", "test (arm64)", "test (x64)", "plan", "train")
+TRACE = Path(tempfile.gettempdir()) / f"rehearsal-was-here-{os.getpid()}"
+HOSTILE = (
+    '"; rm -rf "$GITHUB_WORKSPACE"; "',
+    f"$(touch {TRACE})",
+    f"`touch {TRACE}`",
+    f"'; touch {TRACE} #",
+    "torch-onednn\nprofile=full",
+    "torch-onednn,\U0001f600",
+    "${{ github.token }}",
+    "::error::no",
+    "../../etc/passwd",
+    "tensorrt",
+)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One walk and what is expected of it."""
+
+    name: str
+    title: str
+    workflow: str
+    event: Event
+    expected: Mapping[str, str]  # results of jobs, by name; others may be anything
+    variation: Callable[[dict[str, Walk]], Variation] = lambda walks: Variation()
+    check: Callable[[Walk], None] = lambda walk: None
+
+
+def dispatch(backends: str, **inputs: str) -> Event:
+    """Somebody pressed *Run workflow*."""
+    return Event(inputs={"profile": "smoke", "dataset": "synthetic", "backends": backends, **inputs})
+
+
+def _crash(job: str, workspace: Path) -> None:
+    """A backend whose process dies, as a native library does that meets an instruction it should not."""
+    if job.endswith("benchmark (null)"):
+        file = workspace / "lib/backends/null.py"
+        text, count = re.subn(
+            r"(    def load\(.*\) -> None:\n)", r"\1        import os\n\n        os.abort()\n", file.read_text()
+        )
+        assert count == 1, "the crash found no place to be planted"
+        file.write_text(text)
+
+
+def _crashed(walk: Walk) -> None:
+    job = walk.job("benchmark (null)")
+    assert any(one.level == "error" and one.properties.get("file") for one in job.annotations), job.annotations
+    assert f"03_benchmark.null.{ARCH}.html" in walk.artifacts.stored, "the page of what failed is missing"
+    assert "null" in walk.job("compare").summary
+    _judged(walk)
+
+
+def _lost(*names: str) -> Callable[[Walk], None]:
+    def check(walk: Walk) -> None:
+        series = run_files(walk)["series.json"]
+        jobs = {job["backend"]: job for job in json.loads(series)["notebooks"] if job["notebook"] == "03_benchmark"}
+        for name in names:
+            assert jobs[name]["status"] == "failed" and jobs[name]["reason"], jobs[name]
+        _judged(walk)
+
+    return check
+
+
+def _judged(walk: Walk) -> None:
+    """The gate failed because it judged, not because it broke."""
+    (judge,) = [step for step in walk.job("gate").steps if step.outcome == "failure"]
+    assert judge.error == "exit status 1", judge
+
+
+def _fell_back(walk: Walk) -> None:
+    warnings = [one.message for one in walk.job("train").annotations if one.level == "warning"]
+    assert any("synthetic" in message for message in warnings), warnings
+    assert "synthetic" in walk.job("compare").summary
+    name = next(name for name in walk.artifacts.stored if name.startswith("04_compare."))
+    assert walk.job("train").outputs["note"] in walk.artifacts.stored[name].path.read_text()
+
+
+def _refused(walk: Walk) -> None:
+    errors = [one for one in walk.job("plan").annotations if one.level == "error"]
+    assert len(errors) == 1, errors
+    assert not TRACE.exists(), f"something typed into a form was executed: remove {TRACE}"
+    _judged(walk)
+
+
+def _published(walk: Walk) -> None:
+    assert "github-pages" in walk.artifacts.stored
+    assert [step.outcome for step in walk.job("publish").steps] == ["success"] * 3
+
+
+def run_files(walk: Walk) -> dict[str, bytes]:
+    """Files of the artifact that holds the whole run."""
+    artifact = next(one for name, one in walk.artifacts.stored.items() if name.startswith("gtsrb-notebooks."))
+    with zipfile.ZipFile(artifact.path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+_GOOD = dict.fromkeys(("changes", "plan", "train", "compare"), "success")
+_NOTHING = dict.fromkeys(("train", "benchmark", "compare", "publish"), "skipped")
+
+
+def scenarios(backends: str = BACKENDS) -> list[Scenario]:
+    """All of them, in an order in which later ones may take over jobs of earlier ones."""
+    here = backends.replace("onnxruntime", "torch-blas")  # which makes a promise that depends on the machine
+    legs = {name: [f"benchmark ({one})" for one in name.split(",")] for name in (backends, here)}
+    real = dispatch(here, dataset="gtsrb")
+    found = [
+        Scenario(
+            "documents",
+            "a pull request that changes README.md alone",
+            ARM,
+            Event("pull_request", changed=("README.md",)),
+            {"changes": "success", "test": "skipped", "plan": "skipped", **_NOTHING, "gate": "success"},
+        ),
+        Scenario(
+            "pull_request",
+            f"a pull request; instead of all default backends {backends}",
+            ARM,
+            Event("pull_request"),
+            {**_GOOD, **dict.fromkeys(legs[backends], "success"), "publish": "skipped", "gate": "success"},
+            variation=lambda walks: Variation(env={"INPUT_BACKENDS": backends}),
+        ),
+        Scenario(
+            "publish",
+            "a run on main whose pages are published, with the jobs of `pull_request` but for plan, publish and gate",
+            ARM,
+            Event(inputs={"profile": "fast", "dataset": "synthetic"}, variables={"PAGES_ENABLED": "true"}),
+            {"plan": "success", "compare": "success", "publish": "success"},
+            variation=lambda walks: Variation(
+                env={"INPUT_BACKENDS": backends},
+                earlier=walks["pull_request"],
+                kept=("train", *legs[backends], "compare"),
+            ),
+            check=_published,
+        ),
+        Scenario(
+            "dispatch",
+            "*Run workflow* for real images, whose host is down",
+            NATIVE,
+            real,
+            {**_GOOD, **dict.fromkeys(legs[here], "success"), "publish": "skipped", "gate": "success"},
+            check=_fell_back,
+        ),
+        Scenario(
+            "crash",
+            "a backend kills its process in one job of the matrix",
+            NATIVE,
+            real,
+            {"benchmark (null)": "failure", "compare": "success", "gate": "failure"},
+            variation=lambda walks: Variation(
+                patch=_crash,
+                earlier=walks["dispatch"],
+                kept=[name for name in (*UNTIL_TRAIN, *legs[here]) if name != "benchmark (null)"],
+            ),
+            check=_crashed,
+        ),
+        Scenario(
+            "lost",
+            "the artifact of one job never arrives in compare",
+            NATIVE,
+            real,
+            {"benchmark (null)": "success", "compare": "success", "gate": "failure"},
+            variation=lambda walks: Variation(
+                lost=[f"part.benchmark.null.{ARCH}"], earlier=walks["dispatch"], kept=(*UNTIL_TRAIN, *legs[here])
+            ),
+            check=_lost("null"),
+        ),
+        Scenario(
+            "all_lost",
+            "no benchmark arrives: the pattern then matches one artifact, which gets no folder of its own",
+            NATIVE,
+            real,
+            {"train": "success", "gate": "failure"},
+            variation=lambda walks: Variation(
+                lost=[f"part.benchmark.{name}.{ARCH}" for name in here.split(",")],
+                earlier=walks["dispatch"],
+                kept=(*UNTIL_TRAIN, *legs[here]),
+            ),
+            check=_lost(*here.split(",")),
+        ),
+    ]
+    return found + [
+        Scenario(
+            f"hostile_{number}",
+            f"the input backends is {text!r}",
+            ARM,
+            dispatch(text),
+            {"plan": "failure", **_NOTHING, "gate": "failure"},
+            check=_refused,
+        )
+        for number, text in enumerate(HOSTILE, start=1)
+    ]
+
+
+def rehearse(
+    scenario: Scenario, out: Path, walks: dict[str, Walk], say: Callable[[str], None], parallel: int
+) -> list[str]:
+    """Walk one scenario; returns what was not as expected."""
+    started = time.monotonic()
+    runner = Runner(
+        PROJECT_ROOT, out / scenario.name, scenario.event, scenario.variation(walks), say=say, parallel=parallel
+    )
+    walk = walks[scenario.name] = runner.run(scenario.workflow)
+    say(report(walk))
+    wrong = [
+        f"{name}: expected {result}, was {walk.results.get(name, 'not there')}"
+        for name, result in scenario.expected.items()
+        if walk.results.get(name) != result
+    ]
+    try:
+        scenario.check(walk)
+    except (AssertionError, KeyError, StopIteration) as error:
+        wrong.append(f"{type(error).__name__}: {error}")
+    verdict = "NOT AS EXPECTED" if wrong else "as expected"
+    say(f"{verdict} after {time.monotonic() - started:.0f} s: {scenario.title}")
+    return wrong
+
+
+def report(walk: Walk) -> str:
+    """Jobs with times, steps that failed, annotations and artifacts, as lines."""
+    lines: list[str] = []
+    for job in walk.jobs:
+        lines.append(f"  {job.seconds:6.1f} s  {job.result:9}  {job.name}  {job.reason}".rstrip())
+        lines += [
+            f"             step failed: {step.name}: {step.error}" for step in job.steps if step.outcome == "failure"
+        ]
+        lines += [f"             {one.level}: {one.message.splitlines()[0][:150]}" for one in job.annotations]
+    lines += [f"  artifact {name}: {one.path.stat().st_size:,} bytes" for name, one in walk.artifacts.stored.items()]
+    return "\n".join(lines)
+
+
+def write_summaries(walk: Walk, folder: Path) -> Sequence[Path]:
+    """The step summaries as files, one for each job that wrote one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for job in walk.jobs:
+        if job.summary:
+            path = folder / f"{re.sub(r'[^a-z0-9.-]+', '_', job.name.lower()).strip('_')}.md"
+            path.write_text(job.summary)
+            written.append(path)
+    return written

@@ -11,6 +11,9 @@ from tests.rehearsal.runner import Runner
 from tests.rehearsal.scenarios import NATIVE, dispatch, run_files
 
 
+SHARE_THE_WALK = ("tests/test_rehearsal.py", "tests/test_notebooks.py")  # over a minute: no two processes need it
+
+
 @pytest.fixture(scope="session")
 def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Walk:
     """The whole workflow in `smoke`, with one backend and the control, as if somebody had pressed *Run workflow*."""
@@ -40,6 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:  # tests of a file share its fixtures, so one process runs them all
+        module = item.nodeid.split("::")[0]
+        item.add_marker(pytest.mark.xdist_group("rehearsal" if module in SHARE_THE_WALK else module))
     for option, marker in (("--all-backends", "all_backends"), ("--lab", "lab")):
         for item in items:
             if item.get_closest_marker(marker) and not config.getoption(option):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -251,6 +252,39 @@ def test_missing_package_of_a_named_backend_is_a_failure(
     monkeypatch.setattr(get_backend("null"), "packages", ("no_such_runtime",))
     session = run_session("null", checkpoint, data)
     assert session.status == "failed" and "no_such_runtime" in session.error
+
+
+def test_step_that_was_interrupted_runs_when_it_is_run_again(
+    checkpoint: Checkpoint, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session("null", checkpoint, data, profile="smoke", num_threads=1)
+    session.prepare()
+    ask = WorkerClient.ask
+    for step in ("load", "measure"):
+        pids: set[int] = set()
+
+        def interrupted(worker: WorkerClient, command: str, step: str = step, **arguments: object) -> dict[str, Any]:
+            pids.add(worker.pid)  # noqa: B023  # called in this turn of the loop only
+            if command == step and len(pids) > 1:  # noqa: B023
+                worker._process.stdin.write(b'{"command": "memory"}\n')  # type: ignore[union-attr]  # never to be read
+                for pid in pids:  # noqa: B023
+                    os.kill(pid, signal.SIGINT)  # "interrupt the kernel" goes to the whole group
+                raise KeyboardInterrupt
+            return ask(worker, command, **arguments)
+
+        with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(WorkerClient, "ask", interrupted)
+            session.measure()
+        assert session.status == "ok" and session._sides == {}
+        assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()], "workers were left behind"
+    session.measure()
+    session.close()
+    assert session.status == "ok" and len(session.scenarios) == 2, session.error
+
+
+def test_idle_workers_live_through_the_interruption_of_another_cell(worker: WorkerClient) -> None:
+    os.kill(worker.pid, signal.SIGINT)
+    assert worker.ask("memory")["peak_memory_bytes"] > 0
 
 
 def test_worker_that_dies_fails_the_session_and_nothing_else(checkpoint: Checkpoint, data: Data) -> None:

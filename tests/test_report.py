@@ -1,29 +1,21 @@
-"""Tables and the page of a notebook: what a reader sees, and what must never get into a page."""
+"""Words and tables: what a reader sees; and the sanitizer: what may pass into a page."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
-from collections.abc import Iterable
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-import nbformat
-import numpy as np
 import pytest
 from bs4 import BeautifulSoup
-from nbformat import NotebookNode, v4
 
-from lib.errors import UserError
 from lib.records.results import BenchmarkRecord, Recommendation
 from lib.records.roofline import roofline
 from lib.records.statistics import Ratio
 from lib.report import tables, views, words
-from lib.report.page import PAGE_LIMIT, Failure, assets, render_page
+from lib.report.frame import assets
 from lib.report.sanitize import ansi_to_html, clean_html, last_writes
-from lib.report.table import SMOKE_TEXT, Banner, Cell, Table, profile_banner
+from lib.report.table import SORT_ROWS, Banner, Cell, Table, profile_banner, sort_key
+from tests.made_notebooks import HOSTILE
 from tests.made_records import (
     SPEEDUPS,
     made_accuracy,
@@ -35,34 +27,6 @@ from tests.made_records import (
     made_parity,
     made_scenario,
 )
-
-HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
-WIDGET = "application/vnd.jupyter.widget-view+json"
-# nbformat has no types.
-new_code_cell: Any = v4.new_code_cell
-new_markdown_cell: Any = v4.new_markdown_cell
-new_notebook: Any = v4.new_notebook
-new_output: Any = v4.new_output
-write_notebook: Any = nbformat.write
-PIXEL = base64.b64encode(b"not really a PNG").decode()
-
-
-def html_output(html: str) -> Any:
-    return new_output("display_data", data={"text/html": html, "text/plain": "plain"})
-
-
-def code_cell(source: str, outputs: Iterable[NotebookNode] = (), **metadata: Any) -> Any:
-    return new_code_cell(source, outputs=list(outputs), metadata=metadata, execution_count=1)
-
-
-def rendered(tmp_path: Path, cells: Iterable[NotebookNode], **options: Any) -> BeautifulSoup:
-    metadata = options.pop("metadata", {})
-    notebook = tmp_path / "demo.ipynb"
-    write_notebook(new_notebook(cells=list(cells), metadata=metadata), notebook)
-    page = tmp_path / "demo.html"
-    render_page(notebook, page, **{"title": "Demo", **options})
-    return BeautifulSoup(page.read_text(), "html.parser")
-
 
 # ---------------------------------------------------------------------------------------------------- words
 
@@ -120,6 +84,38 @@ def test_table_scrolls_inside_itself_and_can_be_reached_by_keyboard() -> None:
     assert scroller is not None
     assert (scroller["tabindex"], scroller["role"], scroller["aria-label"]) == ("0", "region", "Things")
     assert ".r-scroll{overflow-x:auto" in assets()["style"]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["90 ms", "2.5 s", "1 min 05 s", "2 min 00 s", "1 h 02 min"],
+        ["317 B", "2 KiB", "1,023 KiB", "1.3 MiB", "2.0 GiB"],
+        ["▼ 2.24x slower", "▼ 1.08x slower", "= no difference", "▲ 1.08x faster", "▲ 12.00x faster"],
+        ["-3.5", "−1", "0", "1e-05", "0.5", "12 %", "1,024"],
+    ],
+)
+def test_numbers_of_a_column_sort_by_what_they_mean(texts: list[str]) -> None:
+    keys = [sort_key(text) for text in texts]
+    assert None not in keys
+    assert keys == sorted(keys, key=lambda key: key or 0.0) and len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("text", ["–", "", "onnxruntime", "1.2.3", "."])
+def test_what_is_no_number_has_no_place_among_numbers(text: str) -> None:
+    assert sort_key(text) is None
+
+
+def test_long_tables_can_be_sorted_and_keep_their_totals_apart() -> None:
+    rows = [[f"layer {number}", f"{number} ms"] for number in range(SORT_ROWS)]
+    assert "r-sort" not in Table(["layer", "time"], rows[1:]).to_html()
+    assert "r-sort" not in Table(["layer", "time"], rows, num_totals=1).to_html()
+    soup = BeautifulSoup(
+        clean_html(Table(["layer", "time"], [*rows, ["all", 1]], num_totals=1).to_html()), "html.parser"
+    )
+    assert soup.select_one(".r-table.r-sort") is not None
+    assert [row.th.get_text() for row in soup.select("tr.r-total") if row.th] == ["all"]
+    assert [cell.get("data-v") for cell in soup.select("tbody tr td")][:3] == ["0", "0.001", "0.002"]
 
 
 def test_table_is_readable_as_plain_text() -> None:
@@ -507,234 +503,3 @@ def test_ansi_colours_become_classes_and_other_sequences_go() -> None:
 
 def test_progress_lines_show_their_last_state_only() -> None:
     assert last_writes("10 %\r50 %\r100 %\r\nnext\n") == "100 %\nnext\n"
-
-
-# ------------------------------------------------------------------------------------------------------ page
-
-
-def test_page_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
-    cells = [
-        new_markdown_cell("# T\n\n![logo](https://example.org/logo.png) <script src=https://example.org></script>"),
-        code_cell("x", [html_output("<img src='//example.org/a.png' alt='far'><script>1</script>")]),
-    ]
-    soup = rendered(tmp_path, cells)
-    for tag in soup.find_all(True):
-        for name in ("src", "srcset", "data", "poster", "action"):
-            assert str(tag.get(name, "data:")).startswith("data:")
-    assert soup.find_all(["link", "iframe", "object", "embed", "base"]) == []
-    assert "url(" not in str(soup.style)
-    assert "@import" not in str(soup.style)
-    assert "image not embedded: far" in soup.get_text()
-    assert len(soup.find_all("script")) == 1
-
-
-def test_page_policy_allows_our_style_and_script_and_nothing_else(tmp_path: Path) -> None:
-    soup = rendered(tmp_path, [code_cell("x", [html_output("<p style='color:red' onclick='x()'>text</p>")])])
-    meta = soup.find("meta", attrs={"http-equiv": "Content-Security-Policy"})
-    assert meta is not None
-    policy = str(meta["content"])
-    assert "default-src 'none'" in policy
-    assert "unsafe" not in policy
-    for tag, directive in ((soup.style, "style-src"), (soup.script, "script-src")):
-        assert tag is not None
-        digest = base64.b64encode(hashlib.sha256(str(tag.string).encode()).digest()).decode()
-        assert f"{directive} 'sha256-{digest}'" in policy
-    assert soup.find_all(style=True) == []
-    assert soup.find_all(onclick=True) == []
-
-
-def test_style_and_script_stay_within_their_budget() -> None:
-    assert len(assets()["style"]) + len(assets()["script"]) < 40_000
-
-
-def test_hostile_names_are_text_everywhere(tmp_path: Path) -> None:
-    table = Table([HOSTILE], [[HOSTILE]])
-    error = new_output("error", ename=HOSTILE, evalue=HOSTILE, traceback=[HOSTILE])
-    cells = [
-        new_markdown_cell(f"# {HOSTILE}\n\n## {HOSTILE}"),
-        code_cell(f"data_root = {HOSTILE!r}", [html_output(table._repr_html_())], tags=["injected-parameters"]),
-        code_cell("x", [new_output("stream", name="stdout", text=HOSTILE), error]),
-    ]
-    failure = Failure(2, 2, HOSTILE, HOSTILE + "\n" + HOSTILE)
-    soup = rendered(tmp_path, cells, title=HOSTILE, source=HOSTILE, failure=failure)
-    assert len(soup.find_all("script")) == 1
-    assert soup.find_all("img") == []
-    assert not [tag for tag in soup.find_all(True) if any(name.startswith("on") for name in tag.attrs)]
-    assert soup.title is not None
-    assert soup.title.get_text() == HOSTILE
-
-
-def test_headings_are_in_order_with_one_title_and_all_in_the_contents(tmp_path: Path) -> None:
-    cells = [
-        new_markdown_cell("# Title\n\n### Deep\n\n## Section\n\n#### Deeper"),
-        code_cell("x", [html_output("<h1>In an output</h1>")]),
-        new_markdown_cell("# Another title\n\n## Section"),
-    ]
-    soup = rendered(tmp_path, cells)
-    levels = [int(tag.name[1]) for tag in soup.find_all(re.compile("^h[1-6]$"))]
-    assert levels.count(1) == 1
-    assert levels[0] == 1
-    assert all(after <= before + 1 for before, after in pairwise(levels))
-    ids = [str(tag["id"]) for tag in soup.find_all(id=True)]
-    assert len(ids) == len(set(ids))
-    toc = [str(link["href"])[1:] for link in soup.select(".toc a")]
-    assert set(toc) <= set(ids)
-    assert [link.get_text() for link in soup.select(".toc a")].count("Section") == 2
-
-
-def test_page_without_a_title_gets_the_given_one(tmp_path: Path) -> None:
-    soup = rendered(tmp_path, [new_markdown_cell("## Only a section")], title="03_benchmark.torch-blas")
-    titles = soup.find_all("h1")
-    assert [title.get_text() for title in titles] == ["03_benchmark.torch-blas"]
-
-
-def test_every_image_has_alternative_text(tmp_path: Path) -> None:
-    png = new_output("display_data", data={"image/png": PIXEL}, metadata={"image/png": {"alt": 'A "curve"'}})
-    svg = new_output("display_data", data={"image/svg+xml": "<svg><script>alert(1)</script></svg>"})
-    bare = html_output(f'<img src="data:image/png;base64,{PIXEL}">')
-    soup = rendered(tmp_path, [code_cell("x", [png, svg, bare])])
-    assert [image["alt"] for image in soup.find_all("img")] == ['A "curve"', *["Figure without a description"] * 2]
-    assert len(soup.find_all("script")) == 1  # the SVG is an image, in which scripts do not run
-
-
-def test_widgets_leave_their_text_and_nothing_else(tmp_path: Path) -> None:
-    widget = new_output("display_data", data={WIDGET: {"model_id": "1"}, "text/plain": "IntSlider(value=1)"})
-    script = new_output("display_data", data={"application/javascript": "alert(1)"})
-    metadata: Any = {"widgets": {"application/vnd.jupyter.widget-state+json": {"state": {}}}}
-    soup = rendered(tmp_path, [code_cell("x", [widget, script])], metadata=metadata)
-    assert "jupyter.widget" not in str(soup)
-    assert "IntSlider(value=1)" in soup.get_text()
-    assert "alert" not in str(soup)
-
-
-def test_code_is_folded_and_parameters_are_labelled(tmp_path: Path) -> None:
-    cells = [
-        code_cell("seed: int = 0  # seed", tags=["parameters"]),
-        code_cell("seed = 3", tags=["injected-parameters"]),
-        code_cell("print(seed)"),
-        new_code_cell("never"),
-        code_cell("   "),
-    ]
-    soup = rendered(tmp_path, cells)
-    blocks = soup.select("details.code")
-    assert [block.summary.get_text() for block in blocks if block.summary] == [
-        "Code: parameters and their defaults",
-        "Code: parameters of this run",
-        "Code",
-        "Code, not run",
-    ]
-    assert not any(block.has_attr("open") for block in blocks)
-    assert soup.select_one("button.fold") is not None
-
-
-def test_failure_is_on_top_and_links_to_its_open_cell(tmp_path: Path) -> None:
-    traceback = ["\x1b[31mZeroDivisionError\x1b[0m Traceback", "----> 1 1/0", "ZeroDivisionError: division by zero"]
-    error = new_output("error", ename="ZeroDivisionError", evalue="division by zero", traceback=traceback)
-    cells = [
-        new_markdown_cell("papermill says", metadata={"tags": ["papermill-error-cell-tag"]}),
-        new_markdown_cell("# T"),
-        code_cell("a = 1"),
-        code_cell("1/0", [error]),
-        code_cell("never"),
-    ]
-    failure = Failure(2, 3, "ZeroDivisionError: division by zero", "\n".join(traceback))
-    soup = rendered(tmp_path, cells, failure=failure)
-    main = soup.main
-    assert main is not None
-    banner = main.find(True)
-    assert banner is not None
-    assert "failed in code cell 2 of 3: ZeroDivisionError" in banner.get_text()
-    link = soup.select_one("#failure a")
-    assert link is not None
-    culprit = soup.find(id=str(link["href"])[1:])
-    assert culprit is not None
-    assert "1/0" in culprit.get_text()
-    assert culprit.details is not None
-    assert culprit.details.has_attr("open")
-    assert culprit.select(".crash p strong")[-1].get_text() == "ZeroDivisionError: division by zero"
-    assert culprit.select_one(".crash .r-a-red") is not None
-    assert "papermill says" not in soup.get_text()
-
-
-def test_failure_without_a_cell_still_tells_the_reason(tmp_path: Path) -> None:
-    soup = rendered(tmp_path, [code_cell("x")], failure=Failure(0, 0, "no executed notebook was written", ""))
-    assert "This run failed: no executed notebook was written" in soup.get_text()
-    assert soup.select_one("#failure a") is None
-
-
-def test_error_of_one_line_is_shown_once(tmp_path: Path) -> None:
-    message = "unknown backend 'x'; available: torch-blas"
-    error = new_output("error", ename="UserError", evalue=message, traceback=[f"UserError: {message}"])
-    soup = rendered(tmp_path, [code_cell("x", [error])], failure=Failure(1, 1, message, f"UserError: {message}"))
-    assert soup.get_text().count(message) == 2  # in the banner and at the cell
-    assert soup.select("details.trace") == []
-
-
-def test_long_prints_keep_their_end_and_say_that_they_are_cut(tmp_path: Path) -> None:
-    pieces = [new_output("stream", name="stdout", text=f"line {number}\n") for number in range(900)]
-    text = rendered(tmp_path, [code_cell("x", pieces)]).get_text()
-    assert "line 899" in text
-    assert "line 5\n" not in text
-    assert "The beginning is left out" in text
-
-
-def test_page_stays_below_its_limit_and_says_what_was_left_out(tmp_path: Path) -> None:
-    noise = base64.b64encode(np.random.default_rng(0).bytes(900_000)).decode()
-    big = html_output(f'<img alt="the large one" src="data:image/png;base64,{noise}">')
-    small = html_output(f'<img alt="the small one" src="data:image/png;base64,{PIXEL}">')
-    soup = rendered(tmp_path, [code_cell("x", [big, small]), code_cell("y", [big])])
-    assert (tmp_path / "demo.html").stat().st_size <= PAGE_LIMIT
-    assert "the large one" in soup.get_text()
-    assert [image["alt"] for image in soup.find_all("img")] == ["the small one"]
-
-
-def test_page_tells_where_it_comes_from_and_how_long_cells_took(tmp_path: Path) -> None:
-    papermill = {"start_time": "2026-11-24T14:50:00.123456", "duration": 83.2, "parameters": {}}
-    cells = [code_cell("x", papermill={"duration": 12.34})]
-    soup = rendered(tmp_path, cells, metadata={"papermill": papermill}, source="notebooks/03_benchmark.ipynb")
-    footer = soup.footer
-    assert footer is not None
-    text = " ".join(footer.get_text().split())
-    assert "notebooks/03_benchmark.ipynb, started 2026-11-24 14:50:00 UTC, ran for 1 min 23 s" in text
-    assert "Cell 1 12.3 s" in text
-
-
-def test_smoke_run_has_exactly_one_banner(tmp_path: Path) -> None:
-    metadata = {"papermill": {"parameters": {"profile": "smoke"}}}
-    assert rendered(tmp_path, [code_cell("x")], metadata=metadata).get_text().count(SMOKE_TEXT) == 1
-    shown = code_cell("x", [html_output(Banner(SMOKE_TEXT)._repr_html_())])
-    assert rendered(tmp_path, [shown], metadata=metadata).get_text().count(SMOKE_TEXT) == 1
-
-
-def test_page_can_be_used_by_keyboard_and_screen_reader(tmp_path: Path) -> None:
-    soup = rendered(tmp_path, [new_markdown_cell("# T\n\n| a | b |\n|---|---|\n| 1 | 2 |")])
-    assert soup.html is not None
-    assert soup.html["lang"] == "en"
-    assert soup.body is not None
-    first = soup.body.find(["a", "button"])
-    assert first is not None
-    assert (first["class"], first["href"]) == (["skip"], "#main")
-    assert soup.find(id="main") is not None
-    assert ":focus-visible" in assets()["style"]
-    assert soup.select_one(".r-scroll > table") is not None  # tables of the text scroll too
-
-
-def test_page_has_dark_print_and_phone_styles() -> None:
-    style = assets()["style"]
-    assert "prefers-color-scheme:dark" in style
-    assert "@media print" in style
-    assert "@media (max-width" in style
-
-
-def test_index_link_is_there_only_when_asked_for(tmp_path: Path) -> None:
-    assert rendered(tmp_path, [], index="../index.html").select_one(".bar a") is not None
-    assert rendered(tmp_path, []).select_one(".bar a") is None
-
-
-@pytest.mark.parametrize("content", ["", "no json", "[]", '{"cells": 3}'])
-def test_unreadable_notebook_is_named(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "broken.ipynb"
-    path.write_text(content)
-    with pytest.raises(UserError, match=r"broken\.ipynb"):
-        render_page(path, tmp_path / "page.html", title="x")
-    assert not (tmp_path / "page.html").exists()

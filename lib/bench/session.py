@@ -58,7 +58,10 @@ ROLES = ("control", "reference", "backend")  # in this order they are started; t
 
 
 def _step(method: Callable[[Session], None]) -> Callable[[Session], None]:
-    """Run a step only while all is well; a backend that breaks in it ends the session."""
+    """Run a step only while all is well; a backend that breaks in it ends the session.
+
+    Interrupted, it can be run again: workers that were asked something and have not answered are of no use any more.
+    """
 
     @wraps(method)
     def guarded(session: Session) -> None:
@@ -68,6 +71,9 @@ def _step(method: Callable[[Session], None]) -> Callable[[Session], None]:
             method(session)
         except BackendError as error:
             session.fail(str(error))
+        except BaseException:
+            session._stop_workers()
+            raise
 
     return guarded
 
@@ -148,6 +154,13 @@ class Session:
 
     def _prepare(self) -> None:
         self._discard()
+        try:
+            self._fill_folder()
+        except BaseException:  # half a folder is none
+            self._discard()
+            raise
+
+    def _fill_folder(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="gtsrb-bench-")
         folder = Path(self._folder.name)
         (folder / "model").mkdir()
@@ -405,7 +418,7 @@ class Session:
         worker = WorkerClient(self.backend if role == "backend" else self.reference, num_threads)
         try:
             return worker, worker.load(self.checkpoint.path, self._path("model"), self._path("val.npy"))
-        except BackendError:
+        except BaseException:
             worker.kill()
             raise
 

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import resource
+import signal
 import sys
 import time
 import traceback
@@ -216,6 +217,7 @@ def find_backend(name: str) -> type[Backend]:
 
 
 def main(backend_name: str) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # "interrupt the kernel" reaches the whole group; the notebook decides
     limit_memory()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -4,59 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from html import escape
 from pathlib import Path
 
 from markupsafe import Markup
 
 from lib.files import write_atomic
 from lib.records.recommendation import fastest
-from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, Record, TrainRecord
-from lib.records.statistics import median_latency, noise_floor, scenario_ratio
-from lib.report.page import assets, template_environment
-from lib.report.run import Job, RunFolder, is_network, load_run, networks
+from lib.records.results import BenchmarkRecord, ExploreRecord, Record
+from lib.records.statistics import noise_floor, scenario_ratio, verdict
+from lib.report.charts import Speed, bars_chart, curve_chart, speed_chart
+from lib.report.frame import assets, safe, template_environment
+from lib.report.provenance import hosted
+from lib.report.run import Job, RunFolder, load_run, networks
 from lib.report.table import SMOKE_TEXT, Banner, Cell, Table, Tone, Value
 from lib.report.tables import compare_scenarios_table, environment_table
-from lib.report.words import UNKNOWN, duration, percent, percent_interval, ratio_words, scenario_name
+from lib.report.verdict import STATUS_SIGNS, headline, top1_text
+from lib.report.words import UNKNOWN, duration, scenario_name
+
+__all__ = ["Best", "best_backend", "best_backends", "headline", "top1_text", "write_index"]
 
 STATUS_TONES: dict[str, Tone] = {"ok": "good", "failed": "bad", "unavailable": "muted", "skipped": "warn"}
-STATUS_SIGNS = {"ok": "✓", "failed": "✗", "unavailable": "○", "skipped": "–"}
-
-
-def headline(record: Record) -> str:
-    """The one thing that a record says, for a table cell."""
-    if isinstance(record, ExploreRecord):
-        counts = record.images_per_class
-        rarest = min(counts, default=0)
-        spread = f", most frequent class {max(counts) / rarest:.1f}x the rarest" if rarest else ""
-        return f"{sum(counts):,} training images in {sum(count > 0 for count in counts)} classes{spread}"
-    if isinstance(record, TrainRecord):
-        parts = [f"top-1 {percent(found.top1)} on {split}" for split, found in record.accuracy.items()]
-        return ", ".join([*parts, f"{record.num_epochs} epochs in {duration(record.train_s)}"])
-    if isinstance(record, CompareRecord):
-        return record.headline
-    if isinstance(record, BenchmarkRecord) and record.status == "ok":
-        if record.backend == record.reference:
-            return "the reference beside itself: shows the noise"
-        if not is_network(record.backend):
-            calls = ", ".join(
-                f"{scenario_name(scenario.name)} {1e6 * median_latency(scenario.latencies_s):.1f} µs a call"
-                for scenario in record.scenarios
-            )
-            return f"the harness alone: {calls}"
-        return ", ".join(
-            f"{scenario_name(scenario.name)} {ratio_words(scenario_ratio(scenario), noise_floor(scenario))}"
-            for scenario in record.scenarios
-        )
-    return ""
-
-
-def top1_text(train: TrainRecord) -> tuple[str, str, str]:
-    """Split, top-1 and interval of the split that counts: test where present."""
-    split = "test" if "test" in train.accuracy else next(iter(train.accuracy), "")
-    if not split:
-        return "", UNKNOWN, ""
-    found = train.accuracy[split]
-    return split, percent(found.top1), percent_interval(found.top1_interval)
 
 
 def _jobs_table(run: RunFolder) -> Table:
@@ -139,20 +107,47 @@ def _machines(run: RunFolder) -> list[Markup]:
     seen: dict[str, Record] = {}
     for record in run.records.values():
         seen.setdefault(record.environment.machine_id, record)
-    return [_safe(environment_table(record.environment).to_html()) for record in seen.values()]
-
-
-def _safe(html: str) -> Markup:
-    """Tables and banners escape their content themselves."""
-    return Markup(html)  # noqa: S704
+    return [safe(environment_table(record.environment).to_html()) for record in seen.values()]
 
 
 def _problems(jobs: list[Job]) -> list[Markup]:
     return [
-        _safe(Banner(f"{job.label} {job.status}: {job.reason or 'no reason was written down'}", "error").to_html())
+        safe(Banner(f"{job.label} {job.status}: {job.reason or 'no reason was written down'}", "error").to_html())
         for job in jobs
         if job.status in ("failed", "skipped")
     ]
+
+
+def _charts(run: RunFolder) -> list[Markup]:
+    """Speed by scenario, what the network learned, what it learned from."""
+    records = [record for record in networks(run.benchmarks) if record.status == "ok"]
+    speeds: dict[str, list[Speed]] = {}
+    for record in records:
+        for scenario in record.scenarios:
+            if record.backend != record.reference:
+                ratio, floor = scenario_ratio(scenario), noise_floor(scenario)
+                found = Speed(record.backend, ratio, verdict(ratio, floor))
+                speeds.setdefault(scenario_name(scenario.name), []).append(found)
+    charts = [speed_chart(name, records[0].reference, found) for name, found in speeds.items()]
+    if run.train is not None and run.train.history:
+        charts.append(curve_chart("Top-1 on the validation images", [epoch.val_top1 for epoch in run.train.history]))
+    explore = next((record for record in run.records.values() if isinstance(record, ExploreRecord)), None)
+    if explore is not None and explore.images_per_class:
+        charts.append(bars_chart("Training images by class", explore.images_per_class))
+    return charts
+
+
+def _banners(run: RunFolder) -> list[Markup]:
+    note = hosted().get("note") or run.note
+    texts = [*([note] if note else []), *([SMOKE_TEXT] if run.is_smoke else [])]
+    return [*(safe(Banner(text).to_html()) for text in texts), *_problems(run.jobs)]
+
+
+def _links() -> Markup:
+    """Where code and run can be looked up, of a hosted run."""
+    found = hosted()
+    links = [(found[key], text) for key, text in (("run", "run on GitHub"), ("repository", "code")) if key in found]
+    return safe(", ".join(f'<a href="{escape(address)}">{text}</a>' for address, text in links))
 
 
 def write_index(run_dir: Path) -> Path:
@@ -162,7 +157,6 @@ def write_index(run_dir: Path) -> Path:
         UserError: the folder is not writable.
     """
     run = load_run(run_dir)
-    banners = [_safe(Banner(SMOKE_TEXT).to_html())] if run.is_smoke else []
     benchmarks = networks(run.benchmarks)
     content = (
         template_environment()
@@ -171,11 +165,13 @@ def write_index(run_dir: Path) -> Path:
             assets=assets(),
             title=f"Run of {_when(run.started)}" if run.started else f"Run {run_dir.name}",
             lead=run.compare.headline if run.compare is not None else "",
-            banners=[*banners, *_problems(run.jobs)],
+            banners=_banners(run),
             facts=_facts(run),
-            jobs=_safe(_jobs_table(run).to_html()) if run.jobs else "",
-            backends=_safe(compare_scenarios_table(benchmarks).to_html()) if benchmarks else "",
+            charts=_charts(run),
+            jobs=safe(_jobs_table(run).to_html()) if run.jobs else "",
+            backends=safe(compare_scenarios_table(benchmarks).to_html()) if benchmarks else "",
             machines=_machines(run),
+            links=_links(),
         )
     )
     path = run_dir / "index.html"

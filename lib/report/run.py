@@ -43,6 +43,7 @@ class RunFolder:
     duration_s: float | None
     jobs: list[Job]
     records: dict[str, Record] = field(default_factory=dict)  # by label of the job
+    note: str = ""  # what readers must know about this run
 
     @property
     def benchmarks(self) -> list[BenchmarkRecord]:
@@ -161,6 +162,7 @@ def load_run(run_dir: Path) -> RunFolder:
         started=str(series.get("started") or ""),
         duration_s=float(duration_s) if isinstance(duration_s, int | float) else None,
         jobs=jobs,
+        note=str(series.get("note") or ""),
     )
     for job in jobs:
         job.page, job.executed = _inside(run_dir, job.page), _inside(run_dir, job.executed)

@@ -23,6 +23,7 @@ DROPPED_WITH_CONTENT = ("script", "style", "template", "noscript", "iframe", "ob
 _CLASS = re.compile(r"r-[a-z0-9-]+|highlight|dataframe|[a-z]{1,2}\d?|task-list-item(-checkbox)?")
 _IMAGE = re.compile(r"data:image/(png|jpeg|gif|webp|svg\+xml);base64,[A-Za-z0-9+/=\s]*")
 _LINK = re.compile(r"(https?://|mailto:|#|\.{0,2}/)?[^:]*|https?://.*", re.DOTALL)
+_SORT_KEY = re.compile(r"-?\d{1,20}(\.\d{1,20})?(e[-+]?\d{1,3})?")
 _PLAIN_ATTRIBUTES = frozenset(_ATTRIBUTE_NAMES.split())
 
 
@@ -35,6 +36,8 @@ def _attribute_allowed(tag: str, name: str, value: str) -> bool:
         return tag == "a" and _LINK.fullmatch(value) is not None
     if name == "tabindex":
         return value == "0"
+    if name == "data-v":  # by which the page sorts its tables
+        return _SORT_KEY.fullmatch(value) is not None
     if tag == "input":
         return name in ("type", "checked", "disabled") and (name != "type" or value == "checkbox")
     return name in _PLAIN_ATTRIBUTES

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from lib.records.comparison import load_comparison
-from lib.report.index import best_backends, top1_text
+from lib.report.index import best_backends
 from lib.report.run import RunFolder, load_run
+from lib.report.verdict import top1_text
 from lib.report.words import UNKNOWN
 
 

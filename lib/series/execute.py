@@ -11,6 +11,7 @@ import json
 import math
 import os
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -21,8 +22,14 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
+
+from lib.series.memory import PeakMemory, kernel_pid
+from lib.series.outputs import Kept
 
 ENGINE = "gtsrb"
+DRAIN_S = 60  # for what a cell printed to arrive after it has ended; more than the kernel can hold back
+TOLD_EVERY_S = 0.2  # of printed lines, the last one is told that often
 
 
 def emit(event: str, **fields: Any) -> None:
@@ -32,22 +39,50 @@ def emit(event: str, **fields: Any) -> None:
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]
-    """Tells which cell starts, and the last line that it printed."""
+    """Tells which cell starts, and the last line that it printed; keeps outputs within `lib.series.outputs`."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._kept = Kept()
+        self._told = 0.0
 
     def execute_cell(self, cell: Any, cell_index: int, **arguments: Any) -> Any:
         is_code = [other.cell_type == "code" for other in self.nb.cells]
         if is_code[cell_index]:
             emit("cell", number=sum(is_code[: cell_index + 1]), total=sum(is_code))
-        return super().execute_cell(cell, cell_index, **arguments)
+        memory = PeakMemory(kernel_pid(self) if is_code[cell_index] else None)
+        memory.begin()
+        self._kept.begin()
+        try:
+            return super().execute_cell(cell, cell_index, **arguments)
+        finally:
+            memory.end(cell.metadata)
+            self._kept.end(cell.get("outputs", []))
 
-    def process_message(self, *arguments: Any, **named: Any) -> Any:
-        output = super().process_message(*arguments, **named)
-        message = arguments[0] if arguments else named["msg"]
-        if message.get("msg_type") == "stream":
-            lines = message["content"]["text"].strip().splitlines()
+    def process_message(self, message: dict[str, Any], *arguments: Any, **named: Any) -> Any:
+        self._kept.shorten(message)
+        if message["msg_type"] == "stream" and time.monotonic() - self._told > TOLD_EVERY_S:
+            lines = message["content"]["text"][-2000:].strip().splitlines()
             if lines:
+                self._told = time.monotonic()
                 emit("print", text=lines[-1][:200])
-        return output
+        return super().process_message(message, *arguments, **named)
+
+    def output(self, outputs: list[Any], message: dict[str, Any], *arguments: Any) -> Any:
+        if message["msg_type"] == "stream" and not self.clear_before_next_output:
+            return self._kept.print(outputs, message["content"]["name"], message["content"]["text"])
+        return super().output(outputs, message, *arguments) if self._kept.takes_another(message) else None
+
+
+def _kernel_config(folder: str) -> Config:
+    """Sockets in a folder of their own. The ports that a kernel would get are found by trying and then given up for a
+    moment, so that two launches at once may be told the same ones.
+    """
+    config = Config()
+    if sys.platform != "win32":
+        config.KernelManager.transport = "ipc"
+        config.KernelManager.ip = str(Path(folder) / "socket")
+    return config
 
 
 class _Engine(NBClientEngine):  # type: ignore[misc]
@@ -56,24 +91,33 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
         cls, nb_man: Any, kernel_name: str, *, cell_limit_s: int, notebook_limit_s: int, **_: Any
     ) -> Any:
         ends = time.monotonic() + notebook_limit_s
-        told = ""
+        told, cell_ends = "", ends
 
         def limit(_cell: Any) -> int:
             """The smaller of the cell's limit and what is left of the notebook's."""
-            nonlocal told
+            nonlocal told, cell_ends
             left = math.ceil(ends - time.monotonic())
             seconds, which = min((cell_limit_s, "cell"), (left, "notebook"))
             told = f"time limit of {cell_limit_s if which == 'cell' else notebook_limit_s} s for the {which} reached"
+            cell_ends = time.monotonic() + max(1, seconds)
             return max(1, seconds)
 
-        try:
-            return _Client(
-                nb_man, timeout_func=limit, startup_timeout=120, kernel_name=kernel_name, log_output=False
-            ).execute()
-        except CellTimeoutError:
-            emit("stopped", reason=told)
-        except DeadKernelError:
-            emit("stopped", reason="the kernel died (killed, out of memory, or crashed)")
+        with tempfile.TemporaryDirectory(prefix="gtsrb-kernel-") as folder:
+            try:
+                return _Client(
+                    nb_man,
+                    timeout_func=limit,
+                    startup_timeout=120,
+                    iopub_timeout=DRAIN_S,
+                    kernel_name=kernel_name,
+                    log_output=False,
+                    config=_kernel_config(folder),
+                ).execute()
+            except CellTimeoutError:
+                lost = time.monotonic() < cell_ends - 1
+                emit("stopped", reason=f"the cell's output did not arrive within {DRAIN_S} s" if lost else told)
+            except DeadKernelError:
+                emit("stopped", reason="the kernel died (killed, out of memory, or crashed)")
         return nb_man.nb
 
 

@@ -32,7 +32,7 @@ from lib.series.outcome import judge
 from lib.series.parameters import notebook_path
 from lib.series.preflight import check_data, check_inputs
 from lib.series.progress import Progress
-from lib.series.rundir import LATEST, new_run_dir, point_latest_to, prepare_run_dir
+from lib.series.rundir import LATEST, claimed, new_run_dir, point_latest_to, prepare_run_dir
 
 CELL_LIMIT_S = 45 * 60  # a full training takes less than 30 minutes on two cores
 NOTEBOOK_LIMIT_S = 60 * 60
@@ -234,6 +234,20 @@ def _read_series(path: Path) -> list[dict[str, Any]]:
     return jobs
 
 
+def run_guarded(jobs: Sequence[Job], run_dir: Path, *, cell_limit_s: int, notebook_limit_s: int) -> Series:
+    """As `run_jobs`; what the disk refuses ends in one line.
+
+    Raises:
+        UserError: disk full, folder removed: whatever a single write did not tell by itself.
+    """
+    try:
+        return run_jobs(jobs, run_dir, cell_limit_s=cell_limit_s, notebook_limit_s=notebook_limit_s)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {run_dir}: {error.strerror or error}; free space or choose another folder"
+        ) from None
+
+
 def launch(
     notebooks: Sequence[str],
     given: dict[str, str],
@@ -251,16 +265,13 @@ def launch(
     jobs = plan_jobs(notebooks, given, backends)
     check_data(jobs, lambda line: print(line, file=sys.stderr, flush=True))
     run_dir = choose_run_dir(notebooks, out)
-    check_inputs(jobs, run_dir)
-    try:
-        series = run_jobs(jobs, run_dir, cell_limit_s=cell_limit_s, notebook_limit_s=notebook_limit_s)
-    except OSError as error:  # disk full, folder removed: whatever a single write did not tell by itself
-        raise UserError(
-            f"cannot write to {run_dir}: {error.strerror or error}; free space or choose another folder"
-        ) from None
-    finally:
-        if not out:
-            point_latest_to(run_dir)
+    with claimed(run_dir):
+        check_inputs(jobs, run_dir)
+        try:
+            series = run_guarded(jobs, run_dir, cell_limit_s=cell_limit_s, notebook_limit_s=notebook_limit_s)
+        finally:
+            if not out:
+                point_latest_to(run_dir)
     print("\n".join(summary_lines(run_dir)))
     if series.failed:
         names = ", ".join(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from lib.data import Data
 from lib.errors import UserError
 from lib.records.environment import collect_environment
 from lib.records.results import Environment, ParameterValue, Record, record_path, write_record
+from lib.report.provenance import run_metadata
 from lib.report.tables import environment_table, parameter_table
 from lib.series.parameters import Schema, load_schema
 from lib.series.rundir import prepare_run_dir
@@ -55,11 +56,15 @@ class Run:
     def _repr_html_(self) -> str:
         return "".join(table._repr_html_() for table in self._tables())
 
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
+        """The tables, and in the metadata what the page says on top, also if the run breaks later."""
+        described = run_metadata(self.notebook, self.params, asdict(self.environment), self.started)
+        return {"text/html": self._repr_html_(), "text/plain": repr(self)}, {"text/html": described}
+
     def __repr__(self) -> str:
         return "\n\n".join(str(table) for table in self._tables())
 
     def _tables(self) -> list[Any]:
-
         return [parameter_table(self.params, self.schema), environment_table(self.environment)]
 
 

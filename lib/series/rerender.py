@@ -26,5 +26,5 @@ def rerender(directory: Path) -> list[Path]:
     pages = []
     for notebook in executed:
         pages.append(run_dir / "pages" / f"{notebook.stem}.html")
-        render_page(notebook, pages[-1], title=notebook.stem, failure=judge(notebook))
+        render_page(notebook, pages[-1], title=notebook.stem, failure=judge(notebook), index="../index.html")
     return [*pages, write_index(run_dir)]

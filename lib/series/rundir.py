@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lib.errors import UserError
@@ -49,6 +52,26 @@ def prepare_run_dir(run_dir: str | Path) -> Path:
     except OSError as error:
         raise UserError(f"cannot write to the run folder {path}: {error.strerror}; choose another folder") from None
     return path.resolve()
+
+
+@contextmanager
+def claimed(run_dir: Path) -> Iterator[None]:
+    """Keep other launches out of a run folder; the claim ends with this process, however it ends.
+
+    Raises:
+        UserError: another launch is at work in it.
+    """
+    descriptor = os.open(run_dir, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another launch is at work in {run_dir}; wait until it has ended, or choose another folder with --out"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def point_latest_to(run_dir: Path) -> None:

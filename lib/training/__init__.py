@@ -2,7 +2,7 @@
 
 from lib.training.augmentation import Augmentation, augment_batch
 from lib.training.evaluation import Evaluation, evaluate, evaluate_splits, predict_logits
-from lib.training.loop import Trained, ensure_checkpoint, print_epoch, train
+from lib.training.loop import Trained, ensure_checkpoint, epoch_line, train
 from lib.training.recipes import RECIPES, Recipe
 
 __all__ = [
@@ -13,9 +13,9 @@ __all__ = [
     "Trained",
     "augment_batch",
     "ensure_checkpoint",
+    "epoch_line",
     "evaluate",
     "evaluate_splits",
     "predict_logits",
-    "print_epoch",
     "train",
 ]

@@ -132,6 +132,7 @@ def train(
     seed: int = 0,
     num_threads: int = 0,
     on_epoch: OnEpoch | None = None,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> Trained:
     """Train a recipe on `data.train`; `data.val` is looked at after each epoch and selects nothing.
 
@@ -139,6 +140,7 @@ def train(
         num_epochs: 0 = by profile.
         num_threads: 0 = as torch is set.
         on_epoch: called after each epoch with its `Epoch` and the number of epochs.
+        on_step: called after each step with the number of steps that are done, and of all.
 
     Raises:
         UserError: unknown recipe or profile, a training set smaller than two images, or a loss that is not finite.
@@ -188,6 +190,8 @@ def train(
             num_right += int((logits.argmax(1) == labels).sum())
             num_seen += len(labels)
             step += 1
+            if on_step is not None:
+                on_step(step, num_steps)
         if not math.isfinite(losses[-1]):
             raise UserError(f"training diverged in epoch {epoch} (loss {losses[-1]}); try another seed or recipe")
         seconds = time.perf_counter() - started
@@ -249,11 +253,6 @@ def epoch_line(epoch: Epoch, total: int) -> str:
         f"epoch {epoch.epoch}/{total}: loss {epoch.train_loss:.3f}, val loss {epoch.val_loss:.3f}, "
         f"val top-1 {epoch.val_top1:.2%}, {epoch.seconds:.1f} s"
     )
-
-
-def print_epoch(epoch: Epoch, total: int) -> None:
-    """Plain progress: one printed line an epoch."""
-    print(epoch_line(epoch, total), flush=True)
 
 
 def ensure_checkpoint(

@@ -250,7 +250,9 @@ def layer_table(table: LayerTable, backend: str, reference: str, num_layers: int
     note += "and its control."
     note += f" {left_out} faster layers are not shown." if left_out else ""
     caption = f"Layers, {scenario_name(table.scenario)}, batch {table.batch_size}"
-    return Table(columns, rows, caption=caption, note=note, compact=True)
+    return Table(
+        columns, rows, caption=caption, note=note, compact=True, num_totals=int(bool(table.runtime_latencies_s))
+    )
 
 
 def layer_sum_table(tables: Sequence[LayerTable], scenarios: Sequence[Scenario], backend: str, reference: str) -> Table:
@@ -328,7 +330,7 @@ def roofline_table(roofline: Roofline, backend: str, num_layers: int = NUM_ROOFL
     note += "".join(f" {_mark(place)} {reason[:1].upper()}{reason[1:]}." for place, reason in enumerate(reasons))
     note += f" {roofline.network.sentence}" if roofline.network.sentence else ""
     caption = f"Roofline of {backend}, {scenario_name(roofline.scenario)}, batch {roofline.batch_size}"
-    return Table(columns, rows, caption=caption, note=note, compact=True)
+    return Table(columns, rows, caption=caption, note=note, compact=True, num_totals=1)
 
 
 def _mark(position: int) -> str:

@@ -69,10 +69,11 @@ def compare_layers_table(records: Sequence[BenchmarkRecord], scenario: str) -> T
     grid = layer_grid(records, scenario)
     columns, letters = list(grid.columns.values()), machine_letters(records)
     rows: list[list[Value]] = []
+    has_runtime = any(column.runtime_s is not None for column in columns)
     for name in grid.rows:
         share = percent(grid.shares[name], 1) if name in grid.shares else None
         rows.append([name, share, *(_layer_cell(grid, column, name) for column in columns)])
-    if any(column.runtime_s is not None for column in columns):
+    if has_runtime:
         outside = [_runtime_cell(column) for column in columns]
         rows.append(["outside layers", NOTHING, *outside])
     rows.append(["whole call", NOTHING, *(_whole_cell(column.record, scenario) for column in columns)])
@@ -82,6 +83,7 @@ def compare_layers_table(records: Sequence[BenchmarkRecord], scenario: str) -> T
         caption=f"Layers of all backends, {scenario_name(scenario)}",
         note=_layers_note(grid, letters),
         compact=True,
+        num_totals=1 + has_runtime if columns else 0,
     )
 
 

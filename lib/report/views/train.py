@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from lib.data import Split
+from lib.data import IMAGE_SIZE, Split, resize_image
+from lib.data.images import MAX_PIXELS
 from lib.errors import UserError
 from lib.files import project_path
 from lib.model import Checkpoint, leaf_layers, num_weights
 from lib.report.figures import show
 from lib.report.plots import plot_confident_errors
-from lib.report.table import Banner, Cell, Table, Value
+from lib.report.table import Banner, Cell, Stack, Table, Value
 from lib.report.tables import sign_cell
 from lib.report.words import duration, percent
 from lib.training import Evaluation, Trained
+
+UNSURE = 0.5  # probability of the best class below which a reader is warned
+SHOWN_PX = 96  # CSS pixels of an image that is shown
 
 
 def training_table(trained: Trained) -> Table:
@@ -45,23 +47,70 @@ def confident_errors(split: Split, evaluation: Evaluation, limit: int = 12) -> B
     return None
 
 
-def predict_file(checkpoint: Checkpoint, path: str, limit: int = 5) -> Table | Banner:
-    """The most probable classes of one image file, cropped to the sign.
+def predict_file(checkpoint: Checkpoint, path: str, limit: int = 5) -> Table | Banner | Stack:
+    """The most probable classes of one image file, cropped to the sign, beside the image and what the network sees.
+
+    Args:
+        path: absolute, or relative to the project; quotes around it are taken off.
 
     Raises:
-        UserError: no such file, or not an image.
+        UserError: no such file, not an image, or too large.
     """
+    path = path.strip().strip("\"'")
     if not path:
         return Banner("give the path of an image file to see what the network reads in it", "info")
     file = project_path(path)
     try:
         with Image.open(file) as image:
-            images = checkpoint.preprocessing.from_image(image)
+            photo = _upright_rgb(image)
     except FileNotFoundError:
         raise UserError(f"no file {file}; give an absolute path, or one relative to the project") from None
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    except IsADirectoryError:
+        raise UserError(f"{file} is a folder; give one image file in it") from None
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+    except Image.DecompressionBombError:
+        raise UserError(f"{file} has more pixels than the {MAX_PIXELS:,} that are allowed; make it smaller") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise UserError(f"{file} is not a readable image ({error}); give a JPEG, PNG or PPM file") from None
     with torch.inference_mode():
-        probs = checkpoint.model(images).softmax(1)[0].numpy()
-    rows: list[list[Value]] = [[sign_cell(int(c)), Cell(percent(float(probs[c])))] for c in np.argsort(-probs)[:limit]]
-    return Table(["class", "probability"], rows, caption=f"What the network reads in {Path(path).name}")
+        probs = checkpoint.model(checkpoint.preprocessing.from_image(photo)).softmax(1)[0].numpy()
+    best = np.argsort(-probs)[:limit]
+    rows: list[list[Value]] = [[sign_cell(int(c)), _bar(float(probs[c])), percent(float(probs[c]))] for c in best]
+    unsure = None
+    if probs[best[0]] < UNSURE:
+        unsure = Banner("The network is not sure. Crop closer to the sign; it knows the 43 classes of GTSRB alone.")
+    read = Table(["class", "", "probability"], rows, caption=f"What the network reads in {file.name}")
+    return Stack(_given(photo), read, unsure)
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    """As a person would see it: turned as the camera says, transparent parts grey, 16 bits scaled to 8."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:  # checked on the header, before anything is decoded
+        raise UserError(f"image of {width} x {height} pixels; at most {MAX_PIXELS:,} are allowed, make it smaller")
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):
+        levels = np.asarray(image, dtype=np.float32)
+        highest = 255.0 if levels.max(initial=0) <= 255 else 65535.0
+        image = Image.fromarray((levels.clip(0, highest) * (255 / highest)).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (128, 128, 128, 255)), image)
+    return image.convert("RGB")
+
+
+def _given(photo: Image.Image) -> Table:
+    """The image, and the 32 x 32 pixels that are left of it."""
+    shown = photo.copy()
+    shown.thumbnail((2 * SHOWN_PX, 2 * SHOWN_PX))
+    small = np.ascontiguousarray(resize_image(photo).transpose(1, 2, 0))
+    seen = np.asarray(Image.fromarray(small).resize((2 * SHOWN_PX, 2 * SHOWN_PX), Image.Resampling.NEAREST))
+    row = [Cell("", image=np.asarray(shown)), Cell("", image=seen)]
+    given = f"your image, {photo.width} x {photo.height}"
+    return Table([given, f"what the network sees, {IMAGE_SIZE} x {IMAGE_SIZE}"], [row], row_head=False)
+
+
+def _bar(share: float) -> str:
+    """A share as a row of blocks, for the eye; the number stands beside it."""
+    return "█" * round(20 * share) or "▏"

@@ -1,0 +1,107 @@
+"""Progress of long cells: a bar where somebody watches, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+from lib.records.results import Epoch
+from lib.report.interactive import is_live
+from lib.training import epoch_line
+
+UPDATE_S = 0.2  # a bar is redrawn that often at most: each time costs a message to the browser
+_COUNT = re.compile(r"\b(\d[\d,]*) of (\d[\d,]*)\b|\b(\d+) % of ")
+
+
+class Bar:
+    """One bar with the newest line beside it. The line is a label, so nothing in it is taken for HTML."""
+
+    def __init__(self) -> None:
+        import ipywidgets as widgets
+
+        self._label = widgets.Label()
+        self._bar = widgets.IntProgress(layout=widgets.Layout(width="16rem", flex="0 0 auto", display="none"))
+        self.widget = widgets.HBox([self._bar, self._label])
+        self._drawn = 0.0
+
+    def line(self, text: str) -> None:
+        """Show a line; one that counts (`200 of 4,000`, `30 % of 365 MB`) moves the bar too."""
+        self._label.value = text
+        if count := _COUNT.search(text):
+            done, total = count[1] or count[3], count[2] or "100"
+            self.count(int(done.replace(",", "")), int(total.replace(",", "")))
+
+    def count(self, done: int, total: int) -> None:
+        """Move the bar."""
+        now = time.monotonic()
+        if done < total and now - self._drawn < UPDATE_S:
+            return
+        self._drawn = now
+        self._bar.layout.display = ""
+        self._bar.max, self._bar.value = max(1, total), done
+
+    def finish(self, failed: bool) -> None:
+        """The cell has ended: full and green, or red where it stood."""
+        self._bar.bar_style = "danger" if failed else "success"
+        if not failed:
+            self._bar.value = self._bar.max
+
+
+class Progress:
+    """What cells pass as `progress`, `on_epoch` and `on_step`.
+
+    In a live notebook each cell gets a bar of its own. Under papermill every line is printed, and steps within an epoch
+    are not told.
+    """
+
+    def __init__(self) -> None:
+        self._cell: int | None = None  # execution count of the cell that `_bar` belongs to
+        self._bar: Bar | None = None
+        self._hooked: Any = None
+
+    def __call__(self, line: str) -> None:
+        """Tell a line."""
+        if bar := self._bar_of_cell():
+            bar.line(line)
+        else:
+            print(line, flush=True)
+
+    def epoch(self, epoch: Epoch, total: int) -> None:
+        """Tell the end of an epoch."""
+        self(epoch_line(epoch, total))
+
+    def step(self, done: int, total: int) -> None:
+        """Tell that so many steps of a training are done."""
+        if bar := self._bar_of_cell():
+            bar.count(done, total)
+
+    def _bar_of_cell(self) -> Bar | None:
+        from IPython import get_ipython
+
+        shell = get_ipython()
+        if shell is None:
+            return None
+        if self._cell != shell.execution_count:
+            self._cell, self._bar = shell.execution_count, None
+            if is_live():
+                self._bar = self._show(shell)
+        return self._bar
+
+    def _show(self, shell: Any) -> Bar:
+        from IPython.display import display
+
+        bar = Bar()
+        display(bar.widget)  # type: ignore[no-untyped-call]
+        if self._hooked is not shell:
+            shell.events.register("post_run_cell", self._end_of_cell)
+            self._hooked = shell
+        return bar
+
+    def _end_of_cell(self, result: Any) -> None:
+        if self._bar is not None:
+            self._bar.finish(failed=not result.success)
+        self._cell = self._bar = None
+
+
+progress = Progress()

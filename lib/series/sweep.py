@@ -1,0 +1,259 @@
+"""The `sweep` command: the same notebooks for every combination of parameter values, and one table of what came out.
+
+Each combination is a run folder of its own, named by its parameters. What is there already and still belongs to the
+same parameters and checkpoint is not run again, so an interrupted sweep goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import itertools
+import math
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib.errors import UserError
+from lib.files import CHECKPOINT_NAME, project_path, replacing, sha256_file, write_atomic
+from lib.records.results import BenchmarkRecord, ExploreRecord, Record, TrainRecord
+from lib.records.statistics import median_latency, samples_per_s, scenario_ratio
+from lib.report.run import RunFolder, load_run
+from lib.report.table import Table, Value
+from lib.series.jobs import BENCHMARK, COMPARE, TRAIN, Job, plan_jobs
+from lib.series.launcher import CELL_LIMIT_S, NOTEBOOK_LIMIT_S, run_guarded
+from lib.series.preflight import check_data, check_inputs
+from lib.series.rundir import claimed, prepare_run_dir
+
+TABLE = "sweep.csv"
+MOST_POINTS = 1000
+Figures = dict[str, float | int | None]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One combination of values."""
+
+    folder: str  # name of its run folder
+    given: dict[str, str]  # parameter -> value as typed
+    jobs: list[Job]
+
+
+def split_values(name: str, text: str) -> list[str]:
+    """`2,4` -> two values. A value that holds a comma stands in double quotes.
+
+    Raises:
+        UserError: no value, or one of them twice.
+    """
+    try:
+        (values,) = csv.reader([text], skipinitialspace=True, strict=True)
+    except (csv.Error, ValueError):
+        raise UserError(f"cannot read the values of {name!r}: {text!r}; write them as A,B or '\"A,1\",B'") from None
+    values = [value.strip() for value in values]
+    if not values:
+        raise UserError(f"parameter {name!r} has no value; write them as A,B")
+    for value in values:
+        if values.count(value) > 1:
+            raise UserError(f"parameter {name!r} has the value {value!r} twice")
+    return values
+
+
+def plan_points(notebooks: Sequence[str], values: dict[str, list[str]], backends: Sequence[str]) -> list[Point]:
+    """Every combination, the last parameter changing fastest. Everything is checked before anything starts.
+
+    Raises:
+        UserError: unknown notebook, parameter or backend, a bad value, too many combinations.
+    """
+    if not notebooks:
+        raise UserError("a sweep needs the notebooks to run, such as `sweep 02 -p num_epochs 2,4`")
+    if "run_dir" in values:
+        raise UserError("a sweep gives each combination a run folder of its own; choose where with --out")
+    count = math.prod(len(choices) for choices in values.values())
+    if count > MOST_POINTS:
+        raise UserError(f"{count:,} combinations; at most {MOST_POINTS:,} are allowed, give fewer values")
+    points = []
+    for chosen in itertools.product(*values.values()):
+        given = dict(zip(values, chosen, strict=True))
+        points.append(Point(folder_name(given), given, plan_jobs(notebooks, given, backends)))
+    return points
+
+
+def folder_name(given: dict[str, str]) -> str:
+    """`num_epochs=2,seed=0`; what does not fit into the name of a folder becomes a hash at its end."""
+    full = ",".join(f"{name}={value}" for name, value in given.items()) or "defaults"
+    safe = re.sub(r"[^A-Za-z0-9_.,=+-]", "_", full)
+    if safe == full and len(full) <= 100:
+        return full
+    return f"{safe[:100]}-{hashlib.sha256(full.encode()).hexdigest()[:8]}"
+
+
+def sweep(
+    notebooks: Sequence[str],
+    values: dict[str, list[str]],
+    backends: Sequence[str],
+    out: str,
+    *,
+    network_of: str = "",
+    again: bool = False,
+    cell_limit_s: int = CELL_LIMIT_S,
+    notebook_limit_s: int = NOTEBOOK_LIMIT_S,
+) -> int:
+    """Run all combinations one after another, write `sweep.csv` after each, and print the table.
+
+    A combination that fails is kept, with its reason in the table, and stops nothing.
+
+    Args:
+        out: folder for the run folders and the table.
+        network_of: run folder whose checkpoint `03_benchmark` measures in every combination.
+        again: also run what is there already.
+
+    Returns:
+        The exit status: 0, or 1 where something failed.
+
+    Raises:
+        UserError: bad input; nothing has been started or written then.
+    """
+    points = plan_points(notebooks, values, backends)
+    checkpoint = _checkpoint_of(network_of, points)
+    for point in points:
+        check_data(point.jobs, _tell)
+    folder = prepare_run_dir(out)
+    failed = False
+    with claimed(folder):
+        for number, point in enumerate(points, start=1):
+            run_dir = prepare_run_dir(folder / point.folder)
+            _bring(checkpoint, run_dir)
+            jobs = point.jobs if again else unfinished(point.jobs, load_run(run_dir), run_dir)
+            done = "" if jobs else ": done already"
+            _tell(f"combination {number} of {len(points)}: {_words(point.given)}{done}")
+            if jobs:
+                check_inputs(jobs, run_dir)
+                run_guarded(jobs, run_dir, cell_limit_s=cell_limit_s, notebook_limit_s=notebook_limit_s)
+            rows = table_rows(folder, points[:number])
+            failed = any(row["status"] not in ("ok", "unavailable") for row in rows)
+            write_atomic(folder / TABLE, to_csv(rows))
+    print(to_table(rows, [name for name, choices in values.items() if len(choices) > 1]))
+    print(f"\ntable: {folder / TABLE}\npages: {folder}/*/index.html")
+    return 1 if failed else 0
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _words(given: dict[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in given.items()) or "defaults"
+
+
+def _checkpoint_of(network_of: str, points: Sequence[Point]) -> Path | None:
+    if not network_of:
+        return None
+    notebooks = {job.notebook for point in points for job in point.jobs}
+    if TRAIN in notebooks or BENCHMARK not in notebooks:
+        raise UserError(f"--network-of is for a sweep of {BENCHMARK} without {TRAIN}: it names the network to measure")
+    path = project_path(network_of) / CHECKPOINT_NAME
+    if not path.is_file():
+        raise UserError(f"no {CHECKPOINT_NAME} in {project_path(network_of)}; give a run folder in which {TRAIN} ran")
+    return path
+
+
+def _bring(checkpoint: Path | None, run_dir: Path) -> None:
+    """Copy a checkpoint into a run folder, unless it is there."""
+    target = run_dir / CHECKPOINT_NAME
+    if checkpoint is None or (target.exists() and sha256_file(target) == sha256_file(checkpoint)):
+        return
+    with replacing(target) as temporary:
+        shutil.copyfile(checkpoint, temporary)
+
+
+def unfinished(jobs: Sequence[Job], run: RunFolder, run_dir: Path) -> list[Job]:
+    """Those jobs that did not end well in this folder, or ran with other parameters or on another checkpoint.
+
+    One that has to run again takes along all that come after it: they read what it writes.
+    """
+    checkpoint = run_dir / CHECKPOINT_NAME
+    sha256 = sha256_file(checkpoint) if checkpoint.exists() else None
+    ended = {job.label for job in run.jobs if job.status in ("ok", "unavailable")}
+    stale: list[Job] = []
+    for job in jobs:
+        record = run.records.get(job.label)
+        upstream = any(earlier.notebook < job.notebook for earlier in stale)
+        if upstream or job.label not in ended or record is None or not _fits(record, job, sha256):
+            stale.append(job)
+    return stale
+
+
+def _fits(record: Record, job: Job, sha256: str | None) -> bool:
+    if any(record.params.get(name) != value for name, value in job.parameters.items()):
+        return False
+    measures = job.notebook in (TRAIN, BENCHMARK, COMPARE) and not record.params.get("model")
+    return not measures or record.checkpoint_sha256 is None or record.checkpoint_sha256 == sha256
+
+
+def table_rows(folder: Path, points: Sequence[Point]) -> list[dict[str, Value]]:
+    """One row for every job of every combination: parameters, status, headline figures of its record."""
+    rows: list[dict[str, Value]] = []
+    for point in points:
+        run = load_run(folder / point.folder)
+        found = {job.label: job for job in run.jobs}
+        for job in point.jobs:
+            ended = found.get(job.label)
+            record = run.records.get(job.label)
+            row: dict[str, Value] = dict(point.given)
+            row |= {"notebook": job.notebook, "backend": job.backend, "status": ended.status if ended else "not run"}
+            row |= headline(record) if record is not None and ended is not None and ended.status == "ok" else {}
+            row |= {"reason": ended.reason if ended else "", "folder": point.folder}
+            rows.append(row)
+    return rows
+
+
+def headline(record: Record) -> Figures:
+    """The figures of a record that a sweep compares. Shares are 0..1; the unit of a time is in its name."""
+    if isinstance(record, ExploreRecord):
+        return {"images": sum(record.images_per_class), "tracks": sum(record.tracks_per_class)}
+    if isinstance(record, TrainRecord):
+        figures: Figures = {}
+        for split, accuracy in record.accuracy.items():
+            figures[f"{split}_top1"] = accuracy.top1
+            figures[f"{split}_worst_class_recall"] = accuracy.worst_class_recall
+        return figures | {"weights": record.num_weights, "epochs": record.num_epochs, "train_s": record.train_s}
+    if isinstance(record, BenchmarkRecord):
+        figures = {"val_top1": record.accuracy["val"].top1} if "val" in record.accuracy else {}
+        for scenario in record.scenarios:
+            ratio = scenario_ratio(scenario)
+            names = ("speedup", "speedup_low", "speedup_high")
+            figures |= {f"{scenario.name}_{name}": value for name, value in zip(names, ratio, strict=True)}
+            figures[f"{scenario.name}_median_ms"] = 1000 * median_latency(scenario.latencies_s)
+            figures[f"{scenario.name}_samples_per_s"] = samples_per_s(scenario.latencies_s, scenario.batch_size)
+        return figures
+    return {}
+
+
+def _columns(rows: Sequence[dict[str, Value]]) -> list[str]:
+    """All names, in the order in which they come; reason and folder last."""
+    last = ["reason", "folder"]
+    return [*dict.fromkeys(name for row in rows for name in row if name not in last), *last]
+
+
+def to_csv(rows: Sequence[dict[str, Value]]) -> str:
+    """The table for spreadsheets, all digits; what does not apply is empty."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, _columns(rows), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([{name: "" if value is None else value for name, value in row.items()} for row in rows])
+    return buffer.getvalue()
+
+
+def to_table(rows: Sequence[dict[str, Value]], swept: Sequence[str]) -> Table:
+    """The table for a terminal: parameters that differ, status, figures; bounds of intervals are in the CSV file."""
+    given = {"notebook", "status", *swept}
+    hidden = re.compile(r".*_(low|high)")
+    figures = [name for name in _columns(rows) if any(isinstance(row.get(name), int | float) for row in rows)]
+    columns = [*swept, "notebook", "backend", "status", *(name for name in figures if not hidden.fullmatch(name))]
+    columns += ["reason"]
+    shown = [name for name in columns if name in given or any(row.get(name) not in (None, "") for row in rows)]
+    return Table(shown, [[row.get(name, "") for name in shown] for row in rows], row_head=False)

@@ -1,0 +1,106 @@
+"""Opens pages in headless Chromium, with no network, and tells what they did and what axe finds in them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SERIOUS = ("serious", "critical")
+
+
+@dataclass
+class Opened:
+    """A page in the browser, and what it did since it was opened."""
+
+    page: Any
+    requests: list[str] = field(default_factory=list)  # addresses, without data: and blob:
+    complaints: list[str] = field(default_factory=list)  # of the console: broken policy, errors of scripts
+    dialogs: list[str] = field(default_factory=list)
+
+
+class Browser:
+    """One Chromium for a module of tests."""
+
+    def __init__(self, chromium: Any) -> None:
+        self._chromium = chromium
+
+    @contextmanager
+    def open(
+        self, address: str | Path, *, width: int = 1280, height: int = 900, dark: bool = False, settle_ms: int = 0
+    ) -> Iterator[Opened]:
+        """A page in a window of its own. A path is opened as a file."""
+        context = self._chromium.new_context(
+            viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
+        )
+        opened = Opened(context.new_page())
+
+        def dismiss(dialog: Any) -> None:
+            opened.dialogs.append(dialog.message)
+            dialog.dismiss()
+
+        opened.page.on("request", lambda request: _note(opened.requests, request.url))
+        opened.page.on("pageerror", lambda error: opened.complaints.append(str(error)))
+        opened.page.on("console", lambda line: line.type == "error" and opened.complaints.append(line.text))
+        opened.page.on("dialog", dismiss)
+        try:
+            opened.page.goto(address.resolve().as_uri() if isinstance(address, Path) else address)
+            if settle_ms:
+                opened.page.wait_for_timeout(settle_ms)
+            yield opened
+        finally:
+            context.close()
+
+
+def _note(requests: list[str], address: str) -> None:
+    if not address.startswith(("data:", "blob:")):
+        requests.append(address)
+
+
+@contextmanager
+def browser(*flags: str) -> Iterator[Browser]:
+    """Chromium as the system has it; nothing is downloaded.
+
+    Args:
+        flags: more of Chromium's; without any, every host but this machine is out of reach.
+    """
+    from playwright.sync_api import sync_playwright
+
+    offline = flags or ("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--no-proxy-server")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *offline])
+        try:
+            yield Browser(chromium)
+        finally:
+            chromium.close()
+
+
+def findings(opened: Opened, rules: Sequence[str] = ()) -> list[str]:
+    """What axe finds in an opened page and calls serious or critical: one line each, with the element.
+
+    Args:
+        rules: of axe, the only ones to be checked; all by default.
+    """
+    from axe_playwright_python.sync_playwright import Axe
+
+    options = {"resultTypes": ["violations"], **({"runOnly": list(rules)} if rules else {})}
+    violations = Axe().run(opened.page, options=options).response["violations"]
+    return [
+        f"{found['id']} ({found['impact']}): {found['help']}: {node['html'][:160]}"
+        for found in violations
+        if found["impact"] in SERIOUS
+        for node in found["nodes"][:5]
+    ]

@@ -1,0 +1,165 @@
+"""Kernels that flood, hang or fight each other: a run ends in bounded time and size, and its page says so."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbformat.v4 import new_output
+
+from lib.errors import UserError
+from lib.files import PROJECT_ROOT
+from lib.report.page import PAGE_LIMIT
+from lib.series import outputs, rundir
+from lib.series.outputs import Kept
+from tests.test_launcher import Write, page, run, write  # noqa: F401  # a fixture
+
+FLOOD = "for _ in range(100):\n    print('x' * 999_999)\nprint('the last line')"
+PROGRESS = "for step in range(10_000):\n    print(f'step {step}')"
+VALUE = "'z' * 30_000_000"
+
+
+def stream_text(cell: Any) -> str:
+    return "".join(output.text for output in cell.outputs if output.output_type == "stream")
+
+
+def test_flood_of_output_leaves_a_small_notebook_and_page_that_say_what_is_missing(
+    write: Write,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    write("01_first", FLOOD, PROGRESS, VALUE, "get_ipython().kernel.parent.transport")
+    (result,) = run(tmp_path / "run").results
+    assert result.status == "ok", result.reason
+    executed = tmp_path / "run/notebooks/01_first.ipynb"
+    assert executed.stat().st_size < 1_000_000
+    cells = [cell for cell in nbformat.read(executed, as_version=4).cells if cell.cell_type == "code"]
+    flood, steps, value, transport = cells[2:6]
+    assert "the last line" in stream_text(flood) and "of 100,000,014 printed characters were left out" in (
+        stream_text(flood)
+    )
+    assert "step 0\n" in stream_text(steps) and "step 9999" in stream_text(steps)
+    assert len(steps.outputs) == 1, "pieces of one stream are one output"
+    assert "30.0 MB left out here" in value.outputs[0].data["text/plain"]
+    assert transport.outputs[0].data["text/plain"] == "'ipc'", "two launches could be given the same ports"
+    html = page(tmp_path / "run", "01_first")
+    assert len(html.encode()) < PAGE_LIMIT and "printed characters were left out" in html
+
+
+def test_cell_that_cannot_be_interrupted_ends_at_its_limit_and_leaves_no_kernel(
+    write: Write,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    pid = tmp_path / "pid"
+    write("01_first", f"import os, ctypes\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\n"
+          "ctypes.PyDLL(None).sleep(1000)  # holds the interpreter's lock")  # fmt: skip
+    started = time.monotonic()
+    (result,) = run(tmp_path / "run", cell_limit_s=3).results
+    assert result.status == "failed" and "time limit of 3 s for the cell reached" in result.reason
+    assert time.monotonic() - started < 45
+    assert not Path(f"/proc/{pid.read_text()}").exists()
+    assert "time limit of 3 s" in page(tmp_path / "run", "01_first")
+
+
+def test_two_launches_at_once_into_two_folders_both_end_well(write: Write, tmp_path: Path) -> None:  # noqa: F811
+    write("01_first", "import time\ntime.sleep(2)\nprint(run_dir)")
+    code = (
+        "import sys; from pathlib import Path; from lib.series import parameters;"
+        f"parameters.NOTEBOOK_DIR = Path({str(tmp_path / 'notebooks')!r});"
+        "from lib.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    names = ["one", "two"]
+    launches = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, "run", "--out", str(tmp_path / name)],
+            cwd=PROJECT_ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for name in names
+    ]
+    told = [launch.communicate(timeout=100)[0] for launch in launches]
+    assert [launch.returncode for launch in launches] == [0, 0], told
+    for name in names:
+        assert str(tmp_path / name) in page(tmp_path / name, "01_first")
+
+
+def test_second_launch_into_one_folder_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
+    with (
+        rundir.claimed(tmp_path),
+        pytest.raises(UserError, match="another launch is at work"),
+        rundir.claimed(tmp_path),
+    ):
+        pytest.fail("both are in")
+    with rundir.claimed(tmp_path):
+        pass
+
+
+def message(kind: str, **content: Any) -> dict[str, Any]:
+    return {"msg_type": kind, "content": content}
+
+
+def test_prints_keep_their_beginning_and_end_in_the_order_they_came() -> None:
+    kept, cell = Kept(), list[Any]()
+    for number in range(100_000):
+        kept.print(cell, "stdout", f"{number}\n")
+    kept.print(cell, "stderr", "warning\n")
+    kept.end(cell)
+    text = "".join(output.text for output in cell)
+    assert text.startswith("0\n1\n2\n") and "99999\nwarning\n[" in text and outputs.CUT in text
+    assert len(text) < outputs.HEAD + outputs.TAIL + 200
+    dropped = int(text.rsplit("[", 1)[1].split(" of ")[0].replace(",", ""))
+    total = sum(len(f"{number}\n") for number in range(100_000)) + len("warning\n")
+    shown = len(text) - len(outputs.CUT) - len(cell[-1].text)
+    assert dropped == total - shown
+
+
+def test_small_prints_stay_as_they_are_and_each_cell_has_its_own_limit() -> None:
+    kept = Kept()
+    for _ in range(3):
+        cell: list[Any] = []
+        kept.begin()
+        kept.print(cell, "stdout", "x" * outputs.HEAD)
+        kept.end(cell)
+        assert [output.text for output in cell] == ["x" * outputs.HEAD]
+
+
+def test_cell_that_clears_its_outputs_while_it_prints_shows_the_newest() -> None:
+    kept, cell = Kept(), list[Any]()
+    kept.print(cell, "stdout", "x" * (outputs.HEAD + 10))
+    cell.clear()
+    kept.print(cell, "stdout", "after")
+    kept.end(cell)
+    assert cell[0].text.endswith("after")
+
+
+def test_a_thousand_and_first_figure_is_counted_and_not_kept_but_the_error_is() -> None:
+    kept, cell = Kept(), list[Any]()
+    for _ in range(outputs.PIECES + 5):
+        if kept.takes_another(message("display_data", data={}, metadata={})):
+            cell.append(new_output("display_data"))
+    assert kept.takes_another(message("error"))
+    cell.append(new_output("error", ename="E", evalue="e", traceback=[]))
+    kept.end(cell)
+    assert len(cell) == outputs.PIECES + 2 and cell[-1].output_type == "error"
+    assert cell[-2].text.startswith("[5 outputs were left out")
+
+
+def test_endless_message_of_an_error_is_cut() -> None:
+    error = message("error", ename="E", evalue="q" * 10**6, traceback=["t" * 10**6, "short"])
+    Kept().shorten(error)
+    assert len(json.dumps(error)) < 3 * outputs.MESSAGE and error["content"]["traceback"][1] == "short"
+
+
+def test_figures_beyond_the_limit_of_a_notebook_become_a_line() -> None:
+    kept = Kept()
+    figures = [message("display_data", data={"image/png": "x" * 9_000_000}, metadata={}) for _ in range(3)]
+    for figure in figures:
+        kept.shorten(figure)
+    assert [set(figure["content"]["data"]) for figure in figures] == [{"image/png"}, {"image/png"}, {"text/plain"}]

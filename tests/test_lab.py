@@ -1,0 +1,126 @@
+"""The notebooks as somebody sees them in JupyterLab: `Run All`, progress bars and widgets, stop and run again.
+
+`make test` opens the first notebook only; `make test-lab` all four, with a screenshot of each in build/lab/. They are
+copies whose parameters cell has the profile `smoke` and few images, so that one takes seconds and not minutes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lib.files import PROJECT_ROOT
+from tests.lab import CHROMIUM, Lab, copy_notebook, lab
+
+pytest.importorskip("playwright", reason="playwright is not installed: make .venv")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")
+
+SHOTS = PROJECT_ROOT / "build" / "lab"
+SMALL: dict[str, dict[str, Any]] = {
+    "01_explore": {"profile": "smoke", "num_images": 600},
+    "02_train": {"profile": "smoke", "num_images": 2000},
+    "03_benchmark": {"profile": "smoke", "num_images": 2000},
+    "04_compare": {},
+}
+# What a cell with this source promises a reader in JupyterLab; elsewhere it shows plain lines and a figure.
+WIDGETS = {
+    "01_explore": ["track_browser(data)"],
+    "02_train": ["trained = train("],
+    "03_benchmark": ["session.measure()"],
+    "04_compare": [],
+}
+WIDGET = "application/vnd.jupyter.widget-view+json"
+LIMIT_S = 150
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    root = tmp_path_factory.mktemp("notebooks")
+    for name, defaults in SMALL.items():
+        copy_notebook(name, root, run_dir=str(root / "run"), **defaults)
+    with lab(root, tmp_path_factory.mktemp("private")) as opened:
+        yield opened
+
+
+def code_cells(notebook: Any) -> list[Any]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def errors(notebook: Any) -> list[str]:
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    return [f"{output.ename}: {output.evalue}" for output in outputs if output.output_type == "error"]
+
+
+def assert_all_ran(live: Lab, name: str) -> None:
+    live.open(name)
+    live.run_all(LIMIT_S)
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    live.screenshot(SHOTS / f"{name}.png")
+    print(f"\nscreenshot: {SHOTS / name}.png")
+    notebook = live.saved(name)
+    assert errors(notebook) == []
+    assert all(cell.execution_count for cell in code_cells(notebook) if cell.source.strip())
+    for source in WIDGETS[name]:
+        (cell,) = [cell for cell in code_cells(notebook) if source in cell.source]
+        assert any(WIDGET in output.get("data", {}) for output in cell.outputs), f"no widget under {source}"
+        shown = live.page.locator(".jp-CodeCell", has_text=source).locator(".jupyter-widgets")
+        assert shown.count() > 0 and shown.first.is_visible(), f"the widget under {source} is not drawn"
+    assert live.page.get_by_text(re.compile("Error displaying widget|Loading widget")).count() == 0
+    assert not [line for line in live.problems if "widget" in line.lower()], live.problems
+
+
+def test_first_notebook_runs_in_jupyterlab_with_its_widgets(live: Lab) -> None:
+    assert_all_ran(live, "01_explore")
+    chooser = live.page.locator(".widget-dropdown select")
+    before = live.page.locator(".widget-output img").first.get_attribute("src")
+    chooser.select_option(label="1 speed limit 30 km/h")
+    live.page.wait_for_function(
+        "before => document.querySelector('.widget-output img')?.src !== before", arg=before, timeout=20_000
+    )
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize("name", list(SMALL)[1:])
+def test_every_other_notebook_runs_in_jupyterlab(live: Lab, name: str) -> None:
+    assert_all_ran(live, name)
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [("02_train", "trained = train("), ("03_benchmark", "session.measure()"), ("03_benchmark", "session.start()")],
+)
+def test_cell_that_was_stopped_runs_when_it_is_run_again(live: Lab, name: str, source: str) -> None:
+    root = live.root
+    slow = {"num_epochs": 40} if name == "02_train" else {"min_seconds": 4.0}
+    copy_notebook(name, root, run_dir=str(root / "run"), **{**SMALL[name], **slow}).rename(root / "stopped.ipynb")
+    live.open("stopped")
+    live.select(source)
+    live.command("notebook:run-all-above")
+    live.wait(LIMIT_S)
+    live.select(source)
+    live.start("notebook:run-cell")
+    live.page.wait_for_timeout(2500)
+    live.command("notebook:interrupt-kernel")
+    live.wait(60)
+    stopped = [error for error in errors(live.saved("stopped")) if error.startswith("KeyboardInterrupt")]
+    assert stopped, "the cell had ended before it was stopped"
+    live.command("notebook:run-all-below")
+    live.wait(LIMIT_S)
+    assert errors(live.saved("stopped")) == []
+
+
+def test_copy_differs_from_the_series_in_its_defaults_alone(tmp_path: Path) -> None:
+    import nbformat
+
+    from lib.series.parameters import NOTEBOOK_DIR
+
+    ours = nbformat.read(NOTEBOOK_DIR / "02_train.ipynb", as_version=4).cells
+    copied = nbformat.read(copy_notebook("02_train", tmp_path, **SMALL["02_train"]), as_version=4).cells
+    changed = [(old.source, new.source) for old, new in zip(ours, copied, strict=True) if old.source != new.source]
+    ((old, new),) = changed
+    assert len(old.splitlines()) == len(new.splitlines()) and "profile: str = 'smoke'" in new

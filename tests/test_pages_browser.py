@@ -1,0 +1,284 @@
+"""Pages as a browser shows them: nothing is loaded, nothing foreign runs, everybody can read and use them."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lib.records.results import Record, record_path, write_record
+from lib.report import PEAK_MEMORY, tables
+from lib.report.index import write_index
+from lib.report.page import Failure
+from lib.report.provenance import run_metadata
+from lib.report.table import SORT_ROWS, Banner, Cell, Table
+from tests.browser import CHROMIUM, Browser, browser, findings
+from tests.made_notebooks import HOSTILE, PIXEL, code_cell, html_output, new_markdown_cell, new_output, rendered
+from tests.made_records import (
+    MORE_SPEEDUPS,
+    SPEEDUPS,
+    made_accuracy,
+    made_benchmark,
+    made_compare,
+    made_confusion,
+    made_environment,
+    made_explore,
+    made_failed_benchmark,
+    made_train,
+    write_made_run,
+)
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt install chromium")
+
+SVG = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="300" height="90"><rect width="300" height="90" fill="teal"/></svg>'
+)
+TRACEBACK = [
+    "\x1b[31mZeroDivisionError\x1b[0m",
+    "\x1b[1;32m----> 1\x1b[0m 1\x1b[38;5;28m/\x1b[39m0",
+    "division by zero",
+]
+UNFOLD = "document.querySelectorAll('details').forEach(box => { box.open = true; })"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browser() as started:
+        yield started
+
+
+def cells_of(*shown: Table | Banner) -> list[Any]:
+    """A notebook with everything that pages know to show."""
+    described = run_metadata("03_benchmark", {"seed": 3}, vars(made_environment()), "2026-11-24T14:00:00+00:00")
+    header = {"text/html": tables.environment_table(made_environment())._repr_html_(), "text/plain": "x"}
+    picture = new_output("display_data", data={"image/svg+xml": SVG}, metadata={"image/svg+xml": {"alt": "A teal box"}})
+    lines = new_output("stream", name="stdout", text="".join(f"\x1b[3{n % 8}mline {n}\x1b[0m\n" for n in range(40)))
+    warned = new_output("stream", name="stderr", text="careful\n")
+    source = "from lib import x  # why\nprint('text', 1.5, None, len(x))\n@decorated\ndef f(a: int) -> str: ...\n"
+    papermill = {"papermill": {"duration": 1.5}, PEAK_MEMORY: 300 * 2**20}
+    return [
+        new_markdown_cell(
+            "# Everything\n\nText with `code`, [a link](#more) and\n\n- a list\n\n> a quote\n\n"
+            "| a | b |\n|-|-|\n| 1 | 2 |"
+        ),
+        code_cell('backend: str = "torch-blas"  # which\nseed: int = 0  # seed', tags=["parameters"]),
+        code_cell("run", [new_output("execute_result", data=header, metadata={"text/html": described})]),
+        new_markdown_cell("## More\n\n### Deeper"),
+        *(code_cell(source, [html_output(table._repr_html_())], **papermill) for table in shown),
+        code_cell("x", [picture, lines, warned]),
+    ]
+
+
+def kinds() -> dict[str, tuple[Record, list[Any], Failure | None]]:
+    """One page of each kind, with the tables that its notebook shows."""
+    records = [made_benchmark(name) for name in [*SPEEDUPS, *MORE_SPEEDUPS]] + [made_failed_benchmark("x")]
+    benchmark = made_benchmark("onnxruntime")
+    assert benchmark.parity is not None and benchmark.proof is not None
+    assert benchmark.peaks is not None
+    error = new_output("error", ename="ZeroDivisionError", evalue="division by zero", traceback=TRACEBACK)
+    broken = [*cells_of(Banner("look", "error")), code_cell("1/0", [error]), code_cell("never")]
+    number = sum(cell.cell_type == "code" for cell in broken) - 1
+    train = [tables.accuracy_table(made_accuracy()), tables.confused_pairs_table(made_confusion())]
+    glance = [
+        tables.glance_table(benchmark),
+        tables.parity_table(benchmark.parity),
+        tables.proof_table(benchmark.proof),
+    ]
+    layers = [tables.layer_table(layers, "onnxruntime", "torch-onednn") for layers in benchmark.layers]
+    compare = [tables.compare_scenarios_table(records), tables.compare_layers_table(records, "offline")]
+    return {
+        "01_explore": (made_explore(), cells_of(Banner("no test images", "info"), Banner("careful")), None),
+        "02_train": (made_train(), cells_of(*train), None),
+        "03_benchmark.onnxruntime": (benchmark, cells_of(*glance, *layers, tables.peaks_table(benchmark.peaks)), None),
+        "04_compare": (made_compare(), cells_of(*compare), None),
+        "03_benchmark.broken": (
+            made_failed_benchmark("broken", "failed", "logits differ"),
+            broken,
+            Failure(number, number + 1, "ZeroDivisionError: division by zero", "\n".join(TRACEBACK)),
+        ),
+    }
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Every kind of page, and the index of a run that has all of them."""
+    made: dict[str, Path] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUN_NOTE", "The download host was down: synthetic images instead.")
+        for title, (record, cells, failure) in kinds().items():
+            folder = tmp_path_factory.mktemp("page")
+            metadata = {"papermill": {"parameters": {"profile": "smoke"}}}
+            rendered(folder, cells, record=record, title=title, failure=failure, index="index.html", metadata=metadata)
+            made[title] = folder / "demo.html"
+        run_dir = write_made_run(tmp_path_factory.mktemp("run"), [*SPEEDUPS, *MORE_SPEEDUPS])
+        failed = made_failed_benchmark("broken", "failed", "logits differ")
+        write_record(failed, record_path(run_dir, "03_benchmark", "broken"))
+        (run_dir / "pages").mkdir()
+        (run_dir / "pages" / "02_train.html").write_text("x")
+        made["index"] = write_index(run_dir)
+        made["empty index"] = write_index(tmp_path_factory.mktemp("empty"))
+    return made
+
+
+KINDS = [*kinds(), "index", "empty index"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_keeps_people_from_reading_a_page(chromium: Browser, pages: dict[str, Path], kind: str) -> None:
+    with chromium.open(pages[kind]) as opened:
+        opened.page.evaluate(UNFOLD)
+        assert findings(opened) == []
+        opened.page.emulate_media(color_scheme="dark")  # the same page in other colours
+        assert findings(opened, rules=["color-contrast"]) == []
+
+
+def test_axe_would_find_what_keeps_people_from_reading(chromium: Browser, tmp_path: Path) -> None:
+    page = tmp_path / "bad.html"
+    page.write_text('<html><body><img src="data:,x"><p style="color:#ccc;background:#fff">pale</p><button></button>')
+    with chromium.open(page) as opened:
+        found = " ".join(findings(opened))
+    assert all(name in found for name in ("image-alt", "color-contrast", "button-name", "html-has-lang"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_page_asks_for_nothing_and_breaks_no_rule_of_its_own(
+    chromium: Browser, pages: dict[str, Path], kind: str
+) -> None:
+    with chromium.open(pages[kind]) as opened:
+        assert opened.requests == [pages[kind].resolve().as_uri()]
+        assert opened.complaints == [] and opened.dialogs == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_page_fits_a_phone(chromium: Browser, pages: dict[str, Path], kind: str) -> None:
+    with chromium.open(pages[kind], width=390, height=844) as opened:
+        opened.page.evaluate(UNFOLD)
+        wide = opened.page.evaluate(
+            "Array.from(document.body.querySelectorAll('*')).filter(e => e.getBoundingClientRect().right > innerWidth + 1 "
+            "&& !e.closest('.r-scroll, .r-figure, .highlight, pre, .skip, svg')).map(e => e.outerHTML.slice(0, 120))"
+        )
+        assert wide == []
+        assert opened.page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_hostile_names_run_nothing(chromium: Browser, tmp_path: Path) -> None:
+    hostile = Table([HOSTILE, "x"], [[HOSTILE, Cell(HOSTILE, href=HOSTILE)]] * SORT_ROWS, caption=HOSTILE)
+    error = new_output("error", ename=HOSTILE, evalue=HOSTILE, traceback=[HOSTILE])
+    raw = "<img src=x onerror=alert(3)><a href='javascript:alert(4)'>x</a><svg onload=alert(5)></svg>"
+    cells = [
+        new_markdown_cell(f"# {HOSTILE}\n\n{raw}"),
+        code_cell(HOSTILE, [html_output(hostile.to_html() + raw), error]),
+    ]
+    failure = Failure(1, 1, HOSTILE, HOSTILE + "\n" + HOSTILE)
+    record = made_failed_benchmark(HOSTILE, "failed", HOSTILE)
+    record.params, record.environment = {HOSTILE: HOSTILE}, made_environment(cpu_model=HOSTILE)
+    rendered(tmp_path, cells, failure=failure, record=record, title="demo", source=HOSTILE)
+    with chromium.open(tmp_path / "demo.html", settle_ms=100) as opened:
+        assert opened.dialogs == []
+        assert len(opened.requests) == 1
+        assert opened.complaints == [], "the sanitizer leaves nothing for the policy to stop"
+    write_record(record, record_path(tmp_path, "03_benchmark", "hostile"))
+    with chromium.open(write_index(tmp_path), settle_ms=100) as opened:
+        assert opened.dialogs == [] and len(opened.requests) == 1 and opened.complaints == []
+
+
+class _Counter(BaseHTTPRequestHandler):
+    paths: list[str] = []  # noqa: RUF012
+
+    def do_GET(self) -> None:
+        self.paths.append(self.path)
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+def test_policy_stops_what_would_get_past_the_sanitizer(chromium: Browser, tmp_path: Path) -> None:
+    """The same page without the policy does what is asked, so that this test means something."""
+    rendered(tmp_path, [code_cell("x", [html_output(f'<img alt="" src="data:image/png;base64,{PIXEL}">')])])
+    page = tmp_path / "demo.html"
+    server = HTTPServer(("127.0.0.1", 0), _Counter)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        address = f"http://127.0.0.1:{server.server_port}"
+        active = (
+            f'<img src="{address}/image"><script>alert("inline")</script><script src="{address}/script"></script>'
+            f'<iframe src="{address}/frame"></iframe><link rel="stylesheet" href="{address}/style">'
+            f'<p style="background:url({address}/background)" onclick="1">x</p>'
+        )
+        guarded = page.read_text().replace("</body>", active + "</body>")
+        page.write_text(guarded)
+        with chromium.open(page, settle_ms=300) as opened:
+            assert opened.dialogs == [] and _Counter.paths == []
+            assert any("Content Security Policy" in line for line in opened.complaints)
+        page.write_text(re.sub(r'<meta [^>]*"Content-Security-Policy"[^>]*>', "", guarded))
+        with chromium.open(page, settle_ms=300) as opened:
+            assert opened.dialogs == ["inline"]
+            assert {"/image", "/script", "/frame", "/style", "/background"} <= set(_Counter.paths)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _column(opened: Any, column: int) -> list[str]:
+    cells = opened.page.eval_on_selector_all(
+        f".output .r-sort tbody tr > :nth-child({column})", "cells => cells.map(cell => cell.textContent)"
+    )
+    return [str(cell) for cell in cells]
+
+
+def test_long_tables_sort_by_keyboard_and_say_so(chromium: Browser, tmp_path: Path) -> None:
+    texts = ["90 ms", "2.0 s", "–", "1 min 05 s", "3.0 s", "1.0 s", "80 ms", "70 ms"]
+    rows = [[f"layer {number}", text] for number, text in enumerate(texts, start=3)]
+    table = Table(["layer", "time"], [*rows, ["together", "9.0 s"]], num_totals=1)
+    rendered(tmp_path, [code_cell("x", [html_output(table.to_html())])])
+    with chromium.open(tmp_path / "demo.html") as opened:
+        before = _column(opened, 2)
+        head = opened.page.locator(".r-sort thead th").nth(1)
+        opened.page.locator(".r-sort button.sort").nth(1).focus()
+        opened.page.keyboard.press("Enter")
+        assert head.get_attribute("aria-sort") == "ascending"
+        assert _column(opened, 2) == ["70 ms", "80 ms", "90 ms", "1.0 s", "2.0 s", "3.0 s", "1 min 05 s", "–", "9.0 s"]
+        opened.page.keyboard.press("Space")
+        assert head.get_attribute("aria-sort") == "descending"
+        assert _column(opened, 2) == ["1 min 05 s", "3.0 s", "2.0 s", "1.0 s", "90 ms", "80 ms", "70 ms", "–", "9.0 s"]
+        opened.page.keyboard.press("Enter")
+        assert head.get_attribute("aria-sort") is None and _column(opened, 2) == before
+        opened.page.locator(".r-sort button.sort").nth(0).click()
+        assert _column(opened, 1)[:3] == ["layer 3", "layer 4", "layer 5"] and _column(opened, 1)[7:] == [
+            "layer 10",
+            "together",
+        ]
+
+
+def test_code_unfolds_at_once_and_a_link_into_something_folded_opens_it(
+    chromium: Browser, pages: dict[str, Path]
+) -> None:
+    with chromium.open(pages["02_train"]) as opened:
+        page = opened.page
+        folded = "document.querySelectorAll('details.code:not([open])').length"
+        assert page.evaluate(folded) > 3
+        page.get_by_role("button", name="Show all code").click()
+        assert page.evaluate(folded) == 0
+        assert page.get_by_role("button", name="Hide all code").get_attribute("aria-pressed") == "true"
+        page.get_by_role("button", name="Hide all code").click()
+        assert page.evaluate("document.querySelectorAll('details.code[open]').length") == 0
+    with chromium.open(pages["03_benchmark.broken"]) as opened:
+        opened.page.get_by_role("link", name="Go to the failing cell").click()
+        assert opened.page.evaluate("document.querySelector(location.hash).classList.contains('failed')")
+        assert opened.page.get_by_text("1/0").first.is_visible()
+
+
+def test_print_leaves_out_what_only_a_screen_can_use(chromium: Browser, pages: dict[str, Path]) -> None:
+    with chromium.open(pages["04_compare"]) as opened:
+        opened.page.emulate_media(media="print")
+        for selector in (".bar", ".toc", "details.code", ".fold"):
+            assert not opened.page.locator(selector).first.is_visible(), selector
+        assert opened.page.locator(".prov dl").is_visible()
+        assert len(opened.page.pdf()) > 10_000

@@ -54,7 +54,7 @@ class Browser:
 
         opened.page.on("request", lambda request: _note(opened.requests, request.url))
         opened.page.on("pageerror", lambda error: opened.complaints.append(str(error)))
-        opened.page.on("console", lambda line: line.type == "error" and opened.complaints.append(line.text))
+        opened.page.on("console", lambda line: opened.complaints.extend([line.text] * (line.type == "error")))
         opened.page.on("dialog", dismiss)
         try:
             opened.page.goto(address.resolve().as_uri() if isinstance(address, Path) else address)
@@ -94,7 +94,7 @@ def findings(opened: Opened, rules: Sequence[str] = ()) -> list[str]:
     Args:
         rules: of axe, the only ones to be checked; all by default.
     """
-    from axe_playwright_python.sync_playwright import Axe
+    from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 
     options = {"resultTypes": ["violations"], **({"runOnly": list(rules)} if rules else {})}
     violations = Axe().run(opened.page, options=options).response["violations"]

@@ -15,7 +15,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from lib.errors import UserError
-from lib.report import NOTE_VARIABLE, PEAK_MEMORY
+from lib.report import NOTE_VARIABLE
 from lib.report.frame import assets
 from lib.report.outputs import OUTPUT_LIMIT
 from lib.report.page import PAGE_LIMIT, Failure, render_page
@@ -376,8 +376,8 @@ def test_note_about_a_run_is_on_top_of_its_pages_even_made_again(
 
 def test_appendix_has_time_and_memory_of_each_cell(tmp_path: Path) -> None:
     cells = [
-        code_cell("import lib", papermill={"duration": 12.34}, **{PEAK_MEMORY: 300 * 2**20}),
-        code_cell("train()\nmore()", papermill={"duration": 125.0}, **{PEAK_MEMORY: 1300 * 2**20}),
+        code_cell("import lib", papermill={"duration": 12.34}, peak_memory_bytes=300 * 2**20),
+        code_cell("train()\nmore()", papermill={"duration": 125.0}, peak_memory_bytes=1300 * 2**20),
         code_cell("never run"),
     ]
     appendix = rendered(tmp_path, cells).select_one(".appendix")
@@ -443,8 +443,9 @@ def test_huge_code_and_text_are_cut(tmp_path: Path) -> None:
 def test_smoke_run_has_exactly_one_banner(tmp_path: Path) -> None:
     metadata = {"papermill": {"parameters": {"profile": "smoke"}}}
     assert rendered(tmp_path, [code_cell("x")], metadata=metadata).get_text().count(SMOKE_TEXT) == 1
-    shown = code_cell("x", [html_output(Banner(SMOKE_TEXT)._repr_html_())])
-    assert rendered(tmp_path, [shown], metadata=metadata).get_text().count(SMOKE_TEXT) == 1
+    shown = code_cell("x", [html_output(Banner(SMOKE_TEXT)._repr_html_() + Table(["a"], [[1]])._repr_html_())])
+    soup = rendered(tmp_path, [shown], metadata=metadata)
+    assert soup.get_text().count(SMOKE_TEXT) == 1 and soup.select_one(".output table") is not None
 
 
 def test_page_can_be_used_by_keyboard_and_screen_reader(tmp_path: Path) -> None:

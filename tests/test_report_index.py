@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from bs4 import BeautifulSoup
 
 from lib.records.results import BenchmarkRecord, record_path, write_record
+from lib.records.statistics import Ratio
+from lib.report.charts import NAME, WIDTH, Speed, speed_chart
 from lib.report.index import best_backend, write_index
 from lib.report.run import load_run
 from lib.report.summary import summary_lines
@@ -49,6 +52,13 @@ def write_series(run_dir: Path, jobs: list[dict[str, Any]]) -> None:
                 (run_dir / path).write_text("content")
     series = {"started": "2026-11-24T14:50:00+00:00", "duration_s": 312.5, "notebooks": jobs}
     (run_dir / "series.json").write_text(json.dumps(series))
+
+
+@pytest.fixture(autouse=True)
+def not_hosted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests may run on GitHub themselves."""
+    for name in ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID", "RUN_NOTE"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -91,6 +101,56 @@ def test_index_has_the_headline_the_accuracy_and_the_best_backends(run_dir: Path
     assert "Neoverse-N2" in text
     assert text.count("Error: 03_benchmark.broken failed: cell 5 of 9: logits differ") == 1
     assert SMOKE_TEXT not in text
+
+
+def test_index_draws_speeds_with_intervals_and_says_them_in_words(run_dir: Path) -> None:
+    charts = index_of(run_dir).select("svg[role=img]")
+    words = [str(chart["aria-label"]) for chart in charts]
+    assert [text.split(":")[0] for text in words] == [
+        "Single stream",
+        "Offline",
+        "Top-1 on the validation images",
+        "Training images by class",
+    ]
+    assert re.search(r"onnxruntime-int8 1\.9\d times faster.*torch-blas 2\.\d\d times slower", words[1]), (
+        "fastest first"
+    )
+    assert "torch-onednn 1" not in words[1], "the reference is the line at 1"
+    assert len(charts[1].select("circle")) == len(SPEEDUPS) - 1
+    assert "from 55.9 % after epoch 1 to 97.8 %" in words[2] and "after epoch 12" in words[2]
+    assert len(charts[3].select("rect")) == 43
+
+
+@pytest.mark.parametrize("ratio", [Ratio(1e-9, 0.0, 1e9), Ratio(2.0, 1.9, 2.1), Ratio(900.0, 800.0, 1e4)])
+def test_charts_stay_within_their_frame_whatever_was_measured(ratio: Ratio) -> None:
+    chart = speed_chart(
+        HOSTILE, HOSTILE, [Speed(HOSTILE, ratio, "faster"), Speed("x", Ratio(1.0, 0.99, 1.01), "slower")]
+    )
+    soup = BeautifulSoup(chart, "html.parser")
+    assert soup.find_all(["script", "img"]) == []
+    places = [float(circle["cx"]) for circle in soup.select("circle")]  # type: ignore[arg-type]
+    ticks = [float(text["x"]) for text in soup.select(".c-tick")]  # type: ignore[arg-type]
+    assert all(NAME < place < WIDTH for place in [*places, *ticks])
+    assert len(ticks) <= 7 and soup.select(".c-one")
+
+
+def test_index_links_to_the_hosted_run_and_carries_its_note(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert index_of(run_dir).select(".bar a") == []
+    monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.com")
+    monkeypatch.setenv("GITHUB_REPOSITORY", "me/signs")
+    monkeypatch.setenv("GITHUB_RUN_ID", "4711")
+    monkeypatch.setenv("RUN_NOTE", f"The download host was down. {HOSTILE}")
+    soup = index_of(run_dir)
+    assert [link["href"] for link in soup.select(".bar a")] == [
+        "https://github.com/me/signs/actions/runs/4711",
+        "https://github.com/me/signs",
+    ]
+    banner = soup.select_one(".r-banner")
+    assert banner is not None and f"The download host was down. {HOSTILE}" in banner.get_text()
+    monkeypatch.delenv("RUN_NOTE")
+    series = json.loads((run_dir / "series.json").read_text())
+    (run_dir / "series.json").write_text(json.dumps({**series, "note": "synthetic images instead"}))
+    assert "synthetic images instead" in index_of(run_dir).get_text()
 
 
 def test_index_follows_the_rules_of_pages(run_dir: Path) -> None:

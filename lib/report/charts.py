@@ -65,7 +65,7 @@ def speed_chart(title: str, reference: str, speeds: Sequence[Speed]) -> Markup:
             f'<text class="c-value" x="{WIDTH}" y="{y + 4}" text-anchor="end">{value}</text>'
         )
     words = "; ".join(f"{speed.name} {_said(speed)}" for speed in speeds)
-    caption = f"{title}: speed over {reference} (= 1) with 99 % intervals"
+    caption = f"{title[:1].upper()}{title[1:]}: speed over {reference} (= 1), 99 % intervals"
     return _chart(caption, f"{caption}. {words}.", bottom + 20, parts)
 
 

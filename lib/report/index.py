@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from lib.files import write_atomic
 from lib.records.recommendation import fastest
-from lib.records.results import BenchmarkRecord, ExploreRecord, Record
+from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, Record
 from lib.records.statistics import noise_floor, scenario_ratio, verdict
 from lib.report.charts import Speed, bars_chart, curve_chart, speed_chart
 from lib.report.frame import assets, safe, template_environment
@@ -37,7 +37,7 @@ def _jobs_table(run: RunFolder) -> Table:
                 job.backend or Cell(""),
                 Cell(f"{STATUS_SIGNS.get(job.status, '?')} {job.status}", tone=STATUS_TONES.get(job.status, "warn")),
                 duration(job.seconds),
-                job.reason or (headline(record) if record is not None else ""),
+                job.reason or (_result(record) if record is not None else ""),
                 _link("page", job.page),
                 _link("notebook", job.executed),
                 _link("record", job.record),
@@ -45,6 +45,14 @@ def _jobs_table(run: RunFolder) -> Table:
         )
     columns = ["notebook", "backend", "status", "time", "result or reason", "page", "notebook file", "record"]
     return Table(columns, rows, caption="Notebooks of this run")
+
+
+def _result(record: Record) -> str:
+    """The headline of a record; that of the comparison stands over the table already."""
+    if not isinstance(record, CompareRecord):
+        return headline(record)
+    missing = f"; missing: {', '.join(record.missing)}" if record.missing else ""
+    return f"{len(record.backends)} backends compared{missing}"
 
 
 def _link(text: str, href: str | None) -> Cell:

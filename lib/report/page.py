@@ -23,6 +23,7 @@ from lib.report.limit import PAGE_LIMIT, shorten_text, within_limit
 from lib.report.outputs import STREAM_LIMIT, Exporter
 from lib.report.provenance import Fact, Origin, Verdict, facts_of, origin_of, verdict_of
 from lib.report.run import read_any_record
+from lib.report.sanitize import clean_html
 from lib.report.table import SMOKE_TEXT, Banner, Cell, Table, Value
 from lib.report.words import UNKNOWN, duration, size
 
@@ -84,9 +85,12 @@ def _banners(origin: Origin) -> list[Markup]:
 
 def _without(views: list[CellView], banners: list[Markup]) -> None:
     """What stands on top is not said again by the notebook."""
-    said = {banner.striptags() for banner in banners}
+    said = [clean_html(banner) for banner in banners]
     for view in views:
-        view.outputs = [output for output in view.outputs if output.html.striptags() not in said]
+        for output in view.outputs:
+            for banner in said:
+                output.html = safe(str(output.html).replace(banner, ""))
+        view.outputs = [output for output in view.outputs if output.html.strip()]
 
 
 def _appendix(views: list[CellView]) -> Markup:

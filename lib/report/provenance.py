@@ -210,8 +210,11 @@ def verdict_of(origin: Origin, failed: str) -> Verdict:
         return Verdict(record.status, record.error or "no reason was written down")
     if record is None:
         return Verdict("ok", "all cells ran; no record was written")
-    look = doubt(record)
-    return Verdict("ok", headline(record) + (f". To investigate: {look}" if look else ""))
+    look, num_warnings = doubt(record), len(record.warnings)
+    text = headline(record)
+    if num_warnings:
+        text += f" ({num_warnings} warning{'s' if num_warnings > 1 else ''} below)"
+    return Verdict("ok", text + (f". To investigate: {look}" if look else ""))
 
 
 def facts_of(origin: Origin) -> list[Fact]:
@@ -283,7 +286,7 @@ def _machine(environment: Environment) -> str:
         f"{environment.cpu_model or 'unknown CPU'} ({environment.architecture})",
         f"{environment.num_threads} threads on {environment.num_cores} cores",
         size(environment.memory_bytes) + " memory" if environment.memory_bytes is not None else "",
-        environment.kernel,
+        f"kernel {environment.kernel}",
         f"BLAS {environment.blas}" if environment.blas else "",
         f"oneDNN {environment.onednn}" + (" with the Arm Compute Library" if environment.acl else "")
         if environment.onednn

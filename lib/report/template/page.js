@@ -48,11 +48,16 @@
     });
   });
   var scrollers = Array.from(document.querySelectorAll(".r-scroll"));
+  var hint = function (box) {
+    box.classList.toggle("r-more", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
+  };
   var reach = function () {
     scrollers.forEach(function (box) {
       if (box.scrollWidth > box.clientWidth + 1) { box.tabIndex = 0; } else { box.removeAttribute("tabindex"); }
+      hint(box);
     });
   };
+  scrollers.forEach(function (box) { box.addEventListener("scroll", function () { hint(box); }, { passive: true }); });
   reach();
   addEventListener("resize", reach);
   document.addEventListener("toggle", reach, true);

@@ -21,7 +21,7 @@ run: $(READY) $(EXTRAS:%=.venv/.extra-%)  ## set up if needed, then run the whol
 	$(BIN)/python -m lib run $(ARGS)
 
 test: $(READY) $(EXTRAS:%=.venv/.extra-%) lint  ## set up if needed, then lint and test
-	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: $(READY)  ## ruff and mypy; schemas and security of the workflow files
 	$(BIN)/ruff check .

@@ -99,9 +99,12 @@ def _backends(arguments: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=1))
         return OK
     width = max(len(str(row["name"])) for row in rows)
+    print("* measured by a run that names no backends")
     for backend, row in zip(all_backends(), rows, strict=True):
         reason = backend.unavailable()
-        print(f"{row['name']:<{width}}  {row['title']}" + (f"\n{'':<{width}}  not here: {reason}" if reason else ""))
+        print(f"{'*' if row['default'] else ' '} {row['name']:<{width}}  {row['title']}")
+        if reason:
+            print(f"  {'':<{width}}  not here: {reason}")
     return OK
 
 
@@ -170,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--backends", default="", metavar="A,B", help="what 03 measures; default: all default backends")
     run.add_argument(
-        "--out", default="", metavar="DIR", help="run folder; default: a new one, or the latest for single notebooks"
+        "--out", default="", metavar="DIR", help="run folder; default: a new one, or the latest where 02 is not run"
     )
     _add_limits(run)
     run.set_defaults(function=_run)
@@ -203,14 +206,14 @@ def _parser() -> argparse.ArgumentParser:
     prove.add_argument("--backends", default="", metavar="A,B", help="default: all that are installed")
     prove.add_argument("--checkpoint", default="", metavar="FILE", help="default: a network with random weights")
     prove.add_argument("--num-threads", type=_at_least_one, default=1, metavar="N", help="default: 1")
-    prove.add_argument("--out", default="proof.json", metavar="FILE", help="default: proof.json")
+    prove.add_argument("--out", default="build/proof.json", metavar="FILE", help="default: build/proof.json")
     prove.set_defaults(function=_prove)
 
     selfcheck = commands.add_parser("selfcheck", help="measure what is known, to see whether the harness is honest")
     selfcheck.add_argument("--runs", type=_at_least_one, default=20, metavar="N", help="of each kind (default 20)")
     selfcheck.add_argument("--profile", default="full", choices=["smoke", "fast", "full"])
     selfcheck.add_argument("--neighbour", action="store_true", help="with another process that burns a core in bursts")
-    selfcheck.add_argument("--out", default="selfcheck", metavar="DIR", help="default: selfcheck/")
+    selfcheck.add_argument("--out", default="build/selfcheck", metavar="DIR", help="default: build/selfcheck/")
     selfcheck.set_defaults(function=_selfcheck)
 
     render = commands.add_parser("render", help="make the pages and the index of a run again")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.rehearsal.results import Walk
 from tests.rehearsal.runner import Runner
 from tests.rehearsal.scenarios import NATIVE, dispatch, run_files
 
-
+WALK = "rehearsal"
 SHARE_THE_WALK = ("tests/test_rehearsal.py", "tests/test_notebooks.py")  # over a minute: no two processes need it
 
 
@@ -42,10 +43,21 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "lab: needs --lab")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests of a file share its fixtures, so one process runs them all; those of the walk count as one file."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class BySharedFixtures(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return WALK if nodeid.split("::")[0] in SHARE_THE_WALK else str(super()._split_scope(nodeid))
+
+    config.option.loadscopereorder = False  # longest first is what `pytest_collection_modifyitems` sees to
+    return BySharedFixtures(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for item in items:  # tests of a file share its fixtures, so one process runs them all
-        module = item.nodeid.split("::")[0]
-        item.add_marker(pytest.mark.xdist_group("rehearsal" if module in SHARE_THE_WALK else module))
+    items.sort(key=lambda item: item.nodeid.split("::")[0] not in SHARE_THE_WALK)
     for option, marker in (("--all-backends", "all_backends"), ("--lab", "lab")):
         for item in items:
             if item.get_closest_marker(marker) and not config.getoption(option):

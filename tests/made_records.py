@@ -363,7 +363,8 @@ def write_made_run(run_dir: Path, backends: Iterable[str] = SPEEDUPS, **changes:
     """All records of a run in their places; `changes` go into each of them."""
     write_record(made_explore(**changes), record_path(run_dir, "01_explore"))
     write_record(made_train(**changes), record_path(run_dir, "02_train"))
-    for backend in backends:
+    measured = list(backends)
+    for backend in measured:
         write_record(made_benchmark(backend, **changes), record_path(run_dir, "03_benchmark", backend))
-    write_record(made_compare(**changes), record_path(run_dir, "04_compare"))
+    write_record(made_compare(**{"backends": measured, **changes}), record_path(run_dir, "04_compare"))
     return run_dir

@@ -27,7 +27,7 @@ def job(notebook: str, backend: str = "", status: str = "ok", **changes: Any) ->
     label = f"{notebook}.{backend}" if backend else notebook
     return {"notebook": notebook, "backend": backend, "status": status, "page": f"pages/{label}.html",
             "executed": f"notebooks/{label}.ipynb", "record": f"results/{label}.json", "seconds": 2.0, "reason": "",
-            **changes}  # fmt: skip
+            "started": "2026-11-24T14:50:00+00:00", **changes}  # fmt: skip
 
 
 def write_part(folder: Path, records: dict[str, Any], jobs: list[dict[str, Any]]) -> Path:
@@ -36,7 +36,7 @@ def write_part(folder: Path, records: dict[str, Any], jobs: list[dict[str, Any]]
         for kind, suffix in (("pages", "html"), ("notebooks", "ipynb")):
             (folder / kind).mkdir(exist_ok=True)
             (folder / kind / f"{label}.{suffix}").write_text(f"{kind} of {label}")
-    series = {"started": "2026-11-24T14:50:00+00:00", "duration_s": 10.0, "notebooks": jobs}
+    series = {"started": "2026-11-24T14:50:00+00:00", "notebooks": jobs}
     (folder / "series.json").write_text(json.dumps(series))
     return folder
 
@@ -89,6 +89,18 @@ def test_parts_become_one_run_with_its_index(tmp_path: Path, parts: Path) -> Non
     assert all(found.page and found.executed and found.label in run.records for found in run.jobs)
     assert (out / "checkpoint.safetensors").read_bytes() == CHECKPOINT
     assert "torch-blas" in (out / "index.html").read_text()
+    assert run.started == "2026-11-24T14:50:00+00:00" and run.duration_s == 4 * 2.0
+
+
+def test_note_of_the_training_stands_on_the_merged_run(
+    tmp_path: Path, parts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RUN_NOTE", raising=False)
+    listed = parts / "part.train.arm64" / "series.json"
+    listed.write_text(json.dumps({**json.loads(listed.read_text()), "note": "synthetic\nimages  instead"}))
+    collect(parts, tmp_path / "run")
+    assert load_run(tmp_path / "run").note == "synthetic images instead"
+    assert "synthetic images instead" in (tmp_path / "run" / "index.html").read_text()
 
 
 def test_a_backend_of_which_nothing_arrived_is_a_failed_job_and_the_rest_is_kept(tmp_path: Path, parts: Path) -> None:

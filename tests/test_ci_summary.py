@@ -18,6 +18,7 @@ from lib.ci.summary import LIMIT, Section, fit, summary
 from lib.cli import main
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
+from lib.records.results import record_path, write_record
 from lib.report.markdown import escape, link, table_lines
 from lib.report.table import Cell, Table
 from tests.made_records import made_benchmark, made_failed_benchmark, write_made_run
@@ -79,8 +80,6 @@ def test_summary_tells_accuracy_best_backends_gate_layers_and_links(run: Path) -
 
 
 def test_summary_names_what_is_not_done_and_what_the_run_must_say(tmp_path: Path) -> None:
-    from lib.records.results import write_record
-
     run = write_made_run(tmp_path, ["torch-onednn"], profile="smoke")
     failed = made_failed_benchmark("ncnn", "failed", "<b>crashed</b>\n| at | once |")
     write_record(failed, tmp_path / "results" / "03_benchmark.ncnn.json")
@@ -88,6 +87,21 @@ def test_summary_names_what_is_not_done_and_what_the_run_must_say(tmp_path: Path
     assert "the host was down" in text and "smoke run" in text
     assert "&lt;b&gt;crashed&lt;/b&gt; \\| at \\| once \\|" in text
     assert "github.com" not in text
+
+
+def test_summary_does_not_repeat_an_answer_that_is_older_than_the_records(tmp_path: Path) -> None:
+    run = write_made_run(tmp_path, ["torch-onednn", "torch-blas"])
+    answer = "7 of 11 layers became faster"
+    assert answer in summary(run, {}) and "is older than" not in summary(run, {})
+    write_record(made_benchmark("onnxruntime"), record_path(run, "03_benchmark", "onnxruntime"))
+    text = summary(run, {})
+    assert answer not in text and "is older than 1 record; run python" in text
+
+
+def test_summary_carries_the_note_that_the_run_wrote_down(tmp_path: Path) -> None:
+    run = write_made_run(tmp_path, ["torch-onednn"])
+    (run / "series.json").write_text(json.dumps({"notebooks": [], "note": "the host was down"}))
+    assert "the host was down" in summary(run, {})
 
 
 def test_summary_is_cut_visibly_below_the_limit_of_what_the_file_already_holds(tmp_path: Path, run: Path) -> None:
@@ -182,8 +196,6 @@ def test_a_failed_cell_of_papermills_own_points_to_the_parameters(tmp_path: Path
 
 
 def test_doubts_and_skipped_notebooks_are_warnings_and_what_is_fine_is_silent(tmp_path: Path) -> None:
-    from lib.records.results import write_record
-
     run = write_made_run(tmp_path, ["torch-onednn"])
     assert annotate_run(run) == []
     write_record(made_benchmark("torch-onednn-fastmath"), run / "results" / "03_benchmark.torch-onednn-fastmath.json")

@@ -87,7 +87,7 @@ def write_run(
         page.write_text("x" * 1000)
         jobs.append({"notebook": notebook, "backend": backend, "status": status, "page": f"pages/{label}.html",
                      "record": f"results/{label}.json", "seconds": 1.0, "reason": ""})  # fmt: skip
-    (folder / "series.json").write_text(json.dumps({"started": "", "duration_s": 1.0, "notebooks": jobs}))
+    (folder / "series.json").write_text(json.dumps({"started": "", "notebooks": jobs}))
     return folder
 
 

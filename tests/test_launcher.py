@@ -20,7 +20,9 @@ import pytest
 from lib.cli import main
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
+from lib.report.run import load_run
 from lib.series import launcher, parameters, rundir
+from lib.series.joblist import add_jobs, forget_network
 from lib.series.jobs import plan_jobs
 from lib.series.launcher import Series, choose_run_dir, run_jobs
 from lib.series.outcome import judge
@@ -160,6 +162,59 @@ def test_second_launch_adds_to_the_list_of_the_run(write: Write, tmp_path: Path)
     run(tmp_path / "run", "02")
     listed = json.loads((tmp_path / "run" / "series.json").read_text())["notebooks"]
     assert [job["notebook"] for job in listed] == ["01_first", "02_second"]
+    assert all(job["started"] for job in listed)
+
+
+def listed_job(notebook: str, backend: str, started: str) -> dict[str, Any]:
+    """An entry of the list, and the files that it names."""
+    label = f"{notebook}.{backend}" if backend else notebook
+    files = {"page": f"pages/{label}.html", "executed": f"notebooks/{label}.ipynb"}
+    return {"notebook": notebook, "backend": backend, "status": "ok", "seconds": 5.0, "started": started, **files}
+
+
+def test_run_has_begun_with_the_earliest_job_that_stays_and_took_as_long_as_all_of_them(tmp_path: Path) -> None:
+    day = "2026-11-24T{}:00:00+00:00"
+    add_jobs(tmp_path, [listed_job("01_first", "", day.format(10)), listed_job("02_second", "", day.format(11))])
+    add_jobs(tmp_path, [listed_job("03_third", "", day.format(12))])
+    run = load_run(tmp_path)
+    assert (run.started, run.duration_s) == (day.format(10), 15.0)
+    add_jobs(tmp_path, [listed_job("01_first", "", day.format(13))])
+    run = load_run(tmp_path)
+    assert (run.started, run.duration_s) == (day.format(11), 15.0)
+
+
+def test_list_of_an_earlier_version_keeps_the_time_of_its_run(tmp_path: Path) -> None:
+    job = {"notebook": "01_first", "backend": "", "status": "ok", "seconds": 5.0}
+    (tmp_path / "series.json").write_text(json.dumps({"started": "2026-11-24", "notebooks": [job, "x"]}))
+    add_jobs(tmp_path, [listed_job("02_second", "", "2026-11-25")])
+    run = load_run(tmp_path)
+    assert run.started == "2026-11-24" and [job.label for job in run.jobs] == ["01_first", "02_second"]
+
+
+def test_note_of_a_run_stays_while_its_jobs_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUN_NOTE", "synthetic images instead")
+    add_jobs(tmp_path, [listed_job("01_first", "", "")])
+    monkeypatch.delenv("RUN_NOTE")
+    add_jobs(tmp_path, [listed_job("02_second", "", "")])
+    assert load_run(tmp_path).note == "synthetic images instead"
+    add_jobs(tmp_path, [listed_job("01_first", "", ""), listed_job("02_second", "", "")])
+    assert load_run(tmp_path).note == ""
+
+
+def test_training_again_takes_pages_notebooks_and_places_in_the_list_along(tmp_path: Path) -> None:
+    jobs = [listed_job(*names, "2026") for names in (("01_explore", ""), ("03_benchmark", "null"), ("04_compare", ""))]
+    for path in [job[kind] for job in jobs for kind in ("page", "executed")] + ["results/compare_layers.csv"]:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text("{}")
+    add_jobs(tmp_path, jobs)
+    assert "03_benchmark" in (tmp_path / "index.html").read_text()
+    forget_network(tmp_path)
+    assert [job.label for job in load_run(tmp_path).jobs] == ["01_explore"]
+    assert "03_benchmark" not in (tmp_path / "index.html").read_text()
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*")) == [
+        "notebooks/01_explore.ipynb",
+        "pages/01_explore.html",
+    ]
 
 
 def test_progress_has_one_line_per_cell_where_nobody_watches(write: Write, tmp_path: Path) -> None:
@@ -304,7 +359,8 @@ def test_bad_input_is_refused_before_anything_starts(
 def test_whole_series_begins_a_run_and_single_notebooks_add_to_the_latest(series: None, tmp_path: Path) -> None:
     first = choose_run_dir([], "")
     rundir.point_latest_to(first)
-    assert choose_run_dir(["03"], "") == first
+    assert choose_run_dir(["03", "04"], "") == first
+    assert choose_run_dir(["02"], "") != first, "all that the latest run holds measured another network"
     assert choose_run_dir([], "") != first
     assert choose_run_dir(["03"], str(tmp_path / "mine")) == tmp_path / "mine"
 
@@ -356,11 +412,17 @@ def test_launch_of_a_failing_notebook_ends_with_status_1_and_names_it(
     assert len(told.out.strip().splitlines()) == 5 and "index.html" in told.out.strip().splitlines()[-1]
 
 
-def test_pages_can_be_rendered_again(write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pages_can_be_rendered_again_and_the_note_stays(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     write("01_first", "raise ValueError('x')")
+    monkeypatch.setenv("RUN_NOTE", "synthetic images instead")
     run(tmp_path / "run")
+    monkeypatch.delenv("RUN_NOTE")
     (tmp_path / "run/pages/01_first.html").unlink()
+    (tmp_path / "run/index.html").unlink()
     assert main(["render", str(tmp_path / "run")]) == 0
+    assert "synthetic images instead" in (tmp_path / "run/index.html").read_text()
     assert 'id="failure"' in page(tmp_path / "run", "01_first")
     assert capsys.readouterr().out.strip().endswith("index.html")
 

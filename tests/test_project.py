@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lib.backends import all_backends
 from lib.files import PROJECT_ROOT
 
 LAYERS = [
@@ -92,6 +93,13 @@ def test_lock_has_what_torch_needs_beside_its_own_builds() -> None:
 def test_relative_links_of_the_readme_lead_somewhere() -> None:
     for target in re.findall(r"\]\((?!https?:|\.\./\.\./actions/)([^)#]+)", (PROJECT_ROOT / "README.md").read_text()):
         assert (PROJECT_ROOT / target).exists(), target
+
+
+def test_readme_names_every_backend_and_the_default_ones_in_bold() -> None:
+    table = (PROJECT_ROOT / "README.md").read_text().split("## Backends")[1].split("## How it measures")[0]
+    for backend in all_backends():
+        assert f"`{backend.name}`" in table, backend.name
+        assert (f"**`{backend.name}`**" in table) == backend.default, backend.name
 
 
 def test_conda_users_get_the_same_pins() -> None:

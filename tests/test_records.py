@@ -88,6 +88,13 @@ def test_comparison_names_missing_backends_and_keeps_the_order_asked_for(tmp_pat
     assert [record.backend for record in comparison.records] == ["torch-blas", "torch-onednn"]
 
 
+def test_an_open_question_is_told_after_the_fastest_backend(tmp_path: Path) -> None:
+    write_all(tmp_path, made_benchmark("torch-onednn"), made_benchmark("onnxruntime-int8"))
+    comparison = load_comparison(tmp_path, [])
+    assert comparison.headline().startswith(comparison.fastest().removesuffix("."))
+    assert comparison.headline().endswith("stays open.")
+
+
 def test_no_records_are_no_error(tmp_path: Path) -> None:
     comparison = load_comparison(tmp_path, ["torch-blas"])
     assert comparison.measured == [] and comparison.missing == ["torch-blas"] and "stays open" in comparison.headline()

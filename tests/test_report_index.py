@@ -13,13 +13,14 @@ from bs4 import BeautifulSoup
 from lib.records.results import BenchmarkRecord, record_path, write_record
 from lib.records.statistics import Ratio
 from lib.report.charts import NAME, WIDTH, Speed, speed_chart
-from lib.report.index import best_backend, write_index
+from lib.report.index import best_backend, merged_environment, write_index
 from lib.report.run import load_run
 from lib.report.summary import summary_lines
 from lib.report.table import SMOKE_TEXT
 from tests.made_records import (
     SPEEDUPS,
     made_benchmark,
+    made_environment,
     made_failed_benchmark,
     made_scenario,
     made_train,
@@ -50,7 +51,7 @@ def write_series(run_dir: Path, jobs: list[dict[str, Any]]) -> None:
             if path:
                 (run_dir / path).parent.mkdir(exist_ok=True, parents=True)
                 (run_dir / path).write_text("content")
-    series = {"started": "2026-11-24T14:50:00+00:00", "duration_s": 312.5, "notebooks": jobs}
+    series = {"started": "2026-11-24T14:50:00+00:00", "notebooks": jobs}
     (run_dir / "series.json").write_text(json.dumps(series))
 
 
@@ -100,7 +101,52 @@ def test_index_has_the_headline_the_accuracy_and_the_best_backends(run_dir: Path
     assert "8 of 10 notebook runs done" in text
     assert "Neoverse-N2" in text
     assert text.count("Error: 03_benchmark.broken failed: cell 5 of 9: logits differ") == 1
+    assert "2 min 03 s in all" in text  # ten jobs of 12.3 s
     assert SMOKE_TEXT not in text
+
+
+def test_index_says_what_was_measured(run_dir: Path) -> None:
+    text = " ".join(index_of(run_dir).get_text(" ").split())
+    assert "data synthetic, 10,600 images, abababababab · profile fast" in text
+    assert "network resnet, recipe resnet-small" in text
+    assert "checkpoint cdcdcdcdcdcd · commit 89f3f58c0b1d with changes" in text
+    write_record(
+        made_benchmark("broken", environment=made_environment(git_commit="12" * 20)),
+        record_path(run_dir, "03_benchmark", "broken"),
+    )
+    assert "commit 89f3f58c0b1d with changes; 121212121212" in " ".join(index_of(run_dir).get_text(" ").split())
+
+
+def test_machine_has_what_any_of_its_records_knows_and_names_other_versions() -> None:
+    merged = merged_environment(
+        {
+            "01_explore": made_environment(blas=None, versions={"numpy": "2.4.6"}),
+            "02_train": made_environment(blas="openblas", versions={"numpy": "2.4.6", "torch": "2.14.1"}),
+            "03_benchmark.ncnn": made_environment(versions={"numpy": "2.3.0", "ncnn": "1.0"}),
+        }
+    )
+    assert merged.blas == "openblas"
+    assert merged.versions == {"numpy": "2.4.6 (2.3.0 in 03_benchmark.ncnn)", "torch": "2.14.1", "ncnn": "1.0"}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("newer", "04_compare is older than 1 record; run python -m lib run 04 again"),
+        ("more", "04_compare is older than 1 record; run"),
+        ("failed", "04_compare tells of torch-blas, not measured here; run"),
+    ],
+)
+def test_answer_of_04_is_not_repeated_once_the_records_are_others(tmp_path: Path, change: str, told: str) -> None:
+    write_made_run(tmp_path)
+    answer = "7 of 11 layers became faster"
+    assert answer in index_of(tmp_path).get_text() and not load_run(tmp_path).stale_compare
+    later = made_benchmark("torch-blas", started="2026-11-24T18:00:00+00:00")
+    records = {"newer": later, "more": made_benchmark("ncnn"), "failed": made_failed_benchmark("torch-blas", "failed")}
+    write_record(records[change], record_path(tmp_path, "03_benchmark", records[change].backend))
+    text = index_of(tmp_path).get_text()
+    assert answer not in text and told in text
+    assert answer not in summary_lines(tmp_path)[1]
 
 
 def test_index_draws_speeds_with_intervals_and_says_them_in_words(run_dir: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ from lib.records.results import record_path, write_record
 from lib.report.run import Job as Ended
 from lib.report.run import RunFolder
 from lib.series import sweep as module
+from lib.series.joblist import add_jobs
 from lib.series.jobs import Job, plan_jobs
-from lib.series.launcher import JobResult, Series, _write_series
+from lib.series.launcher import JobResult, Series
 from lib.series.sweep import folder_name, headline, plan_points, split_values, unfinished
 from tests.made_records import made_benchmark, made_train
 
@@ -80,7 +82,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     started: list[str] = []
 
     def run(jobs: list[Job], run_dir: Path, **_: int) -> Series:
-        series = Series(run_dir, "2026-01-01T00:00:00+00:00")
+        series = Series(run_dir)
         for job in jobs:
             started.append(f"{run_dir.name}: {job.label}")
             failed = "broken" in started and job.parameters.get("num_epochs") == 2
@@ -95,7 +97,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
                 JobResult(job.notebook, job.backend, "failed" if failed else "ok", reason="broke" if failed else "",
                           record=None if failed else str(path.relative_to(run_dir)))
             )  # fmt: skip
-        _write_series(series, 1.0)
+        add_jobs(run_dir, [asdict(result) for result in series.results])
         return series
 
     monkeypatch.setattr(module, "run_guarded", run)
@@ -130,7 +132,7 @@ def test_record_of_another_network_or_of_other_parameters_is_measured_again(tmp_
     (tmp_path / "checkpoint.safetensors").write_bytes(b"weights")
     record = made_benchmark("null")
     (job,) = plan_jobs(["03"], {"backend": "null", "num_threads": "1"}, [])
-    run = RunFolder(tmp_path, "", None, [Ended(job.notebook, "null", "ok", None, None, None, 1.0, "")],
+    run = RunFolder(tmp_path, "", [Ended(job.notebook, "null", "ok", None, None, None, 1.0, "")],
                     {job.label: record})  # fmt: skip
     record.params, record.checkpoint_sha256 = (
         dict(job.parameters),

@@ -18,6 +18,7 @@ from lib.files import CHECKPOINT_NAME, project_path, sha256_file, write_atomic
 from lib.records.comparison import BENCHMARK
 from lib.records.results import BenchmarkRecord, Record, TrainRecord
 from lib.report.index import write_index
+from lib.report.provenance import NOTE_LIMIT, hosted
 from lib.report.run import SERIES_FILE, Job, load_run, read_any_record
 from lib.series.jobs import COMPARE
 from lib.series.parameters import notebook_names
@@ -37,7 +38,7 @@ class _Part:
 
     name: str
     started: str
-    duration_s: float
+    note: str  # what readers must know about the run
     jobs: dict[str, Job]
     files: dict[str, Path]
     records: dict[str, Record]
@@ -112,7 +113,7 @@ def _read_part(folder: Path) -> _Part:
             notes.append(f"{folder.name}: {relative} cannot be read and is set aside as {relative}.unreadable")
         elif relative not in known and relative != CHECKPOINT_NAME and not relative.endswith(".csv"):
             notes.append(f"{folder.name}: {relative} belongs to no job of its list")
-    return _Part(folder.name, run.started, run.duration_s or 0.0, jobs, files, run.records, notes)
+    return _Part(folder.name, run.started, run.note, jobs, files, run.records, notes)
 
 
 def _files(folder: Path) -> tuple[dict[str, Path], list[str]]:
@@ -203,9 +204,10 @@ def _all_jobs(parts: Sequence[_Part], expected_backends: Sequence[str]) -> list[
 
 def _write_series(target: Path, parts: Sequence[_Part], jobs: Sequence[Job]) -> None:
     started = min((part.started for part in parts if part.started), default="")
+    note = hosted().get("note", "") or " ".join(dict.fromkeys(part.note for part in parts if part.note))
     content = {
         "started": started,
-        "duration_s": round(sum(part.duration_s for part in parts), 1),  # of all machines together
+        **({"note": note[:NOTE_LIMIT]} if note else {}),
         "notebooks": [{**asdict(job), "seconds": job.seconds or 0.0} for job in jobs],
     }
     write_atomic(target / SERIES_FILE, json.dumps(content, indent=1) + "\n")

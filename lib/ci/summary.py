@@ -69,7 +69,8 @@ def _size_of(path: str) -> int:
 
 
 def _headline(run: RunFolder, verdicts: Verdicts, note: str, architecture: str) -> Section:
-    text = [f"> [!WARNING]\n> {escape(warning)}" for warning in (note, SMOKE_TEXT if run.is_smoke else "") if warning]
+    warnings = (note or run.note, SMOKE_TEXT if run.is_smoke else "", run.stale_compare)
+    text = [f"> [!WARNING]\n> {escape(warning)}" for warning in warnings if warning]
     rows: list[list[Value]] = []
     if run.train is not None:
         split, top1, interval = top1_text(run.train)
@@ -79,7 +80,7 @@ def _headline(run: RunFolder, verdicts: Verdicts, note: str, architecture: str) 
     rows.append(["quality gate", verdicts.words])
     done = sum(job.status == "ok" for job in run.jobs)
     rows.append(["notebook runs done", f"{done} of {len(run.jobs)}"])
-    if run.compare is not None:
+    if run.compare is not None and not run.stale_compare:
         text.append(escape(run.compare.headline))
     title = "German traffic signs on CPUs" + (f", {architecture}" if architecture else "")
     return Section(title, text, table_lines(Table(["what", "this run"], rows, align_numbers=False)))

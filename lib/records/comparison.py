@@ -98,7 +98,7 @@ class Comparison:
         return sorted(changes, key=lambda change: -abs(change.saved_s))
 
     def headline(self, scenario: str = SCENARIO) -> str:
-        """The answer to the known question, in words, with signed ratios."""
+        """The answer to the known question, in words, with signed ratios; where it stays open, what is fastest first."""
         old, new = QUESTION
         table, changes = self._question_table(scenario), self.layer_changes(scenario)
         if table is not None and not changes:
@@ -106,7 +106,9 @@ class Comparison:
                 f"From {old} to {new} at batch {table.batch_size}, every layer runs the same kernel: nothing changes."
             )
         if table is None:
-            return f"{old} was not measured against {new} here, so which layers gain from {new} stays open."
+            still_open = f"{old} was not measured against {new} here, so which layers gain from {new} stays open."
+            found = self.fastest()
+            return f"{found.removesuffix('.')}; {still_open}" if found else still_open
         floor = layer_noise_floor(table)
         by: dict[str, list[LayerChange]] = {name: [] for name in VERDICTS}
         for change in changes:

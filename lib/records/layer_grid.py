@@ -41,6 +41,7 @@ class LayerGrid:
         rows: names of the network's layers, in the order in which they run.
         kinds: by row: Conv2d, ...
         shares: by row: part of the reference's time over all layers, in the first job that timed the layer by itself.
+            Of layers that nobody timed by themselves the first row of their group has the share of all.
         columns: by backend.
         silent: backends that cannot tell their layers.
     """
@@ -73,6 +74,12 @@ def layer_grid(records: Sequence[BenchmarkRecord], scenario: str) -> LayerGrid:
                 name = layer.members[0]
                 alone[name], macs[name] = layer.kind, layer.num_macs
                 shares[name] = median_latency(layer.reference_latencies_s) / total
+    for _, table in tables:
+        total = sum(median_latency(layer.reference_latencies_s) for layer in table.layers)
+        for layer in table.layers:
+            if not any(name in shares for name in layer.members):
+                row = max(layer.members, key=lambda name: macs.get(name, 0))
+                shares[row] = median_latency(layer.reference_latencies_s) / total
     columns = {}
     for record, table in tables:
         shown, hidden = {}, {}

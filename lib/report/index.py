@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from datetime import datetime
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
 from lib.files import write_atomic
 from lib.records.recommendation import fastest
-from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, Record
+from lib.records.results import BenchmarkRecord, CompareRecord, Environment, ExploreRecord, Record, TrainRecord
 from lib.records.statistics import noise_floor, scenario_ratio, verdict
 from lib.report.charts import Speed, bars_chart, curve_chart, speed_chart
 from lib.report.frame import assets, safe, template_environment
@@ -22,6 +25,7 @@ from lib.report.tables import compare_scenarios_table, environment_table
 from lib.report.verdict import STATUS_SIGNS, headline, top1_text
 from lib.report.words import UNKNOWN, duration, scenario_name
 
+SHORT_HASH = 12  # characters
 __all__ = ["Best", "best_backend", "best_backends", "headline", "top1_text", "write_index"]
 
 STATUS_TONES: dict[str, Tone] = {"ok": "good", "failed": "bad", "unavailable": "muted", "skipped": "warn"}
@@ -73,6 +77,33 @@ def _facts(run: RunFolder) -> list[tuple[str, str]]:
     return facts
 
 
+def _origins(run: RunFolder) -> list[tuple[str, str]]:
+    """What was measured: data, profile, network, checkpoint and code, each in all the ways that the records name."""
+    records = list(run.records.values())
+    later = [record for record in records if isinstance(record, TrainRecord | BenchmarkRecord)]
+    benchmarks = networks(run.benchmarks)
+    models = [f"{record.model}, random weights" if record.random_weights else record.model for record in benchmarks]
+    if run.train is not None:
+        trained = [f"{run.train.architecture}, recipe {run.train.recipe}"]
+        models = trained + [model for model in models if model != run.train.architecture]
+    used = [record.data for record in later or records if record.data is not None]
+    data = [f"{of.source}, {sum(of.num_images.values()):,} images, {of.manifest_hash[:SHORT_HASH]}" for of in used]
+    commits = [record.environment.git_commit or "" for record in records]
+    commits = [commit[:SHORT_HASH] + (" with changes" if commit.endswith("+") else "") for commit in commits]
+    found = [
+        ("data", _named(data)),
+        ("profile", _named(record.profile for record in records)),
+        ("network", _named(models)),
+        ("checkpoint", _named((record.checkpoint_sha256 or "")[:SHORT_HASH] for record in later)),
+        ("commit", _named(commits)),
+    ]
+    return [(name, value) for name, value in found if value]
+
+
+def _named(values: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(value for value in values if value))
+
+
 @dataclass(frozen=True)
 class Best:
     """The fastest right backend of one scenario."""
@@ -112,10 +143,33 @@ def _when(started: str) -> str:
 
 def _machines(run: RunFolder) -> list[Markup]:
     """One table per machine, as matrix jobs run on several."""
-    seen: dict[str, Record] = {}
-    for record in run.records.values():
-        seen.setdefault(record.environment.machine_id, record)
-    return [safe(environment_table(record.environment).to_html()) for record in seen.values()]
+    seen: dict[str, dict[str, Environment]] = {}
+    for label, record in run.records.items():
+        seen.setdefault(record.environment.machine_id, {})[label] = record.environment
+    return [safe(environment_table(merged_environment(found)).to_html()) for found in seen.values()]
+
+
+def merged_environment(found: dict[str, Environment]) -> Environment:
+    """One machine as all its records tell it; `found` is by label.
+
+    Of each field the first that is known. Versions of all packages that any notebook loaded; where they differ, the
+    most frequent one, and the others with the notebooks that had them.
+    """
+    merged: dict[str, Any] = {}
+    for field in fields(Environment):
+        known = (getattr(environment, field.name) for environment in found.values())
+        merged[field.name] = next((value for value in known if value is not None), None)
+    names = dict.fromkeys(name for environment in found.values() for name in environment.versions)
+    return Environment(**{**merged, "versions": {name: _version(name, found) for name in names}})
+
+
+def _version(name: str, found: dict[str, Environment]) -> str:
+    versions = {
+        label: environment.versions[name] for label, environment in found.items() if name in environment.versions
+    }
+    (usual, _), *others = Counter(versions.values()).most_common()
+    told = [f"{other} in {', '.join(key for key in versions if versions[key] == other)}" for other, _ in others]
+    return f"{usual} ({'; '.join(told)})" if told else usual
 
 
 def _problems(jobs: list[Job]) -> list[Markup]:
@@ -148,6 +202,7 @@ def _charts(run: RunFolder) -> list[Markup]:
 def _banners(run: RunFolder) -> list[Markup]:
     note = hosted().get("note") or run.note
     texts = [*([note] if note else []), *([SMOKE_TEXT] if run.is_smoke else [])]
+    texts += [run.stale_compare] if run.stale_compare else []
     return [*(safe(Banner(text).to_html()) for text in texts), *_problems(run.jobs)]
 
 
@@ -172,7 +227,8 @@ def write_index(run_dir: Path) -> Path:
         .render(
             assets=assets(),
             title=f"Run of {_when(run.started)}" if run.started else f"Run {run_dir.name}",
-            lead=run.compare.headline if run.compare is not None else "",
+            lead=run.compare.headline if run.compare is not None and not run.stale_compare else "",
+            origins=_origins(run),
             banners=_banners(run),
             facts=_facts(run),
             charts=_charts(run),

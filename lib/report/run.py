@@ -27,6 +27,7 @@ class Job:
     record: str | None
     seconds: float | None
     reason: str
+    started: str = ""  # ISO 8601, UTC
 
     @property
     def label(self) -> str:
@@ -40,10 +41,15 @@ class RunFolder:
 
     path: Path
     started: str
-    duration_s: float | None
     jobs: list[Job]
     records: dict[str, Record] = field(default_factory=dict)  # by label of the job
     note: str = ""  # what readers must know about this run
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds that the listed jobs took together; None where no job tells. Jobs of CI ran side by side."""
+        times = [job.seconds for job in self.jobs if job.seconds is not None]
+        return sum(times) if times else None
 
     @property
     def benchmarks(self) -> list[BenchmarkRecord]:
@@ -57,6 +63,22 @@ class RunFolder:
     @property
     def compare(self) -> CompareRecord | None:
         return next((record for record in self.records.values() if isinstance(record, CompareRecord)), None)
+
+    @property
+    def stale_compare(self) -> str:
+        """Why the answer of 04 is not that of the records, in words; empty where it is, or where 04 did not run."""
+        if self.compare is None:
+            return ""
+        measured = {record.backend: record for record in self.benchmarks if record.status == "ok"}
+        compared = set(self.compare.backends)
+        newer = [name for name in measured if name not in compared or measured[name].started > self.compare.started]
+        gone = sorted(compared - set(measured))
+        if not newer and not gone:
+            return ""
+        older = f"is older than {len(newer)} record{'s' if len(newer) > 1 else ''}" if newer else ""
+        without = f"tells of {', '.join(gone)}, not measured here" if gone else ""
+        why = " and ".join(part for part in (older, without) if part)
+        return f"04_compare {why}; run python -m lib run 04 again"
 
     @property
     def is_smoke(self) -> bool:
@@ -107,6 +129,7 @@ def _job_of(entry: dict[str, Any]) -> Job:
         record=_text(entry.get("record")),
         seconds=float(seconds) if isinstance(seconds, int | float) else None,
         reason=str(entry.get("reason") or ""),
+        started=_text(entry.get("started")) or "",
     )
 
 
@@ -141,6 +164,7 @@ def _take_record(run: RunFolder, job: Job) -> None:
         job.status = "failed" if job.status == "unknown" else job.status
         return
     run.records[job.label] = record
+    job.started = job.started or record.started
     if job.status == "unknown":
         job.status = record.status if isinstance(record, BenchmarkRecord) else "ok"
         job.seconds = record.duration_s
@@ -156,13 +180,11 @@ def load_run(run_dir: Path) -> RunFolder:
         jobs = [_job_of(entry) for entry in series["notebooks"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         series, jobs = {}, _found_jobs(run_dir)
-    duration_s = series.get("duration_s")
     run = RunFolder(
         path=run_dir,
         started=str(series.get("started") or ""),
-        duration_s=float(duration_s) if isinstance(duration_s, int | float) else None,
         jobs=jobs,
-        note=str(series.get("note") or ""),
+        note=" ".join(str(series.get("note") or "").split()),
     )
     for job in jobs:
         job.page, job.executed = _inside(run_dir, job.page), _inside(run_dir, job.executed)

@@ -28,8 +28,8 @@ def _accuracy(run: RunFolder) -> str:
 
 
 def _layers(run: RunFolder) -> str:
-    """The answer of 04_compare, or made here where it did not run."""
-    if run.compare is not None:
+    """The answer of 04_compare, or made here where it did not run or is older than the records."""
+    if run.compare is not None and not run.stale_compare:
         return f"Layers: {run.compare.headline}"
     try:
         return f"Layers: {load_comparison(run.path, []).headline()}"

@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from lib.errors import UserError
-from lib.files import PROJECT_ROOT, write_atomic
+from lib.files import PROJECT_ROOT
 from lib.records.results import BenchmarkRecord, read_record, record_path
 from lib.report import SERIES_VARIABLE
-from lib.report.index import write_index
 from lib.report.page import Failure, render_page
-from lib.report.run import SERIES_FILE
 from lib.report.summary import summary_lines
-from lib.series.jobs import BENCHMARK, COMPARE, TRAIN, Job, plan_jobs
+from lib.series.joblist import add_jobs, forget_network
+from lib.series.jobs import COMPARE, TRAIN, Job, plan_jobs
 from lib.series.outcome import judge
 from lib.series.parameters import notebook_path
 from lib.series.preflight import check_data, check_inputs
@@ -51,6 +50,7 @@ class JobResult:
     record: str | None = None
     seconds: float = 0.0
     reason: str = ""
+    started: str = ""  # ISO 8601, UTC; empty where it never began
 
 
 @dataclass
@@ -58,7 +58,6 @@ class Series:
     """All jobs of one launch."""
 
     run_dir: Path
-    started: str
     results: list[JobResult] = field(default_factory=list)
 
     @property
@@ -67,10 +66,13 @@ class Series:
 
 
 def choose_run_dir(notebooks: Sequence[str], out: str) -> Path:
-    """Where a launch writes: `out`; else a new run for the whole series; else the latest run, which it adds to."""
+    """Where a launch writes: `out`; else the latest run, which it adds to; else a new one.
+
+    A training begins a new run as the whole series does: what the latest holds measured another network.
+    """
     if out:
         return prepare_run_dir(out)
-    if notebooks:
+    if notebooks and TRAIN not in {notebook_path(name).stem for name in notebooks}:
         return prepare_run_dir(LATEST)
     return new_run_dir()
 
@@ -84,8 +86,7 @@ def run_jobs(
     out: Any = None,
 ) -> Series:
     """Run jobs in order. A failed training skips what would measure another network; other failures stop nothing."""
-    series = Series(run_dir, datetime.now(UTC).isoformat(timespec="seconds"))
-    begun = time.monotonic()
+    series = Series(run_dir)
     progress = Progress(out or sys.stderr, len(jobs))
     _clear(jobs, run_dir)
     untrained = False
@@ -98,22 +99,20 @@ def run_jobs(
         untrained |= job.notebook == TRAIN and result.status == "failed"
         progress.end(job.label, result.status, result.reason)
         series.results.append(result)
-        _write_series(series, time.monotonic() - begun)
+        add_jobs(run_dir, [asdict(result) for result in series.results])
     return series
 
 
 def _clear(jobs: Sequence[Job], run_dir: Path) -> None:
-    """Remove what this launch makes worthless: folders of launches that were killed, records of the network before."""
+    """Remove what this launch makes worthless: folders of launches that were killed, all of the network before."""
     for orphan in run_dir.glob(f"{EXECUTING}*"):
         shutil.rmtree(orphan, ignore_errors=True)
     if any(job.notebook == TRAIN for job in jobs):
-        for name in (BENCHMARK, COMPARE):
-            for record in (run_dir / "results").glob(f"{name}.*json"):
-                record.unlink()
+        forget_network(run_dir)
 
 
 def _run_job(job: Job, run_dir: Path, progress: Progress, cell_limit_s: int, notebook_limit_s: int) -> JobResult:
-    started = time.monotonic()
+    started, begun = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     executed = run_dir / "notebooks" / f"{job.label}.ipynb"
     page = run_dir / "pages" / f"{job.label}.html"
     record = record_path(run_dir, job.notebook, job.backend)
@@ -144,8 +143,9 @@ def _run_job(job: Job, run_dir: Path, progress: Progress, cell_limit_s: int, not
         page=str(page.relative_to(run_dir)),
         executed=str(executed.relative_to(run_dir)),
         record=str(record.relative_to(run_dir)) if record.exists() else None,
-        seconds=round(time.monotonic() - started, 1),
+        seconds=round(time.monotonic() - begun, 1),
         reason=reason,
+        started=started,
     )
 
 
@@ -213,25 +213,6 @@ def _events(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
             event = json.loads(line)
             if isinstance(event, dict) and "event" in event:
                 yield event
-
-
-def _write_series(series: Series, duration_s: float) -> None:
-    """What ran, for the index; an earlier launch's jobs in the same folder stay listed until they run again."""
-    path = series.run_dir / SERIES_FILE
-    mine = {(result.notebook, result.backend) for result in series.results}
-    kept = [job for job in _read_series(path) if (job["notebook"], job["backend"]) not in mine]
-    jobs = sorted([*kept, *(asdict(result) for result in series.results)], key=lambda job: str(job["notebook"]))
-    content = {"started": series.started, "duration_s": round(duration_s, 1), "notebooks": jobs}
-    write_atomic(path, json.dumps(content, indent=1) + "\n")
-    write_index(series.run_dir)
-
-
-def _read_series(path: Path) -> list[dict[str, Any]]:
-    try:
-        jobs: list[dict[str, Any]] = json.loads(path.read_text())["notebooks"]
-    except (OSError, ValueError, KeyError):
-        return []
-    return jobs
 
 
 def run_guarded(jobs: Sequence[Job], run_dir: Path, *, cell_limit_s: int, notebook_limit_s: int) -> Series:

@@ -171,6 +171,7 @@ def train(
     num_steps = num_epochs * len(batches)
     if max_steps:
         num_steps = min(num_steps, max_steps)
+        num_epochs = math.ceil(num_steps / len(batches))  # what will run, and so what is told
     history: list[Epoch] = []
     step = 0
     for epoch in range(1, num_epochs + 1):

@@ -113,7 +113,11 @@ def plot_layer_heat_map(
     _draw_map(ax, speedups, crowded)
     _name_map(ax, names, list(grid.columns), crowded)
     reference = next((record.reference for record in records), "the reference")
-    shown = f" ({len(names)} of {len(grid.rows)} layers)" if len(grid.rows) > len(names) else ""
+    shown = (
+        f"\n{len(names)} of {len(grid.rows)} layers: the {len(names)} that take most time in the reference"
+        if len(grid.rows) > len(names)
+        else ""
+    )
     ax.set_title(f"Speedup per layer against {reference} in the same job, {scenario_name(scenario)}{shown}", pad=12)
     told += [f"{name} cannot tell its layers" for name in grid.silent]
     return describe(

@@ -47,7 +47,7 @@
       });
     });
   });
-  var scrollers = Array.from(document.querySelectorAll(".r-scroll"));
+  var scrollers = Array.from(document.querySelectorAll(".r-scroll, .r-figure"));
   var hint = function (box) {
     box.classList.toggle("r-more", box.scrollLeft + box.clientWidth < box.scrollWidth - 2);
   };

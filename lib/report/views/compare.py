@@ -38,9 +38,7 @@ from lib.report.views.benchmark import Shown
 from lib.report.words import scenario_name
 
 _View = TypeVar("_View", bound=Callable[..., Shown])
-HOW_TO = (
-    "run `python -m lib run` for the whole series, or `python -m lib run 03_benchmark -p backend NAME` for one backend"
-)
+HOW_TO = "run python -m lib run for the whole series, or python -m lib run 03_benchmark -p backend NAME for one backend"
 
 
 def _with_records(view: _View) -> _View:
@@ -60,11 +58,13 @@ def answer(comparison: Comparison) -> Shown:
     if not comparison.records:
         return Banner(f"There are no benchmark records here; {HOW_TO}.", "info")
     banners = [Banner(SMOKE_TEXT)] if comparison.profile == "smoke" else []
-    banners.append(Banner(f"{comparison.headline()} {comparison.fastest()}".strip(), "info"))
+    headline, found = comparison.headline(), comparison.fastest()
+    told = found.removesuffix(".") in headline  # an open question begins with it
+    banners.append(Banner(headline if told else f"{headline} {found}", "info"))
     if comparison.missing:
         names = ", ".join(comparison.missing)
         banners.append(
-            Banner(f"No record of: {names}. To measure one: `python -m lib run 03_benchmark -p backend NAME`.")
+            Banner(f"No record of: {names}. To measure one: python -m lib run 03_benchmark -p backend NAME.")
         )
     for record in comparison.unmeasured:
         kind: Any = "error" if record.status == "failed" else "info"
@@ -128,7 +128,7 @@ def sweeps(comparison: Comparison) -> Shown:
         record for record in networks(comparison.measured) if record.sweep and record.backend != record.reference
     ]
     if not records:
-        return Banner("Other batch sizes and numbers of threads are measured in the profile `full` only.", "info")
+        return Banner("Other batch sizes and numbers of threads are measured in the profile full only.", "info")
     show(plot_sweeps(records, backend_names()))
     rows: list[list[Value]] = [
         [
@@ -167,7 +167,9 @@ def proofs(comparison: Comparison) -> Shown:
 def earlier_runs(comparison: Comparison, history: History | None) -> Shown:
     """Speedups over earlier runs; an alarm only where a change is confirmed."""
     if history is None:
-        return Banner("No earlier runs were given. With `-p history runs` this page compares with them.", "info")
+        return Banner(
+            "No earlier runs were given. With the parameter history = 'runs' this page compares with them.", "info"
+        )
     if not any(trend.earlier for trend in history.trends):
         return Banner(f"Nothing to compare with: {history.words()}", "info")
     show(plot_history(history, backend_names()))

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -373,3 +374,13 @@ def test_executed_notebook_has_the_figure_and_no_widget(monkeypatch: pytest.Monk
     NotebookClient(notebook, kernel_name="python3", timeout=120).execute()
     assert "widget" not in str(notebook)
     assert 'alt="30 of 30 frames of one track: stop, track 1, 30 frames' in str(notebook.cells[0].outputs)
+
+
+@pytest.mark.parametrize("num_backends", [1, 2, 3, 12])
+def test_legend_of_the_cold_start_lies_inside_the_figure(num_backends: int) -> None:
+    records = [replace(made_benchmark("torch-blas"), backend=f"backend-{n}") for n in range(num_backends)]
+    figure = figure_of(plots.plot_cold_start(records))
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    box, page = legend.get_window_extent(), figure.bbox
+    assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1

@@ -98,7 +98,7 @@ class Comparison:
         return sorted(changes, key=lambda change: -abs(change.saved_s))
 
     def headline(self, scenario: str = SCENARIO) -> str:
-        """The answer to the known question, in words, with signed ratios; where it stays open, what is fastest first."""
+        """The answer to the known question, in words, with signed ratios; before an open question the fastest."""
         old, new = QUESTION
         table, changes = self._question_table(scenario), self.layer_changes(scenario)
         if table is not None and not changes:

@@ -114,7 +114,7 @@ def plot_layer_heat_map(
     _name_map(ax, names, list(grid.columns), crowded)
     reference = next((record.reference for record in records), "the reference")
     shown = (
-        f"\n{len(names)} of {len(grid.rows)} layers: the {len(names)} that take most time in the reference"
+        f"\n{len(names)} of {len(grid.rows)} layers: convolutions, linear ones, then the slowest of the reference"
         if len(grid.rows) > len(names)
         else ""
     )
@@ -344,7 +344,7 @@ def plot_cold_start(records: Sequence[BenchmarkRecord], ax: Axes | None = None) 
     found = [(record.backend, record.cold_start) for record in _ok(records) if record.cold_start is not None]
     totals = {name: first_answer_s(cold) for name, cold in found}
     found.sort(key=lambda item: -totals[item[0]])
-    panels = new_panels(ax, 2, 1.5 + 0.32 * max(1, len(found)))
+    panels = new_panels(ax, 2, 1.8 + 0.32 * max(1, len(found)))
     times, memory = panels
     left = np.zeros(len(found))
     # Greys and one blue, light to dark: the colours of backends would claim to be backends here.
@@ -362,9 +362,7 @@ def plot_cold_start(records: Sequence[BenchmarkRecord], ax: Axes | None = None) 
         times.annotate(text, (total, row), (4, 0), textcoords="offset points", va="center", fontsize=8)
     times.set_xlim(0, max([*left, 1e-9]) * 1.2)
     times.set_xlabel("time until the first answer (s)")
-    times.legend(
-        loc="upper left", bbox_to_anchor=(0, -0.5 / (0.3 + 0.32 * max(1, len(found)))), ncols=4, columnspacing=1
-    )
+    figure_of(times).legend(*times.get_legend_handles_labels(), loc="outside lower left", ncols=4, columnspacing=1)
     times.set_title("Cold start; one measurement each")
     peaks = [None if cold.peak_memory_bytes is None else cold.peak_memory_bytes / 2**20 for _, cold in found]
     for row, peak in enumerate(peaks):

@@ -71,7 +71,7 @@ def test_summary_tells_accuracy_best_backends_gate_layers_and_links(run: Path) -
     headline = text[: text.index("## Open")]
     assert "98.71 %" in headline and "\\[98.11, 99.21\\]" in headline  # top-1 on test, with its interval
     assert re.search(r"best backend, single stream \| onnxruntime-int8: 2\.\d+x faster \\\[", headline)
-    assert re.search(r"quality gate \| (pass|fail|investigate): ", headline)
+    assert re.search(r"quality gate, of what is in this run \| (pass|fail|investigate): ", headline)
     assert "(https://me.github.io/signs/)" in text
     assert "(https://github.com/me/signs/actions/runs/42#artifacts)" in text
     layers = text[text.index("## Layers, offline") : text.index("## Layers, single stream")]

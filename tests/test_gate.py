@@ -219,6 +219,7 @@ NEEDS = {"changes": {"result": "success", "outputs": {"run": "true"}}, "test": {
         ("compare", "failure", "false", "fail"),
         ("publish", "skipped", "true", "pass"),
         ("publish", "failure", "true", "fail"),
+        ("publish", "cancelled", "true", "pass"),
         ("changes", "failure", "false", "fail"),
     ],
 )
@@ -308,3 +309,26 @@ def test_annotations_escape_what_records_say() -> None:
     hostile = Verdict("kernels", "torch-blas", "investigate", "50% of\n::error::it, and: more", "")
     (line,) = verdict_annotations(Verdicts([hostile, Verdict("page", "x", "pass", "")]))
     assert line == "::warning title=Gate%2C investigate%3A kernels%2C torch-blas::50%25 of%0A::error::it, and: more"
+
+
+def test_after_a_smoke_training_only_the_tolerance_of_the_backend_judges(limits: Path) -> None:
+    record = made_benchmark("onnxruntime-int8")
+    assert record.parity is not None
+    far = replace(record, parity=replace(record.parity, agreement=0.91, num_lost=9, num_gained=0))
+    outcomes = {
+        profile: {verdict.outcome for verdict in judge_benchmark(replace(far, profile=profile), load_limits(limits))}
+        for profile in ("smoke", "fast")
+    }
+    assert outcomes["smoke"] == {"pass"} and "fail" in outcomes["fast"]
+
+
+def test_the_gate_adds_its_own_verdicts_to_the_summary(
+    tmp_path: Path, limits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    summary = tmp_path / "summary.md"
+    summary.write_text("before\n")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    needs = json.dumps({"train": {"result": "failure", "outputs": {}}})
+    assert main(["gate", str(tmp_path / "none"), "--limits", str(limits), "--needs", needs]) == 1
+    assert summary.read_text().startswith("before\n") and "failure" in summary.read_text()

@@ -137,12 +137,14 @@ def _annotate(arguments: argparse.Namespace) -> int:
 @_told
 def _gate(arguments: argparse.Namespace) -> int:
     from lib.ci.gate import judge_run
+    from lib.ci.summary import append_summary, gate_section
     from lib.ci.verdicts import verdict_annotations, verdict_table
 
     verdicts = judge_run(arguments.run_dir, arguments.limits, arguments.needs)
     print(verdict_table(verdicts))
     if on_github(os.environ):
         print("\n".join(verdict_annotations(verdicts)))
+        append_summary(gate_section(verdicts), os.environ)
     return verdicts.exit_status
 
 

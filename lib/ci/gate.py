@@ -22,7 +22,8 @@ from lib.report.run import RunFolder, is_network, load_run
 from lib.report.words import percent, points, scenario_name, size
 from lib.series.parameters import notebook_names
 
-MAY_BE_SKIPPED = {"publish"}  # where Pages are not enabled, or off the main branch
+# Where Pages are not enabled, or off the main branch; cancelled where a newer run waits for the same site.
+MAY_BE_SKIPPED = {"publish"}
 VALIDATION = "val"
 GIVE_OR_TAKE = ", give or take one image"
 CHANGES = "changes"  # the job that says whether there is anything to run
@@ -87,8 +88,10 @@ def judge_needs(jobs: Mapping[str, Need]) -> list[Verdict]:
     idle = nothing_to_run(jobs)
     verdicts = []
     for name, job in jobs.items():
-        good = job.result == "success" or (job.result == "skipped" and (idle or name in MAY_BE_SKIPPED))
-        asked = "success" if name not in MAY_BE_SKIPPED else "success or skipped"
+        optional = name in MAY_BE_SKIPPED
+        fine = {"success", "skipped", "cancelled"} if optional else {"success", "skipped"} if idle else {"success"}
+        good = job.result in fine
+        asked = "success, skipped or cancelled" if optional else "success"
         verdicts.append(Verdict("job", name, "pass" if good else "fail", job.result, asked))
     return verdicts
 
@@ -178,6 +181,8 @@ def _parity(record: BenchmarkRecord, limits: Limits) -> list[Verdict]:
         return [Verdict("parity", backend, "fail", "its answers were not compared", "parity with the reference")]
     if not parity.passed:
         return [Verdict("parity", backend, "fail", parity.reason or "it computes another network", "passed")]
+    if record.profile == "smoke":  # hardly trained: near ties everywhere, which its tolerance allows for
+        return [Verdict("parity", backend, "pass", percent(parity.agreement), "passed, after a smoke training")]
     stated = limits.parity_of(record.precision)
     if stated is None:
         asked = f"no limits are stated for precision {record.precision}"

@@ -61,6 +61,19 @@ def summary(run_dir: Path, environ: Mapping[str, str], *, page_url: str = "", ar
     return fit([section for section in sections if section is not None], left)
 
 
+def gate_section(verdicts: Verdicts) -> str:
+    """The gate's own verdict as Markdown: it also knows how the jobs ended, which no run folder tells."""
+    return fit([_of_table("Gate", verdict_table(verdicts))], LIMIT)
+
+
+def append_summary(text: str, environ: Mapping[str, str]) -> None:
+    """Add to the summary of the step, where there is one and GitHub would still take it."""
+    path = environ.get("GITHUB_STEP_SUMMARY", "")
+    if path and _size_of(path) + _length(text) <= LIMIT:
+        with Path(path).open("a") as file:
+            file.write(text)
+
+
 def _size_of(path: str) -> int:
     try:
         return Path(path).stat().st_size if path else 0
@@ -77,7 +90,7 @@ def _headline(run: RunFolder, verdicts: Verdicts, note: str, architecture: str) 
         source = run.train.data.source if run.train.data is not None else "unknown data"
         rows.append([f"top-1 on {split or 'no split'} ({source})", f"{top1} {interval}".strip()])
     rows += [[f"best backend, {best.scenario}", f"{best.backend}: {best.words}"] for best in best_backends(run)]
-    rows.append(["quality gate", verdicts.words])
+    rows.append(["quality gate, of what is in this run", verdicts.words])
     done = sum(job.status == "ok" for job in run.jobs)
     rows.append(["notebook runs done", f"{done} of {len(run.jobs)}"])
     if run.compare is not None and not run.stale_compare:

@@ -145,9 +145,9 @@ def scenarios(backends: str = BACKENDS) -> list[Scenario]:
         ),
         Scenario(
             "publish",
-            "a run on main whose pages are published, with the jobs of `pull_request` but for plan, publish and gate",
+            "a push to main whose pages are published, with the jobs of `pull_request` but for plan, publish and gate",
             ARM,
-            Event(inputs={"profile": "fast", "dataset": "synthetic"}, variables={"PAGES_ENABLED": "true"}),
+            Event("push", variables={"PAGES_ENABLED": "true"}),
             {"plan": "success", "compare": "success", "publish": "success"},
             variation=lambda walks: Variation(
                 env={"INPUT_BACKENDS": backends},

@@ -18,7 +18,7 @@ import numpy as np
 from lib.backends import REFERENCE, Backend, Kernels, get_backend
 from lib.bench.client import PREPARE_LIMIT_S, BackendError, OutOfMemoryError, WorkerClient
 from lib.bench.neighbours import Neighbours, tolerated_cores
-from lib.bench.parity import Tolerance, compare_logits
+from lib.bench.parity import Tolerance, compare_logits, exceeds
 from lib.bench.peaks import peaks_of_run
 from lib.bench.plan import (
     CALIBRATION_IMAGES,
@@ -221,13 +221,20 @@ class Session:
         if logits is None:
             return
         assert self.parity is not None
-        if not self.parity.passed and len(logits) < self.data.val.num_images:
+        if (not self.parity.passed or self._loses_more()) and len(logits) < self.data.val.num_images:
             self.progress("not within the limits on a sample: comparing all validation images")
             self._save_images(self.data.val, "val-all")
             logits = self._compare_logits("val-all")
         sample = balanced_sample(self.data.val, len(logits))
         if not self.parity.passed:
             raise BackendError(f"not the same network: {self.parity.reason}")
+        if self._loses_more():
+            drop = 100 * (self.parity.reference_top1 - self.parity.top1)
+            self.warnings.append(
+                f"loses {drop:.2f} points of top-1, where {100 * self.parity.top1_drop_allowed:.2f} are allowed; on "
+                f"{self.parity.num_images:,} images that may be chance: {self.parity.num_lost} answers lost, "
+                f"{self.parity.num_gained} gained (McNemar's p = {self.parity.mcnemar_p:.2g})"
+            )
         if self.checkpoint.metadata.random_weights:
             self.warnings.append("the network has random weights: only its logits are compared, accuracy means nothing")
             return
@@ -236,6 +243,13 @@ class Session:
         self.accuracy["val"] = evaluate(logits, sample).accuracy
         if self.data.test is not None and self._is_read(self.data.test):
             self.accuracy["test"] = evaluate(self._logits("test", "backend"), self.data.test).accuracy
+
+    def _loses_more(self) -> bool:
+        """More than the tolerance, by chance or not."""
+        parity = self.parity
+        return parity is not None and exceeds(
+            parity.num_gained, parity.num_lost, parity.num_images, parity.top1_drop_allowed
+        )
 
     def _note_memory(self) -> None:
         """Now: both sides have done the same, and profiling takes memory that no user would spend."""

@@ -162,7 +162,7 @@ def test_printed_inputs_read_back_as_yaml() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["README.md", "docs/compare.png", "docs/selfcheck/README.md", "SECURITY.md", "LICENSE"],
+    ["README.md", "docs/run.png", "docs/selfcheck/README.md", "SECURITY.md", "LICENSE"],
 )
 def test_documents_alone_run_nothing(path: str) -> None:
     assert not must_run([path])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -21,17 +20,8 @@ import nbformat
 
 from lib.files import PROJECT_ROOT
 from lib.series.parameters import NOTEBOOK_DIR
+from tests.browser import CHROMIUM, FLAGS
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 SETTINGS = {
     # All cells in the page: by default those out of sight are taken out, and a screenshot would have holes.
     "notebook-extension/tracker": {"windowingMode": "none"},

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from lib.files import PROJECT_ROOT
-from tests.lab import CHROMIUM, Lab, copy_notebook, lab
+from tests.browser import CHROMIUM
+from tests.lab import Lab, copy_notebook, lab
 
 pytest.importorskip("playwright", reason="playwright is not installed: make .venv")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine: apt-get install chromium")

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from lib.ci.github import command
-from lib.errors import UserError
-from lib.files import PROJECT_ROOT, project_path
+from lib.files import PROJECT_ROOT
 from lib.records.results import BenchmarkRecord
-from lib.report.run import Job, RunFolder, load_run
+from lib.report.run import Job, RunFolder, load_run, run_folder
 
 MAX_ANNOTATIONS = 10  # of each kind that GitHub shows from one step
 
@@ -23,10 +22,7 @@ def annotate_run(run_dir: Path) -> list[str]:
     Raises:
         UserError: no such folder.
     """
-    folder = project_path(run_dir)
-    if not folder.is_dir():
-        raise UserError(f"no folder {folder}; give a run folder, such as runs/latest")
-    run = load_run(folder)
+    run = load_run(run_folder(run_dir))
     errors = [_failed(run, job) for job in run.jobs if job.status == "failed"]
     warnings = [_line(job, 1, f"{job.label} was skipped", job.reason, "warning") for job in run.jobs
                 if job.status == "skipped"]  # fmt: skip

@@ -10,12 +10,10 @@ from lib.ci.gate import judge_folder
 from lib.ci.github import run_url
 from lib.ci.limits import load_limits
 from lib.ci.verdicts import Verdicts, verdict_table
-from lib.errors import UserError
-from lib.files import project_path
 from lib.report import NOTE_VARIABLE
 from lib.report.index import best_backends, top1_text
 from lib.report.markdown import escape, link, table_lines
-from lib.report.run import RunFolder, load_run, networks
+from lib.report.run import RunFolder, load_run, networks, run_folder
 from lib.report.table import SMOKE_TEXT, Table, Value
 from lib.report.tables import compare_layers_table, compare_scenarios_table
 from lib.report.words import scenario_name
@@ -45,10 +43,7 @@ def summary(run_dir: Path, environ: Mapping[str, str], *, page_url: str = "", ar
     Raises:
         UserError: no such folder.
     """
-    folder = project_path(run_dir)
-    if not folder.is_dir():
-        raise UserError(f"no folder {folder}; give a run folder, such as runs/latest")
-    run = load_run(folder)
+    run = load_run(run_folder(run_dir))
     verdicts = Verdicts(judge_folder(run, load_limits()))
     sections = [
         _headline(run, verdicts, environ.get(NOTE_VARIABLE, ""), architecture),

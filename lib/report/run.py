@@ -10,6 +10,7 @@ from typing import Any
 
 from lib.backends import get_backend
 from lib.errors import UserError
+from lib.files import project_path
 from lib.records.results import KINDS, BenchmarkRecord, CompareRecord, Record, TrainRecord, read_record
 
 SERIES_FILE = "series.json"
@@ -83,6 +84,18 @@ class RunFolder:
     @property
     def is_smoke(self) -> bool:
         return any(record.profile == "smoke" for record in self.records.values())
+
+
+def run_folder(run_dir: Path) -> Path:
+    """The folder of a run that must be there; a relative path counts from the project root.
+
+    Raises:
+        UserError: no such folder.
+    """
+    folder = project_path(run_dir)
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}; give a run folder, such as runs/latest")
+    return folder
 
 
 def is_network(backend: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -60,3 +62,21 @@ def write_layout(
         rows = [_row(place / f"{n:05d}.ppm", n % NUM_CLASSES, 1_000_000 + n) for n in range(test_images)]
         (base / "GT-final_test.csv").write_text("\n".join([HEADER, *rows]) + "\n")
     return base
+
+
+def zip_folder(base: Path, folder: str) -> bytes:
+    """A folder of the layout as the official server keeps it."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as file:
+        for path in sorted((base / folder).rglob("*")):
+            file.write(path, path.relative_to(base).as_posix())
+        file.writestr("GTSRB/Readme-Images.txt", "not needed")
+    return content.getvalue()
+
+
+def zip_file(path: Path) -> bytes:
+    """One file as the official server keeps it."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as file:
+        file.write(path, path.name)
+    return content.getvalue()

@@ -16,7 +16,7 @@ from lib.cli import main
 from lib.errors import UserError
 from lib.files import sha256_file
 from lib.records.comparison import load_comparison
-from lib.records.results import write_record
+from lib.records.results import DataInfo, write_record
 from lib.report.run import load_run
 from tests.made_records import made_benchmark, made_environment, made_explore, made_failed_benchmark, made_train
 
@@ -149,15 +149,58 @@ def test_what_a_job_took_over_from_the_training_may_come_again_unchanged(tmp_pat
 
 
 @pytest.mark.parametrize("what", ["checkpoint", "data"])
-def test_parts_of_different_networks_or_data_are_refused(tmp_path: Path, parts: Path, sha: str, what: str) -> None:
+def test_parts_of_which_nobody_knows_the_right_one_are_refused(
+    tmp_path: Path, parts: Path, sha: str, what: str
+) -> None:
+    shutil.rmtree(parts / "part.train.arm64")
     if what == "checkpoint":
         add_benchmark(parts, "ncnn", "ef" * 32)
     else:
-        data = made_benchmark().data
-        assert data is not None
-        data.manifest_hash = "12" * 32
-        add_benchmark(parts, "ncnn", sha, data=data)
+        add_benchmark(parts, "ncnn", sha, data=other_data())
     refused(parts, tmp_path / "run", f"different {what}.*ncnn")
+
+
+def other_data() -> DataInfo:
+    data = made_benchmark().data
+    assert data is not None
+    data.manifest_hash = "12" * 32
+    return data
+
+
+@pytest.mark.parametrize("what", ["checkpoint", "data", "blas"])
+def test_one_that_measured_something_else_fails_alone_and_is_not_compared(
+    tmp_path: Path, parts: Path, sha: str, what: str
+) -> None:
+    shutil.rmtree(parts / "part.benchmark.torch-blas.arm64")
+    changes: dict[str, dict[str, Any]] = {
+        "checkpoint": {"sha": "ef" * 32},
+        "data": {"sha": sha, "data": other_data()},
+        "blas": {"sha": sha, "environment": made_environment(blas="mkl")},
+    }
+    add_benchmark(parts, "torch-blas", **changes[what])
+    out = tmp_path / "run"
+    lines = collect(parts, out, ["torch-blas", "onnxruntime"], checkpoint=sha, blas="openblas")
+    failed = [found for found in load_run(out).jobs if found.status == "failed"]
+    assert [found.label for found in failed] == ["03_benchmark.torch-blas"]
+    told = {"checkpoint": f"measured checkpoint {'ef' * 32}", "data": "measured other data", "blas": "ran on mkl"}
+    assert told[what] in failed[0].reason and any(told[what] in line for line in lines)
+    assert [record.backend for record in load_comparison(out, []).records] == ["onnxruntime"]
+    assert (out / "results" / "03_benchmark.torch-blas.json.refused").is_file(), "kept to look at"
+
+
+def test_a_failure_of_this_run_stays_in_the_comparison(tmp_path: Path, parts: Path, sha: str) -> None:
+    shutil.rmtree(parts / "part.benchmark.torch-blas.arm64")
+    add_benchmark(parts, "torch-blas", sha, status="failed", error="crashed")
+    collect(parts, tmp_path / "run", ["torch-blas", "onnxruntime"], checkpoint=sha, blas="openblas")
+    assert (tmp_path / "run" / "results" / "03_benchmark.torch-blas.json").is_file()
+
+
+def test_a_training_that_is_not_the_expected_one_is_refused(tmp_path: Path, parts: Path) -> None:
+    out = tmp_path / "run"
+    arguments = ["ci", "collect", str(parts), "--out", str(out), "--checkpoint"]
+    assert main([*arguments, "ab" * 32]) == 1
+    assert main([*arguments, "no digest"]) == 2
+    assert not out.exists()
 
 
 def test_a_checkpoint_that_is_not_the_trained_one_is_refused(tmp_path: Path, parts: Path) -> None:

@@ -11,8 +11,8 @@ import mistune
 import nbformat
 import pytest
 
-from lib.ci.annotate import MAX_ANNOTATIONS, annotate_run, line_of_source
-from lib.ci.github import command, output_lines, run_url, write_outputs
+from lib.ci.annotate import annotate_run, line_of_source
+from lib.ci.github import MAX_ANNOTATIONS, command, output_lines, run_url, write_outputs
 from lib.ci.pages import without_dead_links, write_pages
 from lib.ci.summary import LIMIT, Section, fit, summary
 from lib.cli import main

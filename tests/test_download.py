@@ -24,7 +24,7 @@ import pytest
 from lib.data import download, layout, load_data
 from lib.data.download import Archive, download_gtsrb
 from lib.errors import UserError
-from tests.gtsrb_layout import TEST_FOLDER, TORCHVISION_FOLDER, TRAIN_FOLDER, write_layout
+from tests.gtsrb_layout import TEST_FOLDER, TORCHVISION_FOLDER, TRAIN_FOLDER, write_layout, zip_file, zip_folder
 
 TRAIN_NAME = "GTSRB_Final_Training_Images.zip"
 TEST_NAME = "GTSRB_Final_Test_Images.zip"
@@ -32,28 +32,16 @@ LABELS_NAME = "GTSRB_Final_Test_GT.zip"
 TORCHVISION_NAME = "GTSRB-Training_fixed.zip"
 
 
-def zip_folder(base: Path, folder: str) -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as file:
-        for path in sorted((base / folder).rglob("*")):
-            file.write(path, path.relative_to(base).as_posix())
-        file.writestr("GTSRB/Readme-Images.txt", "not needed")
-    return content.getvalue()
-
-
 @pytest.fixture(scope="session")
 def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """What the official server keeps, but tiny."""
     base = write_layout(tmp_path_factory.mktemp("official"), frames=1, test_images=12)
     write_layout(base.parent, tracks_per_class=3, frames=1, folder=TORCHVISION_FOLDER)
-    labels = io.BytesIO()
-    with zipfile.ZipFile(labels, "w") as file:
-        file.write(base / "GT-final_test.csv", "GT-final_test.csv")
     return {
         TRAIN_NAME: zip_folder(base, TRAIN_FOLDER),
         TORCHVISION_NAME: zip_folder(base, TORCHVISION_FOLDER),
         TEST_NAME: zip_folder(base, TEST_FOLDER),
-        LABELS_NAME: labels.getvalue(),
+        LABELS_NAME: zip_file(base / "GT-final_test.csv"),
     }
 
 

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from lib.ci.gate import judge_benchmark, judge_run
+from lib.ci.github import MAX_ANNOTATIONS
 from lib.ci.limits import LIMITS, load_limits
 from lib.ci.verdicts import Verdict, Verdicts, verdict_annotations, verdict_table
 from lib.cli import main
 from lib.errors import UserError
+from lib.files import sha256_file
 from lib.records.results import Accuracy, BenchmarkRecord, write_record
 from lib.training.recipes import RECIPES
 from tests.made_records import (
@@ -233,6 +235,29 @@ def test_jobs_must_succeed_and_skipped_is_fine_only_where_nothing_was_to_do(
     assert {verdict.subject for verdict in verdicts.of("fail")} == ({job} if outcome == "fail" else set())
 
 
+@pytest.mark.parametrize("fault", ["", "another file", "another record", "no file"])
+def test_one_checkpoint_goes_from_the_training_job_to_what_arrived(tmp_path: Path, limits: Path, fault: str) -> None:
+    run = write_run(tmp_path / "run")
+    weights = run / "checkpoint.safetensors"
+    weights.write_bytes(b"weights")
+    trained = sha256_file(weights)
+    for path in (run / "results").glob("*.json"):
+        path.write_text(path.read_text().replace(str(made_train().checkpoint_sha256), trained))
+    if fault == "another record":
+        write_record(made_benchmark("torch-blas", checkpoint_sha256="ef" * 32),
+                     run / "results" / "03_benchmark.torch-blas.json")  # fmt: skip
+    elif fault:
+        weights.write_bytes(b"others")
+    if fault == "no file":
+        weights.unlink()
+    needs = {**NEEDS, "train": {"result": "success", "outputs": {"checkpoint_sha256": trained}}}
+    verdicts = judge_run(run, limits, json.dumps(needs))
+    about = {"another file": "checkpoint.safetensors", "no file": "checkpoint.safetensors",
+             "another record": "03_benchmark.torch-blas"}  # fmt: skip
+    failed = {(verdict.check, verdict.subject) for verdict in verdicts.of("fail")}
+    assert failed == ({("checkpoint", about[fault])} if fault else set())
+
+
 def test_no_run_folder_is_fine_only_where_there_was_nothing_to_run(tmp_path: Path, limits: Path) -> None:
     idle = {"changes": {"result": "success", "outputs": {"run": "false"}}, "train": {"result": "skipped"}}
     assert judge_run(tmp_path / "none", limits, json.dumps(idle)).outcome == "pass"
@@ -303,6 +328,11 @@ def test_what_passed_is_told_by_the_one_nearest_to_its_bound() -> None:
 
 def test_a_gate_that_saw_nothing_fails() -> None:
     assert Verdicts([]).exit_status == 1
+
+
+def test_no_more_annotations_than_github_shows_and_the_last_one_counts_the_rest() -> None:
+    lines = verdict_annotations(Verdicts([Verdict("page", f"{n}", "fail", "there is none") for n in range(30)]))
+    assert len(lines) == MAX_ANNOTATIONS and "21 more" in lines[-1]
 
 
 def test_annotations_escape_what_records_say() -> None:

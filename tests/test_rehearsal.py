@@ -11,7 +11,7 @@ from lib.files import CHECKPOINT_NAME
 from lib.records.results import BenchmarkRecord, CompareRecord, TrainRecord, read_record
 from lib.report.page import PAGE_LIMIT
 from tests.rehearsal.results import Walk
-from tests.rehearsal.scenarios import ARCH
+from tests.rehearsal.scenarios import ARCH, never_run
 from tests.rehearsal.standins import ACTIONS, COMMANDS
 
 CALLER = "x86-64"  # the job that calls the workflow, on that architecture
@@ -41,6 +41,15 @@ def test_only_what_is_listed_was_replaced(rehearsed: Walk) -> None:
     executed = [step for job in rehearsed.jobs for step in job.steps if not step.stand_in and step.outcome != "skipped"]
     assert replaced <= listed
     assert len(executed) > 30, "most of the workflow ran for real"
+
+
+def test_no_step_is_left_out_but_those_of_other_events_and_of_failures(rehearsed: Walk) -> None:
+    walked_by_make_rehearse = {
+        ("benchmark", "Fetch the images"), ("benchmark", "Restore the images"), ("train", "Save the images"),
+        ("train", "Summarize what there is"),
+        ("publish", "Download the whole run"), ("publish", "Upload the site"), ("publish", "Deploy"),
+    }  # fmt: skip
+    assert never_run([rehearsed]) == walked_by_make_rehearse
 
 
 def test_each_page_is_one_artifact_with_the_name_of_its_file(rehearsed: Walk) -> None:

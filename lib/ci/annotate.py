@@ -7,12 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lib.ci.github import command
+from lib.ci.github import command, shown
 from lib.files import PROJECT_ROOT
 from lib.records.results import BenchmarkRecord
 from lib.report.run import Job, RunFolder, load_run, run_folder
-
-MAX_ANNOTATIONS = 10  # of each kind that GitHub shows from one step
 
 
 def annotate_run(run_dir: Path) -> list[str]:
@@ -29,15 +27,7 @@ def annotate_run(run_dir: Path) -> list[str]:
     warnings += [_doubt(job, record) for job in run.jobs
                  if isinstance(record := run.records.get(job.label), BenchmarkRecord)
                  and record.proof is not None and record.proof.investigate]  # fmt: skip
-    return [*_shown(errors, "error"), *_shown(warnings, "warning")]
-
-
-def _shown(lines: list[str], kind: str) -> list[str]:
-    """No more than GitHub shows; the last one says how many there are beside them."""
-    if len(lines) <= MAX_ANNOTATIONS:
-        return lines
-    more = len(lines) - MAX_ANNOTATIONS + 1
-    return [*lines[: MAX_ANNOTATIONS - 1], command(kind, f"{more} more in the summary of this run and in its log")]
+    return [*shown(errors, "error"), *shown(warnings, "warning")]
 
 
 def _failed(run: RunFolder, job: Job) -> str:

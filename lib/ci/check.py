@@ -30,10 +30,10 @@ def require_checkpoint(run_dir: Path, expected: str) -> str:
     """Compare the checkpoint of a run with the one that was trained; returns a line that says they are one.
 
     Raises:
-        UserError: no checkpoint, or `expected` is no SHA-256 (an output that was never set is empty).
+        UserError: no checkpoint, or `expected` is no SHA-256.
         RefusedError: it is another file.
     """
-    _require_sha256(expected)
+    require_sha256(expected)
     found = checkpoint_sha256(run_dir)
     if found != expected:
         raise RefusedError(
@@ -42,7 +42,8 @@ def require_checkpoint(run_dir: Path, expected: str) -> str:
     return f"{CHECKPOINT_NAME} is the one that was trained: {found}"
 
 
-def _require_sha256(text: str) -> None:
+def require_sha256(text: str) -> None:
+    """Raises UserError for what is no SHA-256 in hex digits: an output that was never set is empty."""
     if not re.fullmatch(r"[0-9a-f]{64}", text):
         raise UserError(f"{text!r} is no SHA-256 (64 hex digits); give the output of the job that trained")
 
@@ -57,7 +58,7 @@ def check_benchmark(run_dir: Path, backend: str, checkpoint: str, blas: str = ""
         UserError: `checkpoint` is no SHA-256.
         RefusedError: no readable record, another backend or checkpoint, failed, a broken promise, another BLAS.
     """
-    _require_sha256(checkpoint)
+    require_sha256(checkpoint)
     path = record_path(project_path(run_dir), BENCHMARK, backend)
     try:
         record = read_record(path, BenchmarkRecord)
@@ -65,16 +66,29 @@ def check_benchmark(run_dir: Path, backend: str, checkpoint: str, blas: str = ""
         raise RefusedError(f"{backend} has no usable record: {error}") from None
     if record.backend != backend:
         raise RefusedError(f"{path.name} is a record of {record.backend!r}, expected {backend!r}")
-    if record.checkpoint_sha256 != checkpoint:
-        raise RefusedError(f"{backend} measured checkpoint {record.checkpoint_sha256}, and {checkpoint} was trained")
-    if record.status == "failed":
-        raise RefusedError(f"{backend} failed: {record.error}")
+    if told := refusal(record, checkpoint, blas):
+        raise RefusedError(f"{backend} {told}")
     if record.status == "unavailable":
         return f"{backend} cannot run on this machine: {record.error}"
-    if record.proof is not None and not record.proof.passed:
-        raise RefusedError(f"{backend} ran other kernels than it promises: {record.proof.reason}")
-    if blas and backend == BLAS_BACKEND and record.environment.blas != blas:
-        raise RefusedError(f"{backend} ran on {record.environment.blas or 'an unknown BLAS'}, and {blas} was promised")
     return f"{backend} measured the trained checkpoint" + (
         f" on {record.environment.blas}" if backend == BLAS_BACKEND else ""
     )
+
+
+def refusal(record: BenchmarkRecord, checkpoint: str, blas: str = "") -> str:
+    """Why a record must not be compared, to be read after the backend's name; empty where it may be.
+
+    Args:
+        checkpoint: SHA-256 of the trained network; empty: nobody knows it.
+    """
+    if checkpoint and record.checkpoint_sha256 != checkpoint:
+        return f"measured checkpoint {record.checkpoint_sha256}, and {checkpoint} was trained"
+    if record.status == "failed":
+        return f"failed: {record.error}"
+    if record.status == "unavailable":
+        return ""
+    if record.proof is not None and not record.proof.passed:
+        return f"ran other kernels than it promises: {record.proof.reason}"
+    if blas and record.backend == BLAS_BACKEND and record.environment.blas != blas:
+        return f"ran on {record.environment.blas or 'an unknown BLAS'}, and {blas} was promised"
+    return ""

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from lib.ci import RefusedError
+from lib.ci.check import refusal, require_sha256
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, project_path, sha256_file, write_atomic
 from lib.records.comparison import BENCHMARK
@@ -45,30 +46,40 @@ class _Part:
     notes: list[str] = field(default_factory=list)
 
 
-def collect(parts: Path, out: Path, expected_backends: Sequence[str] = ()) -> list[str]:
+def collect(
+    parts: Path, out: Path, expected_backends: Sequence[str] = (), *, checkpoint: str = "", blas: str = ""
+) -> list[str]:
     """Merge the artifacts of all jobs into one run folder with its index; returns what there is to tell, line by line.
 
-    A backend of which nothing arrived, and one whose record cannot be read, becomes a failed job with the reason.
+    A backend of which nothing arrived, whose record cannot be read, or which `ci check` refuses becomes a failed job
+    with the reason; its record is set aside, so that nobody compares it.
 
     Args:
         parts: holds one folder for each artifact, named `part.*`; or the files of the only one that arrived.
         out: run folder, made if needed; must not hold another run.
         expected_backends: names that should have come.
+        checkpoint: SHA-256 of the trained network; empty: all parts must agree on one.
+        blas: library that torch must call in `torch-blas`; empty: any.
 
     Raises:
-        UserError: no such folder, no parts, a bad name among the expected ones, or a folder that cannot be written to.
+        UserError: no such folder, no parts, a bad name among the expected ones, a checkpoint that is no SHA-256, or a
+            folder that cannot be written to.
         RefusedError: two artifacts bring the same or measured different networks or data, or one has a name that no
             part has or holds a link. Nothing is written then.
     """
     for name in expected_backends:
         if not name or not _NAME.fullmatch(name):
             raise UserError(f"{name!r} is no name of a backend; give names like torch-blas, separated by commas")
+    if checkpoint:
+        require_sha256(checkpoint)
     target = project_path(out)
     if (target / SERIES_FILE).exists():
         raise UserError(f"{target} holds a run already; give an empty folder with --out")
     found = [_read_part(folder) for folder in _part_folders(project_path(parts))]
     _refuse_duplicates(found)
-    _refuse_mixed(found)
+    for part in found:
+        _set_aside(part, checkpoint, blas, _trained_on(found))
+    _refuse_mixed(found, checkpoint)
     jobs = _all_jobs(found, expected_backends)
     for part in found:
         for relative, path in part.files.items():
@@ -170,9 +181,34 @@ def _refuse_duplicates(parts: Sequence[_Part]) -> None:
                 raise RefusedError(f"{relative} comes twice and differs, in {other} and in {part.name}")
 
 
-def _refuse_mixed(parts: Sequence[_Part]) -> None:
+def _trained_on(parts: Sequence[_Part]) -> str:
+    """Hash of the data that the network was trained on; empty where no record of a training arrived."""
+    records = (record for part in parts for record in part.records.values())
+    return next((r.data.manifest_hash for r in records if isinstance(r, TrainRecord) and r.data is not None), "")
+
+
+def _set_aside(part: _Part, checkpoint: str, blas: str, manifest: str) -> None:
+    """Fail the jobs whose records must not be compared: of another network, other data, or other libraries."""
+    for label, record in list(part.records.items()):
+        if not isinstance(record, BenchmarkRecord) or label not in part.jobs:
+            continue
+        if record.status == "failed" and record.checkpoint_sha256 == (checkpoint or record.checkpoint_sha256):
+            continue  # a failure of this run says more in the comparison than beside it
+        told = refusal(record, checkpoint, blas)
+        if not told and manifest and record.data is not None and record.data.manifest_hash != manifest:
+            told = f"measured other data ({record.data.manifest_hash[:12]}) than 02 trained on ({manifest[:12]})"
+        if told:
+            job = part.jobs[label]
+            part.jobs[label] = replace(job, status="failed", reason=f"{job.backend} {told}", record=None)
+            if job.record in part.files:
+                part.files[f"{job.record}.refused"] = part.files.pop(job.record)
+                part.notes.append(f"{part.name}: {job.record} is set aside as {job.record}.refused")
+            del part.records[label]
+
+
+def _refuse_mixed(parts: Sequence[_Part], checkpoint: str) -> None:
     """All records measured one network on the same data, and the checkpoint is that network."""
-    checkpoints: dict[str, list[str]] = {}
+    checkpoints: dict[str, list[str]] = {checkpoint: ["the job that trained"]} if checkpoint else {}
     manifests: dict[str, list[str]] = {}
     for part in parts:
         for label, record in part.records.items():

@@ -112,7 +112,8 @@ def _collect(arguments: argparse.Namespace) -> int:
     from lib.ci.collect import collect
 
     names = [name.strip() for name in arguments.expect_backends.split(",") if name.strip()]
-    for line in collect(arguments.parts, arguments.out, names):
+    asked = {"checkpoint": arguments.checkpoint, "blas": arguments.blas}
+    for line in collect(arguments.parts, arguments.out, names, **asked):
         print(line)
     return OK
 
@@ -193,6 +194,8 @@ def add_commands(commands: Any) -> None:
     collect.add_argument("parts", type=Path, metavar="PARTS", help="one folder for each artifact")
     collect.add_argument("--out", type=Path, required=True, metavar="RUN")
     collect.add_argument("--expect-backends", default="", metavar="A,B", help="those without a part count as failed")
+    collect.add_argument("--checkpoint", default="", metavar="SHA", help="what measured another one counts as failed")
+    collect.add_argument("--blas", default="", metavar="NAME", help="BLAS that torch-blas must have run on")
     collect.set_defaults(function=_collect)
 
     summary = actions.add_parser("summary", help="Markdown for $GITHUB_STEP_SUMMARY, on standard output")

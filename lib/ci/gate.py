@@ -15,7 +15,7 @@ from typing import Any
 from lib.ci.limits import AtLeast, AtMost, Limits, load_limits
 from lib.ci.verdicts import Outcome, Verdict, Verdicts
 from lib.errors import UserError
-from lib.files import project_path
+from lib.files import CHECKPOINT_NAME, project_path, sha256_file
 from lib.records.comparison import BENCHMARK
 from lib.records.results import BenchmarkRecord
 from lib.report.run import RunFolder, is_network, load_run
@@ -26,6 +26,7 @@ from lib.series.parameters import notebook_names
 MAY_BE_SKIPPED = {"publish"}
 VALIDATION = "val"
 GIVE_OR_TAKE = ", give or take one image"
+TRAINING = "train"  # the job of the workflow that names the checkpoint
 CHANGES = "changes"  # the job that says whether there is anything to run
 
 
@@ -49,7 +50,8 @@ def judge_run(run_dir: Path, limits: Path | None = None, needs: str = "") -> Ver
         if not jobs:
             raise UserError(f"no folder {folder}; give a run folder, such as runs/latest")
         return Verdicts([*verdicts, Verdict("run", "", "fail", "no run arrived here", "a run folder")])
-    return Verdicts([*verdicts, *judge_folder(load_run(folder), stated)])
+    run = load_run(folder)
+    return Verdicts([*verdicts, *_chain(run, jobs), *judge_folder(run, stated)])
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,22 @@ def judge_needs(jobs: Mapping[str, Need]) -> list[Verdict]:
         asked = "success, skipped or cancelled" if optional else "success"
         verdicts.append(Verdict("job", name, "pass" if good else "fail", job.result, asked))
     return verdicts
+
+
+def _chain(run: RunFolder, jobs: Mapping[str, Need]) -> list[Verdict]:
+    """One SHA-256 from the job that trained to the file and the records that arrived here."""
+    if TRAINING not in jobs:
+        return []
+    trained = jobs[TRAINING].outputs.get("checkpoint_sha256", "")
+    path = run.path / CHECKPOINT_NAME
+    if not path.is_file():
+        return [Verdict("checkpoint", CHECKPOINT_NAME, "fail", "the file did not arrive here", trained or "a file")]
+    of_records = {label: record.checkpoint_sha256 for label, record in run.records.items() if record.checkpoint_sha256}
+    found = {CHECKPOINT_NAME: sha256_file(path), **of_records}
+    return [
+        Verdict("checkpoint", name, "pass" if digest == trained else "fail", digest[:12], f"{trained[:12]}, as trained")
+        for name, digest in found.items()
+    ]
 
 
 def judge_folder(run: RunFolder, limits: Limits) -> list[Verdict]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from lib.errors import UserError
 
+MAX_ANNOTATIONS = 10  # of each kind that GitHub shows from one step
+
 
 def on_github(environ: Mapping[str, str]) -> bool:
     """True in a job of GitHub Actions."""
@@ -29,6 +31,14 @@ def _data(text: str) -> str:
 
 def _property(text: str) -> str:
     return _data(text).replace(":", "%3A").replace(",", "%2C")
+
+
+def shown(commands: list[str], kind: str) -> list[str]:
+    """Annotations of one kind, no more than GitHub shows; the last one says how many there are beside them."""
+    if len(commands) <= MAX_ANNOTATIONS:
+        return commands
+    more = len(commands) - MAX_ANNOTATIONS + 1
+    return [*commands[: MAX_ANNOTATIONS - 1], command(kind, f"{more} more in the summary of this run and in its log")]
 
 
 def output_lines(values: Mapping[str, str]) -> str:

@@ -22,13 +22,9 @@ def dispatch_inputs() -> dict[str, dict[str, Any]]:
 
 
 def call_inputs() -> dict[str, dict[str, Any]]:
-    """The same for `workflow_call`, which knows no choices: `ci settings` checks values of both."""
+    """The same for `workflow_call`, all as text: a form hands numbers on as text, and `ci settings` checks them."""
     return {
-        name: {
-            "description": field["description"],
-            "type": "string" if field["type"] == "choice" else field["type"],
-            "default": field["default"],
-        }
+        name: {"description": field["description"], "type": "string", "default": str(field["default"])}
         for name, field in dispatch_inputs().items()
     }
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lib.ci.github import command
+from lib.ci.github import command, shown
 from lib.report.table import Cell, Table, Tone, Value
 
 Outcome = Literal["pass", "investigate", "fail"]
@@ -95,11 +95,15 @@ def verdict_annotations(verdicts: Verdicts) -> list[str]:
     """Workflow commands: an error for each failure, a warning for each that deserves a look."""
     kinds: tuple[tuple[Outcome, str], ...] = (("fail", "error"), ("investigate", "warning"))
     return [
-        command(kind, f"{verdict.found}; asked: {verdict.asked}" if verdict.asked else verdict.found,
-                title=f"Gate, {outcome}: {_about(verdict)}")
+        line
         for outcome, kind in kinds
-        for verdict in verdicts.of(outcome)
-    ]  # fmt: skip
+        for line in shown([_annotation(verdict, kind) for verdict in verdicts.of(outcome)], kind)
+    ]
+
+
+def _annotation(verdict: Verdict, kind: str) -> str:
+    message = f"{verdict.found}; asked: {verdict.asked}" if verdict.asked else verdict.found
+    return command(kind, message, title=f"Gate, {verdict.outcome}: {_about(verdict)}")
 
 
 def _about(verdict: Verdict) -> str:

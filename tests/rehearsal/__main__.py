@@ -11,7 +11,16 @@ from pathlib import Path
 from lib.files import project_path
 from tests.rehearsal.results import Event, Variation, Walk
 from tests.rehearsal.runner import Runner
-from tests.rehearsal.scenarios import ARM, BACKENDS, Scenario, rehearse, report, scenarios, write_summaries
+from tests.rehearsal.scenarios import (
+    ARM,
+    BACKENDS,
+    Scenario,
+    never_run,
+    rehearse,
+    report,
+    scenarios,
+    write_summaries,
+)
 from tests.rehearsal.standins import table
 from tests.rehearsal.workflow import WorkflowError
 
@@ -81,13 +90,17 @@ def _scenarios(
 ) -> list[str]:
     walks: dict[str, Walk] = {}
     wrong: list[str] = []
-    for earlier, later in (("dispatch", {"crash", "lost", "all_lost"}), ("pull_request", {"publish"})):
+    for earlier, later in (("dispatch", {"crash", "lost", "all_lost", "schedule"}), ("pull_request", {"publish"})):
         if later & set(chosen):
             chosen = [*chosen, earlier]  # they take over its jobs
     for name in (name for name in known if name in chosen):
         say(f"\n=== {name}: {known[name].title}")
         wrong += [f"{name}: {line}" for line in rehearse(known[name], out, walks, say, parallel)]
         write_summaries(walks[name], out / name / "summaries")
+    if set(known) <= set(chosen):
+        wrong += [
+            f"no walk ran the step {name!r} of job {job}" for job, name in sorted(never_run(list(walks.values())))
+        ]
     return wrong
 
 

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.files import PROJECT_ROOT
+from tests.rehearsal.mirror import serve_images
 from tests.rehearsal.results import Event, Variation, Walk
 from tests.rehearsal.runner import Runner
+from tests.rehearsal.workflow import read_workflow
 
 ARM, X86 = ".github/workflows/notebooks.yml", ".github/workflows/x86-64.yml"
 # The leg for the machine at hand: on the other one, `torch-blas` is refused as it should be.
@@ -97,6 +99,42 @@ def _fell_back(walk: Walk) -> None:
     assert "synthetic" in walk.job("compare").summary
     name = next(name for name in walk.artifacts.stored if name.startswith("04_compare."))
     assert walk.job("train").outputs["note"] in walk.artifacts.stored[name].path.read_text()
+
+
+def _fail_training(job: str, workspace: Path) -> None:
+    """02 ends with an error in the middle of the training."""
+    if job.endswith("train"):
+        file = workspace / "lib/training/loop.py"
+        place = r"(\n            if on_step is not None:\n)"
+        text, count = re.subn(place, r'\n            raise RuntimeError("planted")\1', file.read_text())
+        assert count == 1, "the error found no place to be planted"
+        file.write_text(text)
+
+
+def _not_trained(walk: Walk) -> None:
+    job = walk.job("train")
+    assert any(one.properties.get("file") == "notebooks/02_train.ipynb" and "planted" in one.message
+               for one in job.annotations), job.annotations  # fmt: skip
+    assert "planted" in job.summary and f"02_train.{ARCH}.html" in walk.artifacts.stored
+    assert [step.name for step in job.steps if step.outcome == "failure"] == ["Run 01 and 02"], "one reason is enough"
+    _judged(walk)
+
+
+def _not_set_up(walk: Walk) -> None:
+    failed = [step.name for step in walk.job("train").steps if step.outcome == "failure"]
+    assert failed == ["Set up"], f"one reason is enough: {failed}"
+    _judged(walk)
+
+
+def _real_images(walk: Walk) -> None:
+    assert walk.job("train").outputs["dataset"] == "gtsrb" and not walk.job("train").outputs["note"]
+    steps = {(job.name.split(" / ")[-1], step.name): step.outcome for job in walk.jobs for step in job.steps}
+    assert steps["train", "Save the images"] == "success"
+    for leg in walk.legs("benchmark"):
+        log = leg.log.read_text() if leg.log else ""
+        assert "found data-gtsrb-" in log and "is there and complete" in log, f"{leg.name} fetched the images again"
+    records = {name: content for name, content in run_files(walk).items() if name.endswith(".json")}
+    assert json.loads(records["results/02_train.json"])["data"]["source"] == "gtsrb"
 
 
 def _refused(walk: Walk) -> None:
@@ -201,6 +239,43 @@ def scenarios(backends: str = BACKENDS) -> list[Scenario]:
             ),
             check=_lost(*here.split(",")),
         ),
+        Scenario(
+            "schedule",
+            "the weekly run, which nobody gave inputs; with the jobs of `dispatch` but for plan, compare and gate",
+            NATIVE,
+            Event("schedule"),
+            {**_GOOD, "publish": "skipped", "gate": "success"},
+            variation=lambda walks: Variation(
+                env={"INPUT_BACKENDS": here}, earlier=walks["dispatch"], kept=("train", *legs[here])
+            ),
+        ),
+        Scenario(
+            "images",
+            "real images whose host is up: fetched once, and restored by every job of the matrix",
+            NATIVE,
+            dispatch("torch-onednn,null", dataset="gtsrb"),
+            {**_GOOD, **dict.fromkeys(("benchmark (torch-onednn)", "benchmark (null)"), "success"), "gate": "success"},
+            variation=lambda walks: Variation(patch=serve_images(Path(tempfile.mkdtemp(prefix="rehearsal-images-")))),
+            check=_real_images,
+        ),
+        Scenario(
+            "not_trained",
+            "02 fails: no benchmark, and the pages and the summary of what there is",
+            NATIVE,
+            dispatch("null"),
+            {"train": "failure", **dict.fromkeys(("benchmark", "compare", "publish"), "skipped"), "gate": "failure"},
+            variation=lambda walks: Variation(patch=_fail_training),
+            check=_not_trained,
+        ),
+        Scenario(
+            "not_set_up",
+            "the packages cannot be installed in one job, which says so once",
+            NATIVE,
+            dispatch("null"),
+            {"train": "failure", **dict.fromkeys(("benchmark", "compare", "publish"), "skipped"), "gate": "failure"},
+            variation=lambda walks: Variation(broken=["train/Set up"]),
+            check=_not_set_up,
+        ),
     ]
     return found + [
         Scenario(
@@ -237,6 +312,19 @@ def rehearse(
     verdict = "NOT AS EXPECTED" if wrong else "as expected"
     say(f"{verdict} after {time.monotonic() - started:.0f} s: {scenario.title}")
     return wrong
+
+
+def never_run(walks: Sequence[Walk]) -> set[tuple[str, str]]:
+    """Steps of the workflow, by job and name, that no walk came to; a stand-in counts as the step."""
+    steps = {
+        (identity, step["name"])
+        for path in (ARM, X86)
+        for identity, job in read_workflow(PROJECT_ROOT, path).jobs.items()
+        for step in job.get("steps", [])
+    }
+    done = {(job.id, step.name) for walk in walks for job in walk.jobs for step in job.steps
+            if step.outcome != "skipped"}  # fmt: skip
+    return steps - done
 
 
 def report(walk: Walk) -> str:

@@ -193,6 +193,15 @@ def test_error_of_one_line_is_shown_once(tmp_path: Path) -> None:
     assert soup.select("details.trace") == []
 
 
+def test_a_cell_that_the_runner_interrupted_says_why(tmp_path: Path) -> None:
+    error = new_output("error", ename="KeyboardInterrupt", evalue="", traceback=["KeyboardInterrupt"])
+    failure = Failure(1, 1, "time limit of 8 s for the cell reached", "")
+    soup = rendered(tmp_path, [code_cell("x", [error])], failure=failure)
+    cell = soup.find(id="cell-1")
+    assert cell is not None
+    assert "interrupted this cell: time limit of 8 s for the cell reached" in cell.get_text()
+
+
 def test_long_prints_keep_their_end_and_say_that_they_are_cut(tmp_path: Path) -> None:
     pieces = [new_output("stream", name="stdout", text=f"line {number}\n") for number in range(900)]
     text = rendered(tmp_path, [code_cell("x", pieces)]).get_text()

@@ -172,6 +172,14 @@ def test_figure_says_in_words_what_its_data_say(name: str, monkeypatch: pytest.M
     assert len(html) < 1.4 * IMAGE_LIMIT
 
 
+def test_figures_with_photographs_or_artwork_keep_their_colours_in_the_dark_theme(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept = {name for name, (draw, _) in PLOTS.items() if "r-picture" in shown_by(draw(None), monkeypatch)["text/html"]}
+    assert kept >= {"class_gallery", "confusion"}
+    assert not kept & {"roofline", "layer_heat_map", "ratios", "learning_curve"}
+
+
 @pytest.mark.parametrize("name", PLOTS)
 def test_figure_is_drawn_into_given_axes(name: str) -> None:
     axes = Figure(figsize=(9, 5)).subplots()

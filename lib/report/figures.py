@@ -159,6 +159,15 @@ def _packed(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def _has_pictures(figure: Figure) -> bool:
+    """True with camera images or artwork, whose colours must stay: the dark theme inverts other figures."""
+    if figure.findobj(OffsetImage):
+        return True
+    return any(
+        isinstance(found, AxesImage) and np.asarray(found.get_array()).ndim == 3 for found in figure.findobj(AxesImage)
+    )
+
+
 def _is_pictorial(figure: Figure) -> bool:
     """True where pictures fill the figure: as SVG it would be larger than any limit, so that is not tried."""
     return len(figure.findobj(AxesImage)) + len(figure.findobj(OffsetImage)) > 12
@@ -177,11 +186,11 @@ def figure_html(figure: Figure, alt: str, caption: str = "") -> str:
         if not content or len(bitmap) < len(content):
             content, mime = bitmap, "image/png"
     width, height = (round(inches * CSS_DPI) for inches in figure.get_size_inches())
-    wide = " r-wide" if width > WIDE_PX else ""
+    names = "r-figure" + " r-wide" * (width > WIDE_PX) + " r-picture" * _has_pictures(figure)
     text = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     # The style is for live front ends; in the page the style sheet says the same.
     return (
-        f'<figure class="r-figure{wide}" style="margin:.75rem 0"><img alt="{escape(alt)}" width="{width}" '
+        f'<figure class="{names}" style="margin:.75rem 0"><img alt="{escape(alt)}" width="{width}" '
         f'height="{height}" style="max-width:100%;height:auto;background:#fff" '
         f'src="data:{mime};base64,{base64.b64encode(content).decode()}">{text}</figure>'
     )

@@ -64,7 +64,7 @@ def _image_html(mime: str, content: Any, metadata: dict[str, Any]) -> str:
         return ""
     alt = metadata.get("alt") or "Figure without a description"
     source = f"data:{mime};base64,{''.join(content.split())}"
-    return f'<figure class="r-figure"><img alt="{escape(str(alt))}" src="{escape(source)}"></figure>'
+    return f'<figure class="r-figure r-picture"><img alt="{escape(str(alt))}" src="{escape(source)}"></figure>'
 
 
 def stream_html(text: str, css: str) -> str:

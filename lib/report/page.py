@@ -8,6 +8,7 @@ large a page may be in `limit`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 import nbformat
@@ -17,7 +18,7 @@ from nbformat import NotebookNode
 from lib.errors import UserError
 from lib.files import write_atomic
 from lib.records.results import Record
-from lib.report.cells import CellView, Heading, Outline, cell_views
+from lib.report.cells import CellView, Heading, Outline, Output, cell_views
 from lib.report.frame import assets, safe
 from lib.report.limit import PAGE_LIMIT, shorten_text, within_limit
 from lib.report.outputs import STREAM_LIMIT, Exporter
@@ -28,6 +29,9 @@ from lib.report.table import SMOKE_TEXT, Banner, Cell, Table, Value
 from lib.report.words import UNKNOWN, duration, size
 
 __all__ = ["PAGE_LIMIT", "Failure", "render_page"]
+
+
+INTERRUPTED = "KeyboardInterrupt"  # what a kernel shows that the runner stopped: the reason is the runner's
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,9 @@ def _page_view(
     if failure is not None and 1 <= failure.cell <= len(code_views):
         culprit = code_views[failure.cell - 1]
         culprit.failed, failure_anchor = True, culprit.anchor
+        if INTERRUPTED not in failure.reason and any(INTERRUPTED in output.html for output in culprit.outputs):
+            told = f'<p class="r-note">The runner interrupted this cell: {escape(failure.reason)}.</p>'
+            culprit.outputs.append(Output(safe(told)))
     origin = origin_of(notebook, record, title)
     banners = _banners(origin)
     _without(views, banners)

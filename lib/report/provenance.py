@@ -220,7 +220,8 @@ def verdict_of(origin: Origin, failed: str) -> Verdict:
 def facts_of(origin: Origin) -> list[Fact]:
     """The lines of the block, in the order in which a reader asks."""
     record, environment = origin.record, origin.environment
-    profile = f", profile {origin.parameters['profile']}" if origin.parameters.get("profile") else ""
+    given = origin.parameters.get("profile") or (record.profile if record is not None else "")
+    profile = f", profile {given}" if given else ""
     what = origin.notebook + (f", backend {origin.backend}" if origin.backend else "") + profile
     facts = [("What ran", escape(what)), ("Commit", _commit(origin))]
     if origin.hosted.get("run"):

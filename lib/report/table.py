@@ -236,6 +236,22 @@ class Banner:
     __repr__ = __str__
 
 
+@dataclass(frozen=True)
+class FileNote:
+    """A small line that names a file of the run."""
+
+    what: str
+    path: str  # in the run folder
+
+    def _repr_html_(self) -> str:
+        return f'{live_style()}<p class="r-note">{escape(self.what)}: <code>{escape(self.path)}</code></p>'
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.path}"
+
+    __repr__ = __str__
+
+
 class Stack:
     """Several displayables as one output."""
 

@@ -1,4 +1,4 @@
-"""From what a notebook computed to its record. One function per notebook; each writes and returns the record's path."""
+"""From what a notebook computed to its record. One function per notebook; each writes it and says where it lies."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from lib.records.statistics import noise_floor, scenario_ratio, verdict
 from lib.report.plots import mean_brightness
 from lib.report.recommend import recommendations
 from lib.report.run import networks
+from lib.report.table import FileNote
 from lib.report.views.explore import class_counts
 from lib.series.notebook import Run
 from lib.training import Evaluation, Trained
@@ -28,7 +29,11 @@ def _percentiles(values: np.ndarray) -> dict[str, float]:
     return {f"p{rank}": round(float(np.percentile(values, rank)), 2) for rank in (5, 50, 95)}
 
 
-def write_explore(run: Run, data: Data) -> Path:
+def _written(run: Run, path: Path) -> FileNote:
+    return FileNote("Record of this page, in the run folder", path.relative_to(run.run_dir).as_posix())
+
+
+def write_explore(run: Run, data: Data) -> FileNote:
     """Record of 01: what is in the training images."""
     train = data.train
     images_per_class, tracks_per_class = class_counts(train)
@@ -39,12 +44,12 @@ def write_explore(run: Run, data: Data) -> Path:
         size_px_percentiles=_percentiles(train.sizes.max(axis=1)),
         brightness_percentiles=_percentiles(mean_brightness(train.images)),
     )
-    return run.write(record)
+    return _written(run, run.write(record))
 
 
 def write_train(
     run: Run, data: Data, trained: Trained, checkpoint: Checkpoint, evaluations: dict[str, Evaluation]
-) -> Path:
+) -> FileNote:
     """Record of 02: the network, its learning curve and its accuracy by split."""
     record = TrainRecord(
         **run.common(data, checkpoint.sha256),
@@ -59,7 +64,7 @@ def write_train(
         per_class_recall={name: evaluation.per_class_recall for name, evaluation in evaluations.items()},
         confusion={name: evaluation.confusion for name, evaluation in evaluations.items()},
     )
-    return run.write(record)
+    return _written(run, run.write(record))
 
 
 def benchmark_record(run: Run, data: Data, checkpoint: Checkpoint, session: Session) -> BenchmarkRecord:
@@ -93,7 +98,7 @@ def benchmark_record(run: Run, data: Data, checkpoint: Checkpoint, session: Sess
     )
 
 
-def write_benchmark(run: Run, data: Data, checkpoint: Checkpoint, session: Session) -> Path:
+def write_benchmark(run: Run, data: Data, checkpoint: Checkpoint, session: Session) -> FileNote:
     """Write the record of 03, whatever became of the backend.
 
     Raises:
@@ -102,7 +107,7 @@ def write_benchmark(run: Run, data: Data, checkpoint: Checkpoint, session: Sessi
     path = run.write(benchmark_record(run, data, checkpoint, session), session.backend.name)
     if session.status == "failed":
         raise UserError(f"backend {session.backend.name} failed: {session.error}")
-    return path
+    return _written(run, path)
 
 
 def write_compare(run: Run, comparison: Comparison, history: History | None = None) -> Path | None:

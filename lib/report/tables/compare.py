@@ -294,7 +294,7 @@ def _machine_facts(machine_id: str, records: Sequence[BenchmarkRecord]) -> dict[
     machines = [record.environment for record in records]
     machine, unknown = machines[0], "unknown"
     emulated = any(other.emulated for other in machines)
-    acl = {True: "yes", False: "no", None: unknown}[machine.acl]
+    acl = {True: "yes", False: "no", None: unknown}
     return {
         "machine id": machine_id,
         "backends": ", ".join(record.backend for record in records),
@@ -306,7 +306,7 @@ def _machine_facts(machine_id: str, records: Sequence[BenchmarkRecord]) -> dict[
         "memory": unknown if machine.memory_bytes is None else size(machine.memory_bytes),
         "BLAS": _span([other.blas or unknown for other in machines]),
         "oneDNN": _span([other.onednn or unknown for other in machines]),
-        "Arm Compute Library": acl,
+        "Arm Compute Library": _span([acl[other.acl] for other in machines]),
         "kernel": machine.kernel,
         "versions": _versions(machines),
         "load at the start": _loads(machines),

@@ -10,8 +10,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,53 +151,84 @@ with torch.inference_mode():
 
 
 def harness_cost(
-    checkpoint: Checkpoint, data: Data, folder: Path, num_threads: int, num_rounds: int = 120
+    checkpoint: Checkpoint, data: Data, folder: Path, num_threads: int, num_pairs: int = 6, num_rounds: int = 40
 ) -> dict[str, Any]:
     """The reference in a worker against a loop in a plain script, in turns; and what a call of `null` takes.
 
-    The script times all its calls together, without a clock call or anything else in between.
+    The script times all its calls together, without a clock call or anything else in between. Two processes with the
+    same code differ by a per cent or two from the start (where their memory came to lie), so a single pair cannot
+    tell what the harness costs: several pairs are started, and their scatter is told beside the mean.
     """
     images = folder / "images.npy"
     np.save(images, checkpoint.preprocessing.normalize(np.array(data.val.images[:256])).numpy())
+    found: dict[int, list[dict[str, float]]] = {1: [], 256: []}
+    for _ in range(num_pairs):
+        with _sides(checkpoint, folder, images, num_threads) as sides:
+            for (batch_size, pairs), calls in zip(found.items(), (10, 1), strict=True):
+                pairs.append(_take_turns(sides, batch_size, calls, num_rounds))
+    return {f"batch {batch_size}": _cost(pairs) for batch_size, pairs in found.items()}
+
+
+def _cost(pairs: Sequence[dict[str, float]]) -> dict[str, Any]:
+    ratios = [pair["ratio"] for pair in pairs]
+    mean = float(np.exp(np.mean(np.log(ratios))))
+    error = float(np.std(np.log(ratios), ddof=1) / np.sqrt(len(ratios))) if len(ratios) > 1 else float("nan")
+    null_s, bare_s = (float(np.median([pair[name] for pair in pairs])) for name in ("null_s", "bare_s"))
+    return {
+        "worker_over_bare_loop": mean,
+        "standard_error": error,
+        "pairs": ratios,
+        "null_call_s": null_s,
+        "bare_call_s": bare_s,
+        "null_share": null_s / bare_s,
+    }
+
+
+_Side = Callable[[int, int], float]  # batch size and number of calls -> seconds of a call
+
+
+@contextmanager
+def _sides(checkpoint: Checkpoint, folder: Path, images: Path, num_threads: int) -> Iterator[dict[str, _Side]]:
+    """A plain script and two workers, each in a new process."""
     workers = {name: WorkerClient(get_backend(name), num_threads) for name in (REFERENCE, "null")}
     script = subprocess.Popen(
         [sys.executable, "-c", _BARE_LOOP, str(checkpoint.path), str(images), str(num_threads)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT_ROOT,
         env=worker_environ(num_threads),
     )  # fmt: skip
-    costs: dict[str, Any] = {}
+
+    def bare(batch_size: int, calls: int) -> float:
+        assert script.stdin is not None and script.stdout is not None
+        script.stdin.write(f"{batch_size} {calls}\n")
+        script.stdin.flush()
+        return float(script.stdout.readline())
+
+    def in_worker(worker: WorkerClient, batch_size: int, calls: int) -> float:
+        answer = worker.ask(
+            "measure", batch_size=batch_size, num_warmup=3, min_seconds=0, min_iterations=calls, max_iterations=calls,
+            offset=0,
+        )  # fmt: skip
+        return float(np.mean(answer["latencies_s"]))
+
     try:
         for worker in workers.values():
             worker.load(checkpoint.path, folder, images)
-        for batch_size, calls in ((1, 10), (256, 1)):
-            times: dict[str, list[list[float]]] = {"bare": [], **{name: [] for name in workers}}
-            for number in range(num_rounds):
-                for name in list(times)[:: 1 if number % 2 else -1]:
-                    if name == "bare":
-                        assert script.stdin is not None and script.stdout is not None
-                        script.stdin.write(f"{batch_size} {calls}\n")
-                        script.stdin.flush()
-                        times[name].append([float(script.stdout.readline())])
-                    else:
-                        answer = workers[name].ask(
-                            "measure", batch_size=batch_size, num_warmup=3, min_seconds=0, min_iterations=calls,
-                            max_iterations=calls, offset=0,
-                        )  # fmt: skip
-                        times[name].append([float(np.mean(answer["latencies_s"]))])
-                    time.sleep(0.02)
-            null_s, bare_s = median_latency(times["null"]), median_latency(times["bare"])
-            costs[f"batch {batch_size}"] = {
-                "worker_over_bare_loop": paired_ratio(times["bare"], times[REFERENCE]),
-                "null_call_s": null_s,
-                "bare_call_s": bare_s,
-                "null_share": null_s / bare_s,
-            }
+        yield {"bare": bare, **{name: partial(in_worker, worker) for name, worker in workers.items()}}
     finally:
         script.kill()
         script.wait()
         for worker in workers.values():
             worker.kill()
-    return costs
+
+
+def _take_turns(sides: dict[str, _Side], batch_size: int, calls: int, num_rounds: int) -> dict[str, float]:
+    times: dict[str, list[list[float]]] = {name: [] for name in sides}
+    for number in range(num_rounds):
+        for name in list(sides)[:: 1 if number % 2 else -1]:
+            times[name].append([sides[name](batch_size, calls)])
+            time.sleep(0.02)
+    ratio = paired_ratio(times["bare"], times[REFERENCE]).value
+    return {"ratio": ratio, "null_s": median_latency(times["null"]), "bare_s": median_latency(times["bare"])}
 
 
 def _append(path: Path, content: dict[str, Any]) -> None:

@@ -11,9 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
+from PIL import Image
 
 from lib.files import PROJECT_ROOT
+from lib.series.parameters import NOTEBOOK_DIR
+from lib.signs import render_artwork
 from tests.browser import CHROMIUM
 from tests.lab import Lab, copy_notebook, lab
 
@@ -115,11 +119,25 @@ def test_cell_that_was_stopped_runs_when_it_is_run_again(live: Lab, name: str, s
     assert errors(live.saved("stopped")) == []
 
 
+@pytest.mark.lab
+def test_an_image_file_of_ones_own_is_read_in_the_cell_for_it(live: Lab) -> None:
+    root = live.root
+    Image.fromarray(render_artwork(14, 90)).convert("RGB").save(root / "mine.jpg")
+    copied = copy_notebook("02_train", root, run_dir=str(root / "run"), **SMALL["02_train"])
+    notebook = nbformat.read(copied, as_version=4)
+    (cell,) = [cell for cell in code_cells(notebook) if "predict_file" in cell.source]
+    cell.source = cell.source.replace('""', repr(str(root / "mine.jpg")))
+    nbformat.write(notebook, root / "own.ipynb")
+    live.open("own")
+    live.run_all(LIMIT_S)
+    saved = live.saved("own")
+    assert errors(saved) == []
+    (cell,) = [cell for cell in code_cells(saved) if "predict_file" in cell.source]
+    shown = "".join(str(output.get("data", {}).get("text/html", "")) for output in cell.outputs)
+    assert "<img" in shown and "%" in shown, "neither the picture nor what the network reads in it"
+
+
 def test_copy_differs_from_the_series_in_its_defaults_alone(tmp_path: Path) -> None:
-    import nbformat
-
-    from lib.series.parameters import NOTEBOOK_DIR
-
     ours = nbformat.read(NOTEBOOK_DIR / "02_train.ipynb", as_version=4).cells
     copied = nbformat.read(copy_notebook("02_train", tmp_path, **SMALL["02_train"]), as_version=4).cells
     changed = [(old.source, new.source) for old, new in zip(ours, copied, strict=True) if old.source != new.source]

@@ -73,12 +73,15 @@ def test_selfcheck_counts_false_claims_and_what_was_found() -> None:
     outcomes = [
         Outcome("same", 0, "offline", even, even, 0.02, "no difference"),
         Outcome("same", 1, "offline", even, even, 0.02, "faster"),
+        Outcome("same", 2, "offline", even, even, 0.02, "slower", ("offline: other processes used 0.50 cores",)),
         Outcome("planted", 0, "offline", even, even, 0.02, "slower"),
         Outcome("planted", 1, "offline", even, even, 0.02, "faster"),
     ]
     assert summary(outcomes)["offline"] == {
-        "runs_of_the_same": 2,
-        "claimed_a_difference": 1,
+        "runs_of_the_same": 3,
+        "claimed_a_difference": 2,
+        "claimed_it_without_a_warning": 1,
         "runs_with_5_percent_more_work": 2,
         "found_it": 1,
+        "missed_it_without_a_warning": 1,
     }

@@ -26,7 +26,9 @@ class ScenarioPlan:
     num_warmup: int  # untimed calls at the start of every turn
     round_seconds: float  # least timed seconds of one side in one round
     min_iterations: int  # least timed calls of one side in one round
-    layer_rounds: int
+    layer_rounds: int  # at least
+    max_layer_rounds: int
+    layer_seconds: float  # all sides together; a slow network gets the least rounds, a quick one the most
     layer_passes: int  # timed passes of one side in one round
 
 
@@ -43,8 +45,7 @@ class SweepPlan:
     def scenario(self, batch_size: int) -> ScenarioPlan:
         """How one point is measured."""
         return ScenarioPlan(
-            "sweep", batch_size, self.num_rounds, self.max_rounds, self.seconds, 1, 0.01, 1, layer_rounds=0,
-            layer_passes=0,
+            "sweep", batch_size, self.num_rounds, self.max_rounds, self.seconds, 1, 0.01, 1, 0, 0, 0.0, 0
         )  # fmt: skip
 
 
@@ -53,16 +54,16 @@ _SINGLE = ("single_stream", 1)
 
 PLANS: dict[str, tuple[ScenarioPlan, ...]] = {
     "smoke": (
-        ScenarioPlan(*_SINGLE, 6, 6, 0.0, 2, 0.0, 3, layer_rounds=3, layer_passes=3),
-        ScenarioPlan("offline", OFFLINE_BATCH, 4, 4, 0.0, 0, 0.0, 1, layer_rounds=3, layer_passes=1),
+        ScenarioPlan(*_SINGLE, 6, 6, 0.0, 2, 0.0, 3, 3, 3, 0.0, layer_passes=3),
+        ScenarioPlan("offline", OFFLINE_BATCH, 4, 4, 0.0, 0, 0.0, 1, 3, 3, 0.0, layer_passes=1),
     ),
     "fast": (
-        ScenarioPlan(*_SINGLE, 40, 400, 7.0, 2, 0.006, 3, layer_rounds=12, layer_passes=5),
-        ScenarioPlan("offline", OFFLINE_BATCH, 12, 100, 7.0, 0, 0.04, 1, layer_rounds=12, layer_passes=1),
+        ScenarioPlan(*_SINGLE, 40, 400, 7.0, 2, 0.006, 3, 8, 12, 4.0, layer_passes=5),
+        ScenarioPlan("offline", OFFLINE_BATCH, 12, 100, 7.0, 0, 0.04, 1, 6, 12, 8.0, layer_passes=1),
     ),
     "full": (
-        ScenarioPlan(*_SINGLE, 80, 800, 15.0, 2, 0.006, 3, layer_rounds=15, layer_passes=20),
-        ScenarioPlan("offline", OFFLINE_BATCH, 24, 200, 15.0, 0, 0.04, 1, layer_rounds=12, layer_passes=2),
+        ScenarioPlan(*_SINGLE, 80, 800, 15.0, 2, 0.006, 3, 15, 15, 0.0, layer_passes=20),
+        ScenarioPlan("offline", OFFLINE_BATCH, 24, 200, 15.0, 0, 0.04, 1, 12, 12, 0.0, layer_passes=2),
     ),
 }
 SWEEPS: dict[str, SweepPlan | None] = {

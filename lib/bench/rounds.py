@@ -96,7 +96,11 @@ def measure_layers(
         BackendError: the backend named a layer that the network does not have, or one twice.
     """
     times: dict[str, list[LayerTimes]] = {role: [] for role in sides}
-    for number, role, worker in turns(sides, plan.layer_rounds, seed=1):
+    begun = time.monotonic()
+    for number, role, worker in turns(sides, plan.max_layer_rounds, seed=1):
+        enough = number >= plan.layer_rounds and time.monotonic() - begun >= plan.layer_seconds
+        if enough and len({len(rounds) for rounds in times.values()}) == 1:
+            break
         answer = worker.ask(
             "layers", batch_size=plan.batch_size, num_passes=plan.layer_passes, offset=number * plan.batch_size
         )

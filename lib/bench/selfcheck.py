@@ -51,10 +51,13 @@ class Outcome:
     control: Ratio
     noise_floor: float
     verdict: str
+    warnings: tuple[str, ...] = ()  # with which a page would show it
 
 
-def run_once(backend: type[Backend], seed: int, checkpoint: Checkpoint, data: Data, profile: Profile) -> list[Scenario]:
-    """Measure a backend's scenarios as `03_benchmark` does, after the same parity and proof.
+def run_once(
+    backend: type[Backend], seed: int, checkpoint: Checkpoint, data: Data, profile: Profile
+) -> tuple[list[Scenario], list[str]]:
+    """Measure a backend's scenarios as `03_benchmark` does, after the same parity and proof; with all warnings.
 
     Raises:
         RuntimeError: it could not be measured.
@@ -68,7 +71,7 @@ def run_once(backend: type[Backend], seed: int, checkpoint: Checkpoint, data: Da
     session.close()
     if session.status != "ok":
         raise RuntimeError(session.error)
-    return session.scenarios
+    return session.scenarios, session.warnings
 
 
 def known_differences(
@@ -79,10 +82,12 @@ def known_differences(
     for seed in seeds:
         for kind, backend in (("same", get_backend(REFERENCE)), ("planted", PlantedSlow)):
             load = os.getloadavg()[0]
-            for scenario in run_once(backend, seed, checkpoint, data, profile):
+            scenarios, warnings = run_once(backend, seed, checkpoint, data, profile)
+            for scenario in scenarios:
                 ratio, floor = scenario_ratio(scenario), noise_floor(scenario)
                 control = control_ratio(scenario)
-                outcome = Outcome(kind, seed, scenario.name, ratio, control, floor, verdict(ratio, floor))
+                told = tuple(warning for warning in warnings if warning.startswith(f"{scenario.name}:"))
+                outcome = Outcome(kind, seed, scenario.name, ratio, control, floor, verdict(ratio, floor), told)
                 outcomes.append(outcome)
                 samples = {
                     "latencies_s": scenario.latencies_s,
@@ -95,7 +100,7 @@ def known_differences(
                 )
                 progress(
                     f"{kind} {seed} {scenario.name}: {ratio.value:.4f} [{ratio.low:.4f}, {ratio.high:.4f}], "
-                    f"noise floor {floor:.1%}: {outcome.verdict}"
+                    f"noise floor {floor:.1%}: {outcome.verdict}{', with a warning' if told else ''}"
                 )
     return outcomes
 
@@ -109,8 +114,10 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         counts[scenario] = {
             "runs_of_the_same": len(same),
             "claimed_a_difference": sum(o.verdict != "no difference" for o in same),
+            "claimed_it_without_a_warning": sum(o.verdict != "no difference" and not o.warnings for o in same),
             "runs_with_5_percent_more_work": len(planted),
             "found_it": sum(o.verdict == "slower" for o in planted),
+            "missed_it_without_a_warning": sum(o.verdict != "slower" and not o.warnings for o in planted),
         }
     return counts | {"runs": _by_run(outcomes)}
 

@@ -364,7 +364,7 @@ class Session:
         self._for_each_plan(self._measure_layers)
 
     def _measure_layers(self, plan: ScenarioPlan) -> None:
-        self.progress(f"layers, {plan.name}: {plan.layer_rounds} rounds of {plan.layer_passes} passes")
+        self.progress(f"layers, {plan.name}: at most {plan.max_layer_rounds} rounds of {plan.layer_passes} passes")
         table = measure_layers(self._open_sides(), plan, self.layer_infos, *self._kernels[plan.name])
         if table.layers:
             self.layers.append(table)

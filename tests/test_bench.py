@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,32 @@ def test_session_measures_backend_and_reference_in_the_same_rounds(checkpoint: C
     assert conv.name == "conv1" and conv.kernels != conv.reference_kernels
     assert conv.num_inputs == 3 * 32 * 32 and conv.num_weights == 3 * 32 * 9 + 32
     assert session.cold_start is not None and (session.cold_start.peak_memory_bytes or 0) > 1e7
+
+
+def test_a_scenario_is_measured_in_several_sets_of_new_processes(checkpoint: Checkpoint, data: Data) -> None:
+    session = Session("null", checkpoint, data, profile="smoke", num_threads=1)
+    session.plans = tuple(replace(plan, num_starts=2) for plan in session.plans)
+    seen: list[set[int]] = []
+    session.prepare()
+    session.start()
+    first_start = session.cold_start
+    session.progress = lambda line: seen.append({side.pid for side in session._sides.values()})
+    session.measure()
+    session.close()
+    assert session.status == "ok", session.error
+    for scenario, plan in zip(session.scenarios, session.plans, strict=True):
+        assert scenario.rounds_per_start == [plan.part.num_rounds] * 2
+        sides = (scenario.latencies_s, scenario.reference_latencies_s, scenario.control_latencies_s)
+        assert {len(side) for side in sides} == {2 * plan.part.num_rounds}
+    assert not seen[0] & seen[-1], "the last part ran in the processes of the first one"
+    assert session.cold_start is first_start, "later processes find their files in the cache"
+
+
+def test_parts_of_a_plan_add_up_to_it() -> None:
+    for plan in PLANS["full"]:
+        assert plan.num_starts > 1
+        assert plan.part.num_rounds * plan.num_starts >= plan.num_rounds
+        assert plan.part.seconds * plan.num_starts == pytest.approx(plan.seconds)
 
 
 def test_null_measures_the_harness_and_has_no_accuracy(checkpoint: Checkpoint, data: Data) -> None:

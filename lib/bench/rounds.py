@@ -6,6 +6,7 @@ import math
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lib.backends import Kernels, LayerTimes
@@ -68,6 +69,21 @@ def measure_scenario(sides: Sides, plan: ScenarioPlan, seed: int = 0) -> Scenari
         num_warmup=plan.num_warmup,
         compile_s=told["compile_s"][0],
         energy_j_per_image=sum(told["energy_j"]) / sum(told["num_images"]) if counted else None,
+    )
+
+
+def joined(parts: Sequence[Scenario]) -> Scenario:
+    """One scenario from parts that were measured in different processes."""
+    if len(parts) == 1:
+        return parts[0]
+    energy = [part.energy_j_per_image for part in parts if part.energy_j_per_image is not None]
+    return replace(
+        parts[0],
+        latencies_s=[rounds for part in parts for rounds in part.latencies_s],
+        reference_latencies_s=[rounds for part in parts for rounds in part.reference_latencies_s],
+        control_latencies_s=[rounds for part in parts for rounds in part.control_latencies_s],
+        energy_j_per_image=sum(energy) / len(energy) if len(energy) == len(parts) else None,
+        rounds_per_start=[len(part.latencies_s) for part in parts],
     )
 
 

@@ -31,11 +31,12 @@ from lib.bench.plan import (
     thread_counts,
 )
 from lib.bench.preprocessing import measure_preprocessing
-from lib.bench.rounds import Sides, measure_layers, measure_scenario
+from lib.bench.rounds import Sides, joined, measure_layers, measure_scenario
 from lib.bench.samples import balanced_sample
 from lib.data import Data, Split
 from lib.model import Checkpoint, leaf_layers
 from lib.records.environment import is_emulated, num_cores
+from lib.records.pace import pace_warning
 from lib.records.results import (
     Accuracy,
     ColdStart,
@@ -198,6 +199,7 @@ class Session:
     @_step
     def start(self) -> None:
         """Start the workers and take the parts of their cold start."""
+        self.cold_start = self.reference_cold_start = None
         self._start()
 
     def _start(self) -> None:
@@ -209,9 +211,9 @@ class Session:
             worker, cold_start = self._load(role, self.num_threads)
             self._sides = {**self._sides, role: worker}
             if role == "backend":
-                self.cold_start = cold_start
+                self.cold_start = self.cold_start or cold_start  # of later processes the files are cached
             elif role == "reference":
-                self.reference_cold_start = cold_start
+                self.reference_cold_start = self.reference_cold_start or cold_start
 
     @_step
     def check_parity(self) -> None:
@@ -318,7 +320,9 @@ class Session:
         """The clock: all scenarios, all sides interleaved."""
         self.scenarios = []
         self.warnings = [
-            warning for warning in self.warnings if "unstable" not in warning and "other processes" not in warning
+            warning
+            for warning in self.warnings
+            if not any(words in warning for words in ("unstable", "other processes", "two paces"))
         ]
         self._for_each_plan(self._measure)
 
@@ -331,6 +335,8 @@ class Session:
                 f"{plan.name}: other processes used {cores:.2f} cores while this was measured; that distorts "
                 "ratios too, beyond their intervals: measure again on an idle machine"
             )
+        if self.profile != "smoke" and (warning := pace_warning(scenario)):
+            self.warnings.append(warning)
         for side, latencies in (
             (self.backend.name, scenario.latencies_s),
             (f"the reference {self.reference.name}", scenario.reference_latencies_s),
@@ -343,14 +349,25 @@ class Session:
         the one with less of it."""
         found: list[tuple[Scenario, float]] = []
         for _ in range(2):
-            sides = self._open_sides()
-            neighbours = Neighbours(side.pid for side in sides.values())
-            scenario = measure_scenario(sides, plan, self.seed)
-            found.append((scenario, neighbours.cores() or 0.0))
+            found.append(self._measure_over_starts(plan))
             if not self._is_disturbed(found[-1][1]):
                 break
             self.progress(f"{plan.name}: other processes used {found[-1][1]:.2f} cores")
         return min(found, key=lambda of: of[1])
+
+    def _measure_over_starts(self, plan: ScenarioPlan) -> tuple[Scenario, float]:
+        """A scenario in as many sets of new processes as the plan asks for, and how many cores others used at most."""
+        parts: list[Scenario] = []
+        cores = 0.0
+        for number in range(plan.num_starts):
+            if number:
+                self.progress(f"{plan.name}: processes {number + 1} of {plan.num_starts}")
+                self._stop_workers()
+            sides = self._open_sides()
+            neighbours = Neighbours(side.pid for side in sides.values())
+            parts.append(measure_scenario(sides, plan.part, self.seed + number))
+            cores = max(cores, neighbours.cores() or 0.0)
+        return joined(parts), cores
 
     def _is_disturbed(self, cores: float) -> bool:
         return self.profile != "smoke" and cores > tolerated_cores(self.num_threads)  # times of smoke mean nothing

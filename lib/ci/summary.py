@@ -77,7 +77,7 @@ def _size_of(path: str) -> int:
 
 
 def _headline(run: RunFolder, verdicts: Verdicts, note: str, architecture: str) -> Section:
-    warnings = (note or run.note, SMOKE_TEXT if run.is_smoke else "", run.stale_compare)
+    warnings = (note or run.note, SMOKE_TEXT if run.is_smoke else "", run.stale_compare, *run.pace_warnings)
     text = [f"> [!WARNING]\n> {escape(warning)}" for warning in warnings if warning]
     rows: list[list[Value]] = []
     if run.train is not None:

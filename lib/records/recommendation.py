@@ -1,6 +1,7 @@
 """Which backend to use, derived from the records by stated rules. What the records do not say is not recommended.
 
-1. Only backends that ran, compute the same network within their tolerance, and ran the kernels that they promise.
+1. Only backends that ran, compute the same network within their tolerance, and ran the kernels that they promise, in
+   jobs in which the reference was as fast as in the others on such a machine.
 2. The best is the one whose interval of the speedup has the highest lower end, if it is faster than the reference
    beyond the noise. Else: stay with the reference.
 3. Backends whose interval reaches into that of the best are equally good. Among them the one with the fewest
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lib.records.pace import slow_references
 from lib.records.results import BenchmarkRecord, Parity, Recommendation, Scenario, SweepPoint
 from lib.records.statistics import SMALLEST_EFFECT, Ratio, noise_floor, paired_ratio, scenario_ratio, verdict
 from lib.records.sweep import batch_points
@@ -82,11 +84,15 @@ def candidates(
 ) -> list[Candidate]:
     """Right backends with times in a scenario, the best first. The reference is none: it is what they must beat."""
     known = needs or {}
+    flattered = slow_references(records, scenario)
     found = [
         Candidate(record, measured, scenario_ratio(measured), noise_floor(measured), known.get(record.backend, Needs()))
         for record in records
         for measured in record.scenarios
-        if measured.name == scenario and is_right(record) and record.backend != record.reference
+        if measured.name == scenario
+        and is_right(record)
+        and record.backend != record.reference
+        and record.backend not in flattered
     ]
     return sorted(found, key=lambda candidate: -candidate.ratio.low)
 
@@ -129,7 +135,9 @@ def _recommendation(
     needs: Mapping[str, Needs],
 ) -> Recommendation:
     reference, architecture = all_records[0].reference, all_records[0].environment.architecture
-    faster = [found for found in candidates(allowed, scenario, needs) if found.verdict == "faster"]
+    flattered = slow_references(all_records, scenario)  # also where the quickest job is none of the allowed ones
+    kept = [record for record in allowed if record.backend not in flattered]
+    faster = [found for found in candidates(kept, scenario, needs) if found.verdict == "faster"]
     place = scenario.replace("_", " ").capitalize() + (" in fp32" if precision == "fp32" else "")
     if not faster:
         text = f"{place}: no backend is faster than {reference} beyond the noise. Stay with {reference}."

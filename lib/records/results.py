@@ -176,6 +176,7 @@ class Scenario:
     num_warmup: int  # untimed calls before each round's timed ones
     compile_s: float = 0.0  # making the backend ready for this batch size, before any call
     energy_j_per_image: float | None = None  # of the whole processor package; None where no counter can be read
+    rounds_per_start: list[int] = field(default_factory=list)  # of each set of new processes; empty: of the only one
 
 
 @dataclass

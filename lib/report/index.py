@@ -203,6 +203,7 @@ def _banners(run: RunFolder) -> list[Markup]:
     note = hosted().get("note") or run.note
     texts = [*([note] if note else []), *([SMOKE_TEXT] if run.is_smoke else [])]
     texts += [run.stale_compare] if run.stale_compare else []
+    texts += run.pace_warnings
     return [*(safe(Banner(text).to_html()) for text in texts), *_problems(run.jobs)]
 
 

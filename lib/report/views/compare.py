@@ -61,6 +61,7 @@ def answer(comparison: Comparison) -> Shown:
     headline, found = comparison.headline(), comparison.fastest()
     told = found.removesuffix(".") in headline  # an open question begins with it
     banners.append(Banner(headline if told else f"{headline} {found}", "info"))
+    banners += [Banner(warning) for warning in comparison.pace_warnings()]
     if comparison.missing:
         names = ", ".join(comparison.missing)
         banners.append(

@@ -1,0 +1,85 @@
+"""Did the reference run at one pace? Where it did not, ratios to it are no longer about the backends.
+
+What was seen, on a virtual machine with two cores: a small convolution took 87 us on one thread at any time, and on two
+threads 73 us in some minutes and 187 us in others, while large matrix products stayed as they were. Handing work from
+core to core had become slower, as it does when a host moves its guest's cores apart. Eager PyTorch, which hands over in
+every layer, took twice as long for a single image then, and a backend that hands over seldom looked 14 times as fast
+instead of 10 times. No process was in the way and no time was stolen, so nothing but the reference's own time shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lib.records.results import BenchmarkRecord, Scenario
+from lib.records.statistics import median_latency
+
+SAME_PACE = 1.3  # clocks of one kind of machine differ by less, a slow hand-over makes more
+_CAUSE = (
+    "no other process explains it; threads may hand over work more slowly while a host keeps its guest's cores apart, "
+    "which hits small layers on several threads"
+)
+
+
+def two_paces(scenario: Scenario) -> tuple[float, float] | None:
+    """Seconds of a quick and of a slow round of the reference, where they are too far apart to be one pace.
+
+    The 10th and the 90th percentile of the rounds' middle calls, so that single hiccups do not count.
+    """
+    rounds = [float(np.median(calls)) for calls in scenario.reference_latencies_s]
+    quick, slow = (float(value) for value in np.percentile(rounds, (10, 90)))
+    return (quick, slow) if slow > SAME_PACE * quick else None
+
+
+def pace_warning(scenario: Scenario) -> str:
+    """What to tell of a scenario whose reference ran at two paces; empty where it ran at one."""
+    found = two_paces(scenario)
+    if found is None:
+        return ""
+    quick, slow = (f"{1e3 * seconds:.3g}" for seconds in found)
+    return (
+        f"{scenario.name}: the reference ran at two paces, {quick} and {slow} ms a call; {_CAUSE}. The speedup mixes "
+        "both: measure again"
+    )
+
+
+def slow_references(records: Sequence[BenchmarkRecord], scenario: str) -> dict[str, float]:
+    """Backends in whose job the reference was slower than in the quickest job on the same kind of machine.
+
+    Returns:
+        How many times slower, by the name of the backend; those at one pace are left out.
+    """
+    paces: dict[tuple[object, ...], dict[str, float]] = {}
+    for record in records:
+        for measured in record.scenarios:
+            if measured.name == scenario:
+                environment = record.environment
+                kind = (environment.cpu_model, environment.num_threads, measured.batch_size)
+                paces.setdefault(kind, {})[record.backend] = median_latency(measured.reference_latencies_s)
+    found: dict[str, float] = {}
+    for group in paces.values():
+        quickest = min(group.values())
+        found |= {name: pace / quickest for name, pace in group.items() if pace > SAME_PACE * quickest}
+    return found
+
+
+def slow_references_warning(records: Sequence[BenchmarkRecord], scenario: str) -> str:
+    """What to tell of jobs that must not be ranked; empty where the reference kept its pace."""
+    found = slow_references(records, scenario)
+    if not found:
+        return ""
+    named = ", ".join(f"{name} ({factor:.1f}x)" for name, factor in found.items())
+    return (
+        f"{scenario.replace('_', ' ').capitalize()}: in the jobs of {named} the reference itself was that much slower "
+        f"than in the quickest job on such a machine; {_CAUSE}. A slow reference flatters: these backends are not "
+        "ranked here. Measure them again"
+    )
+
+
+def pace_warnings(records: Sequence[BenchmarkRecord]) -> list[str]:
+    """The same for all scenarios of the backends that were measured."""
+    measured = [record for record in records if record.status == "ok"]
+    scenarios = dict.fromkeys(scenario.name for record in measured for scenario in record.scenarios)
+    return [warning for name in scenarios if (warning := slow_references_warning(measured, name))]

@@ -1,0 +1,83 @@
+"""A reference that did not keep its pace flatters a backend: that is told, and nobody is ranked by it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lib.ci.summary import summary
+from lib.records.comparison import Comparison
+from lib.records.pace import pace_warning, slow_references, slow_references_warning, two_paces
+from lib.records.recommendation import candidates, fastest, recommend
+from lib.records.results import BenchmarkRecord, Scenario, write_record
+from lib.report.index import write_index
+from lib.report.views import answer
+from tests.made_records import made_benchmark, made_environment, made_scenario
+
+
+def slowed(scenario: Scenario, factor: float, rounds: slice = slice(None)) -> Scenario:
+    """The reference and its control hand over more slowly in some rounds; the backend does not care."""
+
+    def slow(sides: list[list[float]]) -> list[list[float]]:
+        chosen = set(range(len(sides))[rounds])
+        return [[call * (factor if i in chosen else 1) for call in calls] for i, calls in enumerate(sides)]
+
+    return replace(
+        scenario,
+        reference_latencies_s=slow(scenario.reference_latencies_s),
+        control_latencies_s=slow(scenario.control_latencies_s),
+    )
+
+
+def record(backend: str, speedup: float, factor: float = 1.0, **changes: Any) -> BenchmarkRecord:
+    scenario = slowed(made_scenario("single_stream", speedup, seed=len(backend)), factor)
+    return made_benchmark(backend, scenarios=[scenario], **changes)
+
+
+def test_one_pace_is_not_told_also_with_single_hiccups() -> None:
+    scenario = made_scenario("single_stream", 2.0)
+    assert two_paces(scenario) is None and pace_warning(scenario) == ""
+    assert two_paces(slowed(scenario, 5.0, slice(0, 1))) is None, "one round of fifteen is a hiccup"
+
+
+def test_a_change_of_pace_within_a_job_is_told_with_both() -> None:
+    scenario = slowed(made_scenario("single_stream", 2.0), 2.0, slice(7, None))
+    found = two_paces(scenario)
+    assert found is not None and found[1] == pytest.approx(2 * found[0], rel=0.1)
+    assert "two paces" in pace_warning(scenario) and "single_stream" in pace_warning(scenario)
+
+
+def test_a_backend_with_a_slow_reference_is_named_and_not_ranked() -> None:
+    records = [record("onnxruntime", 2.0), record("openvino", 1.8, factor=2.0)]
+    assert candidates(records[1:], "single_stream")[0].ratio.value > 3, "alone, it looks best"
+    assert list(slow_references(records, "single_stream")) == ["openvino"]
+    best = fastest(records, "single_stream")
+    assert best is not None and best.record.backend == "onnxruntime"
+    assert {found.backend for found in recommend(records)} == {"onnxruntime"}
+    assert "openvino (2.0x)" in slow_references_warning(records, "single_stream")
+    told = str(answer(Comparison(records, [])))
+    assert "not ranked" in told and "openvino (2.0x)" in told
+
+
+def test_the_quickest_job_counts_also_where_its_backend_may_not_be_used() -> None:
+    records = [record("openvino-int8", 2.0), record("openvino", 1.8, factor=2.0)]
+    (only_fp32,) = [found for found in recommend(records) if found.precision == "fp32"]
+    assert only_fp32.backend == records[0].reference, "its one candidate was flattered"
+
+
+def test_other_machines_and_small_differences_have_paces_of_their_own() -> None:
+    other = made_environment(cpu_model="another CPU")
+    records = [record("onnxruntime", 2.0), record("openvino", 1.8, factor=2.0, environment=other)]
+    assert slow_references(records, "single_stream") == {}
+    assert slow_references([record("onnxruntime", 2.0), record("openvino", 1.8, factor=1.2)], "single_stream") == {}
+
+
+def test_index_and_summary_of_a_run_tell_it_too(tmp_path: Path) -> None:
+    for found in (record("onnxruntime", 2.0), record("openvino", 1.8, factor=2.0)):
+        write_record(found, tmp_path / "results" / f"03_benchmark.{found.backend}.json")
+    write_index(tmp_path)
+    assert "openvino (2.0x)" in (tmp_path / "index.html").read_text()
+    assert "openvino (2.0x)" in summary(tmp_path, {})

@@ -61,27 +61,47 @@ class SweepPlan:
     def scenario(self, batch_size: int) -> ScenarioPlan:
         """How one point is measured."""
         return ScenarioPlan(
-            "sweep", batch_size, self.num_rounds, self.max_rounds, self.seconds, 1, 0.01, 1, 0, 0, 0.0, 0
+            "sweep", batch_size, self.num_rounds, self.max_rounds, self.seconds, num_warmup=1, round_seconds=0.01,
+            min_iterations=1, layer_rounds=0, max_layer_rounds=0, layer_seconds=0.0, layer_passes=0,
         )  # fmt: skip
 
 
 OFFLINE_BATCH = 256
 _SINGLE = ("single_stream", 1)
+_OFFLINE = ("offline", OFFLINE_BATCH)
 
 PLANS: dict[str, tuple[ScenarioPlan, ...]] = {
     "smoke": (
-        ScenarioPlan(*_SINGLE, 6, 6, 0.0, 2, 0.0, 3, 3, 3, 0.0, layer_passes=3),
-        ScenarioPlan("offline", OFFLINE_BATCH, 4, 4, 0.0, 0, 0.0, 1, 3, 3, 0.0, layer_passes=1),
+        ScenarioPlan(
+            *_SINGLE, num_rounds=6, max_rounds=6, seconds=0.0, num_warmup=2, round_seconds=0.0, min_iterations=3,
+            layer_rounds=3, max_layer_rounds=3, layer_seconds=0.0, layer_passes=3,
+        ),
+        ScenarioPlan(
+            *_OFFLINE, num_rounds=4, max_rounds=4, seconds=0.0, num_warmup=0, round_seconds=0.0, min_iterations=1,
+            layer_rounds=3, max_layer_rounds=3, layer_seconds=0.0, layer_passes=1,
+        ),
     ),
     "fast": (
-        ScenarioPlan(*_SINGLE, 40, 400, 7.0, 2, 0.006, 3, 8, 12, 4.0, layer_passes=5),
-        ScenarioPlan("offline", OFFLINE_BATCH, 12, 100, 7.0, 0, 0.04, 1, 6, 12, 8.0, layer_passes=1),
+        ScenarioPlan(
+            *_SINGLE, num_rounds=40, max_rounds=400, seconds=7.0, num_warmup=2, round_seconds=0.006, min_iterations=3,
+            layer_rounds=8, max_layer_rounds=12, layer_seconds=4.0, layer_passes=5,
+        ),
+        ScenarioPlan(
+            *_OFFLINE, num_rounds=12, max_rounds=100, seconds=7.0, num_warmup=0, round_seconds=0.04, min_iterations=1,
+            layer_rounds=6, max_layer_rounds=12, layer_seconds=8.0, layer_passes=1,
+        ),
     ),
     "full": (
-        ScenarioPlan(*_SINGLE, 80, 800, 15.0, 2, 0.006, 3, 15, 15, 0.0, layer_passes=20, num_starts=3),
-        ScenarioPlan("offline", OFFLINE_BATCH, 24, 200, 15.0, 0, 0.04, 1, 12, 12, 0.0, layer_passes=2, num_starts=3),
+        ScenarioPlan(
+            *_SINGLE, num_rounds=80, max_rounds=800, seconds=15.0, num_warmup=2, round_seconds=0.006, min_iterations=3,
+            layer_rounds=15, max_layer_rounds=15, layer_seconds=0.0, layer_passes=20, num_starts=3,
+        ),
+        ScenarioPlan(
+            *_OFFLINE, num_rounds=24, max_rounds=200, seconds=15.0, num_warmup=0, round_seconds=0.04, min_iterations=1,
+            layer_rounds=12, max_layer_rounds=12, layer_seconds=0.0, layer_passes=2, num_starts=3,
+        ),
     ),
-}
+}  # fmt: skip
 SWEEPS: dict[str, SweepPlan | None] = {
     "smoke": None,
     "fast": None,

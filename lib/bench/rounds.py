@@ -23,12 +23,23 @@ Sides = Mapping[str, WorkerClient]  # by role: backend, reference, control
 Times = dict[str, list[list[float]]]  # by role; one list per round
 
 
-def turns(sides: Sides, num_rounds: int, seed: int = 0) -> Iterator[tuple[int, str, WorkerClient]]:
+def turns(
+    sides: Sides, max_rounds: int, seed: int = 0, *, num_rounds: int | None = None, seconds: float = 0.0
+) -> Iterator[tuple[int, str, WorkerClient]]:
     """Every round asks each side once. The order is drawn for pairs of rounds, forwards and backwards (ABC CBA), so
-    that a drift of the machine favours nobody."""
+    that a drift of the machine favours nobody.
+
+    Args:
+        num_rounds: least rounds, after which the time decides whether there is one more; default: all rounds.
+        seconds: from the first turn on.
+    """
     generator = random.Random(seed)
     order = list(sides)
-    for number in range(num_rounds):
+    least = max_rounds if num_rounds is None else num_rounds
+    begun = time.monotonic()
+    for number in range(max_rounds):
+        if number >= least and time.monotonic() - begun >= seconds:
+            return
         if number % 2 == 0:
             generator.shuffle(order)
         else:
@@ -48,11 +59,8 @@ def measure_scenario(sides: Sides, plan: ScenarioPlan, seed: int = 0) -> Scenari
     told: dict[str, list[Any]] = {"compile_s": [], "energy_j": [], "num_images": []}
     for worker in sides.values():
         _measure(worker, plan, 0, num_warmup=NUM_FIRST_CALLS, min_seconds=0.0, min_iterations=1)
-    begun = time.monotonic()
-    for number, role, worker in turns(sides, plan.max_rounds, seed):
-        complete = len({len(rounds) for rounds in latencies.values()}) == 1
-        if complete and number >= plan.num_rounds and time.monotonic() - begun >= plan.seconds:
-            break
+    rounds = turns(sides, plan.max_rounds, seed, num_rounds=plan.num_rounds, seconds=plan.seconds)
+    for number, role, worker in rounds:
         answer = _measure(worker, plan, number)
         latencies[role].append(answer["latencies_s"])
         if role == "backend":
@@ -112,11 +120,8 @@ def measure_layers(
         BackendError: the backend named a layer that the network does not have, or one twice.
     """
     times: dict[str, list[LayerTimes]] = {role: [] for role in sides}
-    begun = time.monotonic()
-    for number, role, worker in turns(sides, plan.max_layer_rounds, seed=1):
-        enough = number >= plan.layer_rounds and time.monotonic() - begun >= plan.layer_seconds
-        if enough and len({len(rounds) for rounds in times.values()}) == 1:
-            break
+    rounds = turns(sides, plan.max_layer_rounds, 1, num_rounds=plan.layer_rounds, seconds=plan.layer_seconds)
+    for number, role, worker in rounds:
         answer = worker.ask(
             "layers", batch_size=plan.batch_size, num_passes=plan.layer_passes, offset=number * plan.batch_size
         )

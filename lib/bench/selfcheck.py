@@ -163,16 +163,17 @@ def harness_cost(
     """The reference in a worker against a loop in a plain script, in turns; and what a call of `null` takes.
 
     The script times all its calls together, without a clock call or anything else in between. Two processes with the
-    same code differ by a per cent or two from the start (where their memory came to lie), so a single pair cannot
-    tell what the harness costs: several pairs are started, and their scatter is told beside the mean.
+    same code differ by a per cent or two from the start, so a single pair cannot tell what the harness costs: several
+    pairs are started, and their scatter is told beside the mean.
     """
     images = folder / "images.npy"
     np.save(images, checkpoint.preprocessing.normalize(np.array(data.val.images[:256])).numpy())
-    found: dict[int, list[dict[str, float]]] = {1: [], 256: []}
+    num_calls = {1: 10, 256: 1}  # in a turn, by batch size
+    found: dict[int, list[dict[str, float]]] = {batch_size: [] for batch_size in num_calls}
     for _ in range(num_pairs):
         with _sides(checkpoint, folder, images, num_threads) as sides:
-            for (batch_size, pairs), calls in zip(found.items(), (10, 1), strict=True):
-                pairs.append(_take_turns(sides, batch_size, calls, num_rounds))
+            for batch_size, calls in num_calls.items():
+                found[batch_size].append(_take_turns(sides, batch_size, calls, num_rounds))
     return {f"batch {batch_size}": _cost(pairs) for batch_size, pairs in found.items()}
 
 

@@ -319,11 +319,8 @@ class Session:
     def measure(self) -> None:
         """The clock: all scenarios, all sides interleaved."""
         self.scenarios = []
-        self.warnings = [
-            warning
-            for warning in self.warnings
-            if not any(words in warning for words in ("unstable", "other processes", "two paces"))
-        ]
+        measured = tuple(f"{plan.name}: " for plan in self.plans)
+        self.warnings = [warning for warning in self.warnings if not warning.startswith(measured)]
         self._for_each_plan(self._measure)
 
     def _measure(self, plan: ScenarioPlan) -> None:

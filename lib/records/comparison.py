@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib.errors import UserError
-from lib.records.pace import pace_warnings
 from lib.records.recommendation import drop_words, fastest
 from lib.records.results import (
     BenchmarkRecord,
@@ -136,10 +135,6 @@ class Comparison:
                 accuracy = f" {drop_words(found.record.parity)}"
             told.append(f"{place}: {found.record.backend}, {found.words}{accuracy}")
         return f"Fastest in {'; in '.join(told)}." if told else ""
-
-    def pace_warnings(self) -> list[str]:
-        """Scenarios in whose jobs the reference was not equally fast, one line each."""
-        return [] if self.profile == "smoke" else pace_warnings(self.records)
 
     def _question_table(self, scenario: str) -> LayerTable | None:
         old, new = QUESTION

@@ -122,22 +122,20 @@ def recommend(records: Sequence[BenchmarkRecord], needs: Mapping[str, Needs] | N
         mine = [record for record in judged if record.environment.architecture == architecture]
         for scenario in dict.fromkeys(measured.name for record in mine for measured in record.scenarios):
             for precision in ("any", "fp32"):
-                allowed = [record for record in mine if precision in ("any", record.precision)]
-                found.append(_recommendation(allowed, mine, scenario, precision, needs or {}))
+                found.append(_recommendation(mine, scenario, precision, needs or {}))
     return found
 
 
 def _recommendation(
-    allowed: Sequence[BenchmarkRecord],
-    all_records: Sequence[BenchmarkRecord],
-    scenario: str,
-    precision: str,
-    needs: Mapping[str, Needs],
+    records: Sequence[BenchmarkRecord], scenario: str, precision: str, needs: Mapping[str, Needs]
 ) -> Recommendation:
-    reference, architecture = all_records[0].reference, all_records[0].environment.architecture
-    flattered = slow_references(all_records, scenario)  # also where the quickest job is none of the allowed ones
-    kept = [record for record in allowed if record.backend not in flattered]
-    faster = [found for found in candidates(kept, scenario, needs) if found.verdict == "faster"]
+    """Args: precision: fp32, or any."""
+    reference, architecture = records[0].reference, records[0].environment.architecture
+    faster = [
+        found
+        for found in candidates(records, scenario, needs)
+        if found.verdict == "faster" and precision in ("any", found.record.precision)
+    ]
     place = scenario.replace("_", " ").capitalize() + (" in fp32" if precision == "fp32" else "")
     if not faster:
         text = f"{place}: no backend is faster than {reference} beyond the noise. Stay with {reference}."
@@ -146,7 +144,7 @@ def _recommendation(
     equal = [found for found in faster if found.ratio.high >= best.ratio.low]
     chosen = min(equal, key=_burden)
     others = [found.record.backend for found in equal if found is not chosen]
-    conditions = _conditions(chosen, all_records)
+    conditions = _conditions(chosen, records)
     assert chosen.record.parity is not None
     accuracy = "" if chosen.record.random_weights else f", {drop_words(chosen.record.parity)}"
     text = f"{place}, batch {chosen.scenario.batch_size}: use {chosen.record.backend}, {chosen.words}{accuracy}."

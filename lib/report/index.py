@@ -13,6 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from lib.files import write_atomic
+from lib.records.pace import pace_warnings
 from lib.records.recommendation import fastest
 from lib.records.results import BenchmarkRecord, CompareRecord, Environment, ExploreRecord, Record, TrainRecord
 from lib.records.statistics import noise_floor, scenario_ratio, verdict
@@ -203,7 +204,7 @@ def _banners(run: RunFolder) -> list[Markup]:
     note = hosted().get("note") or run.note
     texts = [*([note] if note else []), *([SMOKE_TEXT] if run.is_smoke else [])]
     texts += [run.stale_compare] if run.stale_compare else []
-    texts += run.pace_warnings
+    texts += pace_warnings(run.benchmarks)
     return [*(safe(Banner(text).to_html()) for text in texts), *_problems(run.jobs)]
 
 

@@ -11,7 +11,6 @@ from typing import Any
 from lib.backends import get_backend
 from lib.errors import UserError
 from lib.files import project_path
-from lib.records.pace import pace_warnings
 from lib.records.results import KINDS, BenchmarkRecord, CompareRecord, Record, TrainRecord, read_record
 
 SERIES_FILE = "series.json"
@@ -81,11 +80,6 @@ class RunFolder:
         without = f"tells of {', '.join(gone)}, not measured here" if gone else ""
         why = " and ".join(part for part in (older, without) if part)
         return f"04_compare {why}; run python -m lib run 04 again"
-
-    @property
-    def pace_warnings(self) -> list[str]:
-        """Scenarios in whose jobs the reference was not equally fast, one line each."""
-        return [] if self.is_smoke else pace_warnings(self.benchmarks)
 
     @property
     def is_smoke(self) -> bool:

@@ -10,6 +10,7 @@ from lib.backends import backend_names
 from lib.records.comparison import Comparison
 from lib.records.export import LAYERS_CSV, SCENARIOS_CSV
 from lib.records.history import History
+from lib.records.pace import pace_warnings
 from lib.records.sweep import crossing_words, failure_words
 from lib.report.figures import show
 from lib.report.plots import (
@@ -61,7 +62,7 @@ def answer(comparison: Comparison) -> Shown:
     headline, found = comparison.headline(), comparison.fastest()
     told = found.removesuffix(".") in headline  # an open question begins with it
     banners.append(Banner(headline if told else f"{headline} {found}", "info"))
-    banners += [Banner(warning) for warning in comparison.pace_warnings()]
+    banners += [Banner(warning) for warning in pace_warnings(comparison.records)]
     if comparison.missing:
         names = ", ".join(comparison.missing)
         banners.append(

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,15 +47,16 @@ class TorchEager(Backend):
     def configure(self) -> None:
         """Set the process-wide switches of this backend."""
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Entered around every forward pass."""
-        return nullcontext()
-
     def predict(self, images: np.ndarray) -> np.ndarray:
         import torch
 
-        with torch.inference_mode(), self.autocast():
-            logits: np.ndarray = self.model(torch.from_numpy(images)).float().numpy()
+        with torch.inference_mode():
+            logits: np.ndarray = self.forward(torch.from_numpy(images)).numpy()
+        return logits
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits in fp32."""
+        logits: torch.Tensor = self.model(images)
         return logits
 
     def layer_times(self, images: np.ndarray, num_passes: int) -> LayerTimes:

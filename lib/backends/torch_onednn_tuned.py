@@ -7,12 +7,16 @@ backends are fast or eager mode was used badly.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lib.backends._folding import fold_batch_norms
 from lib.backends.interface import Kernels, LayerTimes, register
 from lib.backends.torch_onednn import TorchOneDnn
+
+if TYPE_CHECKING:
+    import torch
 
 
 @register
@@ -29,13 +33,10 @@ class TorchOneDnnTuned(TorchOneDnn):
         self._convolution_of = fold_batch_norms(self.model)
         self.model = self.model.to(memory_format=torch.channels_last)
 
-    def predict(self, images: np.ndarray) -> np.ndarray:
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         import torch
 
-        with torch.inference_mode():
-            batch = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
-            logits: np.ndarray = self.model(batch).numpy()
-        return logits
+        return super().forward(images.contiguous(memory_format=torch.channels_last))
 
     def layer_times(self, images: np.ndarray, num_passes: int) -> LayerTimes:
         times: LayerTimes = {}

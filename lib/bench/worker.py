@@ -41,6 +41,7 @@ class Worker:
         self.backend = backend
         self.images = np.empty((0, 3, 32, 32), np.float32)
         self._compiled: dict[Shape, float] = {}  # seconds it took, by shape of the batch
+        self._energy = EnergyCounter()
 
     def prepare(self, checkpoint: str, calibration: str, folder: str) -> Answer:
         """The one-off work of a build machine."""
@@ -100,14 +101,14 @@ class Worker:
             self.backend.predict(batches[index % len(batches)])
         latencies: list[float] = []
         clock, predict, num_batches = time.perf_counter, self.backend.predict, len(batches)
-        joules = EnergyCounter()
+        joules = self._energy.read()
         begun = clock()
         while len(latencies) < max_iterations and (len(latencies) < min_iterations or clock() - begun < min_seconds):
             images = batches[len(latencies) % num_batches]
             started = clock()
             predict(images)
             latencies.append(clock() - started)
-        energy_j = joules.spent()
+        energy_j = self._energy.spent_since(joules)
         if min(latencies) <= 0:
             raise RuntimeError("the clock went backwards or stood still: no time can be trusted")
         return {"latencies_s": latencies, "compile_s": compile_s, "energy_j": energy_j}
@@ -152,27 +153,27 @@ class Worker:
 
 
 class EnergyCounter:
-    """Joules that the processor packages spent since this object was made, from Linux' powercap counters.
+    """Joules that the processor packages spend, from Linux' powercap counters.
 
     Few machines show them: virtual ones seldom do, and elsewhere they are often for root alone.
     """
 
     def __init__(self) -> None:
         self._files = sorted(Path("/sys/class/powercap").glob("intel-rapl:?/energy_uj"))
-        self._start = self._read()
 
-    def _read(self) -> list[int] | None:
+    def read(self) -> list[int]:
+        """The counters, in microjoules; empty where there is none or it cannot be read."""
         try:
             return [int(file.read_text()) for file in self._files]
         except (OSError, ValueError):
-            return None
+            return []
 
-    def spent(self) -> float | None:
+    def spent_since(self, start: list[int]) -> float | None:
         """None where there is no counter, it cannot be read, or it wrapped around."""
-        now = self._read()
-        if not now or not self._start:
+        now = self.read()
+        if not now or not start:
             return None
-        differences = [after - before for before, after in zip(self._start, now, strict=True)]
+        differences = [after - before for before, after in zip(start, now, strict=True)]
         return sum(differences) / 1e6 if min(differences) >= 0 else None
 
 

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from lib.bench.selfcheck import harness_cost, known_differences, summary
+from lib.bench.harness import harness_cost
+from lib.bench.selfcheck import known_differences, summary
 from lib.data import load_data
 from lib.errors import UserError
 from lib.files import write_atomic

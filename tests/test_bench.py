@@ -213,10 +213,20 @@ def test_session_measures_backend_and_reference_in_the_same_rounds(checkpoint: C
     assert session.cold_start is not None and (session.cold_start.peak_memory_bytes or 0) > 1e7
 
 
-def test_a_scenario_is_measured_in_several_sets_of_new_processes(checkpoint: Checkpoint, data: Data) -> None:
+def test_a_scenario_is_measured_in_several_sets_of_new_processes(
+    checkpoint: Checkpoint, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
     session = Session("null", checkpoint, data, profile="smoke", num_threads=1)
-    session.plans = tuple(replace(plan, num_starts=2) for plan in session.plans)
+    session.plans = tuple(replace(plan, num_starts=3) for plan in session.plans)
     seen: list[set[int]] = []
+    started: list[str] = []
+    load = session._load
+
+    def load_and_note(role: str, num_threads: int) -> Any:
+        started.append(role)
+        return load(role, num_threads)
+
+    monkeypatch.setattr(session, "_load", load_and_note)
     session.prepare()
     session.start()
     first_start = session.cold_start
@@ -225,10 +235,14 @@ def test_a_scenario_is_measured_in_several_sets_of_new_processes(checkpoint: Che
     session.close()
     assert session.status == "ok", session.error
     for scenario, plan in zip(session.scenarios, session.plans, strict=True):
-        assert scenario.rounds_per_start == [plan.part.num_rounds] * 2
+        assert scenario.rounds_per_start == [plan.part.num_rounds] * 3
         sides = (scenario.latencies_s, scenario.reference_latencies_s, scenario.control_latencies_s)
-        assert {len(side) for side in sides} == {2 * plan.part.num_rounds}
+        assert {len(side) for side in sides} == {3 * plan.part.num_rounds}
     assert not seen[0] & seen[-1], "the last part ran in the processes of the first one"
+    sets = [started[begin : begin + 3] for begin in range(0, 15, 3)]
+    for of_scenario in (sets[:3], sets[2:]):  # the second begins in the last processes of the first
+        for place in zip(*of_scenario, strict=True):
+            assert sorted(place) == ["backend", "control", "reference"], "each role starts once in every place"
     assert session.cold_start is first_start, "later processes find their files in the cache"
 
 

@@ -56,7 +56,7 @@ from lib.signs import NUM_CLASSES
 from lib.training.evaluation import evaluate
 
 Progress = Callable[[str], None]
-ROLES = ("control", "reference", "backend")  # in this order they are started; the control also warms the page cache
+ROLES = ("control", "reference", "backend")  # in this order they first start; the control also warms the page cache
 
 
 def _step(method: Callable[[Session], None]) -> Callable[[Session], None]:
@@ -129,6 +129,7 @@ class Session:
         self._kernels: dict[str, tuple[Kernels, Kernels]] = {}
         self._left_out: list[str] = []
         self._sides: Sides = {}
+        self._num_starts = 0
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         if self.num_threads > num_cores():
             self.warnings.append(
@@ -203,11 +204,14 @@ class Session:
         self._start()
 
     def _start(self) -> None:
-        """Start all workers and load the network in them, one after the other. Running ones are ended first."""
+        """Start all workers and load the network in them, one after the other. Running ones are ended first. Each set
+        of processes begins with another role, should it matter who comes first."""
         if self._folder is None:
             self._prepare()
         self._stop_workers()
-        for role in ROLES:
+        first = self._num_starts % len(ROLES)
+        self._num_starts += 1
+        for role in ROLES[first:] + ROLES[:first]:
             worker, cold_start = self._load(role, self.num_threads)
             self._sides = {**self._sides, role: worker}
             if role == "backend":
@@ -359,7 +363,7 @@ class Session:
         for number in range(plan.num_starts):
             if number:
                 self.progress(f"{plan.name}: processes {number + 1} of {plan.num_starts}")
-                self._stop_workers()
+                self._start()
             sides = self._open_sides()
             neighbours = Neighbours(side.pid for side in sides.values())
             parts.append(measure_scenario(sides, plan.part, self.seed + number))

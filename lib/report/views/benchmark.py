@@ -99,7 +99,7 @@ def checkpoint_table(checkpoint: Checkpoint, data: Data, trained_now: bool, prof
         )
         warning = Banner(
             f"{why}. Its speed is what it is, its accuracy means little, and its record is marked as a smoke one. "
-            "Train a real network with `python -m lib run 02_train`."
+            "Train a real network with python -m lib run 02_train."
         )
     elif about.data_hash != data.manifest_hash:
         warning = Banner(

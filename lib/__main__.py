@@ -2,6 +2,7 @@
 
 import sys
 
+import lib.series  # noqa: F401  # before anything imports nbformat: see there
 from lib.cli import main
 
 sys.exit(main())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,15 @@ def test_repository_names_no_path_of_one_machine() -> None:
             text = path.read_text()
             found = re.search(r"/wor[k]/|/roo[t]/|/home/\w+/|pypi\.or[g]/simple|file://[^{\s\"']*/op[t]", text)
             assert not found, f"{name}: {found and found[0]}"
+
+
+def test_reading_notebooks_waits_for_no_grammars() -> None:
+    code = "import sys, lib.series.execute, lib.report.page; print([n for n in sys.modules if n.startswith('lark')])"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=PROJECT_ROOT).stdout
+    assert printed.decode().strip() == "[]"
+
+
+def test_notebook_that_describes_itself_does_not_import_nbformat() -> None:
+    code = "import sys, lib.series.notebook, lib.report.views; print('nbformat' in sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=PROJECT_ROOT).stdout
+    assert printed.decode().strip() == "False"

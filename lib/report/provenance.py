@@ -13,17 +13,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pydantic
 from markupsafe import Markup
-from nbformat import NotebookNode
 
 from lib.records.results import BenchmarkRecord, Environment, ExploreRecord, Record
 from lib.report import NOTE_VARIABLE, RUN_METADATA
 from lib.report.frame import safe
 from lib.report.verdict import STATUS_SIGNS, doubt, headline
 from lib.report.words import duration, size
+
+if TYPE_CHECKING:  # a notebook that only describes itself need not wait a second for this import
+    from nbformat import NotebookNode
 
 VALUE_LIMIT = 120  # characters of one parameter's value
 NOTE_LIMIT = 600  # characters of the note about a run

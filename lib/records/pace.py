@@ -74,7 +74,7 @@ def slow_references_warning(records: Sequence[BenchmarkRecord], scenario: str) -
     return (
         f"{scenario.replace('_', ' ').capitalize()}: in the jobs of {named} the reference itself was that much slower "
         f"than in the quickest job on such a machine; {_CAUSE}. A slow reference flatters: these backends are not "
-        "ranked here. Measure them again"
+        "ranked here. Measure them again."
     )
 
 

@@ -122,13 +122,17 @@ def test_repository_names_no_path_of_one_machine() -> None:
             assert not found, f"{name}: {found and found[0]}"
 
 
+def printed_by(code: str) -> str:
+    """In a new Python, which has imported nothing yet."""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=PROJECT_ROOT)
+    return ended.stdout.decode().strip()
+
+
 def test_reading_notebooks_waits_for_no_grammars() -> None:
     code = "import sys, lib.series.execute, lib.report.page; print([n for n in sys.modules if n.startswith('lark')])"
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=PROJECT_ROOT).stdout
-    assert printed.decode().strip() == "[]"
+    assert printed_by(code) == "[]"
 
 
 def test_notebook_that_describes_itself_does_not_import_nbformat() -> None:
     code = "import sys, lib.series.notebook, lib.report.views; print('nbformat' in sys.modules)"
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=PROJECT_ROOT).stdout
-    assert printed.decode().strip() == "False"
+    assert printed_by(code) == "False"

@@ -48,7 +48,7 @@ def harness_cost(
     found: list[dict[str, dict[str, Turns]]] = []
     for _ in range(num_processes):
         process = subprocess.run(
-            command, capture_output=True, check=True, cwd=PROJECT_ROOT, env=worker_environ(num_threads)
+            command, stdout=subprocess.PIPE, check=True, cwd=PROJECT_ROOT, env=worker_environ(num_threads)
         )
         found.append(json.loads(process.stdout))
     return {f"batch {batch_size}": cost([process[batch_size] for process in found]) for batch_size in found[0]}

@@ -39,13 +39,15 @@ def record(backend: str, speedup: float, factor: float = 1.0, **changes: Any) ->
 
 def test_one_pace_is_not_told_also_with_single_hiccups() -> None:
     scenario = made_scenario("single_stream", 2.0)
-    assert two_paces(scenario) is None
-    assert two_paces(slowed(scenario, 5.0, slice(0, 1))) is None, "one round of fifteen is a hiccup"
+    assert two_paces(scenario.reference_latencies_s) is None
+    assert two_paces(slowed(scenario, 5.0, slice(0, 1)).reference_latencies_s) is None, (
+        "one round of fifteen is a hiccup"
+    )
 
 
 def test_a_change_of_pace_within_a_job_is_told_with_both() -> None:
     scenario = slowed(made_scenario("single_stream", 2.0), 2.0, slice(7, None))
-    found = two_paces(scenario)
+    found = two_paces(scenario.reference_latencies_s)
     assert found is not None and found[1] == pytest.approx(2 * found[0], rel=0.1)
 
 

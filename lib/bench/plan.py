@@ -107,6 +107,9 @@ SWEEPS: dict[str, SweepPlan | None] = {
     "fast": None,
     "full": SweepPlan((1, 8, 32, 128, 256, 512), (1, OFFLINE_BATCH), num_rounds=10, max_rounds=60, seconds=3.0),
 }
+# Seconds in which one backend waits for other processes to end, in all; after that, what was disturbed stays so.
+PATIENCE_S = {"smoke": 0.0, "fast": 60.0, "full": 300.0}
+MAX_ATTEMPTS = 3  # at measuring one thing
 # Images whose answers are compared, and images that int8 backends are calibrated on; 0 = all of the split.
 PARITY_IMAGES = {"smoke": 256, "fast": 1000, "full": 0}
 CALIBRATION_IMAGES = {"smoke": 128, "fast": 512, "full": 512}

@@ -17,13 +17,13 @@ from lib.bench.planted import PlantedSlow
 from lib.bench.session import Session
 from lib.data import Data
 from lib.model import Checkpoint
+from lib.records.judgement import judge
 from lib.records.results import Profile, RecordWarning, Scenario
 from lib.records.statistics import (
     Ratio,
     control_ratio,
     noise_floor,
     scenario_ratio,
-    verdict,
 )
 
 Progress = Callable[[str], None]
@@ -76,7 +76,7 @@ def known_differences(
                 ratio, floor = scenario_ratio(scenario), noise_floor(scenario)
                 control = control_ratio(scenario)
                 told = tuple(warning.kind for warning in warnings if warning.scenario == scenario.name)
-                outcome = Outcome(kind, seed, scenario.name, ratio, control, floor, verdict(ratio, floor), told)
+                outcome = Outcome(kind, seed, scenario.name, ratio, control, floor, judge(scenario).verdict, told)
                 outcomes.append(outcome)
                 samples = {
                     "latencies_s": scenario.latencies_s,
@@ -102,8 +102,8 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         planted = [o for o in outcomes if o.scenario == scenario and o.kind == "planted"]
         counts[scenario] = {
             "runs_of_the_same": len(same),
-            "claimed_a_difference": sum(o.verdict != "no difference" for o in same),
-            "claimed_it_without_a_warning": sum(o.verdict != "no difference" and not o.warnings for o in same),
+            "claimed_a_difference": sum(o.verdict in ("faster", "slower") for o in same),
+            "claimed_it_without_a_warning": sum(o.verdict in ("faster", "slower") and not o.warnings for o in same),
             "runs_with_5_percent_more_work": len(planted),
             "found_it": sum(o.verdict == "slower" for o in planted),
             "missed_it_without_a_warning": sum(o.verdict != "slower" and not o.warnings for o in planted),
@@ -114,7 +114,7 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 def _by_run(outcomes: Sequence[Outcome]) -> dict[str, int]:
     """A run of the same claims a difference if one of its scenarios does; a planted one is found if all find it."""
     same = {(o.kind, o.seed) for o in outcomes if o.kind == "same"}
-    claimed = {(o.kind, o.seed) for o in outcomes if o.kind == "same" and o.verdict != "no difference"}
+    claimed = {(o.kind, o.seed) for o in outcomes if o.kind == "same" and o.verdict in ("faster", "slower")}
     planted = {(o.kind, o.seed) for o in outcomes if o.kind == "planted"}
     missed = {(o.kind, o.seed) for o in outcomes if o.kind == "planted" and o.verdict != "slower"}
     return {

@@ -9,28 +9,33 @@ instead of 10 times. No process was in the way and no time was stolen, so nothin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from lib.records.results import BenchmarkRecord, RecordWarning, Scenario
+from lib.records.results import BenchmarkRecord, RecordWarning
 from lib.records.statistics import median_latency
 
 SAME_PACE = 1.3  # clocks of one kind of machine differ by less, a slow hand-over makes more
 
 
-def two_paces(scenario: Scenario) -> tuple[float, float] | None:
+def two_paces(reference_latencies_s: Sequence[Sequence[float]]) -> tuple[float, float] | None:
     """Seconds of a quick and of a slow round of the reference, where they are too far apart to be one pace.
 
-    The 10th and the 90th percentile of the rounds' middle calls, so that single hiccups do not count.
+    By the rounds' middle calls, without the tenth of the rounds at either end, so that single hiccups do not count.
     """
-    rounds = [float(np.median(calls)) for calls in scenario.reference_latencies_s]
-    quick, slow = (float(value) for value in np.percentile(rounds, (10, 90)))
+    rounds = sorted(float(np.median(calls)) for calls in reference_latencies_s)
+    cut = math.ceil(len(rounds) / 10)
+    if len(rounds) <= 2 * cut:
+        return None
+    quick, slow = rounds[cut], rounds[-1 - cut]
     return (quick, slow) if slow > SAME_PACE * quick else None
 
 
 def slow_references(records: Sequence[BenchmarkRecord], scenario: str) -> dict[str, float]:
-    """Backends in whose job the reference was slower than in the quickest job on the same kind of machine.
+    """Backends in whose job the reference was slower than in the quickest job on the same kind of machine, all through
+    the scenario: a condition of its numbers, and no disturbance.
 
     Returns:
         How many times slower, by the name of the backend; those at one pace are left out.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from lib.records.judgement import DISTURBED, Judgement
 from lib.records.statistics import SMALLEST_EFFECT, Ratio, verdict
 
 UNKNOWN = "–"
-SIGNS = {"faster": "▲", "slower": "▼", "no difference": "="}  # never colour alone
+NOT_JUDGED = "disturbed, not judged"
+SIGNS = {"faster": "▲", "slower": "▼", "no difference": "=", DISTURBED: "○"}  # never colour alone
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -77,6 +79,11 @@ def ratio_words(ratio: Ratio, noise_floor: float = SMALLEST_EFFECT) -> str:
     """`1.81x faster`, `1.62x slower` or `no difference`."""
     judged = verdict(ratio, noise_floor)
     return judged if judged == "no difference" else f"{factor(ratio.value):.2f}x {judged}"
+
+
+def judgement_words(found: Judgement) -> str:
+    """As `ratio_words`, or `disturbed, not judged`."""
+    return NOT_JUDGED if found.disturbance is not None else ratio_words(found.ratio, found.noise_floor)
 
 
 def ratio_interval(ratio: Ratio, noise_floor: float = SMALLEST_EFFECT) -> str:

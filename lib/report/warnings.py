@@ -7,7 +7,7 @@ from typing import Any
 
 from lib.records.judgement import disturbances
 from lib.records.results import BenchmarkRecord, RecordWarning, WarningKind
-from lib.report.words import NOT_JUDGED, duration, milliseconds, percent, points, scenario_name
+from lib.report.words import NOT_JUDGED, capital, duration, milliseconds, percent, points, scenario_name
 
 Figures = Mapping[str, Any]
 DISTURBED_KINDS = ("disturbed", "layers_disturbed", "sweep_disturbed")
@@ -22,7 +22,7 @@ def warning_words(warning: RecordWarning) -> str:
     """One warning as whole sentences."""
     words = _WORDS[warning.kind](warning.figures)
     place = f"{scenario_name(warning.scenario)}: " if warning.scenario else ""
-    return f"{_capital(place + words)}."
+    return f"{capital(place + words)}."
 
 
 def warnings_words(warnings: Sequence[RecordWarning]) -> str:
@@ -44,7 +44,7 @@ def disturbed_backends_words(records: Sequence[BenchmarkRecord]) -> str:
     if not named:
         return ""
     worst = max((each for some in found.values() for each in some), key=_others_cores)
-    return f"{_capital(NOT_JUDGED)}: {', '.join(named)}. {_capital(reason(worst.figures))}. {_AGAIN}"
+    return f"{capital(NOT_JUDGED)}: {', '.join(named)}. {capital(reason(worst.figures))}. {_AGAIN}"
 
 
 def _others_cores(warning: RecordWarning) -> float:
@@ -108,11 +108,7 @@ def _together(warnings: Sequence[RecordWarning]) -> str:
     named = {"disturbed": "{}", "layers_disturbed": "layers in {}", "sweep_disturbed": "points of the sweep"}
     parts = [named[warning.kind].format(scenario_name(warning.scenario)) for warning in warnings]
     worst = max(warnings, key=_others_cores)
-    return f"{_capital(', '.join(parts))}: {NOT_JUDGED}. {_capital(reason(worst.figures))}. {_AGAIN}"
-
-
-def _capital(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}"
+    return f"{capital(', '.join(parts))}: {NOT_JUDGED}. {capital(reason(worst.figures))}. {_AGAIN}"
 
 
 def _unstable(figures: Figures) -> str:

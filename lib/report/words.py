@@ -97,3 +97,8 @@ def ratio_interval(ratio: Ratio, noise_floor: float = SMALLEST_EFFECT) -> str:
 def scenario_name(name: str) -> str:
     """`single_stream` -> `single stream`: names of the record as words of a sentence."""
     return name.replace("_", " ")
+
+
+def capital(text: str) -> str:
+    """As a sentence begins; all other letters stay as they are."""
+    return f"{text[:1].upper()}{text[1:]}"

@@ -34,7 +34,7 @@ from lib.report.tables import (
     scenario_table,
 )
 from lib.report.warnings import warnings_words
-from lib.report.words import NOT_JUDGED, duration, scenario_name
+from lib.report.words import NOT_JUDGED, capital, duration, scenario_name
 
 Shown = Any  # something that a notebook displays, or None
 RAW = "Raw numbers"
@@ -60,7 +60,7 @@ def _disturbed(what: str, measured: Sequence[Scenario | LayerTable]) -> Banner |
     ]
     if not names:
         return None
-    return Banner(f"{what[:1].upper()}{what[1:]}, {', '.join(dict.fromkeys(names))}: {NOT_JUDGED}.", "info")
+    return Banner(f"{capital(what)}, {', '.join(dict.fromkeys(names))}: {NOT_JUDGED}.", "info")
 
 
 def _tried(scenarios: Sequence[Scenario]) -> Banner | None:
@@ -71,7 +71,7 @@ def _tried(scenarios: Sequence[Scenario]) -> Banner | None:
         for scenario in judged(scenarios)
         if scenario.conditions is not None and scenario.conditions.num_measured > 1
     ]
-    return Banner(f"Disturbed at first, undisturbed in the end. {'; '.join(told)}.", "info") if told else None
+    return Banner(f"Disturbed at first, undisturbed in the end. {capital('; '.join(told))}.", "info") if told else None
 
 
 def glance() -> None:

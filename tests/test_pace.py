@@ -10,7 +10,8 @@ import pytest
 
 from lib.ci.summary import summary
 from lib.records.comparison import Comparison
-from lib.records.pace import pace_warnings, slow_references, two_paces
+from lib.records.judgement import two_paces
+from lib.records.pace import pace_warnings, slow_references
 from lib.records.recommendation import candidates, fastest, recommend
 from lib.records.results import BenchmarkRecord, Scenario, write_record
 from lib.report.index import write_index

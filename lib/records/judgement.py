@@ -5,12 +5,12 @@ All that makes claims asks here: what is disturbed has raw numbers in its record
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from lib.records.pace import two_paces
 from lib.records.results import (
     BenchmarkRecord,
     Conditions,
@@ -24,6 +24,7 @@ from lib.records.results import (
 from lib.records.statistics import Ratio, noise_floor, scenario_ratio, verdict
 
 DISTURBED = "disturbed"  # the verdict on what is not judged
+SAME_PACE = 1.3  # clocks of one kind of machine differ by less, a slow hand-over makes more (`lib.records.pace`)
 LIMIT_CORES = 0.1  # that others may use where the measured threads take all cores
 
 
@@ -59,6 +60,19 @@ def disturbance(measured: Scenario | LayerTable | SweepPoint) -> RecordWarning |
     kind, scenario = _place(measured)
     found |= {"num_measured": conditions.num_measured, "waited_s": conditions.waited_s}
     return RecordWarning(kind, scenario, found)
+
+
+def two_paces(reference_latencies_s: Sequence[Sequence[float]]) -> tuple[float, float] | None:
+    """Seconds of a quick and of a slow round of the reference, where they are too far apart to be one pace.
+
+    By the rounds' middle calls, without the tenth of the rounds at either end, so that single hiccups do not count.
+    """
+    rounds = sorted(float(np.median(calls)) for calls in reference_latencies_s)
+    cut = math.ceil(len(rounds) / 10)
+    if len(rounds) <= 2 * cut:
+        return None
+    quick, slow = rounds[cut], rounds[-1 - cut]
+    return (quick, slow) if slow > SAME_PACE * quick else None
 
 
 def _place(measured: Scenario | LayerTable | SweepPoint) -> tuple[WarningKind, str]:

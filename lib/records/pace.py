@@ -1,4 +1,4 @@
-"""Did the reference run at one pace? Where it did not, ratios to it are no longer about the backends.
+"""Did the reference run at one pace in all jobs? Where it did not, ratios to it are no longer about the backends.
 
 What was seen, on a virtual machine with two cores: a small convolution took 87 us on one thread at any time, and on two
 threads 73 us in some minutes and 187 us in others, while large matrix products stayed as they were. Handing work from
@@ -9,28 +9,11 @@ instead of 10 times. No process was in the way and no time was stolen, so nothin
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-import numpy as np
-
+from lib.records.judgement import SAME_PACE, disturbance
 from lib.records.results import BenchmarkRecord, RecordWarning
 from lib.records.statistics import median_latency
-
-SAME_PACE = 1.3  # clocks of one kind of machine differ by less, a slow hand-over makes more
-
-
-def two_paces(reference_latencies_s: Sequence[Sequence[float]]) -> tuple[float, float] | None:
-    """Seconds of a quick and of a slow round of the reference, where they are too far apart to be one pace.
-
-    By the rounds' middle calls, without the tenth of the rounds at either end, so that single hiccups do not count.
-    """
-    rounds = sorted(float(np.median(calls)) for calls in reference_latencies_s)
-    cut = math.ceil(len(rounds) / 10)
-    if len(rounds) <= 2 * cut:
-        return None
-    quick, slow = rounds[cut], rounds[-1 - cut]
-    return (quick, slow) if slow > SAME_PACE * quick else None
 
 
 def slow_references(records: Sequence[BenchmarkRecord], scenario: str) -> dict[str, float]:
@@ -43,7 +26,7 @@ def slow_references(records: Sequence[BenchmarkRecord], scenario: str) -> dict[s
     paces: dict[tuple[object, ...], dict[str, float]] = {}
     for record in records:
         for measured in record.scenarios:
-            if measured.name == scenario:
+            if measured.name == scenario and disturbance(measured) is None:
                 environment = record.environment
                 kind = (environment.cpu_model, environment.num_threads, measured.batch_size)
                 paces.setdefault(kind, {})[record.backend] = median_latency(measured.reference_latencies_s)

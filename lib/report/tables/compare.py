@@ -9,6 +9,7 @@ from lib.records.cost import CAVEAT, cost_of
 from lib.records.history import MIN_RUNS, History, Trend
 from lib.records.judgement import DISTURBED, disturbance, judge, judged
 from lib.records.layer_grid import Column, LayerGrid, layer_grid
+from lib.records.pace import slow_references
 from lib.records.recommendation import top1_drop
 from lib.records.results import BenchmarkRecord, Environment, Proof, Recommendation
 from lib.records.statistics import (
@@ -139,6 +140,7 @@ def _whole_cell(record: BenchmarkRecord, scenario: str) -> Value:
 def compare_scenarios_table(records: Sequence[BenchmarkRecord]) -> Table:
     """One row per backend: speedup per scenario, accuracy and what it lost; also those that did not run."""
     scenarios = list(dict.fromkeys(scenario.name for record in records for scenario in record.scenarios))
+    slow = {name: slow_references(records, name) for name in scenarios}
     tuned = next((record for record in records if record.backend == TUNED and record.status == "ok"), None)
     rows: list[list[Value]] = []
     for record in records:
@@ -155,7 +157,10 @@ def compare_scenarios_table(records: Sequence[BenchmarkRecord]) -> Table:
                 cells.append(None)
                 continue
             found = judge(measured[name])
-            cells.append(judgement_cell(found, ratio_interval(found.ratio, found.noise_floor)))
+            told = ratio_interval(found.ratio, found.noise_floor)
+            if record.backend in slow[name]:
+                told += f", its reference {slow[name][record.backend]:.1f}x slower than in other jobs"
+            cells.append(judgement_cell(found, told))
         cells += [_against_tuned(record, tuned, name) for name in scenarios] if tuned else []
         rows.append([record.backend, "ok", *cells, _top1_cell(record), *_drop_cells(record), record.precision])
     columns = ["backend", "status", *[scenario_name(name) for name in scenarios]]

@@ -86,8 +86,9 @@ def block_plan(batch_size: int) -> ScenarioPlan:
     """One block: about a second, both sides together."""
     single = batch_size == 1
     return ScenarioPlan(
-        "block", batch_size, 10 if single else 3, 400, 1.0, num_warmup=1, round_seconds=0.006 if single else 0.0,
-        min_iterations=3 if single else 1, layer_rounds=0, max_layer_rounds=0, layer_seconds=0.0, layer_passes=0,
+        "block", batch_size, 10 if single else 3, 400, 0.7 if single else 1.0, num_warmup=2 if single else 0,
+        round_seconds=0.006 if single else 0.0, min_iterations=3 if single else 1, layer_rounds=0, max_layer_rounds=0,
+        layer_seconds=0.0, layer_passes=0,
     )  # fmt: skip
 
 

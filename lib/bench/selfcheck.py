@@ -75,8 +75,10 @@ def known_differences(
             for scenario in scenarios:
                 ratio, floor = scenario_ratio(scenario), noise_floor(scenario)
                 control = control_ratio(scenario)
-                told = tuple(warning.kind for warning in warnings if warning.scenario == scenario.name)
-                outcome = Outcome(kind, seed, scenario.name, ratio, control, floor, judge(scenario).verdict, told)
+                judgement = judge(scenario)
+                known = [*warnings, *([judgement.disturbance] if judgement.disturbance else [])]
+                told = tuple(warning.kind for warning in known if warning.scenario == scenario.name)
+                outcome = Outcome(kind, seed, scenario.name, ratio, control, floor, judgement.verdict, told)
                 outcomes.append(outcome)
                 samples = {
                     "latencies_s": scenario.latencies_s,

@@ -13,15 +13,14 @@ import numpy as np
 from lib.backends import REFERENCE, Backend, get_backend
 from lib.bench.client import PREPARE_LIMIT_S, WorkerClient
 from lib.bench.loads import block_plan, loads, measure_blocks, shifts
-from lib.bench.plan import OFFLINE_BATCH
 from lib.data import load_data
 from lib.errors import UserError
 from lib.files import write_atomic
 from lib.records.environment import collect_environment, num_cores
 from lib.series.prove import random_network
 
-NUM_IMAGES = 600  # synthetic; enough for a whole batch of validation images
-BATCH_SIZES = {"single_stream": 1, "offline": OFFLINE_BATCH}
+NUM_IMAGES = 256  # for all batches and to calibrate on
+BATCH_SIZES = {"single_stream": 1, "offline": 64}  # smaller than a benchmark's, for more rounds in a block
 
 
 def load_check(
@@ -48,7 +47,7 @@ def load_check(
     with tempfile.TemporaryDirectory(prefix="gtsrb-loads-") as temporary:
         folder = Path(temporary)
         checkpoint = random_network(folder, data.train.images, "signnet")
-        images = np.random.default_rng(0).standard_normal((OFFLINE_BATCH, 3, 32, 32)).astype(np.float32)
+        images = np.random.default_rng(0).standard_normal((NUM_IMAGES, 3, 32, 32)).astype(np.float32)
         np.save(folder / "images.npy", images)
         reference = _started(get_backend(REFERENCE), checkpoint, folder, threads)
         for backend in backends:

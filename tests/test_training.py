@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from lib.data import Data, Split
+from lib.data.images import digest_images
 from lib.errors import UserError
 from lib.model import load_checkpoint
 from lib.records.results import Epoch
@@ -26,14 +27,15 @@ def make_split(name: str, num_images: int, seed: int) -> Split:
     """Two classes: dark and bright noise, in tracks of ten."""
     generator = np.random.default_rng(seed)
     labels = np.arange(num_images) // 10 % 2
-    images = generator.integers(0, 60, (num_images, 3, 32, 32)) + labels[:, None, None, None] * 150
+    images = (generator.integers(0, 60, (num_images, 3, 32, 32)) + labels[:, None, None, None] * 150).astype(np.uint8)
     return Split(
         name=name,
-        images=images.astype(np.uint8),
+        images=images,
         labels=labels.astype(np.int64),
         track_ids=np.arange(num_images, dtype=np.int64) // 10,
         sizes=np.full((num_images, 2), 32, np.int32),
         sources=[""] * num_images,
+        digests=digest_images(images),
     )
 
 

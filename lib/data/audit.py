@@ -125,15 +125,15 @@ def assert_fair(audit: Audit) -> None:
     """
     if tracks := audit.shared_tracks[TRAIN, VAL]:
         raise UserError(
-            f"training and validation share {len(tracks)} tracks, such as {tracks[0]}: accuracy on validation would be "
-            "memory; cut the data by track"
+            f"tracks in both training and validation: {len(tracks)}, such as {tracks[0]}; "
+            "accuracy on validation would be memory, cut the data by track"
         )
     if TEST not in audit.num_images:
         return
     found, total = audit.num_unknown(), audit.num_images[TEST]
     if found > MAX_TEST_OVERLAP * total:
         raise UserError(
-            f"{found:,} of {total:,} test images are in training or validation too, pixel for pixel; at most "
-            f"{100 * MAX_TEST_OVERLAP:.1f} % may be, or accuracy on them is memory. Use test images of other signs, or "
-            "none: without test images, accuracy is reported on validation"
+            f"test images that are in training or validation too, pixel for pixel: {found:,} of {total:,}; more than "
+            f"{100 * MAX_TEST_OVERLAP:.1f} % make accuracy on them memory. Use test images of other signs, or none: "
+            "accuracy is then reported on validation"
         )

@@ -109,16 +109,20 @@ def _judged(audit: Audit) -> list[Banner]:
     both = "02_train gives accuracy with and without them."
     if known:
         text = (
-            f"{known} of {total:,} test images ({percent(known / total)}) are training images too. They show one stop "
+            f"Test images that are training images too: {known} of {total:,} ({percent(known / total)}). They show one "
         )
-        text += "sign that GTSRB itself has in both sets. Training keeps them, so that accuracy compares with the "
+        text += "stop sign that GTSRB itself has in both sets. Training keeps them, so that accuracy compares with the "
         banners.append(Banner(f"{text}literature. {both}", "info"))
     if unknown:
-        text = f"{unknown:,} of {total:,} test images ({percent(unknown / total)}) are in training or validation too, "
-        text += f"and not those that GTSRB is known for. Up to {percent(MAX_TEST_OVERLAP, 1)} is tolerated. "
-        banners.append(Banner(text + both))
+        text = (
+            f"Test images that are in training or validation too: {unknown:,} of {total:,} ({percent(unknown / total)})"
+        )
+        text += f"{', beside those' if known else ', and not those'} that GTSRB is known for. "
+        banners.append(Banner(f"{text}Up to {percent(MAX_TEST_OVERLAP, 1)} is tolerated. {both}"))
     if inside := audit.num_shared(TRAIN, VAL):
-        banners.append(Banner(f"{inside:,} validation images are training images too, under another track. {both}"))
+        banners.append(
+            Banner(f"Validation images that are training images too, under another track: {inside:,}. {both}")
+        )
     return banners
 
 

@@ -56,7 +56,7 @@ def planted(data: Data, name: str, rows: Iterable[int], of: str, of_rows: Iterab
     images, digests = split.images.copy(), split.digests.copy()
     images[list(rows)] = other.images[list(of_rows)]
     digests[list(rows)] = other.digests[list(of_rows)]
-    return replace(data, **{name: replace(split, images=images, digests=digests)})
+    return replace(data, **{name: replace(split, images=images, digests=digests)})  # type: ignore[arg-type]
 
 
 def known_pair(data: Data, monkeypatch: pytest.MonkeyPatch) -> Data:

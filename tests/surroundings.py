@@ -14,12 +14,12 @@ OFFLINE = {
 
 _PREFIXES = (
     "GITHUB_", "RUNNER_", "ACTIONS_", "INPUT_",  # a job of GitHub: a verdict that a test invents is not for its summary
-    "GTSRB_",  # this project's own
     "GIT_",  # a git hook sets GIT_DIR, and every command of git works in that repository then
     "JUPYTER", "IPYTHON", "XDG_CONFIG_", "XDG_DATA_", "LC_",  # a user's own settings
 )  # fmt: skip
 _NAMES = (
-    "CI", "ImageOS", "ImageVersion", "EVENT_NAME", "ARCH", "RUN_NOTE",  # GitHub's, and what the workflow passes
+    "CI", "ImageOS", "ImageVersion", "EVENT_NAME", "ARCH", "RUN_NOTE", "PAGES_ENABLED",  # and what the workflow passes
+    "GTSRB_BASE_URL", "GTSRB_CACHE", "GTSRB_SERIES",  # this project's own
     "MPLBACKEND", "MPLCONFIGDIR", "LANGUAGE", "NO_COLOR", "FORCE_COLOR", "PYTHONWARNINGS",
 )  # fmt: skip
 

@@ -20,7 +20,7 @@ from lib.backends.torch_onednn import TorchOneDnn
 from lib.bench.client import BackendError, OutOfMemoryError, WorkerClient
 from lib.bench.parity import CHANCE, Tolerance, compare_logits, exceeds, mcnemar_p
 from lib.bench.plan import PLANS, scenario_plans, thread_counts
-from lib.bench.planted import NUM_CALIBRATIONS, PlantedSlow
+from lib.bench.planted import PLANTED, Planted, Planted5
 from lib.bench.rounds import _groups, _outside_inputs, turns
 from lib.bench.samples import balanced_sample
 from lib.bench.session import Session
@@ -391,23 +391,69 @@ def test_more_threads_than_cores_are_allowed_and_flagged(checkpoint: Checkpoint,
     assert session.status == "ok" and any("threads on" in warning for warning in session.warnings)
 
 
-def test_planted_slow_down_is_a_twentieth_of_work_found_once_and_the_same_in_every_call(
-    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+class Clock:
+    """Time that passes only where a test says so: a microsecond and a half up to every look, as for one product."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.looks_to_interruption = 0
+
+    def perf_counter(self) -> float:
+        self.looks_to_interruption -= 1
+        self.now_s += 1.0 if self.looks_to_interruption == 0 else 1.5e-6
+        return self.now_s
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+@pytest.mark.parametrize("call_s", [40e-6, 1.3e-3, 8e-3])
+def test_planted_work_takes_its_share_of_the_very_calls_it_is_planted_in(
+    planted: type[Planted], call_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    times = iter([0.4, 100 * 1e-5] * NUM_CALIBRATIONS)  # a call of 0.4 s, a hundred products of 10 us
-    monkeypatch.setattr("lib.bench.planted._seconds", lambda call: next(times))
-    slow = PlantedSlow()
-    slow.load(checkpoint.path, checkpoint.path.parent, 1)
-    slow.compile((8, 3, 32, 32))
-    assert slow.num_products == {8: 2000}
-    worked: list[int] = []
-    monkeypatch.setattr(slow, "_work", worked.append)
-    fast = TorchOneDnn()
-    fast.load(checkpoint.path, checkpoint.path.parent, 1)
-    images = np.ones((8, 3, 32, 32), np.float32)
-    for _ in range(2):
-        np.testing.assert_array_equal(slow.predict(images), fast.predict(images))
-    assert worked == [2000, 2000]
+    clock = Clock()
+    calls_s: list[float] = []
+    monkeypatch.setattr("lib.bench.planted.time", clock)
+
+    def predict(self: TorchOneDnn, images: np.ndarray) -> np.ndarray:
+        calls_s.append(call_s * (2 if len(calls_s) >= 200 else 1))  # the machine is half as quick from then on
+        clock.now_s += calls_s[-1]
+        return images
+
+    monkeypatch.setattr(TorchOneDnn, "predict", predict)
+    slow = planted()
+    for num_calls in (200, 200):
+        begun, before = clock.now_s, sum(calls_s)
+        for _ in range(num_calls):
+            slow.predict(np.zeros((1, 3, 32, 32), np.float32))
+        network_s = sum(calls_s) - before + num_calls * 2 * 1.5e-6
+        assert (clock.now_s - begun) / network_s - 1 == pytest.approx(planted.extra_work, abs=0.002)
+
+
+def test_interrupted_planted_work_changes_one_call_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("lib.bench.planted.time", clock)
+
+    def predict(self: TorchOneDnn, images: np.ndarray) -> np.ndarray:
+        clock.now_s += 1e-3
+        return images
+
+    monkeypatch.setattr(TorchOneDnn, "predict", predict)
+    slow, calls_s = Planted5(), []
+    for number in range(4):
+        begun = clock.now_s
+        clock.looks_to_interruption = 10 if number == 1 else 0
+        slow.predict(np.zeros((1, 3, 32, 32), np.float32))
+        calls_s.append(clock.now_s - begun)
+    assert calls_s[1] > 1.0
+    assert [calls_s[0], calls_s[3]] == pytest.approx([1.05e-3, 1.05e-3], abs=5e-6)
+
+
+def test_planted_backend_answers_as_the_reference(checkpoint: Checkpoint) -> None:
+    images = np.random.default_rng(0).random((8, 3, 32, 32), dtype=np.float32)
+    answers = []
+    for backend in (TorchOneDnn(), Planted5()):
+        backend.load(checkpoint.path, checkpoint.path.parent, 1)
+        answers.append(backend.predict(images))
+    np.testing.assert_array_equal(*answers)
 
 
 def test_sample_is_balanced_fixed_and_of_the_split() -> None:

@@ -112,16 +112,15 @@ def known_differences(
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """By scenario: how many runs were judged right, and how well the planted size was found."""
-    return {
-        scenario: {
-            "nothing planted": _false_claims([o for o in outcomes if o.scenario == scenario and not o.planted]),
-            **{
-                f"{planted:.0%} planted": _finds([o for o in outcomes if (o.scenario, o.planted) == (scenario, planted)])
-                for planted in sorted({outcome.planted for outcome in outcomes if outcome.planted})
-            },
-        }
-        for scenario in dict.fromkeys(outcome.scenario for outcome in outcomes)
-    }
+    found: dict[str, Any] = {}
+    for scenario, planted in sorted({(outcome.scenario, outcome.planted) for outcome in outcomes}):
+        mine = [outcome for outcome in outcomes if (outcome.scenario, outcome.planted) == (scenario, planted)]
+        counts = found.setdefault(scenario, {})
+        if planted:
+            counts[f"{planted:.0%} planted"] = _finds(mine)
+        else:
+            counts["nothing planted"] = _false_claims(mine)
+    return found
 
 
 def _false_claims(same: Sequence[Outcome]) -> dict[str, Any]:

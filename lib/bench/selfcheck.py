@@ -79,35 +79,42 @@ def known_differences(
     checkpoint: Checkpoint, data: Data, out: Path, seeds: Sequence[int], profile: Profile, progress: Progress
 ) -> list[Outcome]:
     """Per seed, one run of the reference against itself and one with each planted slow-down."""
-    outcomes = []
     kinds: list[tuple[float, type[Backend]]] = [(0.0, get_backend(REFERENCE))]
     kinds += [(backend.extra_work, backend) for backend in PLANTED]
+    outcomes = []
     for seed in seeds:
         for planted, backend in kinds:
             load = os.getloadavg()[0]
             scenarios, warnings = run_once(backend, seed, checkpoint, data, profile)
             for scenario in scenarios:
-                ratio, floor = scenario_ratio(scenario), noise_floor(scenario)
-                control = control_ratio(scenario)
-                told = tuple(warning.kind for warning in warnings if warning.scenario == scenario.name)
-                outcome = Outcome(planted, seed, scenario.name, ratio, control, floor, verdict(ratio, floor), told)
+                outcome = _outcome(planted, seed, scenario, warnings)
                 outcomes.append(outcome)
-                samples = {
-                    "latencies_s": scenario.latencies_s,
-                    "reference_latencies_s": scenario.reference_latencies_s,
-                    "control_latencies_s": scenario.control_latencies_s,
-                }
-                _append(out, {**outcome.__dict__, "load_average_before": load})
-                _append(
-                    out.with_name("samples.jsonl"),
-                    {"planted": planted, "seed": seed, "scenario": scenario.name, **samples},
-                )
+                _write(out, outcome, scenario, load)
                 size, low, high = outcome.found
                 progress(
                     f"planted {planted:.0%}, seed {seed}, {scenario.name}: found {size:.2%} [{low:.2%}, {high:.2%}], "
-                    f"noise floor {floor:.1%}: {outcome.verdict}{', with a warning' if told else ''}"
+                    f"noise floor {outcome.noise_floor:.1%}: {outcome.verdict}"
+                    f"{', with a warning' if outcome.warnings else ''}"
                 )
     return outcomes
+
+
+def _outcome(planted: float, seed: int, scenario: Scenario, warnings: Sequence[RecordWarning]) -> Outcome:
+    ratio, floor = scenario_ratio(scenario), noise_floor(scenario)
+    told = tuple(warning.kind for warning in warnings if warning.scenario == scenario.name)
+    return Outcome(planted, seed, scenario.name, ratio, control_ratio(scenario), floor, verdict(ratio, floor), told)
+
+
+def _write(out: Path, outcome: Outcome, scenario: Scenario, load: float) -> None:
+    """The outcome into its file, and its samples into another beside it."""
+    _append(out, {**outcome.__dict__, "load_average_before": load})
+    samples = {
+        "latencies_s": scenario.latencies_s,
+        "reference_latencies_s": scenario.reference_latencies_s,
+        "control_latencies_s": scenario.control_latencies_s,
+    }
+    about = {"planted": outcome.planted, "seed": outcome.seed, "scenario": outcome.scenario}
+    _append(out.with_name("samples.jsonl"), {**about, **samples})
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:

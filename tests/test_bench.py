@@ -36,6 +36,7 @@ from lib.model import (
 from lib.records.environment import num_cores
 from lib.records.results import PROFILES, Parity, Profile
 from lib.report.warnings import warning_words
+from lib.training import evaluate, predict_logits
 from tests.test_training import make_split
 from tests.untrained import save_untrained
 
@@ -298,6 +299,22 @@ def test_parts_of_a_plan_add_up_to_it() -> None:
         assert plan.num_starts > 1
         assert plan.part.num_rounds * plan.num_starts >= plan.num_rounds
         assert plan.part.seconds * plan.num_starts == pytest.approx(plan.seconds)
+
+
+@pytest.mark.parametrize(("profile", "splits"), [("full", {"val", "test"}), ("fast", {"val"})])
+def test_full_gives_the_accuracy_of_a_backend_on_all_test_images(
+    checkpoint: Checkpoint, data: Data, profile: Profile, splits: set[str]
+) -> None:
+    test = make_split("test", 90, 2)
+    session = Session("torch-blas", checkpoint, replace(data, test=test), profile=profile, num_threads=1)
+    session.start()
+    session.check_parity()
+    session.close()
+    assert session.status == "ok", session.error
+    assert set(session.accuracy) == splits
+    if "test" in splits:
+        logits = predict_logits(checkpoint.model, checkpoint.preprocessing, test.images)
+        assert session.accuracy["test"] == evaluate(logits, test).accuracy
 
 
 def test_null_measures_the_harness_and_has_no_accuracy(checkpoint: Checkpoint, data: Data) -> None:

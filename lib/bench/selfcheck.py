@@ -52,7 +52,7 @@ class Outcome:
     @property
     def claims(self) -> bool:
         """Whether the page would call it a difference."""
-        return self.verdict != "no difference"
+        return self.verdict in ("faster", "slower")
 
 
 def run_once(

@@ -116,6 +116,7 @@ class ExploreRecord(Record):
     tracks_per_class: list[int]
     size_px_percentiles: dict[str, float]  # p5, p50, p95 of the larger image side, pixels
     brightness_percentiles: dict[str, float]  # p5, p50, p95 of the mean pixel value, 0..255
+    duplicates: list[list[str]]  # images with exactly the same pixels, each as "split: path"
 
 
 @dataclass
@@ -144,6 +145,7 @@ class TrainRecord(Record):
     train_s: float  # the training loop, without loading data and without evaluation
     history: list[Epoch]
     accuracy: dict[str, Accuracy]  # by split: val, and test where present
+    accuracy_without_duplicates: dict[str, Accuracy]  # by split, where some of its images are in an earlier split too
     per_class_recall: dict[str, list[float | None]]  # by split; None for a class without images
     confusion: dict[str, list[list[int]]]  # by split; rows = true class, columns = predicted
 

@@ -110,8 +110,9 @@ SWEEPS: dict[str, SweepPlan | None] = {
 # Seconds in which one backend waits for other processes to end, in all; after that, what was disturbed stays so.
 PATIENCE_S = {"smoke": 0.0, "fast": 60.0, "full": 300.0}
 MAX_ATTEMPTS = 3  # at measuring one thing
-# Images whose answers are compared, and images that int8 backends are calibrated on; 0 = all of the split.
-PARITY_IMAGES = {"smoke": 256, "fast": 1000, "full": 0}
+# Answers are compared on all validation images; of a network with random weights they mean nothing, and it may be slow.
+UNTRAINED_IMAGES = 1000
+# Training images that int8 backends are calibrated on.
 CALIBRATION_IMAGES = {"smoke": 128, "fast": 512, "full": 512}
 
 

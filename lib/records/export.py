@@ -9,8 +9,7 @@ from pathlib import Path
 
 from lib.files import write_atomic
 from lib.records.judgement import disturbance
-from lib.records.recommendation import top1_drop
-from lib.records.results import BenchmarkRecord, Scenario, SweepPoint
+from lib.records.results import BenchmarkRecord, Parity, Scenario, SweepPoint
 from lib.records.statistics import (
     Ratio,
     layer_noise_floor,
@@ -66,9 +65,7 @@ def scenario_rows(records: Sequence[BenchmarkRecord]) -> list[Row]:
                     "scenario": scenario.name,
                     "batch_size": scenario.batch_size,
                     **_times(scenario),
-                    "top1": "" if parity is None else f"{parity.top1:.6f}",
-                    "top1_drop": "" if parity is None else f"{top1_drop(parity).value:.6f}",
-                    "mcnemar_p": "" if parity is None else f"{parity.mcnemar_p:.4g}",
+                    **_parity(parity),
                     "import_s": "" if cold is None else f"{cold.import_s:.4g}",
                     "load_s": "" if cold is None else f"{cold.load_s:.4g}",
                     "compile_s": f"{scenario.compile_s:.4g}",
@@ -174,6 +171,20 @@ def _speedup(ratio: Ratio, floor: float) -> Row:
         "speedup_high": f"{ratio.high:.5g}",
         "noise_floor": f"{floor:.4g}",
         "verdict": verdict(ratio, floor),
+    }
+
+
+def _parity(parity: Parity | None) -> Row:
+    """Shares of the validation images; empty for what computes no network."""
+    if parity is None:
+        return dict.fromkeys(("parity", "top1", "top1_drop", "top1_drop_low", "top1_drop_high"), "")
+    low, high = parity.top1_drop_interval or ("", "")
+    return {
+        "parity": parity.outcome,
+        "top1": f"{parity.top1:.6f}",
+        "top1_drop": f"{parity.top1_drop:.6f}",
+        "top1_drop_low": low and f"{low:.6f}",
+        "top1_drop_high": high and f"{high:.6f}",
     }
 
 

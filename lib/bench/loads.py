@@ -65,8 +65,8 @@ def loads(num_cores: int) -> list[Load]:
 
 
 @contextmanager
-def planted(load: Load) -> Iterator[None]:
-    """Processes that keep their cores busy for their share of the time."""
+def planted(load: Load) -> Iterator[list[int]]:
+    """Processes that keep their cores busy for their share of the time; their pids."""
     where = sorted(os.sched_getaffinity(0))[: load.num_cores]
     processes = [
         subprocess.Popen([sys.executable, "-S", "-c", _BUSY, str(core), str(load.cores / len(where)), str(PERIOD_S)])
@@ -75,7 +75,7 @@ def planted(load: Load) -> Iterator[None]:
     try:
         if processes:
             time.sleep(SETTLE_S)
-        yield
+        yield [process.pid for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from lib.backends._onednn import Primitive, onednn_report
 from lib.backends._torch_eager import ran
 from lib.backends.interface import RUNTIME, Backend, Kernels, LayerTimes, Shape
 from lib.errors import UserError
+from lib.onednn import Primitive, onednn_report
 
 if TYPE_CHECKING:
     import torch
@@ -132,7 +132,9 @@ class TorchCompiled(Backend):
         return passes
 
     def _primitives(self, images: np.ndarray) -> list[Primitive]:
-        return onednn_report(lambda: self.predict(images))
+        with onednn_report() as primitives:
+            self.predict(images)
+        return primitives
 
 
 class TorchAhead(TorchCompiled):

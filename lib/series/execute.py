@@ -24,6 +24,7 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
+from lib.report import LIMITS_VARIABLE
 from lib.series.memory import PeakMemory, kernel_pid
 from lib.series.outputs import Kept
 
@@ -91,6 +92,7 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
         cls, nb_man: Any, kernel_name: str, *, cell_limit_s: int, notebook_limit_s: int, **_: Any
     ) -> Any:
         ends = time.monotonic() + notebook_limit_s
+        os.environ[LIMITS_VARIABLE] = f"{cell_limit_s} {time.time() + notebook_limit_s:.0f}"  # the kernel inherits it
         told, cell_ends = "", ends
 
         def limit(_cell: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from lib.data import Data
 from lib.errors import UserError
 from lib.records.environment import collect_environment
 from lib.records.results import Environment, ParameterValue, Record, record_path, write_record
+from lib.report import LIMITS_VARIABLE
 from lib.report.provenance import run_metadata
 from lib.report.tables import environment_table, parameter_table
 from lib.series.parameters import Schema, load_schema
@@ -46,6 +48,13 @@ class Run:
             "duration_s": round(time.monotonic() - self._begun, 3),
             "warnings": self.warnings,
         }
+
+    def seconds_left(self) -> float | None:
+        """Until the launcher ends the cell that has just begun; None where no launcher set a limit."""
+        if not (limits := os.environ.get(LIMITS_VARIABLE)):
+            return None
+        cell_limit_s, ends = (float(limit) for limit in limits.split())
+        return min(cell_limit_s, ends - time.time())
 
     def write(self, record: Record, backend: str = "") -> Path:
         """Write the record of this notebook and return where it lies."""

@@ -35,7 +35,7 @@ from lib.report.views.compare import (
     verdicts,
 )
 from lib.report.views.explore import augmentation, class_balance, data_table, split_table
-from lib.report.views.train import confident_errors, predict_file, training_table
+from lib.report.views.train import confident_errors, predict_file, training
 
 __all__ = [
     "accuracy_speed",
@@ -73,6 +73,6 @@ __all__ = [
     "split_table",
     "sweep",
     "sweeps",
-    "training_table",
+    "training",
     "verdicts",
 ]

@@ -15,7 +15,7 @@ from lib.records.comparison import Comparison
 from lib.records.export import write_csv
 from lib.records.history import History
 from lib.records.pace import pace_warnings
-from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, TrainRecord
+from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, RecordWarning, TrainRecord
 from lib.records.statistics import noise_floor, scenario_ratio, verdict
 from lib.report.plots import mean_brightness
 from lib.report.recommend import recommendations
@@ -52,8 +52,11 @@ def write_train(
     run: Run, data: Data, trained: Trained, checkpoint: Checkpoint, evaluations: dict[str, Evaluation]
 ) -> FileNote:
     """Record of 02: the network, its learning curve and its accuracy by split."""
+    common = run.common(data, checkpoint.sha256)
+    if doubt := trained.kernels.investigate:
+        common["warnings"] = [*run.warnings, RecordWarning("investigate", figures={"reason": doubt})]
     record = TrainRecord(
-        **run.common(data, checkpoint.sha256),
+        **common,
         recipe=trained.recipe,
         architecture=trained.architecture,
         num_weights=num_weights(trained.model),

@@ -36,8 +36,8 @@ from lib.training.evaluation import predict_logits
 from lib.training.kernels import step_kernels
 from lib.training.recipes import RECIPES, Recipe
 
-# Flags of CPUs for which oneDNN has bf16 convolutions backward. On Arm it has them forward only: backward runs on its
-# reference code, and a step takes a hundred times as long (pytorch/pytorch#180447, uxlfoundation/oneDNN#1933).
+# Flags of CPUs for which oneDNN has bf16 convolutions backward. On Arm it has them forward only (seen with 3.12):
+# backward runs on its reference code, on which a step takes a hundred times as long.
 BF16_TRAINING_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 OnEpoch = Callable[[Epoch, int], None]
 

@@ -15,6 +15,7 @@ from nbformat.v4 import new_output
 
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
+from lib.records.environment import patient
 from lib.report.page import PAGE_LIMIT
 from lib.series import outputs, rundir
 from lib.series.outputs import Kept
@@ -84,7 +85,7 @@ def test_two_launches_at_once_into_two_folders_both_end_well(write: Write, tmp_p
         )
         for name in names
     ]
-    told = [launch.communicate(timeout=100)[0] for launch in launches]
+    told = [launch.communicate(timeout=patient(100))[0] for launch in launches]
     assert [launch.returncode for launch in launches] == [0, 0], told
     for name in names:
         assert str(tmp_path / name) in page(tmp_path / name, "01_first")

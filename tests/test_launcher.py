@@ -20,6 +20,7 @@ import pytest
 from lib.cli import main
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
+from lib.records.environment import patient
 from lib.report.run import load_run
 from lib.series import launcher, parameters, rundir
 from lib.series.joblist import add_jobs, forget_network
@@ -292,11 +293,11 @@ def test_launcher_that_is_ended_leaves_no_notebook_running(write: Write, tmp_pat
     )
     command = [sys.executable, "-c", code, "run", "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, cwd=PROJECT_ROOT, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + patient(60)
     while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     process.send_signal(number)
-    told = process.communicate(timeout=30)[1]
+    told = process.communicate(timeout=patient(30))[1]
     if number == signal.SIGTERM:
         assert process.returncode == 130 and told.strip().splitlines()[-1].startswith("interrupted")
     while (left := running_in(tmp_path / "run")) and time.monotonic() < deadline:

@@ -23,6 +23,7 @@ from PIL import Image
 
 from lib.data import Data, Split
 from lib.files import PROJECT_ROOT
+from lib.records.environment import patient
 from lib.records.history import History, Point, Trend
 from lib.records.roofline import Roofline, roofline
 from lib.records.statistics import Ratio
@@ -379,7 +380,7 @@ def test_executed_notebook_has_the_figure_and_no_widget(monkeypatch: pytest.Monk
     new_notebook: Any = v4.new_notebook
     new_code_cell: Any = v4.new_code_cell
     notebook = new_notebook(cells=[new_code_cell(source)])
-    NotebookClient(notebook, kernel_name="python3", timeout=120).execute()
+    NotebookClient(notebook, kernel_name="python3", timeout=round(patient(120))).execute()
     assert "widget" not in str(notebook)
     assert 'alt="30 of 30 frames of one track: stop, track 1, 30 frames' in str(notebook.cells[0].outputs)
 

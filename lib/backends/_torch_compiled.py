@@ -1,11 +1,12 @@
 """What the backends on PyTorch's compiler Inductor share: compiling, timing and tracing.
 
-Inductor turns the whole network into a list of steps: calls into oneDNN with batch norm folded in and the activation
-as a post-operation, and C++ loops that it wrote itself. The names of these loops and the compiler's own notes on where
-a step comes from are no proof: a loop that only converts the input's memory layout is called `cpp_fused_relu_0`, and
-the notes of torch 2.14 gave a convolution to a layer of another block. So steps are assigned to layers by what ran:
-convolutions and linear layers by oneDNN's own description of the problem, fused layers by its post-operations, and
-loops by their names between two such steps.
+Inductor turns the whole network into a list of steps: calls into oneDNN with batch norm folded in, and C++ loops that
+it wrote itself. Activation and residual sum are post-operations of the calls on x86-64, and loops of their own where
+oneDNN uses the Arm Compute Library. The names of these loops and the compiler's own notes on where a step comes from
+are no proof: a loop that only converts the input's memory layout is called `cpp_fused_relu_0`, and the notes of torch
+2.14 gave a convolution to a layer of another block. So steps are assigned to layers by what ran: convolutions and
+linear layers by oneDNN's own description of the problem, fused layers by its post-operations, and loops by their names
+between two such steps.
 """
 
 from __future__ import annotations

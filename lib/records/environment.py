@@ -45,6 +45,8 @@ _ISA_FLAGS = (
     "sme",
     "sme2",
 )
+PATIENCE_VARIABLE = "GTSRB_PATIENCE"  # in the environment: a factor on all time limits, instead of the one found here
+EMULATED_PATIENCE = 50.0  # emulation takes 10 to 50 times as long
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 _PACKAGES = ("torch", "torchvision", "numpy", "pillow", "papermill", "nbconvert")
 
@@ -82,6 +84,16 @@ def _read(path: str) -> str:
 def is_emulated() -> bool:
     """True where this interpreter runs under qemu user-mode emulation: then host tools answer for the host."""
     return _lscpu().get("Architecture", platform.machine()) != platform.machine()
+
+
+@cache
+def _patience() -> float:
+    return float(os.environ.get(PATIENCE_VARIABLE) or (EMULATED_PATIENCE if is_emulated() else 1))
+
+
+def patient(seconds: float) -> float:
+    """A time limit as this machine needs it: longer where the CPU is emulated, or by the factor in `GTSRB_PATIENCE`."""
+    return seconds * _patience()
 
 
 @cache

@@ -24,6 +24,7 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
+from lib.records.environment import patient
 from lib.report import LIMITS_VARIABLE
 from lib.series.memory import PeakMemory, kernel_pid
 from lib.series.outputs import Kept
@@ -109,15 +110,15 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
                 return _Client(
                     nb_man,
                     timeout_func=limit,
-                    startup_timeout=120,
-                    iopub_timeout=DRAIN_S,
+                    startup_timeout=round(patient(120)),
+                    iopub_timeout=round(patient(DRAIN_S)),
                     kernel_name=kernel_name,
                     log_output=False,
                     config=_kernel_config(folder),
                 ).execute()
             except CellTimeoutError:
-                lost = time.monotonic() < cell_ends - 1
-                emit("stopped", reason=f"the cell's output did not arrive within {DRAIN_S} s" if lost else told)
+                lost = f"the cell's output did not arrive within {patient(DRAIN_S):.0f} s"
+                emit("stopped", reason=lost if time.monotonic() < cell_ends - 1 else told)
             except DeadKernelError:
                 emit("stopped", reason="the kernel died (killed, out of memory, or crashed)")
         return nb_man.nb

@@ -12,11 +12,10 @@ overflow, for which NNCF keeps the first layer's weights to 7 bits. Int8 costs a
 border between two classes: 0.3 points of top-1 are allowed.
 
 On Arm the plugin (2026.4.1, seen by traces) runs 3 of the 14 convolutions of a residual network in int8, those with a
-stride, and the others in fp32, five of them on reference code. No scheme of quantization that was tried changes that
-(docs/arm.md). Its int8 convolution comes from the Arm Compute Library and gives 8-bit results only, of the type of its
-input (openvinotoolkit/openvino#30457; results in fp32 were tried and given up in #32876), and with few channels it is
-slower than fp32 (ARM-software/ComputeLibrary#1225). There the proof says that this backend is not what its name
-promises, and to investigate.
+stride, and the others in fp32, five of them on reference code. It leaves 3x3 convolutions of stride 1 in fp32 however
+they are quantized (docs/arm.md), also in a plain chain of them with up to 384 channels: the Arm Compute Library's are
+slower in int8 than in fp32 (ARM-software/ComputeLibrary#1225). There the proof says that this backend is not what its
+name promises, and to investigate.
 """
 
 from __future__ import annotations

@@ -49,13 +49,6 @@ class Run:
             "warnings": self.warnings,
         }
 
-    def seconds_left(self) -> float | None:
-        """Until the launcher ends the cell that has just begun; None where no launcher set a limit."""
-        if not (limits := os.environ.get(LIMITS_VARIABLE)):
-            return None
-        cell_limit_s, ends = (float(limit) for limit in limits.split())
-        return min(cell_limit_s, ends - time.time())
-
     def write(self, record: Record, backend: str = "") -> Path:
         """Write the record of this notebook and return where it lies."""
         path = record_path(self.run_dir, self.notebook, backend)
@@ -107,6 +100,14 @@ def start(notebook: str, namespace: dict[str, Any]) -> Run:
         environment=collect_environment(int(params.get("num_threads", 0))),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def seconds_left() -> float | None:
+    """Until the launcher ends the cell that has just begun; None where no launcher set a limit."""
+    if not (limits := os.environ.get(LIMITS_VARIABLE)):
+        return None
+    cell_limit_s, ends = (float(limit) for limit in limits.split())
+    return min(cell_limit_s, ends - time.time())
 
 
 def injected_names(history: list[str]) -> list[str]:

@@ -14,6 +14,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from lib.errors import UserError
 from lib.files import PROJECT_ROOT
 from lib.records.results import Environment
 
@@ -88,11 +89,21 @@ def is_emulated() -> bool:
 
 @cache
 def _patience() -> float:
-    return float(os.environ.get(PATIENCE_VARIABLE) or (EMULATED_PATIENCE if is_emulated() else 1))
+    given = os.environ.get(PATIENCE_VARIABLE, "")
+    if not given:
+        return EMULATED_PATIENCE if is_emulated() else 1.0
+    try:
+        return float(given)
+    except ValueError:
+        raise UserError(f"{PATIENCE_VARIABLE} is {given!r}; give a factor on all time limits, such as 20") from None
 
 
 def patient(seconds: float) -> float:
-    """A time limit as this machine needs it: longer where the CPU is emulated, or by the factor in `GTSRB_PATIENCE`."""
+    """A time limit as this machine needs it: longer where the CPU is emulated, or by the factor in `GTSRB_PATIENCE`.
+
+    Raises:
+        UserError: that factor is not a number.
+    """
     return seconds * _patience()
 
 

@@ -22,8 +22,8 @@ from nbformat import v4
 from PIL import Image
 
 from lib.data import Data, Split
+from lib.data.images import digest_images
 from lib.files import PROJECT_ROOT
-from lib.records.environment import patient
 from lib.records.history import History, Point, Trend
 from lib.records.roofline import Roofline, roofline
 from lib.records.statistics import Ratio
@@ -43,6 +43,7 @@ from tests.made_records import (
     made_scenario,
     made_train,
 )
+from tests.waiting import HANG_S
 
 RECORDS = [*(made_benchmark(name) for name in SPEEDUPS), made_failed_benchmark("x")]
 IMAGES = np.random.default_rng(0).integers(0, 256, (86, 3, 32, 32), dtype=np.uint8)
@@ -353,7 +354,7 @@ def _data() -> Data:
     labels = np.array([14, 14, 2, 2])[ids]
     sizes = np.full((len(ids), 2), 40, np.int32)
     images = IMAGES[: len(ids)]
-    split = Split("train", images, labels, ids, sizes, [""] * len(ids))
+    split = Split("train", images, labels, ids, sizes, [""] * len(ids), digest_images(images))
     return Data("synthetic", "ab" * 32, 32, split, split, None, [])
 
 
@@ -380,7 +381,7 @@ def test_executed_notebook_has_the_figure_and_no_widget(monkeypatch: pytest.Monk
     new_notebook: Any = v4.new_notebook
     new_code_cell: Any = v4.new_code_cell
     notebook = new_notebook(cells=[new_code_cell(source)])
-    NotebookClient(notebook, kernel_name="python3", timeout=round(patient(120))).execute()
+    NotebookClient(notebook, kernel_name="python3", timeout=int(HANG_S)).execute()
     assert "widget" not in str(notebook)
     assert 'alt="30 of 30 frames of one track: stop, track 1, 30 frames' in str(notebook.cells[0].outputs)
 

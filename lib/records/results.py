@@ -20,6 +20,7 @@ SCHEMA_VERSION = 3
 
 Profile = Literal["smoke", "fast", "full"]
 Status = Literal["ok", "unavailable", "failed"]
+ParityOutcome = Literal["passed", "inconclusive", "failed"]
 ParameterValue = bool | int | float | str
 Figure = int | float | str
 WarningKind = Literal[
@@ -27,7 +28,7 @@ WarningKind = Literal[
     "emulated",
     "random_weights",
     "near_chance",
-    "loses_more",
+    "inconclusive",
     "investigate",
     "disturbed",
     "two_paces",
@@ -115,6 +116,7 @@ class ExploreRecord(Record):
     tracks_per_class: list[int]
     size_px_percentiles: dict[str, float]  # p5, p50, p95 of the larger image side, pixels
     brightness_percentiles: dict[str, float]  # p5, p50, p95 of the mean pixel value, 0..255
+    duplicates: list[list[str]]  # images with exactly the same pixels, each as "split: path"
 
 
 @dataclass
@@ -154,6 +156,7 @@ class TrainRecord(Record):
     kernels: StepKernels
     history: list[Epoch]
     accuracy: dict[str, Accuracy]  # by split: val, and test where present
+    accuracy_without_duplicates: dict[str, Accuracy]  # by split, where some of its images are in an earlier split too
     per_class_recall: dict[str, list[float | None]]  # by split; None for a class without images
     confusion: dict[str, list[list[int]]]  # by split; rows = true class, columns = predicted
 
@@ -163,6 +166,7 @@ class Parity:
     """Right before fast: the backend's logits against the reference backend's, on the same images."""
 
     num_images: int
+    num_tracks: int  # of these images
     error_max: float  # largest absolute logit difference
     error_mae: float
     sqnr_db: float | None  # None where the difference is exactly zero
@@ -171,10 +175,15 @@ class Parity:
     reference_top1: float
     num_gained: int  # images that only the backend reads right
     num_lost: int  # images that only the reference reads right
-    mcnemar_p: float  # exact two-sided: how likely such a split is if both are equally good
+    top1_drop_interval: tuple[float, float] | None  # 95 %, resampled by track; None for a single track
     top1_drop_allowed: float
-    passed: bool
-    reason: str = ""  # why not
+    outcome: ParityOutcome
+    reason: str = ""  # why it has not passed
+
+    @property
+    def top1_drop(self) -> float:
+        """Loss of top-1 against the reference on the same images, as a share; negative for a gain."""
+        return (self.num_lost - self.num_gained) / self.num_images
 
 
 @dataclass

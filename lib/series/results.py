@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.bench.session import Session
-from lib.data import Data
+from lib.data import Audit, Data
 from lib.errors import UserError
 from lib.model import Checkpoint, leaf_layers, num_weights
 from lib.records.comparison import Comparison
@@ -34,8 +34,8 @@ def _written(run: Run, path: Path) -> FileNote:
     return FileNote("Record of this page, in the run folder", path.relative_to(run.run_dir).as_posix())
 
 
-def write_explore(run: Run, data: Data) -> FileNote:
-    """Record of 01: what is in the training images."""
+def write_explore(run: Run, data: Data, audit: Audit) -> FileNote:
+    """Record of 01: what is in the training images, and which images are there twice."""
     train = data.train
     images_per_class, tracks_per_class = class_counts(train)
     record = ExploreRecord(
@@ -44,6 +44,10 @@ def write_explore(run: Run, data: Data) -> FileNote:
         tracks_per_class=tracks_per_class,
         size_px_percentiles=_percentiles(train.sizes.max(axis=1)),
         brightness_percentiles=_percentiles(mean_brightness(train.images)),
+        duplicates=[
+            [f"{name}: {data.splits[name].sources[index] or index}" for name, index in duplicate.places]
+            for duplicate in audit.duplicates
+        ],
     )
     return _written(run, run.write(record))
 
@@ -68,6 +72,11 @@ def write_train(
         kernels=trained.kernels,
         history=trained.history,
         accuracy={name: evaluation.accuracy for name, evaluation in evaluations.items()},
+        accuracy_without_duplicates={
+            name: evaluation.without_duplicates
+            for name, evaluation in evaluations.items()
+            if evaluation.without_duplicates is not None
+        },
         per_class_recall={name: evaluation.per_class_recall for name, evaluation in evaluations.items()},
         confusion={name: evaluation.confusion for name, evaluation in evaluations.items()},
     )

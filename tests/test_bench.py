@@ -116,7 +116,7 @@ def test_killed_worker_is_told_with_its_signal(worker: WorkerClient) -> None:
 
 def test_hanging_worker_is_ended_after_the_limit(worker: WorkerClient) -> None:
     worker.limit_s = 0.5
-    with pytest.raises(BackendError, match=r"did not answer 'measure' within [01] s and was ended"):
+    with pytest.raises(BackendError, match=r"did not answer 'measure' within \d+ s and was ended"):
         worker.ask(
             "measure", batch_size=1, num_warmup=0, min_seconds=60, min_iterations=1, max_iterations=10**12, offset=0
         )

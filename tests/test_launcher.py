@@ -19,11 +19,13 @@ import pytest
 from lib.cli import main
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
+from lib.report import LIMITS_VARIABLE
 from lib.report.run import load_run
 from lib.series import launcher, parameters, rundir
 from lib.series.joblist import add_jobs, forget_network
 from lib.series.jobs import plan_jobs
 from lib.series.launcher import JobResult, Series, choose_run_dir, run_jobs
+from lib.series.notebook import seconds_left
 from lib.series.outcome import judge
 from tests.waiting import HANG_S, until
 
@@ -87,6 +89,25 @@ def test_notebook_whose_cells_all_ran_is_ok_and_leaves_notebook_page_and_index(w
         "results",
         "series.json",
     ]
+
+
+@pytest.mark.parametrize(
+    ("limits", "least", "most"),
+    [({"cell_limit_s": 300}, 290, 300), ({"notebook_limit_s": 400}, 1, 400)],
+    ids=["cell limit", "notebook limit"],
+)
+def test_notebook_knows_when_its_limits_end_a_cell(
+    write: Write, tmp_path: Path, limits: dict[str, int], least: int, most: int
+) -> None:
+    asked = f"from lib.series.notebook import seconds_left\nassert {least} < seconds_left() <= {most}, seconds_left()"
+    write("01_first", asked)
+    (result,) = run(tmp_path / "run", **limits).results
+    assert result.status == "ok", result.reason
+
+
+def test_notebook_outside_of_the_launcher_knows_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(LIMITS_VARIABLE, raising=False)
+    assert seconds_left() is None
 
 
 @pytest.mark.parametrize(

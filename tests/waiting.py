@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-HANG_S = 900.0  # ends a test that would wait for ever; says nothing about how quick anything is
+from lib.records.environment import patient
+
+HANG_S = patient(900)  # ends a test that would wait for ever; says nothing about how quick anything is
 
 
 def until(condition: Callable[[], bool], what: str, pause: Callable[[], object] = lambda: time.sleep(0.05)) -> None:

@@ -48,10 +48,10 @@ class Split:
         return f"{path.parent.name}/{path.name}" if path.parent.name.isdigit() else path.name
 
     def track_name(self, index: int) -> str:
-        """How people call its track: `00014/00023`; empty where each image is a track of its own."""
+        """How people call its track: `00014/00023`, or its number; empty where each image is a track of its own."""
         if not self.has_tracks:
             return ""
-        return self.image_name(index).split("_")[0] if self.sources[index] else f"track {self.track_ids[index]}"
+        return self.image_name(index).split("_")[0] if self.sources[index] else str(self.track_ids[index])
 
     def take(self, kept: np.ndarray) -> Split:
         """Some of the images, by index or by a bool (N,)."""

@@ -106,23 +106,21 @@ def _judged(audit: Audit) -> list[Banner]:
     """What the duplicates mean for the accuracy."""
     banners = []
     known, unknown, total = audit.num_known(), audit.num_unknown(), audit.num_images.get(TEST, 0)
-    both = "02_train gives accuracy with and without them."
+    in_both, both = (
+        "Test images that are in training or validation too",
+        "02_train gives accuracy with and without them.",
+    )
     if known:
-        text = (
-            f"Test images that are training images too: {known} of {total:,} ({percent(known / total)}). They show one "
-        )
-        text += "stop sign that GTSRB itself has in both sets. Training keeps them, so that accuracy compares with the "
-        banners.append(Banner(f"{text}literature. {both}", "info"))
+        text = f"{in_both}: {known} of {total:,} ({percent(known / total)}). They show one stop sign that GTSRB itself "
+        text += "has in its training set and in its test set. All images stay where GTSRB puts them, so that accuracy "
+        banners.append(Banner(f"{text}compares with the literature. {both}", "info"))
     if unknown:
-        text = (
-            f"Test images that are in training or validation too: {unknown:,} of {total:,} ({percent(unknown / total)})"
-        )
-        text += f"{', beside those' if known else ', and not those'} that GTSRB is known for. "
-        banners.append(Banner(f"{text}Up to {percent(MAX_TEST_OVERLAP, 1)} is tolerated. {both}"))
+        text = f"{in_both}{', beside those that GTSRB is known for' if known else ''}: {unknown:,} of {total:,} "
+        text += f"({percent(unknown / total)}). Up to {percent(MAX_TEST_OVERLAP, 1)} is tolerated. "
+        banners.append(Banner(f"{text}{both}"))
     if inside := audit.num_shared(TRAIN, VAL):
-        banners.append(
-            Banner(f"Validation images that are training images too, under another track: {inside:,}. {both}")
-        )
+        text = f"Validation images that are in training too, under another track: {inside:,}. "
+        banners.append(Banner(f"{text}{both}"))
     return banners
 
 

@@ -105,7 +105,7 @@ def test_another_pair_is_a_warning_beside_it_and_no_error(data: Data, monkeypatc
     text = shown(data)
     assert "INFO: Test images that are in training or validation too: 8 of 12,630" in text
     warning = "Test images that are in training or validation too, beside those that GTSRB is known for: 8 of 12,630"
-    assert f"WARNING: {warning} (0.06 %). Up to 0.10 % is tolerated" in text
+    assert f"WARNING: {warning} (0.06 %). Up to 0.1 % is tolerated" in text
     assert "00014/00005_00007.ppm" in text and "00007.ppm" in text
 
 

@@ -20,6 +20,7 @@ SCHEMA_VERSION = 3
 
 Profile = Literal["smoke", "fast", "full"]
 Status = Literal["ok", "unavailable", "failed"]
+ParityOutcome = Literal["passed", "inconclusive", "failed"]
 ParameterValue = bool | int | float | str
 Figure = int | float | str
 WarningKind = Literal[
@@ -27,7 +28,7 @@ WarningKind = Literal[
     "emulated",
     "random_weights",
     "near_chance",
-    "loses_more",
+    "inconclusive",
     "investigate",
     "disturbed",
     "two_paces",
@@ -131,6 +132,14 @@ class Epoch:
     seconds: float  # training alone, without the evaluation
 
 
+@dataclass
+class StepKernels:
+    """What oneDNN ran in one training step, but for reorders."""
+
+    found: dict[str, dict[str, int]]  # direction -> kernel -> times; directions are oneDNN's: backward_weights, ...
+    investigate: str = ""  # what deserves a look
+
+
 @dataclass(kw_only=True)
 class TrainRecord(Record):
     """02_train: the network that all later records measure."""
@@ -142,6 +151,9 @@ class TrainRecord(Record):
     num_macs: int  # multiply-accumulates of one image
     num_epochs: int
     train_s: float  # the training loop, without loading data and without evaluation
+    estimated_s: float | None  # what it was thought to take after its first steps; None where it was over too soon
+    precision: str  # in which it multiplied: fp32, bf16
+    kernels: StepKernels
     history: list[Epoch]
     accuracy: dict[str, Accuracy]  # by split: val, and test where present
     accuracy_without_duplicates: dict[str, Accuracy]  # by split, where some of its images are in an earlier split too
@@ -154,6 +166,7 @@ class Parity:
     """Right before fast: the backend's logits against the reference backend's, on the same images."""
 
     num_images: int
+    num_tracks: int  # of these images
     error_max: float  # largest absolute logit difference
     error_mae: float
     sqnr_db: float | None  # None where the difference is exactly zero
@@ -162,10 +175,15 @@ class Parity:
     reference_top1: float
     num_gained: int  # images that only the backend reads right
     num_lost: int  # images that only the reference reads right
-    mcnemar_p: float  # exact two-sided: how likely such a split is if both are equally good
+    top1_drop_interval: tuple[float, float] | None  # 95 %, resampled by track; None for a single track
     top1_drop_allowed: float
-    passed: bool
-    reason: str = ""  # why not
+    outcome: ParityOutcome
+    reason: str = ""  # why it has not passed
+
+    @property
+    def top1_drop(self) -> float:
+        """Loss of top-1 against the reference on the same images, as a share; negative for a gain."""
+        return (self.num_lost - self.num_gained) / self.num_images
 
 
 @dataclass

@@ -12,7 +12,10 @@ from lib.records.results import (
     Accuracy,
     Environment,
     ParameterValue,
+    Parity,
+    ParityOutcome,
     Proof,
+    StepKernels,
 )
 from lib.records.statistics import (
     SMALLEST_EFFECT,
@@ -31,6 +34,11 @@ from lib.signs import SIGNS as TRAFFIC_SIGNS
 from lib.signs import render_artwork
 
 MULTIPLIES = ("conv", "gemm", "matmul", "addmm", "linear", "fullyconnected", "fully connected", "inner")
+DIRECTIONS = {
+    "forward_training": "forward",
+    "backward_data": "backward, for the inputs",
+    "backward_weights": "backward, for the weights",
+}
 THUMBNAIL = 44  # pixels, shown at half of that
 
 
@@ -155,6 +163,13 @@ def passed_cell(passed: bool) -> Cell:
     return Cell("passed", tone="good") if passed else Cell("FAILED", tone="bad")
 
 
+def parity_cell(parity: Parity, detail: str = "") -> Cell:
+    """The outcome; without a detail, why it has not passed."""
+    tones: dict[ParityOutcome, Tone] = {"passed": "good", "inconclusive": "warn", "failed": "bad"}
+    text = "FAILED" if parity.outcome == "failed" else parity.outcome
+    return Cell(text, detail or parity.reason, tones[parity.outcome])
+
+
 def confused_pairs_table(confusion: Sequence[Sequence[int]], limit: int = 10) -> Table:
     """The pairs of classes that are most often taken for each other, by number of images."""
     counts = np.asarray(confusion)
@@ -171,6 +186,18 @@ def confused_pairs_table(confusion: Sequence[Sequence[int]], limit: int = 10) ->
     columns = ["True class", "Predicted class", "images", "share of the true class"]
     note = "" if rows else "No image was confused."
     return Table(columns, rows, caption="Most confused pairs", note=note)
+
+
+def step_kernels_table(kernels: StepKernels) -> Table:
+    """Which implementations oneDNN ran in one training step, by direction."""
+    rows: list[list[Value]] = [
+        [DIRECTIONS.get(direction, direction), kernel.removeprefix("onednn "), times]
+        for direction, found in kernels.found.items()
+        for kernel, times in sorted(found.items(), key=lambda item: -item[1])
+    ]
+    columns = ["direction", "kernel of oneDNN", "times"]
+    note = "As oneDNN reports them. What PyTorch computes itself, such as batch norm, is not among them."
+    return Table(columns, rows, caption="What one training step ran", note=note, compact=True)
 
 
 def ranked_kernels(proof: Proof) -> list[tuple[str, int]]:

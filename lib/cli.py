@@ -119,8 +119,15 @@ def _prove(arguments: argparse.Namespace) -> int:
 
 
 def _selfcheck(arguments: argparse.Namespace) -> int:
+    from lib.series.loads import load_check
     from lib.series.selfcheck import selfcheck
 
+    if arguments.loads:
+        names = arguments.loads.split(",")
+        load_check(
+            names, arguments.num_threads, arguments.seconds, Path(arguments.out), lambda line: print(line, flush=True)
+        )
+        return OK
     selfcheck(
         arguments.runs,
         arguments.profile,
@@ -210,6 +217,20 @@ def _parser() -> argparse.ArgumentParser:
     selfcheck.add_argument("--runs", type=_at_least_one, default=20, metavar="N", help="of each kind (default 20)")
     selfcheck.add_argument("--profile", default="full", choices=["smoke", "fast", "full"])
     selfcheck.add_argument("--neighbour", action="store_true", help="with another process that burns a core in bursts")
+    selfcheck.add_argument(
+        "--loads",
+        default="",
+        metavar="A,B",
+        help="instead: by how much planted loads move the ratios of these backends",
+    )
+    selfcheck.add_argument(
+        "--seconds",
+        type=float,
+        default=210.0,
+        metavar="S",
+        help="of --loads, for each backend and scenario (default 210)",
+    )
+    selfcheck.add_argument("--num-threads", type=int, default=0, metavar="N", help="of --loads (default: all cores)")
     selfcheck.add_argument("--out", default="build/selfcheck", metavar="DIR", help="default: build/selfcheck/")
     selfcheck.set_defaults(function=_selfcheck)
 

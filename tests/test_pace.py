@@ -10,7 +10,8 @@ import pytest
 
 from lib.ci.summary import summary
 from lib.records.comparison import Comparison
-from lib.records.pace import pace_warnings, slow_references, two_paces
+from lib.records.judgement import two_paces
+from lib.records.pace import pace_warnings, slow_references
 from lib.records.recommendation import candidates, fastest, recommend
 from lib.records.results import BenchmarkRecord, Scenario, write_record
 from lib.report.index import write_index
@@ -39,13 +40,15 @@ def record(backend: str, speedup: float, factor: float = 1.0, **changes: Any) ->
 
 def test_one_pace_is_not_told_also_with_single_hiccups() -> None:
     scenario = made_scenario("single_stream", 2.0)
-    assert two_paces(scenario) is None
-    assert two_paces(slowed(scenario, 5.0, slice(0, 1))) is None, "one round of fifteen is a hiccup"
+    assert two_paces(scenario.reference_latencies_s) is None
+    assert two_paces(slowed(scenario, 5.0, slice(0, 1)).reference_latencies_s) is None, (
+        "one round of fifteen is a hiccup"
+    )
 
 
 def test_a_change_of_pace_within_a_job_is_told_with_both() -> None:
     scenario = slowed(made_scenario("single_stream", 2.0), 2.0, slice(7, None))
-    found = two_paces(scenario)
+    found = two_paces(scenario.reference_latencies_s)
     assert found is not None and found[1] == pytest.approx(2 * found[0], rel=0.1)
 
 

@@ -16,7 +16,7 @@ from lib.cli import main
 from lib.data import load_data
 from lib.model import load_checkpoint
 from lib.records.statistics import Ratio
-from lib.series.prove import BATCH_SIZE, NUM_IMAGES, _judge, _random_network
+from lib.series.prove import BATCH_SIZE, NUM_IMAGES, _judge, random_network
 
 
 class OneDnnSwitchedOff(TorchOneDnn):
@@ -53,7 +53,7 @@ def test_unknown_backend_is_bad_input(capsys: pytest.CaptureFixture[str], tmp_pa
 
 def test_promise_that_is_not_kept_fails(tmp_path: Path) -> None:
     data = load_data("synthetic", num_images=NUM_IMAGES)
-    path = _random_network(tmp_path, data.train.images)
+    path = random_network(tmp_path, data.train.images)
     images = load_checkpoint(path).preprocessing.normalize(np.array(data.val.images[:BATCH_SIZE])).numpy()
     for name in ("train", "val"):
         np.save(tmp_path / f"{name}.npy", images)

@@ -24,8 +24,13 @@ FIGURES: dict[WarningKind, dict[str, Figure]] = {
         "reason": "0.47 [0.10, 0.83] points of top-1 lost, 0.30 are allowed", "num_images": 1920, "num_tracks": 64,
     },
     "investigate": {"reason": "the same kernels as without the switch"},
-    "disturbed": {"cores": 0.87},
-    "two_paces": {"quick_s": 0.0013, "slow_s": 0.0028},
+    "disturbed": {
+        "others_cores": 0.87, "allowed_cores": 0.1, "stolen_cores": 0.3, "num_measured": 2, "waited_s": 60.0
+    },
+    "layers_disturbed": {"quick_s": 0.0013, "slow_s": 0.0028, "num_measured": 1, "waited_s": 0.0},
+    "sweep_disturbed": {
+        "others_cores": 0.2, "allowed_cores": 0.1, "stolen_cores": 0.0, "num_measured": 1, "waited_s": 0.0
+    },
     "unstable": {"torch-blas": 0.042, "the reference torch-onednn": 0.051},
     "slow_reference": {"openvino": 2.0},
 }  # fmt: skip
@@ -39,12 +44,22 @@ def test_every_kind_has_words_that_name_its_scenario_and_figures(kind: WarningKi
 
 
 def test_figures_are_shown_in_the_units_of_readers() -> None:
-    told = warnings_words([RecordWarning(kind, figures=figures) for kind, figures in FIGURES.items()])
+    told = warnings_words([RecordWarning(kind, "offline", figures) for kind, figures in FIGURES.items()])
     for words in (
         "8 threads on 2 cores", "0.47 [0.10, 0.83] points of top-1 lost", "1,920 validation images of 64 tracks",
-        "1.30 and 2.80 ms a call", "torch-blas (±4 %) and the reference torch-onednn (±5 %)", "openvino (2.0x)",
+        "offline", "0.87 cores", "more than 0.10 move", "0.30 of them", "2 attempts and waiting 1 min 00 s",
+        "torch-blas (±4 %) and the reference torch-onednn (±5 %)", "openvino (2.0x)",
     ):  # fmt: skip
         assert words in told
+
+
+def test_what_was_disturbed_is_told_in_one_sentence_with_the_worst_reason() -> None:
+    kinds: tuple[WarningKind, ...] = ("disturbed", "layers_disturbed", "sweep_disturbed")
+    told = warnings_words([RecordWarning(kind, "offline", FIGURES[kind]) for kind in kinds])
+    assert told.startswith("Offline, layers in offline, points of the sweep: disturbed, not judged. Others used 0.87")
+    assert told.count("disturbed") == 1
+    pace = warnings_words([RecordWarning("disturbed", "offline", FIGURES["layers_disturbed"])])
+    assert "changed its pace meanwhile, between 1.30 and 2.80 ms a call" in pace and "attempts" not in pace
 
 
 def test_warnings_survive_the_way_through_a_file(tmp_path: Path) -> None:

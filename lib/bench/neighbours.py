@@ -9,10 +9,39 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-LIMIT_CORES = 0.1  # more is a neighbour; an idle desktop or runner uses a few hundredths
+WINDOW_S = 2.0  # long enough to count what runs for a moment now and then
+
+
+@dataclass(frozen=True)
+class Use:
+    """Cores in use, on average over some time."""
+
+    others: float  # by other processes, and by other guests of the same host
+    stolen: float  # by other guests alone
+    waited: float  # that threads of the measured processes were ready for and did not get
+
+
+class Waited(NamedTuple):
+    """For others to end."""
+
+    seconds: float
+    quiet: bool  # whether they did
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Seconds of CPU since the machine or process was started."""
+
+    at: float
+    busy: float
+    own: float
+    stolen: float
+    waits: dict[str, float] = field(default_factory=dict)  # by thread
 
 
 class Neighbours:
@@ -23,28 +52,53 @@ class Neighbours:
     """
 
     def __init__(self, pids: Iterable[int]) -> None:
-        self._pids = [os.getpid(), *pids]
+        self._pids = list(pids)
         self._start = self._reading()
 
-    def cores(self) -> float | None:
-        """Cores in use by others, on average since the start; None where the system does not tell."""
-        now = self._reading()
-        if now is None or self._start is None:
+    def use(self) -> Use | None:
+        """On average since the start; None where the system does not tell."""
+        now, start = self._reading(), self._start
+        if now is None or start is None:
             return None
-        (busy, own, at), (busy_before, own_before, since) = now, self._start
-        return max(0.0, ((busy - busy_before) - (own - own_before)) / max(at - since, 1e-9))
+        seconds = max(now.at - start.at, 1e-9)
+        others = (now.busy - start.busy) - (now.own - start.own)
+        waited = sum(wait - start.waits.get(thread, 0.0) for thread, wait in now.waits.items())
+        return Use(max(0.0, others / seconds), (now.stolen - start.stolen) / seconds, waited / seconds)
 
-    def _reading(self) -> tuple[float, float, float] | None:
-        """Seconds of CPU that all used, that the measured processes used, and the time."""
+    def _reading(self) -> _Reading | None:
         tick = os.sysconf("SC_CLK_TCK")
         try:
             user, nice, system, _idle, _iowait, irq, softirq, steal = map(
                 int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
             )
-            own = sum(_ticks(pid) for pid in self._pids)
+            own = sum(_ticks(pid) for pid in [os.getpid(), *self._pids])
+            waits = {thread: wait for pid in self._pids for thread, wait in _waits(pid).items()}
         except (OSError, ValueError):
             return None
-        return (user + nice + system + irq + softirq + steal) / tick, own / tick, time.monotonic()
+        busy = user + nice + system + irq + softirq + steal
+        return _Reading(time.monotonic(), busy / tick, own / tick, steal / tick, waits)
+
+
+def use_over(pids: Iterable[int], seconds: float) -> Use | None:
+    """Who uses the CPU for some seconds from now on."""
+    neighbours = Neighbours(pids)
+    time.sleep(seconds)
+    return neighbours.use()
+
+
+def wait_for_quiet(limit_s: float, is_quiet: Callable[[Use], bool], look: Callable[[float], Use | None]) -> Waited:
+    """Look again and again, for `WINDOW_S` at a time, until it is quiet or the limit would be passed.
+
+    Args:
+        look: takes seconds and returns the use over them; where it returns None, nothing can be waited for.
+    """
+    waited = 0.0
+    while waited + WINDOW_S <= limit_s:
+        use = look(WINDOW_S)
+        waited += WINDOW_S
+        if use is None or is_quiet(use):
+            return Waited(waited, quiet=True)
+    return Waited(waited, quiet=False)
 
 
 def _ticks(pid: int) -> int:
@@ -53,6 +107,12 @@ def _ticks(pid: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
-def tolerated_cores(num_threads: int) -> float:
-    """What others may use without being in the way: half of the cores that are left over, and a little in any case."""
-    return max(LIMIT_CORES, ((os.cpu_count() or 1) - num_threads) / 2)
+def _waits(pid: int) -> dict[str, float]:
+    """Seconds that each thread of a process waited for a core while it could have run (schedstat, second field)."""
+    found = {}
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            found[thread.name] = int((thread / "schedstat").read_text().split()[1]) / 1e9
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended just now
+    return found

@@ -107,6 +107,9 @@ SWEEPS: dict[str, SweepPlan | None] = {
     "fast": None,
     "full": SweepPlan((1, 8, 32, 128, 256, 512), (1, OFFLINE_BATCH), num_rounds=10, max_rounds=60, seconds=3.0),
 }
+# Seconds in which one backend waits for other processes to end, in all; after that, what was disturbed stays so.
+PATIENCE_S = {"smoke": 0.0, "fast": 60.0, "full": 300.0}
+MAX_ATTEMPTS = 3  # at measuring one thing
 # Answers are compared on all validation images; of a network with random weights they mean nothing, and it may be slow.
 UNTRAINED_IMAGES = 1000
 # Training images that int8 backends are calibrated on.

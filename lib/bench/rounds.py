@@ -14,7 +14,7 @@ from lib.backends.interface import RUNTIME
 from lib.bench.client import BackendError, WorkerClient
 from lib.bench.plan import MAX_ITERATIONS, ScenarioPlan
 from lib.model import LayerInfo
-from lib.records.results import Layer, LayerTable, Scenario
+from lib.records.results import Conditions, Layer, LayerTable, Scenario
 
 PAUSE_S = 0.005  # after a turn: OpenMP threads spin for some milliseconds before they sleep
 NUM_FIRST_CALLS = 2  # untimed, of every side before the first round
@@ -92,7 +92,13 @@ def joined(parts: Sequence[Scenario]) -> Scenario:
         control_latencies_s=[rounds for part in parts for rounds in part.control_latencies_s],
         energy_j_per_image=sum(energy) / len(energy) if len(energy) == len(parts) else None,
         rounds_per_start=[len(part.latencies_s) for part in parts],
+        conditions=_worst([part.conditions for part in parts if part.conditions is not None]),
     )
+
+
+def _worst(parts: Sequence[Conditions]) -> Conditions | None:
+    """Of the part in which others used most."""
+    return max(parts, key=lambda conditions: conditions.others_cores, default=None)
 
 
 def _measure(worker: WorkerClient, plan: ScenarioPlan, number: int, **changes: Any) -> dict[str, Any]:

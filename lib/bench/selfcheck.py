@@ -19,13 +19,11 @@ from lib.bench.planted import PLANTED
 from lib.bench.session import Session
 from lib.data import Data
 from lib.model import Checkpoint
+from lib.records.judgement import judge
 from lib.records.results import Profile, RecordWarning, Scenario
 from lib.records.statistics import (
     Ratio,
     control_ratio,
-    noise_floor,
-    scenario_ratio,
-    verdict,
 )
 
 Progress = Callable[[str], None]
@@ -100,9 +98,11 @@ def known_differences(
 
 
 def _outcome(planted: float, seed: int, scenario: Scenario, warnings: Sequence[RecordWarning]) -> Outcome:
-    ratio, floor = scenario_ratio(scenario), noise_floor(scenario)
-    told = tuple(warning.kind for warning in warnings if warning.scenario == scenario.name)
-    return Outcome(planted, seed, scenario.name, ratio, control_ratio(scenario), floor, verdict(ratio, floor), told)
+    judgement = judge(scenario)
+    known = [*warnings, *([judgement.disturbance] if judgement.disturbance else [])]
+    told = tuple(warning.kind for warning in known if warning.scenario == scenario.name)
+    ratio, floor, control = judgement.ratio, judgement.noise_floor, control_ratio(scenario)
+    return Outcome(planted, seed, scenario.name, ratio, control, floor, judgement.verdict, told)
 
 
 def _write(out: Path, outcome: Outcome, scenario: Scenario, load: float) -> None:

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
+import os
 import tempfile
 from collections.abc import Callable
-from functools import wraps
+from dataclasses import replace
+from functools import partial, wraps
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from lib.backends import REFERENCE, Backend, Kernels, get_backend
 from lib.bench.client import PREPARE_LIMIT_S, BackendError, OutOfMemoryError, WorkerClient
-from lib.bench.neighbours import Neighbours, tolerated_cores
+from lib.bench.neighbours import Neighbours, Use, Waited, use_over, wait_for_quiet
 from lib.bench.parity import Tolerance, compare_logits
 from lib.bench.peaks import peaks_of_run
 from lib.bench.plan import (
     CALIBRATION_IMAGES,
+    MAX_ATTEMPTS,
     OFFLINE_BATCH,
+    PATIENCE_S,
     SWEEPS,
     UNTRAINED_IMAGES,
     ScenarioPlan,
@@ -36,10 +41,11 @@ from lib.bench.samples import balanced_sample
 from lib.data import Data, Split
 from lib.model import Checkpoint, leaf_layers
 from lib.records.environment import is_emulated, num_cores
-from lib.records.pace import two_paces
+from lib.records.judgement import disturbance, is_busy
 from lib.records.results import (
     Accuracy,
     ColdStart,
+    Conditions,
     Figure,
     LayerTable,
     Parity,
@@ -59,6 +65,7 @@ from lib.signs import NUM_CLASSES
 from lib.training.evaluation import evaluate
 
 Progress = Callable[[str], None]
+Measured = TypeVar("Measured", Scenario, LayerTable)
 ROLES = ("control", "reference", "backend")  # in this order they first start; the control also warms the page cache
 
 
@@ -135,6 +142,7 @@ class Session:
         self._left_out: list[str] = []
         self._sides: Sides = {}
         self._num_starts = 0
+        self._patience_s = PATIENCE_S[profile]
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         if self.num_threads > num_cores():
             self._warn("too_many_threads", threads=self.num_threads, cores=num_cores())
@@ -319,47 +327,68 @@ class Session:
 
     def _measure(self, plan: ScenarioPlan) -> None:
         self.progress(f"{plan.name}: at least {plan.num_rounds} rounds, batch {plan.batch_size}")
-        scenario, cores = self._measure_undisturbed(plan)
+        scenario = self._undisturbed(plan.name, lambda: self._measure_over_starts(plan))
         self.scenarios.append(scenario)
-        if self._is_disturbed(cores):
-            self._warn("disturbed", plan.name, cores=cores)
-        if self.profile != "smoke" and (paces := two_paces(scenario)):
-            self._warn("two_paces", plan.name, quick_s=paces[0], slow_s=paces[1])
         sides = {
             self.backend.name: scenario.latencies_s,
             f"the reference {self.reference.name}": scenario.reference_latencies_s,
         }
         unstable = {name: uncertainty(times) for name, times in sides.items() if is_unstable(times)}
-        if unstable:
+        if unstable and disturbance(scenario) is None:  # one reason is enough
             self._warn("unstable", plan.name, **unstable)
 
-    def _measure_undisturbed(self, plan: ScenarioPlan) -> tuple[Scenario, float]:
-        """A scenario, measured once more where a neighbour was in the way, and how many cores others used: of the two,
-        the one with less of it."""
-        found: list[tuple[Scenario, float]] = []
-        for _ in range(2):
-            found.append(self._measure_over_starts(plan))
-            if not self._is_disturbed(found[-1][1]):
-                break
-            self.progress(f"{plan.name}: other processes used {found[-1][1]:.2f} cores")
-        return min(found, key=lambda of: of[1])
-
-    def _measure_over_starts(self, plan: ScenarioPlan) -> tuple[Scenario, float]:
-        """A scenario in as many sets of new processes as the plan asks for, and how many cores others used at most."""
+    def _measure_over_starts(self, plan: ScenarioPlan) -> Scenario:
+        """A scenario in as many sets of new processes as the plan asks for."""
         parts: list[Scenario] = []
-        cores = 0.0
         for number in range(plan.num_starts):
             if number:
                 self.progress(f"{plan.name}: processes {number + 1} of {plan.num_starts}")
                 self._start()
             sides = self._open_sides()
-            neighbours = Neighbours(side.pid for side in sides.values())
-            parts.append(measure_scenario(sides, plan.part, self.seed + number))
-            cores = max(cores, neighbours.cores() or 0.0)
-        return joined(parts), cores
+            measure = partial(measure_scenario, sides, plan.part, self.seed + number)
+            parts.append(self._watched(sides, measure))
+        return joined(parts)
 
-    def _is_disturbed(self, cores: float) -> bool:
-        return self.profile != "smoke" and cores > tolerated_cores(self.num_threads)  # times of smoke mean nothing
+    def _watched(self, sides: Sides, measure: Callable[[], Measured]) -> Measured:
+        """What was measured, with who else used the CPU meanwhile. Times of smoke mean nothing, so nobody watches."""
+        neighbours = Neighbours(side.pid for side in sides.values())
+        measured = measure()
+        if self.profile != "smoke" and (use := neighbours.use()) is not None:
+            measured.conditions = self._conditions(use, max(side.num_threads for side in sides.values()))
+        return measured
+
+    def _conditions(self, use: Use, num_threads: int) -> Conditions:
+        spare_cores = max(0, (os.cpu_count() or 1) - num_threads)
+        return Conditions(use.others, use.stolen, use.waited, spare_cores)
+
+    def _undisturbed(self, what: str, measure: Callable[[], Measured]) -> Measured:
+        """Measured again after others have ended, as long as there is patience left; of all attempts the least
+        disturbed one, which says how many there were and how long it was waited."""
+        attempts, waited_s = [measure()], 0.0
+        while disturbance(attempts[-1]) is not None and len(attempts) < MAX_ATTEMPTS:
+            waited = self._wait_for_quiet(what)
+            waited_s += waited.seconds
+            if not waited.quiet:
+                break
+            self.progress(f"{what}: once more")
+            attempts.append(measure())
+        kept = min(attempts, key=lambda attempt: (disturbance(attempt) is not None, _others_cores(attempt)))
+        if kept.conditions is not None:
+            kept.conditions = replace(kept.conditions, num_measured=len(attempts), waited_s=waited_s)
+        return kept
+
+    def _wait_for_quiet(self, what: str) -> Waited:
+        """Until others use no more than they may, with what patience is left."""
+        self.progress(f"{what}: disturbed; waiting for quiet, at most {self._patience_s:.0f} s")
+        pids = [side.pid for side in self._sides.values()]
+        waited = wait_for_quiet(
+            self._patience_s,
+            lambda use: not is_busy(self._conditions(use, self.num_threads)),
+            lambda seconds: use_over(pids, seconds),
+        )
+        self._patience_s -= waited.seconds
+        self.progress(f"{what}: {'quiet' if waited.quiet else 'still not quiet'} after {waited.seconds:.0f} s")
+        return waited
 
     @_step
     def measure_layers(self) -> None:
@@ -371,7 +400,12 @@ class Session:
 
     def _measure_layers(self, plan: ScenarioPlan) -> None:
         self.progress(f"layers, {plan.name}: at most {plan.max_layer_rounds} rounds of {plan.layer_passes} passes")
-        table = measure_layers(self._open_sides(), plan, self.layer_infos, *self._kernels[plan.name])
+
+        def measure() -> LayerTable:
+            sides, kernels = self._open_sides(), self._kernels[plan.name]
+            return self._watched(sides, lambda: measure_layers(sides, plan, self.layer_infos, *kernels))
+
+        table = self._undisturbed(f"layers, {plan.name}", measure)
         if table.layers:
             self.layers.append(table)
 
@@ -407,12 +441,18 @@ class Session:
 
     def _sweep_point(self, batch_size: int, num_threads: int, plan: SweepPlan) -> SweepPoint:
         """One point; where it breaks, its error stands in place of its numbers, and the next one gets new workers."""
+
+        def measure() -> Scenario:
+            sides = self._sweep_sides(num_threads)
+            return self._watched(sides, lambda: measure_scenario(sides, plan.scenario(batch_size), self.seed))
+
         try:
-            scenario = measure_scenario(self._sweep_sides(num_threads), plan.scenario(batch_size), self.seed)
+            found = self._undisturbed(f"batch {batch_size}, {num_threads} threads", measure)
         except BackendError as error:
             self._stop_workers()
             return SweepPoint(batch_size, num_threads, [], [], str(error))
-        return SweepPoint(batch_size, num_threads, scenario.latencies_s, scenario.reference_latencies_s)
+        times = found.latencies_s, found.reference_latencies_s
+        return SweepPoint(batch_size, num_threads, *times, conditions=found.conditions)
 
     def _sweep_sides(self, num_threads: int) -> Sides:
         """Backend and reference with this number of threads; those that run already where they have it."""
@@ -477,6 +517,10 @@ class Session:
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
+
+
+def _others_cores(measured: Scenario | LayerTable) -> float:
+    return measured.conditions.others_cores if measured.conditions is not None else 0.0
 
 
 def backend_versions(backend: type[Backend]) -> dict[str, str]:

@@ -17,8 +17,10 @@ from lib.ci.verdicts import Outcome, Verdict, Verdicts
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, project_path, sha256_file
 from lib.records.comparison import BENCHMARK
+from lib.records.judgement import disturbances
 from lib.records.results import BenchmarkRecord, ParityOutcome
 from lib.report.run import RunFolder, is_network, load_run
+from lib.report.warnings import warnings_words
 from lib.report.words import percent, points, scenario_name, size
 from lib.series.parameters import notebook_names
 
@@ -185,6 +187,9 @@ def judge_benchmark(record: BenchmarkRecord) -> list[Verdict]:
     verdicts = [_promise(record)]
     if record.environment.emulated:
         verdicts.append(Verdict("machine", record.backend, "investigate", "emulated: its times mean nothing"))
+    if why := disturbances(record):
+        asked = "a machine that does nothing else"
+        verdicts.append(Verdict("times", record.backend, "investigate", warnings_words(why).rstrip("."), asked))
     if is_network(record.backend):
         verdicts.append(_parity(record))
     return verdicts

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib.errors import UserError
-from lib.records.recommendation import drop_words, fastest
+from lib.records.judgement import disturbance
+from lib.records.recommendation import candidates, drop_words, fastest, not_judged, not_judged_words
 from lib.records.results import (
     BenchmarkRecord,
     ColdStart,
@@ -101,6 +102,8 @@ class Comparison:
         """The answer to the known question, in words, with signed ratios; before an open question the fastest."""
         old, new = QUESTION
         table, changes = self._question_table(scenario), self.layer_changes(scenario)
+        if table is not None and disturbance(table) is not None:
+            return f"From {old} to {new} at batch {table.batch_size}, layer by layer: disturbed, not judged."
         if table is not None and not changes:
             return (
                 f"From {old} to {new} at batch {table.batch_size}, every layer runs the same kernel: nothing changes."
@@ -127,14 +130,20 @@ class Comparison:
             return ""  # speedups of two architectures say nothing about each other: the recommendations tell both
         for scenario in dict.fromkeys(measured.name for record in self.measured for measured in record.scenarios):
             found, place = fastest(self.measured, scenario), scenario.replace("_", " ")
+            disturbed = not_judged(self.measured, scenario)
+            if disturbed and not candidates(self.measured, scenario):
+                told.append(f"{place}: disturbed, not judged")
+                continue
             if found is None:
-                told.append(f"{place}: no backend is faster than the reference beyond the noise")
+                told.append(
+                    f"{place}: no backend is faster than the reference beyond the noise{not_judged_words(disturbed)}"
+                )
                 continue
             accuracy = ""
             if found.record.parity is not None and not found.record.random_weights:
                 accuracy = f" {drop_words(found.record.parity)}"
-            told.append(f"{place}: {found.record.backend}, {found.words}{accuracy}")
-        return f"Fastest in {'; in '.join(told)}." if told else ""
+            told.append(f"{place}: {found.record.backend}, {found.words}{accuracy}{not_judged_words(disturbed)}")
+        return f"Fastest in {'. In '.join(told)}." if told else ""
 
     def _question_table(self, scenario: str) -> LayerTable | None:
         old, new = QUESTION

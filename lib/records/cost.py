@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pydantic
 
+from lib.records.judgement import disturbance
 from lib.records.results import BenchmarkRecord, Scenario
 from lib.records.statistics import samples_per_s
 
@@ -78,6 +79,8 @@ def cost_of(record: BenchmarkRecord) -> Cost:
         reason = "throughput was not measured"
     elif record.parity is None:
         reason = "this backend computes no network"
+    elif disturbance(scenario) is not None:
+        reason = "disturbed, not judged"
     elif machine.emulated:
         reason = "times under emulation mean nothing"
     elif machine.num_threads != machine.num_cores:

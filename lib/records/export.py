@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lib.files import write_atomic
-from lib.records.results import BenchmarkRecord, Parity
+from lib.records.judgement import disturbance
+from lib.records.results import BenchmarkRecord, Parity, Scenario, SweepPoint
 from lib.records.statistics import (
     Ratio,
     layer_noise_floor,
@@ -57,19 +58,13 @@ def scenario_rows(records: Sequence[BenchmarkRecord]) -> list[Row]:
         if record.status != "ok":
             rows.append({**_backend(record), "error": record.error})
         for scenario in record.scenarios if record.status == "ok" else []:
-            ratio, floor, times = scenario_ratio(scenario), noise_floor(scenario), percentiles(scenario.latencies_s)
             parity, cold = record.parity, record.cold_start
             rows.append(
                 {
                     **_backend(record),
                     "scenario": scenario.name,
                     "batch_size": scenario.batch_size,
-                    **_speedup(ratio, floor),
-                    "p50_ms": _ms(times.p50),
-                    "p90_ms": _ms(times.p90),
-                    "p99_ms": _ms(times.p99),
-                    "reference_p50_ms": _ms(percentiles(scenario.reference_latencies_s).p50),
-                    "images_per_s": f"{samples_per_s(scenario.latencies_s, scenario.batch_size):.6g}",
+                    **_times(scenario),
                     **_parity(parity),
                     "import_s": "" if cold is None else f"{cold.import_s:.4g}",
                     "load_s": "" if cold is None else f"{cold.load_s:.4g}",
@@ -77,7 +72,6 @@ def scenario_rows(records: Sequence[BenchmarkRecord]) -> list[Row]:
                     "first_inference_s": "" if cold is None else f"{cold.first_inference_s:.4g}",
                     "peak_memory_bytes": "" if cold is None else cold.peak_memory_bytes,
                     "preparation_s": "" if record.preparation is None else f"{record.preparation.seconds:.4g}",
-                    "energy_j_per_image": "" if scenario.energy_j_per_image is None else scenario.energy_j_per_image,
                     "proof": "" if record.proof is None else "investigate" if record.proof.investigate else "pass",
                     "kernels": "" if record.proof is None else "; ".join(record.proof.found),
                     "error": "",
@@ -93,9 +87,7 @@ def sweep_rows(records: Sequence[BenchmarkRecord]) -> list[Row]:
         for point in record.sweep if record.status == "ok" else []:
             row: Row = {**_backend(record), "batch_size": point.batch_size, "num_threads": point.num_threads}
             if point.latencies_s:
-                ratio = paired_ratio(point.latencies_s, point.reference_latencies_s)
-                row |= {"speedup": f"{ratio.value:.5g}", "low": f"{ratio.low:.5g}", "high": f"{ratio.high:.5g}"}
-                row["images_per_s"] = f"{samples_per_s(point.latencies_s, point.batch_size):.6g}"
+                row |= _point(point)
             rows.append({**row, "error": point.error})
     return rows
 
@@ -106,25 +98,56 @@ def layer_rows(records: Sequence[BenchmarkRecord]) -> list[Row]:
     for record in records:
         for table in record.layers if record.status == "ok" else []:
             about = {**_backend(record), "scenario": table.scenario, "batch_size": table.batch_size}
-            floor = layer_noise_floor(table)
+            why, floor = disturbance(table), layer_noise_floor(table)
             for layer in table.layers:
+                times = {
+                    **_speedup(layer_ratio(layer), floor),
+                    "ms": _ms(median_latency(layer.latencies_s)),
+                    "reference_ms": _ms(median_latency(layer.reference_latencies_s)),
+                }
                 rows.append(
                     {
                         **about,
                         "layer": layer.name,
                         "kind": layer.kind,
                         "num_macs": layer.num_macs,
-                        **_speedup(layer_ratio(layer), floor),
-                        "ms": _ms(median_latency(layer.latencies_s)),
-                        "reference_ms": _ms(median_latency(layer.reference_latencies_s)),
+                        **(times if why is None else _unjudged(times)),
                         "kernels": " ".join(layer.kernels),
                         "reference_kernels": " ".join(layer.reference_kernels),
                     }
                 )
             if table.runtime_latencies_s:
-                outside = {"layer": "(runtime)", "ms": _ms(median_latency(table.runtime_latencies_s))}
-                rows.append({**about, **outside, "kernels": " ".join(table.runtime_kernels)})
+                outside = "" if why else _ms(median_latency(table.runtime_latencies_s))
+                kernels = " ".join(table.runtime_kernels)
+                rows.append({**about, "layer": "(runtime)", "ms": outside, "kernels": kernels})
     return rows
+
+
+def _times(scenario: Scenario) -> Row:
+    """The numbers of a scenario; of one that was disturbed none, and that it was."""
+    times = percentiles(scenario.latencies_s)
+    row = {
+        **_speedup(scenario_ratio(scenario), noise_floor(scenario)),
+        "p50_ms": _ms(times.p50),
+        "p90_ms": _ms(times.p90),
+        "p99_ms": _ms(times.p99),
+        "reference_p50_ms": _ms(percentiles(scenario.reference_latencies_s).p50),
+        "images_per_s": f"{samples_per_s(scenario.latencies_s, scenario.batch_size):.6g}",
+        "energy_j_per_image": "" if scenario.energy_j_per_image is None else scenario.energy_j_per_image,
+    }
+    return row if disturbance(scenario) is None else _unjudged(row)
+
+
+def _point(point: SweepPoint) -> Row:
+    ratio = paired_ratio(point.latencies_s, point.reference_latencies_s)
+    row: Row = {"speedup": f"{ratio.value:.5g}", "low": f"{ratio.low:.5g}", "high": f"{ratio.high:.5g}"}
+    row["images_per_s"] = f"{samples_per_s(point.latencies_s, point.batch_size):.6g}"
+    return row if disturbance(point) is None else _unjudged(row)
+
+
+def _unjudged(row: Row) -> Row:
+    """The same columns without numbers: they are in the record, where nobody takes them for results."""
+    return {**dict.fromkeys(row, ""), "verdict": "disturbed, not judged"}
 
 
 def _backend(record: BenchmarkRecord) -> Row:

@@ -10,6 +10,7 @@ from pathlib import Path
 from lib.errors import UserError
 from lib.files import project_path
 from lib.records.comparison import BENCHMARK
+from lib.records.judgement import disturbance
 from lib.records.results import BenchmarkRecord, Environment, read_record
 from lib.records.statistics import Ratio, noise_floor, scenario_ratio
 
@@ -154,13 +155,13 @@ def _moment(record: BenchmarkRecord) -> datetime | None:
 
 
 def _points(record: BenchmarkRecord, run: str, newest: BenchmarkRecord) -> list[tuple[str, Point]]:
-    """Scenarios of a record at the batch sizes of the newest one."""
+    """Scenarios of a record at the batch sizes of the newest one; what was disturbed is no point."""
     sizes = {scenario.name: scenario.batch_size for scenario in newest.scenarios}
     moment = _moment(record) or datetime.now(UTC)
     return [
         (scenario.name, Point(run, moment, scenario_ratio(scenario), noise_floor(scenario)))
         for scenario in record.scenarios
-        if sizes.get(scenario.name) == scenario.batch_size
+        if sizes.get(scenario.name) == scenario.batch_size and disturbance(scenario) is None
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lib.records.judgement import disturbance
 from lib.records.results import BenchmarkRecord, Layer, LayerTable
 from lib.records.statistics import layer_noise_floor, median_latency
 
@@ -44,6 +45,7 @@ class LayerGrid:
             Of layers that nobody timed by themselves the first row of their group has the share of all.
         columns: by backend.
         silent: backends that cannot tell their layers.
+        disturbed: backends whose layers are not judged.
     """
 
     scenario: str
@@ -52,6 +54,7 @@ class LayerGrid:
     shares: dict[str, float]
     columns: dict[str, Column]
     silent: list[str]
+    disturbed: list[str]
 
     def slowest(self, limit: int) -> list[str]:
         """At most `limit` rows in the order of the network: those that compute first, then by their share."""
@@ -65,6 +68,8 @@ def layer_grid(records: Sequence[BenchmarkRecord], scenario: str) -> LayerGrid:
     measured = [record for record in records if record.status == "ok"]
     tables = [(record, table) for record in measured for table in record.layers if table.scenario == scenario]
     tables = [(record, table) for record, table in tables if table.layers]
+    disturbed = [record.backend for record, table in tables if disturbance(table) is not None]
+    tables = [(record, table) for record, table in tables if record.backend not in disturbed]
     rows = _rows([table for _, table in tables])
     alone, macs, shares = {}, {}, {}
     for _, table in tables:
@@ -90,8 +95,8 @@ def layer_grid(records: Sequence[BenchmarkRecord], scenario: str) -> LayerGrid:
             hidden.update({name: row for name in layer.members if name != row})
         columns[record.backend] = Column(record, table, shown, hidden, layer_noise_floor(table))
     kinds = {**_kinds_of_groups([table for _, table in tables]), **alone}
-    silent = [record.backend for record in measured if record.backend not in columns]
-    return LayerGrid(scenario, rows, kinds, shares, columns, silent)
+    silent = [record.backend for record in measured if record.backend not in (*columns, *disturbed)]
+    return LayerGrid(scenario, rows, kinds, shares, columns, silent, disturbed)
 
 
 def _rows(tables: Sequence[LayerTable]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Did the reference run at one pace? Where it did not, ratios to it are no longer about the backends.
+"""Did the reference run at one pace in all jobs? Where it did not, ratios to it are no longer about the backends.
 
 What was seen, on a virtual machine with two cores: a small convolution took 87 us on one thread at any time, and on two
 threads 73 us in some minutes and 187 us in others, while large matrix products stayed as they were. Handing work from
@@ -11,26 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from lib.records.results import BenchmarkRecord, RecordWarning, Scenario
+from lib.records.judgement import SAME_PACE, disturbance
+from lib.records.results import BenchmarkRecord, RecordWarning
 from lib.records.statistics import median_latency
-
-SAME_PACE = 1.3  # clocks of one kind of machine differ by less, a slow hand-over makes more
-
-
-def two_paces(scenario: Scenario) -> tuple[float, float] | None:
-    """Seconds of a quick and of a slow round of the reference, where they are too far apart to be one pace.
-
-    The 10th and the 90th percentile of the rounds' middle calls, so that single hiccups do not count.
-    """
-    rounds = [float(np.median(calls)) for calls in scenario.reference_latencies_s]
-    quick, slow = (float(value) for value in np.percentile(rounds, (10, 90)))
-    return (quick, slow) if slow > SAME_PACE * quick else None
 
 
 def slow_references(records: Sequence[BenchmarkRecord], scenario: str) -> dict[str, float]:
-    """Backends in whose job the reference was slower than in the quickest job on the same kind of machine.
+    """Backends in whose job the reference was slower than in the quickest job on the same kind of machine, all through
+    the scenario: a condition of its numbers, and no disturbance.
 
     Returns:
         How many times slower, by the name of the backend; those at one pace are left out.
@@ -38,7 +26,7 @@ def slow_references(records: Sequence[BenchmarkRecord], scenario: str) -> dict[s
     paces: dict[tuple[object, ...], dict[str, float]] = {}
     for record in records:
         for measured in record.scenarios:
-            if measured.name == scenario:
+            if measured.name == scenario and disturbance(measured) is None:
                 environment = record.environment
                 kind = (environment.cpu_model, environment.num_threads, measured.batch_size)
                 paces.setdefault(kind, {})[record.backend] = median_latency(measured.reference_latencies_s)

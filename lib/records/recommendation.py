@@ -1,7 +1,7 @@
 """Which backend to use, derived from the records by stated rules. What the records do not say is not recommended.
 
 1. Only backends that ran, passed parity (inconclusive is not passed), and ran the kernels that they promise, in jobs in
-   which the reference was as fast as in the others on such a machine.
+   which the reference was as fast as in the others on such a machine, and that nothing disturbed.
 2. The best is the one whose interval of the speedup has the highest lower end, if it is faster than the reference
    beyond the noise. Else: stay with the reference.
 3. Backends whose interval reaches into that of the best are equally good. Among them the one with the fewest
@@ -13,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lib.records.judgement import disturbance
 from lib.records.pace import slow_references
 from lib.records.results import BenchmarkRecord, Parity, Recommendation, Scenario, SweepPoint
 from lib.records.statistics import SMALLEST_EFFECT, Ratio, noise_floor, paired_ratio, scenario_ratio, verdict
-from lib.records.sweep import batch_points
+from lib.records.sweep import batch_points, judged_points
 
 LONG_S = 1.0  # preparation and compilation longer than this are conditions
 MORE_MEMORY = 1.25  # and so is this much more memory than the reference takes
@@ -84,6 +85,7 @@ def candidates(
         and is_right(record)
         and record.backend != record.reference
         and record.backend not in flattered
+        and disturbance(measured) is None
     ]
     return sorted(found, key=lambda candidate: -candidate.ratio.low)
 
@@ -93,6 +95,22 @@ def is_right(record: BenchmarkRecord) -> bool:
     parity, proof = record.parity, record.proof
     right = parity is not None and parity.outcome == "passed" and (proof is None or proof.passed)
     return record.status == "ok" and right and not record.environment.emulated
+
+
+def not_judged(records: Sequence[BenchmarkRecord], scenario: str) -> list[str]:
+    """Right backends that were disturbed in a scenario: nobody knows how they would rank."""
+    return [
+        record.backend
+        for record in records
+        if is_right(record)
+        and record.backend != record.reference
+        and any(measured.name == scenario and disturbance(measured) is not None for measured in record.scenarios)
+    ]
+
+
+def not_judged_words(backends: Sequence[str]) -> str:
+    """`; not judged, since disturbed: a, b`, to end a claim about the others; empty for none."""
+    return f"; not judged, since disturbed: {', '.join(backends)}" if backends else ""
 
 
 def fastest(records: Sequence[BenchmarkRecord], scenario: str) -> Candidate | None:
@@ -128,8 +146,14 @@ def _recommendation(
         if found.verdict == "faster" and precision in ("any", found.record.precision)
     ]
     place = scenario.replace("_", " ").capitalize() + (" in fp32" if precision == "fp32" else "")
+    usable = [record for record in records if precision in ("any", record.precision)]
+    disturbed = not_judged(usable, scenario)
+    if disturbed and not any(found.record in usable for found in candidates(records, scenario, needs)):
+        text = f"{place}: disturbed, not judged ({', '.join(disturbed)}). Measure again when the machine is idle."
+        return Recommendation(scenario, precision, architecture, "", None, [], [], text)
+    caveat = not_judged_words(disturbed)
     if not faster:
-        text = f"{place}: no backend is faster than {reference} beyond the noise. Stay with {reference}."
+        text = f"{place}: no backend is faster than {reference} beyond the noise{caveat}. Stay with {reference}."
         return Recommendation(scenario, precision, architecture, reference, None, [], [], text)
     best = faster[0]
     equal = [found for found in faster if found.ratio.high >= best.ratio.low]
@@ -138,7 +162,9 @@ def _recommendation(
     conditions = _conditions(chosen, records)
     assert chosen.record.parity is not None
     accuracy = "" if chosen.record.random_weights else f", {drop_words(chosen.record.parity)}"
-    text = f"{place}, batch {chosen.scenario.batch_size}: use {chosen.record.backend}, {chosen.words}{accuracy}."
+    text = (
+        f"{place}, batch {chosen.scenario.batch_size}: use {chosen.record.backend}, {chosen.words}{accuracy}{caveat}."
+    )
     if others:
         text += f" Equally good: {', '.join(others)}."
     if conditions:
@@ -209,7 +235,7 @@ def _memory(record: BenchmarkRecord) -> list[str]:
 
 def _batch_sizes(candidate: Candidate) -> str:
     size = candidate.scenario.batch_size
-    points = batch_points(candidate.record.sweep)
+    points = judged_points(batch_points(candidate.record.sweep))
     if not points:
         return f"batches of {size}; other sizes were not measured"
     start = faster_from(points, candidate.noise_floor)
@@ -240,7 +266,9 @@ def front(records: Sequence[BenchmarkRecord], scenario: str) -> list[str]:
     places: dict[str, tuple[float, float]] = {}
     for record in records:
         for measured in record.scenarios:
-            if measured.name == scenario and is_right(record) and record.parity is not None:
+            if measured.name != scenario or disturbance(measured) is not None:
+                continue
+            if is_right(record) and record.parity is not None:
                 speed = 1.0 if record.backend == record.reference else scenario_ratio(measured).value
                 places[record.backend] = (speed, -record.parity.top1_drop)
     kept = [

@@ -31,7 +31,8 @@ WarningKind = Literal[
     "inconclusive",
     "investigate",
     "disturbed",
-    "two_paces",
+    "layers_disturbed",
+    "sweep_disturbed",
     "unstable",
     "slow_reference",
 ]
@@ -207,6 +208,19 @@ class Preparation:
 
 
 @dataclass
+class Conditions:
+    """Under which something was measured. Of several parts and attempts: those of the numbers that were kept, at the
+    worst of the parts."""
+
+    others_cores: float  # in use by other processes and by other guests of the same host
+    stolen_cores: float  # by other guests alone
+    waited_cores: float  # that threads of the measured processes were ready for and did not get
+    spare_cores: int  # of the machine that the measured threads left over
+    num_measured: int = 1  # attempts
+    waited_s: float = 0.0  # for others to end, before any of the attempts
+
+
+@dataclass
 class Scenario:
     """One measured question. One inner list per round; round i of both sides ran next to each other."""
 
@@ -219,6 +233,7 @@ class Scenario:
     compile_s: float = 0.0  # making the backend ready for this batch size, before any call
     energy_j_per_image: float | None = None  # of the whole processor package; None where no counter can be read
     rounds_per_start: list[int] = field(default_factory=list)  # of each set of new processes; empty: of the only one
+    conditions: Conditions | None = None  # None where nobody watched, as in smoke
 
 
 @dataclass
@@ -251,6 +266,7 @@ class LayerTable:
     layers: list[Layer]
     runtime_latencies_s: list[list[float]] = field(default_factory=list)  # steps that belong to no layer: reorders, ...
     runtime_kernels: list[str] = field(default_factory=list)
+    conditions: Conditions | None = None  # as of a scenario
 
 
 @dataclass
@@ -290,6 +306,7 @@ class SweepPoint:
     latencies_s: list[list[float]]
     reference_latencies_s: list[list[float]]
     error: str = ""
+    conditions: Conditions | None = None  # as of a scenario
 
 
 @dataclass
@@ -336,7 +353,7 @@ class Recommendation:
     scenario: str
     precision: str  # any, or fp32 where nothing else may be used
     architecture: str  # of the machines that it holds for
-    backend: str
+    backend: str  # empty where nothing could be judged
     ratio: tuple[float, float, float] | None  # speedup, low, high; None where nothing beats the reference
     equally_good: list[str]
     conditions: list[str]
@@ -351,8 +368,8 @@ class CompareRecord(Record):
     headline: str
     backends: list[str]
     missing: list[str]
-    verdicts: dict[str, dict[str, str]]  # backend -> scenario -> faster | slower | no difference
-    ratios: dict[str, dict[str, tuple[float, float, float]]]  # backend -> scenario -> speedup, low, high
+    verdicts: dict[str, dict[str, str]]  # backend -> scenario -> faster | slower | no difference | disturbed
+    ratios: dict[str, dict[str, tuple[float, float, float]]]  # the same of what was judged -> speedup, low, high
     recommendations: list[Recommendation] = field(default_factory=list)
     history: dict[str, dict[str, str]] = field(default_factory=dict)  # backend -> scenario -> verdict over earlier runs
 

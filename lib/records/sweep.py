@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+from lib.records.judgement import disturbance
 from lib.records.results import SweepPoint
 from lib.records.statistics import SMALLEST_EFFECT, median_latency, paired_ratio, verdict
 
@@ -18,6 +19,11 @@ def batch_points(points: Sequence[SweepPoint]) -> list[SweepPoint]:
     return sorted(found, key=lambda point: point.batch_size)
 
 
+def judged_points(points: Sequence[SweepPoint]) -> list[SweepPoint]:
+    """Those that were not disturbed."""
+    return [point for point in points if disturbance(point) is None]
+
+
 def thread_points(points: Sequence[SweepPoint]) -> dict[int, list[SweepPoint]]:
     """By batch size: points of at least two numbers of threads, without the ones that failed."""
     found: dict[int, list[SweepPoint]] = {}
@@ -29,6 +35,7 @@ def thread_points(points: Sequence[SweepPoint]) -> dict[int, list[SweepPoint]]:
 
 def crossing_words(points: Sequence[SweepPoint], backend: str, noise_floor: float = SMALLEST_EFFECT) -> str:
     """From which batch size and number of threads on the backend is faster or slower; empty without points."""
+    points = judged_points(points)
     sentences = [_verdict_words(batch_points(points), "batch_size", backend, noise_floor)]
     sentences += [
         f"At batch {size}: {_verdict_words(alike, 'num_threads', backend, noise_floor)}"
@@ -76,7 +83,7 @@ def _verdict_words(points: Sequence[SweepPoint], key: str, backend: str, noise_f
 def scaling_words(points: Sequence[SweepPoint], backend: str, reference: str) -> str:
     """What more threads bring to both sides at each batch size; empty without points."""
     sentences = []
-    for size, alike in thread_points(points).items():
+    for size, alike in thread_points(judged_points(points)).items():
         first, last = alike[0], alike[-1]
         gains = [
             median_latency(getattr(first, key)) / median_latency(getattr(last, key))
@@ -90,10 +97,17 @@ def scaling_words(points: Sequence[SweepPoint], backend: str, reference: str) ->
 
 
 def failure_words(points: Sequence[SweepPoint]) -> str:
-    """Which points failed and why; empty where none did."""
+    """Which points failed and why, and which were disturbed; empty for none."""
     told = [
         f"batch {point.batch_size} with {point.num_threads} threads ({point.error})"
         for point in points
         if not point.latencies_s
     ]
-    return f"Not measured: {'; '.join(told)}." if told else ""
+    disturbed = [
+        f"batch {point.batch_size} with {point.num_threads} threads"
+        for point in points
+        if disturbance(point) is not None
+    ]
+    sentences = [f"Not measured: {'; '.join(told)}."] if told else []
+    sentences += [f"Disturbed, not judged: {'; '.join(disturbed)}."] if disturbed else []
+    return " ".join(sentences)

@@ -12,9 +12,10 @@ from html import escape
 
 from markupsafe import Markup
 
+from lib.records.judgement import DISTURBED
 from lib.records.statistics import Ratio
 from lib.report.frame import safe
-from lib.report.words import factor, percent
+from lib.report.words import NOT_JUDGED, SIGNS, factor, percent
 
 WIDTH = 440  # units of every chart; a page shows one at most as wide, in pixels
 ROW = 22
@@ -30,14 +31,16 @@ class Speed:
 
     name: str
     ratio: Ratio
-    verdict: str  # faster, slower, no difference
+    verdict: str  # faster, slower, no difference, disturbed
 
 
 def speed_chart(title: str, reference: str, speeds: Sequence[Speed]) -> Markup:
-    """Speedups over the reference with their intervals, fastest first, on a logarithmic axis."""
-    speeds = sorted(speeds, key=lambda speed: -speed.ratio.value)
-    low = min(0.8, *(max(speed.ratio.low, 1e-3) for speed in speeds)) / 1.1
-    high = max(1.25, *(min(speed.ratio.high, 1e3) for speed in speeds)) * 1.1
+    """Speedups over the reference with their intervals, fastest first, on a logarithmic axis; what was disturbed comes
+    last and has no place on it."""
+    speeds = sorted(speeds, key=lambda speed: (speed.verdict == DISTURBED, -speed.ratio.value))
+    judged = [speed.ratio for speed in speeds if speed.verdict != DISTURBED]
+    low = min([0.8, *(max(ratio.low, 1e-3) for ratio in judged)]) / 1.1
+    high = max([1.25, *(min(ratio.high, 1e3) for ratio in judged)]) * 1.1
     span = math.log(high / low)
 
     def x(speedup: float) -> float:
@@ -55,12 +58,17 @@ def speed_chart(title: str, reference: str, speeds: Sequence[Speed]) -> Markup:
     ]
     for number, speed in enumerate(speeds):
         y = ROW * number + ROW / 2 + 4
+        name = f'<text class="c-name" x="{NAME}" y="{y + 4}" text-anchor="end">{_cut(speed.name)}</text>'
+        if speed.verdict == DISTURBED:
+            parts.append(
+                f'{name}<text class="c-name" x="{NAME + 12}" y="{y + 4}">{SIGNS[DISTURBED]} {NOT_JUDGED}</text>'
+            )
+            continue
         css = {"faster": "c-up", "slower": "c-down"}.get(speed.verdict, "c-same")
         sign = {"faster": "▲", "slower": "▼"}.get(speed.verdict, "=")
         value = f"{sign} {factor(speed.ratio.value):.2f}x" if speed.verdict != "no difference" else "= same"
         parts.append(
-            f'<text class="c-name" x="{NAME}" y="{y + 4}" text-anchor="end">{_cut(speed.name)}</text>'
-            f'<path class="c-line {css}" d="M{x(speed.ratio.low):.1f} {y}H{x(speed.ratio.high):.1f}"/>'
+            f'{name}<path class="c-line {css}" d="M{x(speed.ratio.low):.1f} {y}H{x(speed.ratio.high):.1f}"/>'
             f'<circle class="{css}" cx="{x(speed.ratio.value):.1f}" cy="{y}" r="4"/>'
             f'<text class="c-value" x="{WIDTH}" y="{y + 4}" text-anchor="end">{value}</text>'
         )
@@ -70,6 +78,8 @@ def speed_chart(title: str, reference: str, speeds: Sequence[Speed]) -> Markup:
 
 
 def _said(speed: Speed) -> str:
+    if speed.verdict == DISTURBED:
+        return NOT_JUDGED
     if speed.verdict == "no difference":
         return speed.verdict
     return f"{factor(speed.ratio.value):.2f} times {speed.verdict}"

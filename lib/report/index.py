@@ -13,10 +13,10 @@ from typing import Any
 from markupsafe import Markup
 
 from lib.files import write_atomic
+from lib.records.judgement import judge
 from lib.records.pace import pace_warnings
-from lib.records.recommendation import fastest
+from lib.records.recommendation import candidates, fastest, not_judged, not_judged_words
 from lib.records.results import BenchmarkRecord, CompareRecord, Environment, ExploreRecord, Record, TrainRecord
-from lib.records.statistics import noise_floor, scenario_ratio, verdict
 from lib.report.charts import Speed, bars_chart, curve_chart, speed_chart
 from lib.report.frame import assets, safe, template_environment
 from lib.report.provenance import hosted
@@ -24,8 +24,8 @@ from lib.report.run import Job, RunFolder, load_run, networks
 from lib.report.table import SMOKE_TEXT, Banner, Cell, Table, Tone, Value
 from lib.report.tables import compare_scenarios_table, environment_table
 from lib.report.verdict import STATUS_SIGNS, headline, top1_text
-from lib.report.warnings import warning_words
-from lib.report.words import UNKNOWN, duration, scenario_name
+from lib.report.warnings import disturbed_backends_words, warning_words
+from lib.report.words import NOT_JUDGED, UNKNOWN, duration, scenario_name
 
 SHORT_HASH = 12  # characters
 __all__ = ["Best", "best_backend", "best_backends", "headline", "top1_text", "write_index"]
@@ -118,15 +118,18 @@ class Best:
 def best_backend(records: list[BenchmarkRecord], scenario: str) -> Best | None:
     """The fastest backend among those whose accuracy and kernels hold, by the lower end of its interval.
 
-    The reference where none is faster beyond noise; None where nothing was measured.
+    The reference where none is faster beyond noise; nobody where all were disturbed; None where nothing was measured.
     """
     measured = [record for record in records if any(found.name == scenario for found in record.scenarios)]
     if not measured:
         return None
-    found = fastest(measured, scenario)
+    found, disturbed = fastest(measured, scenario), not_judged(measured, scenario)
+    if disturbed and not candidates(measured, scenario):
+        return Best(scenario_name(scenario), UNKNOWN, NOT_JUDGED)
+    caveat = not_judged_words(disturbed)
     if found is None:
-        return Best(scenario_name(scenario), measured[0].reference, "no backend beats the reference")
-    return Best(scenario_name(scenario), found.record.backend, found.words)
+        return Best(scenario_name(scenario), measured[0].reference, f"no backend beats the reference{caveat}")
+    return Best(scenario_name(scenario), found.record.backend, f"{found.words}{caveat}")
 
 
 def best_backends(run: RunFolder) -> list[Best]:
@@ -189,8 +192,8 @@ def _charts(run: RunFolder) -> list[Markup]:
     for record in records:
         for scenario in record.scenarios:
             if record.backend != record.reference:
-                ratio, floor = scenario_ratio(scenario), noise_floor(scenario)
-                found = Speed(record.backend, ratio, verdict(ratio, floor))
+                judgement = judge(scenario)
+                found = Speed(record.backend, judgement.ratio, judgement.verdict)
                 speeds.setdefault(scenario_name(scenario.name), []).append(found)
     charts = [speed_chart(name, records[0].reference, found) for name, found in speeds.items()]
     if run.train is not None and run.train.history:
@@ -206,7 +209,8 @@ def _banners(run: RunFolder) -> list[Markup]:
     texts = [*([note] if note else []), *([SMOKE_TEXT] if run.is_smoke else [])]
     texts += [run.stale_compare] if run.stale_compare else []
     texts += [warning_words(warning) for warning in pace_warnings(run.benchmarks)]
-    return [*(safe(Banner(text).to_html()) for text in texts), *_problems(run.jobs)]
+    texts += [disturbed_backends_words(run.benchmarks)]
+    return [*(safe(Banner(text).to_html()) for text in texts if text), *_problems(run.jobs)]
 
 
 def _links() -> Markup:

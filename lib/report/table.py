@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from lib.report.words import UNKNOWN, number
+from lib.report.words import NOT_JUDGED, UNKNOWN, number
 
 Tone = Literal["", "good", "bad", "warn", "muted", "mark", "f1", "f2", "f3", "s1", "s2", "s3"]
 Kind = Literal["warning", "error", "info"]
@@ -152,7 +152,8 @@ class Table:
     def _numeric(self, column: int) -> bool:
         if not self.align_numbers:
             return False
-        texts = [cells[column].text for cells in self._cells if cells[column].text not in ("", UNKNOWN)]
+        texts = [cells[column].text for cells in self._cells]
+        texts = [text for text in texts if text not in ("", UNKNOWN) and not text.endswith(NOT_JUDGED)]
         if not texts:  # nothing known: where all is unknown, as if it were numbers
             return any(cells[column].text == UNKNOWN for cells in self._cells)
         return all(_NUMBER.fullmatch(text) for text in texts)
@@ -252,10 +253,27 @@ class FileNote:
     __repr__ = __str__
 
 
+@dataclass(frozen=True)
+class Fold:
+    """Something that is shown when it is asked for."""
+
+    title: str
+    inside: Table
+
+    def _repr_html_(self) -> str:
+        summary = f'<summary class="r-note">{escape(self.title)}</summary>'
+        return f"{live_style()}<details>{summary}{self.inside.to_html()}</details>"
+
+    def __str__(self) -> str:
+        return f"{self.title}\n{self.inside}"
+
+    __repr__ = __str__
+
+
 class Stack:
     """Several displayables as one output."""
 
-    def __init__(self, *parts: Table | Banner | None) -> None:
+    def __init__(self, *parts: Table | Banner | Fold | None) -> None:
         self.parts = [part for part in parts if part is not None]
 
     def _repr_html_(self) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, Record, TrainRecord
-from lib.records.statistics import median_latency, noise_floor, scenario_ratio
+from lib.records.judgement import disturbance, judge
+from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, Record, Scenario, TrainRecord
+from lib.records.statistics import median_latency
 from lib.report.run import is_network
-from lib.report.words import UNKNOWN, duration, percent, percent_interval, ratio_words, scenario_name
+from lib.report.words import NOT_JUDGED, UNKNOWN, duration, judgement_words, percent, percent_interval, scenario_name
 
 STATUS_SIGNS = {"ok": "✓", "failed": "✗", "unavailable": "○", "skipped": "–"}  # never colour alone
 
@@ -31,15 +32,17 @@ def _speeds(record: BenchmarkRecord) -> str:
     if record.backend == record.reference:
         return "the reference beside itself: shows the noise"
     if not is_network(record.backend):
-        calls = ", ".join(
-            f"{scenario_name(scenario.name)} {1e6 * median_latency(scenario.latencies_s):.1f} µs a call"
-            for scenario in record.scenarios
-        )
+        calls = ", ".join(f"{scenario_name(scenario.name)} {_call_words(scenario)}" for scenario in record.scenarios)
         return f"the harness alone: {calls}"
     return ", ".join(
-        f"{scenario_name(scenario.name)} {ratio_words(scenario_ratio(scenario), noise_floor(scenario))}"
-        for scenario in record.scenarios
+        f"{scenario_name(scenario.name)} {judgement_words(judge(scenario))}" for scenario in record.scenarios
     )
+
+
+def _call_words(scenario: Scenario) -> str:
+    if disturbance(scenario) is not None:
+        return NOT_JUDGED
+    return f"{1e6 * median_latency(scenario.latencies_s):.1f} µs a call"
 
 
 def doubt(record: Record | None) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lib.records.results import RecordWarning, WarningKind
-from lib.report.words import milliseconds, percent, scenario_name
+from lib.records.judgement import disturbances
+from lib.records.results import BenchmarkRecord, RecordWarning, WarningKind
+from lib.report.words import NOT_JUDGED, capital, duration, milliseconds, percent, scenario_name
 
 Figures = Mapping[str, Any]
+DISTURBED_KINDS = ("disturbed", "layers_disturbed", "sweep_disturbed")
+_AGAIN = "Measure again when the machine is idle."
 _SLOW_HAND_OVER = (
     "no other process explains it; threads may hand over work more slowly while a host keeps its guest's cores apart, "
     "which hits small layers on several threads"
@@ -19,13 +22,33 @@ def warning_words(warning: RecordWarning) -> str:
     """One warning as whole sentences."""
     words = _WORDS[warning.kind](warning.figures)
     place = f"{scenario_name(warning.scenario)}: " if warning.scenario else ""
-    text = f"{place}{words}"
-    return f"{text[:1].upper()}{text[1:]}."
+    return f"{capital(place + words)}."
 
 
 def warnings_words(warnings: Sequence[RecordWarning]) -> str:
-    """All of them; empty for none."""
-    return " ".join(warning_words(warning) for warning in warnings)
+    """All of one record, what was disturbed in one sentence; empty for none."""
+    disturbed = [warning for warning in warnings if warning.kind in DISTURBED_KINDS]
+    others = [warning_words(warning) for warning in warnings if warning.kind not in DISTURBED_KINDS]
+    return " ".join([*([_together(disturbed)] if disturbed else []), *others])
+
+
+def disturbed_backends_words(records: Sequence[BenchmarkRecord]) -> str:
+    """Which backends of a run are not judged and where, with the worst reason of all; empty for none."""
+    found = {record.backend: disturbances(record) for record in records if record.status == "ok"}
+    calls = {name: [each for each in some if each.kind == "disturbed"] for name, some in found.items()}
+    named = [
+        f"{name} ({', '.join(scenario_name(each.scenario) for each in some)})" for name, some in calls.items() if some
+    ]
+    layers = [name for name, some in found.items() if some and not calls[name]]
+    named += [f"{name} (layers or sweep)" for name in layers]
+    if not named:
+        return ""
+    worst = max((each for some in found.values() for each in some), key=_others_cores)
+    return f"{capital(NOT_JUDGED)}: {', '.join(named)}. {capital(reason(worst.figures))}. {_AGAIN}"
+
+
+def _others_cores(warning: RecordWarning) -> float:
+    return float(warning.figures.get("others_cores", 0.0))
 
 
 def _too_many_threads(figures: Figures) -> str:
@@ -56,18 +79,35 @@ def _investigate(figures: Figures) -> str:
 
 
 def _disturbed(figures: Figures) -> str:
-    return (
-        f"other processes used {figures['cores']:.2f} cores while this was measured; that distorts ratios too, beyond "
-        "their intervals: measure again on an idle machine"
-    )
+    return f"{NOT_JUDGED}: {reason(figures)}"
 
 
-def _two_paces(figures: Figures) -> str:
-    quick, slow = milliseconds(figures["quick_s"]), milliseconds(figures["slow_s"])
-    return (
-        f"the reference ran at two paces, {quick} and {slow} ms a call; {_SLOW_HAND_OVER}. The speedup mixes both: "
-        "measure again"
-    )
+def reason(figures: Figures) -> str:
+    """Why something was disturbed, and what was tried against it; `figures` of one of `DISTURBED_KINDS`."""
+    if "quick_s" in figures:
+        quick, slow = milliseconds(figures["quick_s"]), milliseconds(figures["slow_s"])
+        why = f"the reference changed its pace meanwhile, between {quick} and {slow} ms a call"
+    else:
+        others, allowed = figures["others_cores"], figures["allowed_cores"]
+        why = f"others used {others:.2f} cores meanwhile, and more than {allowed:.2f} move a ratio"
+        if figures["stolen_cores"] > 0.1 * others:
+            why += f" ({figures['stolen_cores']:.2f} of them by other guests of the host)"
+    return why + _tried(figures["num_measured"], figures["waited_s"])
+
+
+def _tried(num_measured: int, waited_s: float) -> str:
+    """`, after 2 attempts and waiting 31.0 s for quiet`; empty for a single attempt without waiting."""
+    tried = [f"{num_measured} attempts"] if num_measured > 1 else []
+    tried += [f"waiting {duration(waited_s)} for quiet"] if waited_s else []
+    return f", after {' and '.join(tried)}" if tried else ""
+
+
+def _together(warnings: Sequence[RecordWarning]) -> str:
+    """Disturbed parts of one record in one sentence, with the figures of the most disturbed of them."""
+    named = {"disturbed": "{}", "layers_disturbed": "layers in {}", "sweep_disturbed": "points of the sweep"}
+    parts = [named[warning.kind].format(scenario_name(warning.scenario)) for warning in warnings]
+    worst = max(warnings, key=_others_cores)
+    return f"{capital(', '.join(parts))}: {NOT_JUDGED}. {capital(reason(worst.figures))}. {_AGAIN}"
 
 
 def _unstable(figures: Figures) -> str:
@@ -93,7 +133,8 @@ _WORDS: dict[WarningKind, Callable[[Figures], str]] = {
     "inconclusive": _inconclusive,
     "investigate": _investigate,
     "disturbed": _disturbed,
-    "two_paces": _two_paces,
+    "layers_disturbed": _disturbed,
+    "sweep_disturbed": _disturbed,
     "unstable": _unstable,
     "slow_reference": _slow_reference,
 }

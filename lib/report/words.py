@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from lib.records.judgement import DISTURBED, Judgement
 from lib.records.statistics import SMALLEST_EFFECT, Ratio, verdict
 
 UNKNOWN = "–"
-SIGNS = {"faster": "▲", "slower": "▼", "no difference": "="}  # never colour alone
+NOT_JUDGED = "disturbed, not judged"
+SIGNS = {"faster": "▲", "slower": "▼", "no difference": "=", DISTURBED: "○"}  # never colour alone
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -79,6 +81,11 @@ def ratio_words(ratio: Ratio, noise_floor: float = SMALLEST_EFFECT) -> str:
     return judged if judged == "no difference" else f"{factor(ratio.value):.2f}x {judged}"
 
 
+def judgement_words(found: Judgement) -> str:
+    """As `ratio_words`, or `disturbed, not judged`."""
+    return NOT_JUDGED if found.disturbance is not None else ratio_words(found.ratio, found.noise_floor)
+
+
 def ratio_interval(ratio: Ratio, noise_floor: float = SMALLEST_EFFECT) -> str:
     """The interval in the direction of the words: `1.62x slower [1.58, 1.66]`."""
     low, high = ratio.low, ratio.high
@@ -90,3 +97,8 @@ def ratio_interval(ratio: Ratio, noise_floor: float = SMALLEST_EFFECT) -> str:
 def scenario_name(name: str) -> str:
     """`single_stream` -> `single stream`: names of the record as words of a sentence."""
     return name.replace("_", " ")
+
+
+def capital(text: str) -> str:
+    """As a sentence begins; all other letters stay as they are."""
+    return f"{text[:1].upper()}{text[1:]}"

@@ -58,7 +58,7 @@ def prove(
     results = []
     with tempfile.TemporaryDirectory(prefix="gtsrb-prove-") as temporary:
         folder = Path(temporary)
-        path = Path(checkpoint_path) if checkpoint_path else _random_network(folder, data.train.images)
+        path = Path(checkpoint_path) if checkpoint_path else random_network(folder, data.train.images)
         checkpoint = load_checkpoint(path)
         for split in (data.train, data.val):
             images = checkpoint.preprocessing.normalize(np.array(split.images[:BATCH_SIZE]))
@@ -127,13 +127,18 @@ def _use(backend: type[Backend], checkpoint: Path, folder: Path, num_threads: in
         worker.kill()
 
 
-def _random_network(folder: Path, images: Any) -> Path:
+def random_network(folder: Path, images: Any, architecture: str = "signnet_small") -> Path:
+    """A checkpoint that nobody trained, for what needs the shape of a network and not its answers.
+
+    Args:
+        images: uint8 training images, for the statistics of the preprocessing.
+    """
     torch.manual_seed(0)
     path = folder / "random.safetensors"
     metadata = CheckpointMetadata(
-        "signnet_small", "random weights", "smoke", 0, 0, "synthetic", "", fit_preprocessing(images)
+        architecture, "random weights", "smoke", 0, 0, "synthetic", "", fit_preprocessing(images)
     )
-    save_checkpoint(path, build_network("signnet_small"), metadata)
+    save_checkpoint(path, build_network(architecture), metadata)
     return path
 
 

@@ -14,9 +14,10 @@ from lib.model import Checkpoint, leaf_layers, num_weights
 from lib.records.comparison import Comparison
 from lib.records.export import write_csv
 from lib.records.history import History
+from lib.records.judgement import disturbances, judge, judged
 from lib.records.pace import pace_warnings
 from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, RecordWarning, TrainRecord
-from lib.records.statistics import noise_floor, scenario_ratio, verdict
+from lib.records.statistics import scenario_ratio
 from lib.report.plots import mean_brightness
 from lib.report.recommend import recommendations
 from lib.report.run import networks
@@ -90,7 +91,7 @@ def benchmark_record(run: Run, data: Data, checkpoint: Checkpoint, session: Sess
         common["profile"] = "smoke"  # numbers of a smoke network are smoke numbers, however long they were measured
     common["environment"] = replace(run.environment, versions={**run.environment.versions, **session.versions})
     common["warnings"] = [*run.warnings, *session.warnings]
-    return BenchmarkRecord(
+    record = BenchmarkRecord(
         **common,
         backend=session.backend.name,
         reference=session.reference.name,
@@ -112,6 +113,8 @@ def benchmark_record(run: Run, data: Data, checkpoint: Checkpoint, session: Sess
         preprocessing=session.preprocessing,
         sweep=session.sweep,
     )
+    record.warnings += disturbances(record)
+    return record
 
 
 def write_benchmark(run: Run, data: Data, checkpoint: Checkpoint, session: Session) -> FileNote:
@@ -143,16 +146,13 @@ def write_compare(run: Run, comparison: Comparison, history: History | None = No
         backends=[record.backend for record in comparison.measured],
         missing=comparison.missing,
         verdicts={
-            measured.backend: {
-                scenario.name: verdict(scenario_ratio(scenario), noise_floor(scenario))
-                for scenario in measured.scenarios
-            }
+            measured.backend: {scenario.name: judge(scenario).verdict for scenario in measured.scenarios}
             for measured in compared
         },
         ratios={
             measured.backend: {
                 scenario.name: (ratio.value, ratio.low, ratio.high)
-                for scenario in measured.scenarios
+                for scenario in judged(measured.scenarios)
                 for ratio in [scenario_ratio(scenario)]
             }
             for measured in compared

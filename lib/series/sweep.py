@@ -20,10 +20,12 @@ from pathlib import Path
 
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, project_path, replacing, sha256_file, write_atomic
+from lib.records.judgement import disturbances, judged
 from lib.records.results import BenchmarkRecord, ExploreRecord, Record, TrainRecord
 from lib.records.statistics import median_latency, samples_per_s, scenario_ratio
 from lib.report.run import RunFolder, load_run
 from lib.report.table import Table, Value
+from lib.report.warnings import warnings_words
 from lib.series.jobs import BENCHMARK, COMPARE, TRAIN, Job, plan_jobs
 from lib.series.launcher import run_guarded
 from lib.series.preflight import check_data, check_inputs
@@ -206,7 +208,8 @@ def table_rows(folder: Path, points: Sequence[Point]) -> list[dict[str, Value]]:
             row: dict[str, Value] = dict(point.given)
             row |= {"notebook": job.notebook, "backend": job.backend, "status": ended.status if ended else "not run"}
             row |= headline(record) if record is not None and ended is not None and ended.status == "ok" else {}
-            row |= {"reason": ended.reason if ended else "", "folder": point.folder}
+            disturbed = warnings_words(disturbances(record)) if isinstance(record, BenchmarkRecord) else ""
+            row |= {"reason": (ended.reason if ended else "") or disturbed, "folder": point.folder}
             rows.append(row)
     return rows
 
@@ -223,7 +226,7 @@ def headline(record: Record) -> Figures:
         return figures | {"weights": record.num_weights, "epochs": record.num_epochs, "train_s": record.train_s}
     if isinstance(record, BenchmarkRecord):
         figures = {"val_top1": record.accuracy["val"].top1} if "val" in record.accuracy else {}
-        for scenario in record.scenarios:
+        for scenario in judged(record.scenarios):
             ratio = scenario_ratio(scenario)
             names = ("speedup", "speedup_low", "speedup_high")
             figures |= {f"{scenario.name}_{name}": value for name, value in zip(names, ratio, strict=True)}

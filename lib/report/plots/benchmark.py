@@ -20,7 +20,7 @@ from lib.records.statistics import (
     scenario_ratio,
     verdict,
 )
-from lib.records.sweep import batch_points, thread_points
+from lib.records.sweep import batch_points, judged_points, thread_points
 from lib.report.figures import NEUTRAL, VERDICT_COLOURS, backend_colour, describe, new_axes, new_panels, styled
 from lib.report.tables.common import group_name
 from lib.report.words import number, ratio_interval, ratio_words, scenario_name
@@ -276,7 +276,8 @@ def plot_roofline(
 @styled
 def plot_sweep(record: BenchmarkRecord, names: Sequence[str] = (), ax: Axes | None = None) -> Axes:
     """Images per second and speedup over batch sizes, then speedup over numbers of threads; returns the first panel."""
-    points, by_size = batch_points(record.sweep), thread_points(record.sweep)
+    kept = judged_points(record.sweep)
+    points, by_size = batch_points(kept), thread_points(kept)
     panels = new_panels(ax, 3 if by_size else 2, 2.9)
     batches = [point.batch_size for point in points]
     colour = backend_colour(record.backend, names)

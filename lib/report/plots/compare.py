@@ -11,6 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from lib.records.comparison import first_answer_s
 from lib.records.history import History, Trend
+from lib.records.judgement import disturbance, judge, judged
 from lib.records.layer_grid import Column, layer_grid
 from lib.records.recommendation import front
 from lib.records.results import BenchmarkRecord, Scenario, SweepPoint
@@ -23,7 +24,7 @@ from lib.records.statistics import (
     scenario_ratio,
     verdict,
 )
-from lib.records.sweep import batch_points, crossing_words, thread_points
+from lib.records.sweep import batch_points, crossing_words, judged_points, thread_points
 from lib.report.figures import (
     FASTER,
     NEUTRAL,
@@ -37,7 +38,7 @@ from lib.report.figures import (
     new_panels,
     styled,
 )
-from lib.report.words import SIGNS, factor, number, ratio_words, scenario_name
+from lib.report.words import NOT_JUDGED, SIGNS, factor, judgement_words, number, scenario_name
 
 COLOUR_LIMIT = 4.0  # a speedup of 4 or 1/4 has the full colour
 SPEEDUP_TICKS = (0.05, 0.1, 0.2, 0.25, 0.33, 0.5, 0.67, 0.8, 1, 1.25, 1.5, 2, 3, 4, 5, 8, 10, 20, 50)
@@ -120,6 +121,7 @@ def plot_layer_heat_map(
     )
     ax.set_title(f"Speedup per layer against {reference} in the same job, {scenario_name(scenario)}{shown}", pad=12)
     told += [f"{name} cannot tell its layers" for name in grid.silent]
+    told += [f"{name} {NOT_JUDGED}" for name in grid.disturbed]
     return describe(
         ax,
         f"Heat map of {len(names)} layers and {len(columns)} backends, {scenario_name(scenario)}, speedup against "
@@ -201,11 +203,18 @@ def plot_ratios(records: Sequence[BenchmarkRecord], ax: Axes | None = None) -> A
     panels = new_panels(ax, max(1, len(scenarios)), 1.0 + 0.36 * max(1, len(records)))
     for panel, name in zip(panels, scenarios, strict=False):
         measured = {record.backend: scenario for record in records if (scenario := _scenario(record, name)) is not None}
-        ratios = {backend: scenario_ratio(scenario) for backend, scenario in measured.items()}
-        floors = {backend: noise_floor(scenario) for backend, scenario in measured.items()}
-        order = sorted(ratios, key=lambda backend: ratios[backend].value)
+        found = {backend: judge(scenario) for backend, scenario in measured.items()}
+        disturbed = [backend for backend, judgement in found.items() if judgement.disturbance is not None]
+        ratios = {backend: judgement.ratio for backend, judgement in found.items() if backend not in disturbed}
+        floors = {backend: judgement.noise_floor for backend, judgement in found.items()}
+        order = [*disturbed, *sorted(ratios, key=lambda backend: ratios[backend].value)]
         panel.axvline(1, color="#24292f", linewidth=1)
         for row, backend in enumerate(order):
+            if backend in disturbed:
+                panel.annotate(
+                    NOT_JUDGED, (1, row), (6, 0), textcoords="offset points", va="center", fontsize=7.5, color=NEUTRAL
+                )
+                continue
             ratio, floor = ratios[backend], floors[backend]
             colour = VERDICT_COLOURS[verdict(ratio, floor)]
             band = [row - 0.4, row + 0.4]
@@ -224,7 +233,7 @@ def plot_ratios(records: Sequence[BenchmarkRecord], ax: Axes | None = None) -> A
         panel.set_xlabel("speedup, log scale (grey: noise)")
         panel.grid(axis="x")
         panel.set_title(scenario_name(name))
-        told = [f"{backend} {ratio_words(ratios[backend], floors[backend])}" for backend in order[::-1]]
+        told = [f"{backend} {judgement_words(found[backend])}" for backend in order[::-1]]
         describe(panel, f"Speedups, {scenario_name(name)}: {'; '.join(told)}.")
     return panels[0]
 
@@ -243,6 +252,9 @@ def plot_accuracy_speed(
     for record in _ok(records):
         found, parity = _scenario(record, scenario), record.parity
         if found is None or parity is None or record.random_weights:
+            continue
+        if disturbance(found) is not None:
+            told.append(f"{record.backend} {NOT_JUDGED}")
             continue
         ratio = Ratio(1, 1, 1) if record.backend == record.reference else scenario_ratio(found)
         gain = 100 * (0 - parity.top1_drop)
@@ -284,10 +296,11 @@ def plot_accuracy_speed(
 def plot_sweeps(records: Sequence[BenchmarkRecord], names: Sequence[str] = (), ax: Axes | None = None) -> Axes:
     """Speedup by batch size, and by number of threads at the batch sizes where it was measured."""
     records = [record for record in _ok(records) if record.sweep]
-    by_threads = {record.backend: thread_points(record.sweep) for record in records}
+    points = {record.backend: judged_points(record.sweep) for record in records}
+    by_threads = {name: thread_points(found) for name, found in points.items()}
     sizes = sorted({size for found in by_threads.values() for size in found})
     panels = new_panels(ax, 1 + len(sizes), 3.4 + 0.17 * (len(records) // 3))
-    _draw_curves(panels[0], {record.backend: batch_points(record.sweep) for record in records}, names, "batch_size")
+    _draw_curves(panels[0], {name: batch_points(found) for name, found in points.items()}, names, "batch_size")
     panels[0].set_title("by batch size, all threads")
     panels[0].set_ylabel("speedup (log scale)")
     told = [crossing_words(record.sweep, record.backend, widest_floor(record)) for record in records]
@@ -306,7 +319,7 @@ def plot_sweeps(records: Sequence[BenchmarkRecord], names: Sequence[str] = (), a
 
 def widest_floor(record: BenchmarkRecord) -> float:
     """Noise floor for what has no control of its own: the widest of the scenarios."""
-    return max([SMALLEST_EFFECT, *(noise_floor(scenario) for scenario in record.scenarios)])
+    return max([SMALLEST_EFFECT, *(noise_floor(scenario) for scenario in judged(record.scenarios))])
 
 
 def _point_ratio(point: SweepPoint) -> Ratio:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from lib.records.cost import energy_words
+from lib.records.judgement import disturbance, judge
 from lib.records.results import (
     BenchmarkRecord,
     ColdStart,
@@ -19,6 +20,7 @@ from lib.records.results import (
 )
 from lib.records.roofline import LayerRoofline, Roofline
 from lib.records.statistics import (
+    Ratio,
     is_unstable,
     layer_noise_floor,
     layer_ratio,
@@ -30,7 +32,7 @@ from lib.records.statistics import (
     scenario_ratio,
 )
 from lib.report.table import Cell, Table, Value
-from lib.report.tables.common import counted, group_name, parity_cell, ranked_kernels, ratio_cell
+from lib.report.tables.common import counted, group_name, judgement_cell, parity_cell, ranked_kernels, ratio_cell
 from lib.report.words import (
     UNKNOWN,
     duration,
@@ -137,16 +139,26 @@ def kernel_table(tables: Sequence[LayerTable], backend: str) -> Table:
     return Table(columns, rows, caption="Kernels by scenario", note=note, compact=True)
 
 
-def scenario_table(scenarios: Sequence[Scenario], backend: str, reference: str) -> Table:
-    """Latency percentiles, throughput and speedup: backend, reference and control of each scenario."""
+def scenario_table(scenarios: Sequence[Scenario], backend: str, reference: str, *, raw: bool = False) -> Table:
+    """Latency percentiles, throughput and speedup: backend, reference and control of each scenario.
+
+    Args:
+        raw: with the numbers of what was disturbed, which are no result.
+    """
     rows: list[list[Value]] = []
     unstable = False
     for scenario in scenarios:
+        judgement = judge(scenario)
+        if judgement.disturbance is not None and not raw:
+            question = f"{scenario_name(scenario.name)}, batch {scenario.batch_size}"
+            rows.append([question, backend, *[None] * 4, judgement_cell(judgement)])
+            continue
         floor, ratio = noise_floor(scenario), scenario_ratio(scenario)
         control = paired_ratio(scenario.control_latencies_s, scenario.reference_latencies_s)
+        judged = ratio_cell(ratio, ratio_interval(ratio, floor), floor)
         question = f"{scenario_name(scenario.name)}, batch {scenario.batch_size}"
         sides: list[tuple[str, Cell, list[list[float]], Value]] = [
-            (question, Cell(backend), scenario.latencies_s, ratio_cell(ratio, ratio_interval(ratio, floor), floor)),
+            (question, Cell(backend), scenario.latencies_s, _raw_cell(ratio) if raw else judged),
             ("", Cell(reference), scenario.reference_latencies_s, Cell("reference", tone="muted")),
             (
                 "",
@@ -173,13 +185,22 @@ def scenario_table(scenarios: Sequence[Scenario], backend: str, reference: str) 
         f"{duration(s.compile_s)} for batch {s.batch_size}" for s in scenarios if s.compile_s >= WORTH_TELLING_S
     ]
     note += f" Compiled before the clock started: {', '.join(compiled)}." if compiled else ""
-    energy = {scenario.name: energy_words(scenario) for scenario in scenarios}
-    if len(set(energy.values())) == 1:
+    told_of = [scenario for scenario in scenarios if raw or disturbance(scenario) is None]
+    energy = {scenario.name: energy_words(scenario) for scenario in told_of}
+    if not told_of:
+        note = ""
+    elif len(set(energy.values())) == 1:
         note += f" Energy: {next(iter(energy.values()))}."
     else:
         told = [f"{scenario_name(name)} {words}" for name, words in energy.items()]
         note += f" Energy: {'; '.join(told)}."
-    return Table(columns, rows, caption="Latency and throughput", note=note)
+    caption = "As measured, while it was disturbed: no result" if raw else "Latency and throughput"
+    return Table(columns, rows, caption=caption, note=note)
+
+
+def _raw_cell(ratio: Ratio) -> Cell:
+    """A quotient, in no colour and without a word of what it means."""
+    return Cell(f"{ratio.value:.2f}", f"[{ratio.low:.2f}, {ratio.high:.2f}]", "muted")
 
 
 def _floor_words(floor: float) -> str:
@@ -203,8 +224,8 @@ def _short_shape(shape: Sequence[int]) -> str:
 
 def layer_table(table: LayerTable, backend: str, reference: str, num_layers: int = 0) -> Table:
     """One row per layer or fused group in the order of the network; `num_layers` keeps the slowest of the reference
-    only. Last, what the runtime does outside of layers."""
-    floor = layer_noise_floor(table)
+    only. Last, what the runtime does outside of layers. Of what was disturbed the speed is a bare quotient."""
+    floor, raw = layer_noise_floor(table), disturbance(table) is not None
     reference_medians = [median_latency(layer.reference_latencies_s) for layer in table.layers]
     total = sum(reference_medians) or 1.0
     kept = range(len(table.layers))
@@ -223,7 +244,7 @@ def layer_table(table: LayerTable, backend: str, reference: str, num_layers: int
                 milliseconds(median_latency(layer.latencies_s)),
                 milliseconds(reference_medians[index]),
                 f"{100 * reference_medians[index] / total:.1f} %",
-                ratio_cell(ratio, ratio_interval(ratio, floor), floor),
+                _raw_cell(ratio) if raw else ratio_cell(ratio, ratio_interval(ratio, floor), floor),
                 _kernels(layer.kernels),
                 _kernels(layer.reference_kernels),
             ]
@@ -376,11 +397,12 @@ def glance_table(record: BenchmarkRecord) -> Table:
     """The answer in a few rows, for the top of the page."""
     rows: list[list[Value]] = []
     for scenario in record.scenarios:
-        floor, ratio = noise_floor(scenario), scenario_ratio(scenario)
+        judgement = judge(scenario)
         question = f"{scenario_name(scenario.name)}, batch {scenario.batch_size}"
         shaky = is_unstable(scenario.latencies_s) or is_unstable(scenario.reference_latencies_s)
-        told = ratio_interval(ratio, floor) + (", unstable: measure again on a quiet machine" if shaky else "")
-        rows.append([question, ratio_cell(ratio, told, floor)])
+        told = ratio_interval(judgement.ratio, judgement.noise_floor)
+        told += ", unstable: measure again on a quiet machine" if shaky else ""
+        rows.append([question, judgement_cell(judgement, told)])
     if record.parity is not None:
         parity = record.parity
         told = f"top-1 {percent(parity.top1)}, {points(parity.top1_drop)} lost"

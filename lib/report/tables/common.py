@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from lib.records.judgement import DISTURBED, Judgement
 from lib.records.results import (
     Accuracy,
     Environment,
@@ -24,6 +25,7 @@ from lib.records.statistics import (
 )
 from lib.report.table import Cell, Table, Tone, Value
 from lib.report.words import (
+    NOT_JUDGED,
     SIGNS,
     percent,
     percent_interval,
@@ -57,6 +59,13 @@ def ratio_cell(ratio: Ratio, detail: str = "", noise_floor: float = SMALLEST_EFF
     """A speedup as sign and words, coloured."""
     judged = verdict(ratio, noise_floor)
     return Cell(f"{SIGNS[judged]} {ratio_words(ratio, noise_floor)}", detail, ratio_tone(ratio, noise_floor))
+
+
+def judgement_cell(found: Judgement, detail: str = "") -> Cell:
+    """As `ratio_cell`; what was disturbed says so instead."""
+    if found.disturbance is not None:
+        return Cell(f"{SIGNS[DISTURBED]} {NOT_JUDGED}", tone="warn")
+    return ratio_cell(found.ratio, detail, found.noise_floor)
 
 
 def group_name(members: Sequence[str]) -> str:

@@ -7,19 +7,21 @@ from collections.abc import Sequence
 from lib.records.comparison import first_answer_s
 from lib.records.cost import CAVEAT, cost_of
 from lib.records.history import MIN_RUNS, History, Trend
+from lib.records.judgement import DISTURBED, disturbance, judge, judged
 from lib.records.layer_grid import Column, LayerGrid, layer_grid
+from lib.records.pace import slow_references
 from lib.records.results import BenchmarkRecord, Environment, ParityOutcome, Proof, Recommendation
 from lib.records.statistics import (
     Ratio,
     layer_ratio,
     median_latency,
-    noise_floor,
     scenario_ratio,
     verdict,
 )
 from lib.report.table import Cell, Table, Tone, Value
-from lib.report.tables.common import passed_cell, ranked_kernels, ratio_cell, ratio_tone
+from lib.report.tables.common import judgement_cell, passed_cell, ranked_kernels, ratio_tone
 from lib.report.words import (
+    NOT_JUDGED,
     SIGNS,
     UNKNOWN,
     duration,
@@ -94,6 +96,8 @@ def _layers_note(grid: LayerGrid, letters: dict[str, str]) -> str:
         note += "↑ and ↓: runs as one step with a layer above or below, and the next number there is that of both. "
     if any(column.runtime_s is not None for column in grid.columns.values()):
         note += "Outside layers: steps of the runtime, such as reorders. "
+    if grid.disturbed:
+        note += f"Without a column, since disturbed and not judged: {', '.join(grid.disturbed)}. "
     if grid.silent:
         note += f"Without a column, since they cannot tell their layers: {', '.join(grid.silent)}. "
     if letters:
@@ -126,13 +130,17 @@ def _runtime_cell(column: Column) -> Cell:
 def _whole_cell(record: BenchmarkRecord, scenario: str) -> Value:
     for measured in record.scenarios:
         if measured.name == scenario:
-            return _short_ratio_cell(scenario_ratio(measured), measured.latencies_s, noise_floor(measured))
+            found = judge(measured)
+            if found.disturbance is not None:
+                return judgement_cell(found)
+            return _short_ratio_cell(found.ratio, measured.latencies_s, found.noise_floor)
     return None
 
 
 def compare_scenarios_table(records: Sequence[BenchmarkRecord]) -> Table:
     """One row per backend: speedup per scenario, accuracy and what it lost; also those that did not run."""
     scenarios = list(dict.fromkeys(scenario.name for record in records for scenario in record.scenarios))
+    slow = {name: slow_references(records, name) for name in scenarios}
     tuned = next((record for record in records if record.backend == TUNED and record.status == "ok"), None)
     split = _common_split(records)
     rows: list[list[Value]] = []
@@ -149,8 +157,11 @@ def compare_scenarios_table(records: Sequence[BenchmarkRecord]) -> Table:
             if name not in measured:
                 cells.append(None)
                 continue
-            ratio, floor = scenario_ratio(measured[name]), noise_floor(measured[name])
-            cells.append(ratio_cell(ratio, ratio_interval(ratio, floor), floor))
+            found = judge(measured[name])
+            told = ratio_interval(found.ratio, found.noise_floor)
+            if record.backend in slow[name]:
+                told += f", its reference {slow[name][record.backend]:.1f}x slower than in other jobs"
+            cells.append(judgement_cell(found, told))
         cells += [_against_tuned(record, tuned, name) for name in scenarios] if tuned else []
         rows.append([record.backend, "ok", *cells, _top1_cell(record, split), _drop_cell(record), record.precision])
     columns = ["backend", "status", *[scenario_name(name) for name in scenarios]]
@@ -170,7 +181,10 @@ def _against_tuned(record: BenchmarkRecord, tuned: BenchmarkRecord, scenario: st
     if record.environment.machine_id != tuned.environment.machine_id:
         return None
     sides = [
-        scenario_ratio(measured) for side in (record, tuned) for measured in side.scenarios if measured.name == scenario
+        scenario_ratio(measured)
+        for side in (record, tuned)
+        for measured in judged(side.scenarios)
+        if measured.name == scenario
     ]
     return f"{sides[0].value / sides[1].value:.2f}x" if len(sides) == 2 else None
 
@@ -226,7 +240,7 @@ def recommendation_table(found: Sequence[Recommendation]) -> Table:
         [
             scenario_name(item.scenario) + ("" if alone else f", {item.architecture}"),
             "fp32 only" if item.precision == "fp32" else "any",
-            Cell(item.backend, tone="mark"),
+            Cell(item.backend or UNKNOWN, tone="mark" if item.backend else "muted"),
             _recommended_speed(item),
             ", ".join(item.equally_good) or Cell("none", tone="muted"),
         ]
@@ -237,6 +251,8 @@ def recommendation_table(found: Sequence[Recommendation]) -> Table:
 
 
 def _recommended_speed(item: Recommendation) -> Cell:
+    if not item.backend:
+        return Cell(f"{SIGNS[DISTURBED]} {NOT_JUDGED}", tone="warn")
     if item.ratio is None:
         return Cell("= nothing is faster", "beyond the noise", "muted")
     ratio = Ratio(*item.ratio)
@@ -369,7 +385,7 @@ def compare_costs_table(records: Sequence[BenchmarkRecord]) -> Table:
         cost = costs[record.backend]
         images = {row.runner: number(row.million_images_per_dollar) for row in cost.rows}
         offline = next((scenario for scenario in record.scenarios if scenario.name == "offline"), None)
-        energy = offline.energy_j_per_image if offline is not None else None
+        energy = offline.energy_j_per_image if offline is not None and disturbance(offline) is None else None
         cells: list[Value] = [images.get(runner) for runner in runners]
         joules = None if energy is None else number(energy)
         rows.append([_with_machine(record, letters), *cells, joules, cost.reason])

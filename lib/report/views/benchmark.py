@@ -9,14 +9,15 @@ from lib.backends import backend_names
 from lib.bench.session import Session
 from lib.data import Data
 from lib.model import Checkpoint
-from lib.records.results import BenchmarkRecord
+from lib.records.judgement import disturbance, judged
+from lib.records.results import BenchmarkRecord, LayerTable, Scenario
 from lib.records.roofline import roofline as roofline_of
 from lib.records.statistics import SMALLEST_EFFECT, noise_floor
-from lib.records.sweep import batch_points, crossing_words, failure_words, scaling_words
+from lib.records.sweep import batch_points, crossing_words, failure_words, judged_points, scaling_words
 from lib.report.figures import show
 from lib.report.plots import plot_latencies, plot_layers, plot_roofline, plot_round_ratios, plot_sweep
 from lib.report.run import is_network
-from lib.report.table import Banner, Stack, Table, Value, profile_banner
+from lib.report.table import Banner, Fold, Stack, Table, Value, profile_banner
 from lib.report.tables import (
     accuracy_table,
     cold_start_table,
@@ -33,9 +34,10 @@ from lib.report.tables import (
     scenario_table,
 )
 from lib.report.warnings import warnings_words
-from lib.report.words import scenario_name
+from lib.report.words import NOT_JUDGED, capital, duration, scenario_name
 
 Shown = Any  # something that a notebook displays, or None
+RAW = "Raw numbers"
 GLANCE = "at-a-glance"  # id of the display at the top of the page that the end of the notebook fills in
 
 
@@ -47,6 +49,29 @@ def _absent(found: Session | BenchmarkRecord, what: str) -> Banner:
     if found.status == "failed":
         return Banner(f"{what}: not measured, {name} failed: {found.error}", "error")
     return Banner(f"{what}: nothing to show for {name}", "info")
+
+
+def _disturbed(what: str, measured: Sequence[Scenario | LayerTable]) -> Banner | None:
+    """Where `what` is not judged; the reason is at the top of the page. None where nothing was disturbed."""
+    names = [
+        scenario_name(part.name if isinstance(part, Scenario) else part.scenario)
+        for part in measured
+        if disturbance(part) is not None
+    ]
+    if not names:
+        return None
+    return Banner(f"{capital(what)}, {', '.join(dict.fromkeys(names))}: {NOT_JUDGED}.", "info")
+
+
+def _tried(scenarios: Sequence[Scenario]) -> Banner | None:
+    """What was measured more than once, because of others, before it could be judged."""
+    told = [
+        f"{scenario_name(scenario.name)}: {scenario.conditions.num_measured} attempts, after waiting "
+        f"{duration(scenario.conditions.waited_s)} for quiet"
+        for scenario in judged(scenarios)
+        if scenario.conditions is not None and scenario.conditions.num_measured > 1
+    ]
+    return Banner(f"Disturbed at first, undisturbed in the end. {capital('; '.join(told))}.", "info") if told else None
 
 
 def glance() -> None:
@@ -151,15 +176,19 @@ def scenarios(session: Session) -> Shown:
     """Latency, throughput and speedup."""
     if not session.scenarios:
         return _absent(session, "latency and throughput")
-    return scenario_table(session.scenarios, session.backend.name, session.reference.name)
+    names = session.backend.name, session.reference.name
+    disturbed = [scenario for scenario in session.scenarios if disturbance(scenario) is not None]
+    raw = Fold(RAW, scenario_table(disturbed, *names, raw=True)) if disturbed else None
+    return Stack(_tried(session.scenarios), scenario_table(session.scenarios, *names), raw)
 
 
 def latencies(session: Session) -> Shown:
     """Distribution of all calls."""
     if not session.scenarios:
         return _absent(session, "latency of every call")
-    show(plot_latencies(session.scenarios, session.backend.name, session.reference.name, backend_names()))
-    return None
+    if found := judged(session.scenarios):
+        show(plot_latencies(found, session.backend.name, session.reference.name, backend_names()))
+    return _disturbed("latency of every call", session.scenarios)
 
 
 def round_ratios(session: Session) -> Shown:
@@ -168,17 +197,24 @@ def round_ratios(session: Session) -> Shown:
         return _absent(session, "speedup of every round")
     if not session.backend.is_network:
         return Banner(f"{session.backend.name} computes no network: a speedup would mean nothing", "info")
-    show(plot_round_ratios(session.scenarios))
-    return None
+    if found := judged(session.scenarios):
+        show(plot_round_ratios(found))
+    return _disturbed("speedup of every round", session.scenarios)
 
 
 def layer_bars(session: Session) -> Shown:
     """Milliseconds of the slowest layers, one figure per scenario, and how much of a call they add up to."""
     if not session.layers:
         return _absent(session, "layers")
-    for table in session.layers:
+    tables = [table for table in session.layers if disturbance(table) is None]
+    for table in tables:
         show(plot_layers(table, session.backend.name, session.reference.name, backend_names()))
-    return layer_sum_table(session.layers, session.scenarios, session.backend.name, session.reference.name)
+    whole = judged(session.scenarios)
+    added = [table for table in tables if table.scenario in {scenario.name for scenario in whole}]
+    return Stack(
+        _disturbed("layers", session.layers),
+        layer_sum_table(added, whole, session.backend.name, session.reference.name) if added else None,
+    )
 
 
 def kernels(session: Session) -> Shown:
@@ -192,7 +228,9 @@ def layers(session: Session, scenario: str) -> Shown:
     """Every layer with its kernels in one scenario."""
     for table in session.layers:
         if table.scenario == scenario:
-            return layer_table(table, session.backend.name, session.reference.name)
+            shown = layer_table(table, session.backend.name, session.reference.name)
+            banner = _disturbed("layers", [table])
+            return shown if banner is None else Stack(banner, Fold(RAW, shown))
     return _absent(session, f"layers, {scenario_name(scenario)}")
 
 
@@ -204,20 +242,26 @@ def roofline(record: BenchmarkRecord, network_layers: Sequence[str] = ()) -> Sho
     """
     if record.peaks is None:
         return _absent(record, "roofline")
-    found = [roofline_of(record, table.scenario, network_layers) for table in record.layers]
+    banner = _disturbed("roofline", [*record.scenarios, *record.layers])
+    kept = {scenario.name for scenario in judged(record.scenarios)}
+    tables = [table for table in record.layers if table.scenario in kept and disturbance(table) is None]
+    found = [roofline_of(record, table.scenario, network_layers) for table in tables]
     drawn = [one for one in found if one is not None and one.layers]
     if not drawn:
-        return Stack(peaks_table(record.peaks), _absent(record, "roofline"))
+        return Stack(peaks_table(record.peaks), banner or _absent(record, "roofline"))
     show(plot_roofline(drawn, record.backend, backend_names()))
-    return Stack(peaks_table(record.peaks), *(roofline_table(one, record.backend) for one in drawn))
+    return Stack(peaks_table(record.peaks), banner, *(roofline_table(one, record.backend) for one in drawn))
 
 
 def image_cost(record: BenchmarkRecord) -> Shown:
     """Decoding, resizing, normalizing and inference of one image."""
     if record.preprocessing is None or not record.scenarios:
         return _absent(record, "cost of an image")
+    banner, found = _disturbed("inference", record.scenarios), judged(record.scenarios)
+    if not found:
+        return banner
     threads = record.environment.num_threads
-    return image_cost_table(record.preprocessing, record.scenarios, record.backend, threads)
+    return Stack(banner, image_cost_table(record.preprocessing, found, record.backend, threads))
 
 
 def sweep(record: BenchmarkRecord) -> Shown:
@@ -228,8 +272,9 @@ def sweep(record: BenchmarkRecord) -> Shown:
         return _absent(record, "batch sizes and threads")
     if not is_network(record.backend):
         return Banner(f"{record.backend} computes no network: a speedup would mean nothing", "info")
-    show(plot_sweep(record, backend_names()))
-    floor = max([SMALLEST_EFFECT, *(noise_floor(scenario) for scenario in record.scenarios)])
+    if batch_points(judged_points(record.sweep)):
+        show(plot_sweep(record, backend_names()))
+    floor = max([SMALLEST_EFFECT, *(noise_floor(scenario) for scenario in judged(record.scenarios))])
     words = (
         crossing_words(record.sweep, record.backend, floor),
         scaling_words(record.sweep, record.backend, record.reference),

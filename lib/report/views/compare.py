@@ -36,7 +36,7 @@ from lib.report.tables import (
     recommendation_table,
 )
 from lib.report.views.benchmark import Shown
-from lib.report.warnings import warning_words
+from lib.report.warnings import disturbed_backends_words, warning_words
 from lib.report.words import scenario_name
 
 _View = TypeVar("_View", bound=Callable[..., Shown])
@@ -64,6 +64,8 @@ def answer(comparison: Comparison) -> Shown:
     told = found.removesuffix(".") in headline  # an open question begins with it
     banners.append(Banner(headline if told else f"{headline} {found}", "info"))
     banners += [Banner(warning_words(warning)) for warning in pace_warnings(comparison.records)]
+    if disturbed := disturbed_backends_words(comparison.records):
+        banners.append(Banner(disturbed))
     if comparison.missing:
         names = ", ".join(comparison.missing)
         banners.append(

@@ -1,0 +1,124 @@
+"""What may be concluded from a measurement: a verdict, or that it was disturbed and is not judged.
+
+All that makes claims asks here: what is disturbed has raw numbers in its record and a verdict nowhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lib.records.results import (
+    BenchmarkRecord,
+    Conditions,
+    Figure,
+    LayerTable,
+    RecordWarning,
+    Scenario,
+    SweepPoint,
+    WarningKind,
+)
+from lib.records.statistics import Ratio, noise_floor, scenario_ratio, verdict
+
+DISTURBED = "disturbed"  # the verdict on what is not judged
+SAME_PACE = 1.3  # clocks of one kind of machine differ by less, a slow hand-over makes more (`lib.records.pace`)
+LIMIT_CORES = 0.1  # that others may use where the measured threads take all cores
+
+
+def allowed_cores(spare_cores: int) -> float:
+    """What others may use: half of the cores that are left over, and a little in any case."""
+    return max(LIMIT_CORES, spare_cores / 2)
+
+
+def is_busy(conditions: Conditions) -> bool:
+    """Whether others used so much that ratios move."""
+    return conditions.others_cores > allowed_cores(conditions.spare_cores)
+
+
+def disturbance(measured: Scenario | LayerTable | SweepPoint) -> RecordWarning | None:
+    """Why something is not judged, with the figures that show it; None where it is.
+
+    Others used too much of the CPU, or the reference changed its pace on the way. What nobody watched is judged.
+    """
+    conditions = measured.conditions
+    if conditions is None:
+        return None
+    found: dict[str, Figure] = {}
+    if is_busy(conditions):
+        found = {
+            "others_cores": conditions.others_cores,
+            "allowed_cores": allowed_cores(conditions.spare_cores),
+            "stolen_cores": conditions.stolen_cores,
+        }
+    elif paces := two_paces(_reference_rounds(measured)):
+        found = {"quick_s": paces[0], "slow_s": paces[1]}
+    if not found:
+        return None
+    kind, scenario = _place(measured)
+    found |= {"num_measured": conditions.num_measured, "waited_s": conditions.waited_s}
+    return RecordWarning(kind, scenario, found)
+
+
+def two_paces(reference_latencies_s: Sequence[Sequence[float]]) -> tuple[float, float] | None:
+    """Seconds of a quick and of a slow round of the reference, where they are too far apart to be one pace.
+
+    By the rounds' middle calls, without the tenth of the rounds at either end, so that single hiccups do not count.
+    """
+    rounds = sorted(float(np.median(calls)) for calls in reference_latencies_s)
+    cut = math.ceil(len(rounds) / 10)
+    if len(rounds) <= 2 * cut:
+        return None
+    quick, slow = rounds[cut], rounds[-1 - cut]
+    return (quick, slow) if slow > SAME_PACE * quick else None
+
+
+def _place(measured: Scenario | LayerTable | SweepPoint) -> tuple[WarningKind, str]:
+    if isinstance(measured, Scenario):
+        return "disturbed", measured.name
+    return ("layers_disturbed", measured.scenario) if isinstance(measured, LayerTable) else ("sweep_disturbed", "")
+
+
+def _reference_rounds(measured: Scenario | LayerTable | SweepPoint) -> list[list[float]]:
+    """Seconds of the reference's calls, or of its passes over all layers, one inner list per round."""
+    if not isinstance(measured, LayerTable):
+        return measured.reference_latencies_s
+    rounds = zip(*(layer.reference_latencies_s for layer in measured.layers), strict=True)
+    return [np.sum(layers, axis=0).tolist() for layers in rounds]
+
+
+def judged(scenarios: Sequence[Scenario]) -> list[Scenario]:
+    """Those that were not disturbed."""
+    return [scenario for scenario in scenarios if disturbance(scenario) is None]
+
+
+def disturbances(record: BenchmarkRecord) -> list[RecordWarning]:
+    """Of all that the record of a backend has measured; one for the whole sweep, that of its most disturbed point."""
+    parts: list[Scenario | LayerTable] = [*record.scenarios, *record.layers]
+    found = [why for part in parts if (why := disturbance(part)) is not None]
+    points = [(point, why) for point in record.sweep if (why := disturbance(point)) is not None]
+    if points:
+        _, worst = max(points, key=lambda of: of[0].conditions.others_cores if of[0].conditions else 0.0)
+        found.append(RecordWarning(worst.kind, "", {**worst.figures, "num_points": len(points)}))
+    return found
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A ratio, and whether it may be believed."""
+
+    ratio: Ratio
+    noise_floor: float
+    disturbance: RecordWarning | None = None
+
+    @property
+    def verdict(self) -> str:
+        """`faster`, `slower`, `no difference`, or `disturbed`."""
+        return DISTURBED if self.disturbance is not None else verdict(self.ratio, self.noise_floor)
+
+
+def judge(scenario: Scenario) -> Judgement:
+    """The speedup of a backend in one scenario."""
+    return Judgement(scenario_ratio(scenario), noise_floor(scenario), disturbance(scenario))

@@ -1,0 +1,371 @@
+"""What was measured beside others has no verdict anywhere: the numbers stay in the record, and pages say why."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lib.bench import session as session_module
+from lib.bench.neighbours import Use
+from lib.bench.plan import MAX_ATTEMPTS, PATIENCE_S
+from lib.bench.session import Session
+from lib.ci.gate import judge_run
+from lib.ci.summary import summary
+from lib.data import Data
+from lib.model import load_checkpoint
+from lib.records.comparison import Comparison, load_comparison
+from lib.records.export import layer_rows, scenario_rows, sweep_rows
+from lib.records.history import load_history
+from lib.records.judgement import allowed_cores, disturbance, disturbances, judge
+from lib.records.recommendation import fastest, front, recommend
+from lib.records.results import (
+    BenchmarkRecord,
+    CompareRecord,
+    Conditions,
+    LayerTable,
+    RecordWarning,
+    Scenario,
+    SweepPoint,
+    read_record,
+    record_path,
+    write_record,
+)
+from lib.report import views
+from lib.report.index import best_backends, write_index
+from lib.report.run import load_run
+from lib.report.summary import summary_lines
+from lib.report.verdict import headline
+from lib.series.results import write_compare
+from lib.series.sweep import headline as sweep_figures
+from tests.made_records import made_benchmark, made_layers, made_scenario, made_sweep, write_made_run
+from tests.test_pace import slowed
+from tests.test_training import make_split
+from tests.untrained import save_untrained
+
+QUIET = Conditions(0.01, 0.0, 0.0, spare_cores=0)
+BUSY = Conditions(0.87, 0.02, 0.6, spare_cores=0, num_measured=2, waited_s=60.0)
+NAMES = ("single_stream", "offline")
+FAST = "openvino-int8"  # the fastest of all made records in both scenarios
+
+
+def beside_others(record: BenchmarkRecord, scenarios: Sequence[str] = NAMES) -> BenchmarkRecord:
+    """The record with scenarios and layers that were measured beside others; the rest was watched and quiet."""
+
+    def conditions(name: str) -> Conditions:
+        return BUSY if name in scenarios else QUIET
+
+    return replace(
+        record,
+        scenarios=[replace(scenario, conditions=conditions(scenario.name)) for scenario in record.scenarios],
+        layers=[replace(table, conditions=conditions(table.scenario)) for table in record.layers],
+        sweep=[replace(point, conditions=conditions("offline")) for point in record.sweep],
+    )
+
+
+def speedups(record: BenchmarkRecord) -> list[str]:
+    """As pages write them: what must not be seen."""
+    return [f"{judge(scenario).ratio.value:.2f}x" for scenario in record.scenarios]
+
+
+def run_of(folder: Path, disturbed: dict[str, Sequence[str]], backends: Sequence[str] = ("torch-blas", FAST)) -> Path:
+    """A run folder in which some backends were disturbed in some scenarios."""
+    write_made_run(folder, backends)
+    record_path(folder, "04_compare").unlink()
+    for backend, scenarios in disturbed.items():
+        path = record_path(folder, "03_benchmark", backend)
+        write_record(beside_others(read_record(path, BenchmarkRecord), scenarios), path)
+    return folder
+
+
+# --- the decision ----------------------------------------------------------------------------------------------------
+
+
+def test_disturbed_is_what_others_used_more_than_is_allowed_of() -> None:
+    scenario, limit = made_scenario("offline", 2.0), allowed_cores(0)
+    for cores, disturbed in ((0.9 * limit, False), (1.1 * limit, True)):
+        found = replace(scenario, conditions=replace(QUIET, others_cores=cores))
+        assert (judge(found).verdict == "disturbed") == disturbed
+    assert allowed_cores(60) > 1, "cores that are left over may be used"
+    assert disturbance(scenario) is None, "what nobody watched is judged"
+
+
+def test_reason_has_the_figures_and_what_was_tried() -> None:
+    why = disturbance(replace(made_scenario("offline", 2.0), conditions=BUSY))
+    assert why == RecordWarning(
+        "disturbed", "offline",
+        {"others_cores": 0.87, "allowed_cores": allowed_cores(0), "stolen_cores": 0.02, "num_measured": 2,
+         "waited_s": 60.0},
+    )  # fmt: skip
+
+
+def test_a_pace_that_changes_is_a_disturbance_and_one_that_holds_is_none() -> None:
+    scenario = replace(made_scenario("single_stream", 2.0), conditions=QUIET)
+    changed = disturbance(slowed(scenario, 2.0, slice(7, None)))
+    assert changed is not None and changed.figures["slow_s"] == pytest.approx(
+        2 * float(changed.figures["quick_s"]), rel=0.1
+    )
+    assert disturbance(slowed(scenario, 2.0)) is None
+    assert disturbance(slowed(scenario, 5.0, slice(0, 1))) is None, "one round is a hiccup"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [made_scenario("offline", 2.0), made_layers("offline", 2.0), made_sweep(2.0)[0]],
+    ids=lambda p: type(p).__name__,
+)
+def test_layers_and_sweep_follow_the_same_rule(part: Scenario | LayerTable | SweepPoint) -> None:
+    assert disturbance(replace(part, conditions=QUIET)) is None
+    assert disturbance(replace(part, conditions=BUSY)) is not None
+
+
+# --- every output -----------------------------------------------------------------------------------------------------
+
+
+def test_headline_of_a_backend_judges_what_was_quiet() -> None:
+    record = beside_others(made_benchmark(FAST), ["offline"])
+    single, offline = speedups(record)
+    assert headline(record) == f"single stream {single} faster, offline disturbed, not judged"
+    assert offline not in headline(record)
+
+
+def test_index_names_no_best_where_all_were_disturbed(tmp_path: Path) -> None:
+    run = run_of(tmp_path, {"torch-blas": NAMES, FAST: NAMES})
+    write_index(run)
+    page = (run / "index.html").read_text()
+    assert page.count("Others used 0.87 cores") == 1, "one sentence with the reason"
+    assert "best in offline: disturbed, not judged" in page
+    for backend in ("torch-blas", FAST):
+        record = read_record(record_path(run, "03_benchmark", backend), BenchmarkRecord)
+        assert not [speedup for speedup in speedups(record) if speedup in page]
+    assert [(best.backend, best.words) for best in best_backends(load_run(run))] == [("–", "disturbed, not judged")] * 2
+
+
+def test_index_ranks_the_others_and_names_who_is_missing(tmp_path: Path) -> None:
+    run = run_of(tmp_path, {FAST: ["offline"]}, ["torch-blas", "onnxruntime", FAST])
+    single, offline = best_backends(load_run(run))
+    assert single.backend == FAST and "not judged" not in single.words
+    assert offline.backend == "onnxruntime" and offline.words.endswith(f"; not judged, since disturbed: {FAST}")
+
+
+def test_summaries_and_gate_say_it_and_ask_to_look(tmp_path: Path) -> None:
+    run = run_of(tmp_path, {"torch-blas": NAMES, FAST: NAMES})
+    told = "\n".join(summary_lines(run))
+    assert "single stream: –, disturbed, not judged; offline: –, disturbed, not judged" in told
+    assert "layer by layer: disturbed, not judged" in told
+    step = summary(run, {})
+    for backend in ("torch-blas", FAST):
+        record = read_record(record_path(run, "03_benchmark", backend), BenchmarkRecord)
+        assert not [speedup for speedup in speedups(record) if speedup in told or speedup in step]
+    times = [verdict for verdict in judge_run(run) if verdict.check == "times"]
+    assert {verdict.subject for verdict in times} == {"torch-blas", FAST}
+    assert all(verdict.outcome == "investigate" and "0.87 cores" in verdict.found for verdict in times)
+
+
+def test_gate_does_not_ask_about_times_that_were_quiet(tmp_path: Path) -> None:
+    assert not [verdict for verdict in judge_run(run_of(tmp_path, {FAST: []})) if verdict.check == "times"]
+
+
+def test_recommendation_ranking_and_front_leave_out_what_was_disturbed() -> None:
+    records = [made_benchmark("onnxruntime"), beside_others(made_benchmark(FAST), ["offline"])]
+    best = fastest(records, "offline")
+    assert best is not None and best.record.backend == "onnxruntime"
+    assert FAST not in front(records, "offline") and FAST in front(records, "single_stream")
+    (found,) = [item for item in recommend(records) if (item.scenario, item.precision) == ("offline", "any")]
+    assert found.backend == "onnxruntime" and f"not judged, since disturbed: {FAST}" in found.text
+    (fp32,) = [item for item in recommend(records) if (item.scenario, item.precision) == ("offline", "fp32")]
+    assert FAST not in fp32.text, "an int8 backend is missed by nobody who may only use fp32"
+
+
+def test_nothing_is_recommended_where_all_were_disturbed() -> None:
+    records = [beside_others(made_benchmark(name)) for name in ("onnxruntime", FAST)]
+    for item in recommend(records):
+        assert item.backend == "" and item.ratio is None
+        assert "disturbed, not judged" in item.text and "Stay with" not in item.text
+    assert "disturbed, not judged" in repr(views.recommended(Comparison(records)))
+
+
+def test_csv_has_the_word_and_no_numbers() -> None:
+    record = beside_others(made_benchmark(FAST, sweep=True), ["offline"])
+    single, offline = scenario_rows([record])
+    assert single["verdict"] == "faster" and offline["verdict"] == "disturbed, not judged"
+    for name in ("speedup", "p50_ms", "images_per_s"):
+        assert single[name] != "" and offline[name] == ""
+    layers = [row for row in layer_rows([record]) if row["scenario"] == "offline"]
+    assert layers and not [row for row in layers if row.get("ms") or row.get("speedup")]
+    points = [row for row in sweep_rows([record]) if not row["error"]]
+    assert points and all(row["verdict"] == "disturbed, not judged" and row["speedup"] == "" for row in points)
+
+
+def test_record_of_the_comparison_has_the_verdict_and_no_ratio(tmp_path: Path) -> None:
+    run = run_of(tmp_path, {FAST: ["offline"]})
+    comparison = load_comparison(run, [])
+    common = {key: getattr(comparison.records[0], key) for key in ("params", "environment", "started", "duration_s")}
+    path = record_path(run, "04_compare")
+
+    def write(record: CompareRecord) -> Path:
+        write_record(record, path)
+        return path
+
+    stand_in: Any = SimpleNamespace(
+        common=lambda data, sha256: {**common, "data": data, "checkpoint_sha256": sha256, "profile": "fast"},
+        warnings=[],
+        write=write,
+    )
+    write_compare(stand_in, comparison)
+    record = read_record(path, CompareRecord)
+    assert record.verdicts[FAST]["offline"] == "disturbed" and "offline" not in record.ratios[FAST]
+    assert record.verdicts[FAST]["single_stream"] == "faster" and "single_stream" in record.ratios[FAST]
+    with (path.parent / "compare_scenarios.csv").open() as file:
+        assert "disturbed, not judged" in {row["verdict"] for row in csv.DictReader(file)}
+
+
+def test_comparison_page_says_it_in_every_section() -> None:
+    records = [beside_others(made_benchmark(name, sweep=True)) for name in ("torch-blas", FAST)]
+    comparison = Comparison(records)
+    shown = [
+        views.answer(comparison), views.layer_numbers(comparison, "offline"), views.verdicts(comparison),
+        views.costs(comparison), views.sweeps(comparison),
+    ]  # fmt: skip
+    for view in shown:
+        assert "disturbed" in repr(view).lower()
+        assert not [speedup for record in records for speedup in speedups(record) if speedup in repr(view)]
+    assert repr(shown[0]).count("Others used 0.87 cores") == 1
+
+
+def test_earlier_runs_that_were_disturbed_are_no_points_of_a_trend(tmp_path: Path) -> None:
+    for number in range(4):
+        record = made_benchmark(FAST, started=f"2026-11-2{number}T10:00:00+00:00")
+        record = beside_others(record, ["offline"] if number == 1 else [])
+        write_record(record, record_path(tmp_path / f"run-{number}", "03_benchmark", FAST))
+    newest = made_benchmark(FAST, started="2026-11-25T10:00:00+00:00")
+    history = load_history(tmp_path, [newest], tmp_path / "newest")
+    assert {trend.scenario: len(trend.earlier) for trend in history.trends} == {"single_stream": 4, "offline": 3}
+    history = load_history(tmp_path, [beside_others(newest, ["offline"])], tmp_path / "newest")
+    assert [trend.scenario for trend in history.trends] == ["single_stream"]
+
+
+def test_figures_of_a_sweep_leave_out_what_was_disturbed() -> None:
+    figures = sweep_figures(beside_others(made_benchmark(FAST), ["offline"]))
+    assert not [name for name in figures if name.startswith("offline")]
+    assert "single_stream_speedup" in figures
+
+
+def made_session(record: BenchmarkRecord) -> Any:
+    """What views of 03 read of a session."""
+    return SimpleNamespace(
+        backend=SimpleNamespace(name=record.backend, is_network=True), reference=SimpleNamespace(name=record.reference),
+        status="ok", error="", scenarios=record.scenarios, layers=record.layers,
+    )  # fmt: skip
+
+
+def test_page_of_a_backend_has_the_raw_numbers_in_a_fold_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lib.report.views.benchmark.show", lambda figure: pytest.fail("a figure makes a claim"))
+    record = beside_others(made_benchmark(FAST, sweep=True))
+    session = made_session(record)
+    shown = [
+        views.scenarios(session), views.latencies(session), views.round_ratios(session), views.layer_bars(session),
+        views.layers(session, "offline"), views.roofline(record), views.image_cost(record), views.sweep(record),
+    ]  # fmt: skip
+    for view in shown:
+        html = view._repr_html_()
+        before, fold, inside = html.partition("<details>")
+        assert "disturbed, not judged" in before.lower()
+        assert "faster" not in html and not [speedup for speedup in speedups(record) if speedup in before]
+        assert not fold or record.backend in inside
+    scenarios, layers = shown[0]._repr_html_(), shown[4]._repr_html_()
+    assert "<details>" in scenarios and f"{judge(record.scenarios[0]).ratio.value:.2f}" in scenarios
+    assert "<details>" in layers
+
+
+def test_first_screen_has_one_sentence_and_no_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    updates: list[Any] = []
+    monkeypatch.setattr("IPython.display.update_display", lambda shown, display_id: updates.append(shown))
+    record = beside_others(made_benchmark(FAST))
+    record.warnings = disturbances(record)
+    views.fill_glance(record)
+    told = repr(updates[0])
+    assert "WARNING: Single stream, offline, layers in single stream, layers in offline: disturbed, not judged." in told
+    assert told.count("Others used 0.87 cores") == 1 and "after 2 attempts and waiting 1 min 00 s for quiet" in told
+    assert not [speedup for speedup in speedups(record) if speedup in told]
+
+
+# --- waiting and measuring again ------------------------------------------------------------------------------------
+
+
+class Machine:
+    """Stands in for who uses the CPU: what is seen while something is measured, and while it is waited for quiet."""
+
+    def __init__(self, measured: Sequence[float], waiting: Sequence[float] = ()) -> None:
+        self.measured, self.waiting = iter(measured), iter(waiting)
+
+    def use(self) -> Use:
+        return Use(next(self.measured), 0.0, 0.0)
+
+    def use_over(self, pids: Sequence[int], seconds: float) -> Use:
+        return Use(next(self.waiting), 0.0, 0.0)
+
+
+@pytest.fixture
+def measure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Session]:
+    """Let a session measure its scenarios on such a machine, without workers and clocks."""
+    checkpoint = load_checkpoint(save_untrained(tmp_path))
+    data = Data("synthetic", "0" * 64, 32, make_split("train", 2, 0), make_split("val", 2, 1), None, [])
+
+    def measured_on(machine: Machine, session: Session | None = None) -> Session:
+        session = session or Session("torch-blas", checkpoint, data, num_threads=os.cpu_count() or 1)
+        monkeypatch.setattr(session_module, "Neighbours", lambda pids: machine)
+        monkeypatch.setattr(session_module, "use_over", machine.use_over)
+        monkeypatch.setattr(Session, "_open_sides", lambda self: {"backend": SimpleNamespace(pid=1, num_threads=99)})
+        monkeypatch.setattr(session_module, "measure_scenario", lambda sides, plan, seed: made_scenario(plan.name, 2.0))
+        session.measure()
+        return session
+
+    return measured_on
+
+
+def test_quiet_is_measured_once_and_nothing_is_waited_for(measure: Callable[..., Session]) -> None:
+    session = measure(Machine([0.01, 0.02]))
+    conditions = [scenario.conditions for scenario in session.scenarios]
+    assert [(c.num_measured, c.waited_s) for c in conditions if c] == [(1, 0.0)] * 2
+    assert not [scenario for scenario in session.scenarios if disturbance(scenario)]
+
+
+def test_a_disturbed_scenario_waits_for_quiet_and_is_measured_again(measure: Callable[..., Session]) -> None:
+    session = measure(Machine([0.9, 0.01, 0.02], waiting=[0.9, 0.9, 0.01]))
+    first = session.scenarios[0].conditions
+    assert first is not None and (first.num_measured, first.others_cores) == (2, 0.01) and first.waited_s > 0
+    assert disturbance(session.scenarios[0]) is None
+    told = repr(views.scenarios(session))
+    assert "Disturbed at first, undisturbed in the end. Single stream: 2 attempts, after waiting 6.0 s" in told
+
+
+def test_patience_ends_and_belongs_to_the_whole_session(measure: Callable[..., Session]) -> None:
+    session = measure(Machine([0.9, 0.8], waiting=[0.9] * 1000))
+    first, second = (scenario.conditions for scenario in session.scenarios)
+    assert first is not None and second is not None
+    assert (first.num_measured, first.waited_s) == (1, PATIENCE_S["fast"])
+    assert (second.num_measured, second.waited_s) == (1, 0.0)
+    assert [w.kind for w in map(disturbance, session.scenarios) if w] == ["disturbed"] * 2
+
+
+def test_of_all_attempts_the_least_disturbed_is_kept(measure: Callable[..., Session]) -> None:
+    session = measure(Machine([0.9, 0.5, 0.7, 0.01], waiting=[0.01] * 9))
+    kept = session.scenarios[0].conditions
+    assert kept is not None and (kept.num_measured, kept.others_cores) == (MAX_ATTEMPTS, 0.5)
+
+
+def test_measuring_again_clears_the_warnings_of_the_scenarios_and_no_others(
+    measure: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = measure(Machine([0.01, 0.01]))
+    before = [RecordWarning("random_weights"), RecordWarning("unstable", "offline", {"torch-blas": 0.05})]
+    session.warnings = list(before)
+    measure(Machine([0.01, 0.01]), session)
+    assert session.warnings == before[:1]

@@ -165,6 +165,7 @@ def test_outside_of_a_job_it_says_what_it_needs(tmp_path: Path, missing: str) ->
 def test_suspected_slow_downs_without_a_second_measurement_are_measured_again(
     tmp_path: Path, history: dict[str, Any], expected: str
 ) -> None:
+    assert suspects(tmp_path) == "", "where nothing was measured, 04 leaves no record"
     write_record(made_compare(history=history), record_path(tmp_path, "04_compare"))
     write_record(made_benchmark("torch-blas"), second_path(tmp_path, "measured-again"))
     assert suspects(tmp_path) == expected

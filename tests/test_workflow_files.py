@@ -245,7 +245,7 @@ def test_every_upload_states_how_long_it_is_kept_and_fails_where_nothing_is_ther
 
 
 def test_uploads_happen_after_failures_too_and_not_where_nothing_ran() -> None:
-    others = {"records": "${{ !cancelled() && steps.run.outcome == 'success' }}",
+    others = {"records": "${{ !cancelled() && hashFiles('run/results/03_benchmark.*.json') != '' }}",
               "verdict": "steps.judge.outputs.publish == 'true'"}  # fmt: skip
     for step in uploads():
         usual = "${{ !cancelled() && steps.run.outcome != 'skipped' }}"

@@ -15,10 +15,11 @@ def suspects(run_dir: Path) -> str:
     """A JSON list of backends for the matrix of `confirm`; empty text where there is none, as a matrix may not be.
 
     Raises:
-        UserError: no such folder, or no readable record of 04.
+        UserError: no such folder, or a record of 04 that cannot be read.
     """
     run = run_folder(run_dir)
-    history = read_record(record_path(run, COMPARE), CompareRecord).history
+    path = record_path(run, COMPARE)
+    history = read_record(path, CompareRecord).history if path.exists() else {}  # none: nothing was measured
     found = [
         backend
         for backend, verdicts in history.items()

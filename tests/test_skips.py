@@ -31,8 +31,9 @@ def test_known(): assert False
 def test_a_skip_that_is_not_listed_fails_where_that_is_asked_for(tmp_path: Path, option: str) -> None:
     (tmp_path / "test_some.py").write_text(FILE)
     (tmp_path / "test_whole.py").write_text("import pytest\npytest.importorskip('no_such_package')\n")
+    asked = [option, "--continue-on-collection-errors"] if option else []
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", "-p", "no:cacheprovider",
-               "-c", "/dev/null", "--rootdir", str(tmp_path), *([option, "--continue-on-collection-errors"] if option else []), str(tmp_path)]  # fmt: skip
+               "-c", "/dev/null", "--rootdir", str(tmp_path), *asked, str(tmp_path)]  # fmt: skip
     done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=240)
     if not option:
         assert done.returncode == 0 and "1 passed, 3 skipped, 1 xfailed" in done.stdout, done.stdout

@@ -118,6 +118,7 @@ def made_explore(**changes: Any) -> ExploreRecord:
         "tracks_per_class": tracks,
         "size_px_percentiles": {"p5": 27.0, "p50": 44.0, "p95": 118.0},
         "brightness_percentiles": {"p5": 21.0, "p50": 76.0, "p95": 182.0},
+        "duplicates": [],
     }
     return ExploreRecord(**{**_common(), **fields, **changes})
 
@@ -160,6 +161,7 @@ def made_train(**changes: Any) -> TrainRecord:
         "train_s": 78.2,
         "history": made_history(),
         "accuracy": made_accuracy(),
+        "accuracy_without_duplicates": {},
         "per_class_recall": {"val": [*recall[1:], None], "test": recall},
         "confusion": {"val": made_confusion(1), "test": made_confusion(0)},
     }

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from lib.cli import main
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME
 from lib.series.jobs import plan_jobs
 from lib.series.networks import check_network
 from lib.series.preflight import check_inputs
+from tests.gtsrb_layout import write_layout
+from tests.untrained import save_untrained
 
 
 def test_image_size_without_a_model_is_refused() -> None:
@@ -30,3 +33,39 @@ def test_unknown_model_is_refused_before_anything_is_measured(model: str, tmp_pa
 def test_model_of_torchvision_needs_no_checkpoint_that_fits_the_data(tmp_path: Path) -> None:
     (tmp_path / CHECKPOINT_NAME).write_bytes(b"damaged")
     check_inputs(plan_jobs(["03_benchmark"], {"model": "mobilenet_v3_small"}, []), tmp_path)
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """A run folder with a network that was trained on synthetic images."""
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    save_untrained(tmp_path).rename(run_dir / CHECKPOINT_NAME)
+    return run_dir
+
+
+def test_network_is_not_measured_on_another_data_set_than_it_was_trained_on(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GTSRB_CACHE", str(tmp_path / "cache"))
+    write_layout(tmp_path)
+    given = ["-p", "dataset", "gtsrb", "-p", "data_root", str(tmp_path), "--backends", "null"]
+    assert main(["run", "03", *given, "--out", str(trained)]) == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "was trained on 'synthetic', and 03_benchmark would measure it on 'gtsrb'" in told
+    assert "add -p dataset synthetic, or choose another run with --out" in told
+    assert [path.name for path in trained.iterdir()] == [CHECKPOINT_NAME], "nothing was started"
+
+
+@pytest.mark.parametrize(
+    ("notebooks", "given"),
+    [
+        (["03_benchmark"], {"dataset": "synthetic"}),
+        (["02_train", "03_benchmark"], {"dataset": "gtsrb"}),  # which trains another one first
+        (["03_benchmark"], {"dataset": "gtsrb", "model": "mobilenet_v3_small"}),  # which does not use the checkpoint
+    ],
+)
+def test_network_is_measured_where_the_data_set_fits(
+    trained: Path, notebooks: list[str], given: dict[str, str]
+) -> None:
+    check_inputs(plan_jobs(notebooks, given, ["null"]), trained)

@@ -11,17 +11,18 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import PIL
 import pytest
 from PIL import Image
 
-from lib.data import DATASETS, IMAGE_SIZE, Data, Split, count_duplicates, load_data, loading, resize_image
+from lib.data import DATASETS, IMAGE_SIZE, Data, Split, assert_fair, audit_splits, load_data, loading
 from lib.data import cache as cache_module
+from lib.data import images as images_module
 from lib.data import layout as layout_module
-from lib.data.images import decode_sign
+from lib.data.images import decode_sign, resize_image
 from lib.data.splitting import choose_val, thin
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
@@ -201,22 +202,60 @@ def test_too_few_images_are_refused(root: Path, num_images: int) -> None:
 # Which set
 
 
+def know_as_official(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the training images below `root` be those of the official set."""
+    trained = root.with_name("trained") / "gtsrb" / TRAIN_FOLDER
+    trained.parent.mkdir(parents=True)
+    trained.symlink_to(root / "gtsrb" / TRAIN_FOLDER)
+    known = load_data("gtsrb", data_root=root.with_name("trained")).manifest_hash
+    official = replace(layout_module.TRAINING_SETS["gtsrb"], num_images=258, manifest_hash=known)
+    monkeypatch.setitem(layout_module.TRAINING_SETS, "gtsrb", official)
+
+
 def test_notes_say_that_a_set_is_not_the_official_one(root: Path) -> None:
     assert load_data("gtsrb", data_root=root).notes == [
-        "images in the layout of the official GTSRB training set: 258 in 86 tracks",
-        "not the official 39,209 images: 258",
-        "not the official 12,630 test images: 12",
+        "not the official GTSRB training set (39,209 images): 258 images in 86 tracks",
+        "12 test images",
     ]
 
 
-def test_notes_name_the_official_sets(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    official = replace(layout_module.TRAINING_SETS["gtsrb"], num_images=258)
-    monkeypatch.setitem(layout_module.TRAINING_SETS, "gtsrb", official)
-    monkeypatch.setattr(layout_module, "NUM_TEST_IMAGES", 12)
-    assert load_data("gtsrb", data_root=root).notes == [
-        "official GTSRB training set: 258 images in 86 tracks",
-        "official GTSRB test set: 12 images",
-    ]
+def test_equal_pixels_make_a_set_the_official_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    know_as_official(root, monkeypatch)
+    expected = ["official GTSRB training set, verified by its pixels: 258 images in 86 tracks", "12 test images"]
+    assert load_data("gtsrb", data_root=root).notes == expected
+    part = load_data("gtsrb", data_root=root, num_images=100).notes
+    assert part == [*expected, "a part of it: 100 of 258 images for training and validation"]
+    with Image.open(root / SOME_IMAGE) as image:  # another file with the same pixels
+        (root / SOME_IMAGE).write_bytes(b"P6\n# copied\n%d %d\n255\n" % image.size + image.tobytes())
+    assert load_data("gtsrb", data_root=root).notes == expected
+
+
+def change_a_pixel(root: Path) -> None:
+    content = (root / SOME_IMAGE).read_bytes()
+    (root / SOME_IMAGE).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def swap_two_names(root: Path) -> None:
+    first, second = root / SOME_IMAGE, root / SOME_CLASS / "00000_00000.ppm"
+    first.rename(root / SOME_CLASS / "kept")
+    second.rename(first)
+    (root / SOME_CLASS / "kept").rename(second)
+
+
+@pytest.mark.parametrize("change", [change_a_pixel, swap_two_names])
+def test_the_right_number_of_images_does_not_make_a_set_official(
+    root: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
+) -> None:
+    know_as_official(root, monkeypatch)
+    change(root)
+    told = "not the official GTSRB training set (258 images): 258 images in 86 tracks, some of them with other pixels"
+    assert load_data("gtsrb", data_root=root).notes[0].startswith(told)
+
+
+def test_a_set_without_a_known_hash_is_never_called_official(root: Path) -> None:
+    write_layout(root, folder=TORCHVISION_FOLDER)
+    notes = load_data("gtsrb-torchvision", data_root=root).notes
+    assert notes[0].startswith("torchvision GTSRB training split: 258 images in 86 tracks; not verified")
 
 
 def test_without_test_images_validation_is_evaluated_and_the_notes_say_so(root: Path) -> None:
@@ -238,13 +277,11 @@ def test_torchvision_split_is_another_set(root: Path) -> None:
 
 
 def test_one_set_is_not_taken_for_the_other(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(
-        UserError, match=r"official GTSRB training set, not the torchvision.*choose the data set 'gtsrb'"
-    ):
+    with pytest.raises(UserError, match=r"holds a GTSRB training set, but no torchvision.*choose the data set 'gtsrb'"):
         load_data("gtsrb-torchvision", data_root=root)
     other = replace(layout_module.TRAINING_SETS["gtsrb-torchvision"], num_images=258)
     monkeypatch.setitem(layout_module.TRAINING_SETS, "gtsrb-torchvision", other)
-    with pytest.raises(UserError, match="holds 258 images: that is torchvision GTSRB training split"):
+    with pytest.raises(UserError, match="holds 258 images, as many as the torchvision GTSRB training split"):
         load_data("gtsrb", data_root=root)
 
 
@@ -383,7 +420,7 @@ def test_truncated_image_is_an_error_for_resize() -> None:
 
 
 def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    def decode(content: bytes, path: Path) -> tuple[np.ndarray, tuple[int, int]]:
+    def decode(content: bytes, path: Path) -> NoReturn:
         raise AssertionError(f"{path} was decoded again")
 
     monkeypatch.setattr(loading, "decode_sign", decode)
@@ -394,7 +431,7 @@ def assert_same(first: Data, second: Data) -> None:
     for name, split in first.splits.items():
         other: Split = second.splits[name]
         assert split.sources == other.sources
-        for field in ("images", "labels", "track_ids", "sizes"):
+        for field in ("images", "labels", "track_ids", "sizes", "digests"):
             np.testing.assert_array_equal(getattr(split, field), getattr(other, field))
 
 
@@ -522,7 +559,7 @@ def test_cache_of_another_version_or_pillow_is_not_read(
     monkeypatch.setattr(module, name, value)
     decoded = []
 
-    def counting(content: bytes, path: Path) -> tuple[np.ndarray, tuple[int, int]]:
+    def counting(content: bytes, path: Path) -> tuple[np.ndarray, tuple[int, int], bytes]:
         decoded.append(path)
         return decode_sign(content, path)
 
@@ -531,14 +568,46 @@ def test_cache_of_another_version_or_pillow_is_not_read(
     assert len(decoded) == 270
 
 
-def test_duplicates_inside_and_across_splits_are_counted(root: Path) -> None:
-    assert set(count_duplicates(load_data("gtsrb", data_root=root)).values()) == {0}
+@pytest.fixture
+def digested(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Sizes of the images whose pixels were hashed."""
+    seen = []
+    digest = images_module.pixel_digest
+
+    def counting(image: Image.Image) -> bytes:
+        seen.append(image.size)
+        return digest(image)
+
+    monkeypatch.setattr(images_module, "pixel_digest", counting)
+    return seen
+
+
+def test_pixels_are_hashed_once_at_their_original_size_and_never_again(
+    root: Path, digested: list[tuple[int, int]]
+) -> None:
+    first = load_data("gtsrb", data_root=root)
+    assert len(digested) == 270
+    sizes = np.concatenate([split.sizes for split in first.splits.values()])
+    assert sorted(digested) == sorted((width, height) for height, width in sizes.tolist())
+    second = load_data("gtsrb", data_root=root)
+    for data in (first, second):
+        assert_fair(audit_splits(data))
+    assert len(digested) == 270
+
+
+def test_images_that_differ_only_before_they_are_resized_are_no_duplicates(root: Path) -> None:
+    flat = np.full((64, 64, 3), 100, np.uint8)
+    for frame, pixels in enumerate((flat, flat[:50])):
+        Image.fromarray(pixels).save(root / SOME_CLASS / f"00000_0000{frame}.ppm")
     data = load_data("gtsrb", data_root=root)
-    mine = [[path for path in split.sources if "/00007/" in path] for split in (data.train, data.val)]
-    for path in (mine[0][1], mine[1][0]):
-        shutil.copyfile(root / mine[0][0], root / path)
-    found = count_duplicates(load_data("gtsrb", data_root=root))
-    assert found == {"train": 1, "val": 0, "test": 0, "train/val": 1, "train/test": 0, "val/test": 0}
+    rows = [
+        (split, row)
+        for split in (data.train, data.val)
+        for row, source in enumerate(split.sources)
+        if source.endswith(("00007/00000_00000.ppm", "00007/00000_00001.ppm"))
+    ]
+    np.testing.assert_array_equal(*(split.images[row] for split, row in rows))
+    assert audit_splits(data).duplicates == []
 
 
 # Synthetic data
@@ -580,6 +649,16 @@ def test_synthetic_images_are_generated_once_per_recipe(generated: list[tuple[in
     monkeypatch.setattr(loading, "_generator_hash", lambda: "other sources")
     hashes.add(load_data("synthetic", num_images=1290).manifest_hash)
     assert len(hashes) == 4 and len(generated) == 8
+
+
+def test_synthetic_images_are_hashed_when_they_are_drawn_and_never_again(
+    generated: list[tuple[int, int]], digested: list[tuple[int, int]]
+) -> None:
+    data = load_data("synthetic", num_images=1290)
+    total = sum(split.num_images for split in data.splits.values())
+    assert digested == [(32, 32)] * total
+    assert_fair(audit_splits(load_data("synthetic", num_images=1290)))
+    assert len(digested) == total
 
 
 def test_synthetic_without_a_number_has_ten_thousand_images(generated: list[tuple[int, int]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from lib.files import PROJECT_ROOT
 from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, TrainRecord, read_record
 from lib.report.page import PAGE_LIMIT
 from lib.series.parameters import NOTEBOOK_DIR, load_schema, notebook_names
+from tests.gtsrb_layout import TEST_FOLDER, TRAIN_FOLDER, write_layout
 
 NAMES = ["01_explore", "02_train", "03_benchmark", "04_compare"]
 MAX_LINES = 15
@@ -166,6 +168,26 @@ def test_truthy_false_of_plain_papermill_is_read_as_false(tmp_path: Path) -> Non
     status, last = papermill(tmp_path, "01_explore", *arguments)
     assert status == 0, last
     assert read_record(run_dir / "results/01_explore.json", ExploreRecord).params["download"] is False
+
+
+@pytest.mark.parametrize(("num_shared", "status"), [(1, 0), (2, 1)])
+def test_test_images_that_training_has_too_are_shown_and_end_01_only_beyond_a_thousandth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_shared: int, status: int
+) -> None:
+    monkeypatch.setenv("GTSRB_CACHE", str(tmp_path / "cache"))
+    base = write_layout(tmp_path / "data", test_images=1000)
+    for frame in range(num_shared):
+        shutil.copyfile(base / TRAIN_FOLDER / f"00014/00001_{frame:05d}.ppm", base / TEST_FOLDER / f"0057{frame}.ppm")
+    arguments = ["-p", "dataset", "gtsrb", "-p", "data_root", str(tmp_path / "data"), "-p", "run_dir", str(tmp_path)]
+    ended, last = papermill(tmp_path, "01_explore", *arguments)
+    assert ended == status, last
+    shown = (tmp_path / "out.ipynb").read_text()
+    assert "Images that are there twice" in shown and "00014/00001_00000.ppm" in shown and "00570.ppm" in shown
+    if status:
+        assert "training or validation too, pixel for pixel: 2 of 1,000; more than 0.1 %" in last
+        return
+    (places,) = read_record(tmp_path / "results/01_explore.json", ExploreRecord).duplicates
+    assert [place.rpartition("/")[2] for place in places] == ["00001_00000.ppm", "00570.ppm"]
 
 
 def test_other_words_for_a_bool_are_refused(tmp_path: Path) -> None:

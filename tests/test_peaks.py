@@ -17,6 +17,7 @@ from lib.bench import peaks
 from lib.bench.peaks import Library, Size
 from lib.bench.preprocessing import measure_preprocessing
 from lib.data import Split
+from lib.data.images import digest_images
 from lib.model.preprocessing import Preprocessing
 from lib.records.results import Peak, Peaks
 
@@ -176,7 +177,8 @@ def made_split(num_images: int = 12, side: int = 64) -> Split:
     images = np.random.default_rng(0).integers(0, 256, (num_images, 3, 32, 32), dtype=np.uint8)
     numbers = np.arange(num_images, dtype=np.int64)
     sizes = np.full((num_images, 2), side, np.int32)
-    return Split("val", images, numbers % 43, numbers, sizes, [f"{number:05}.ppm" for number in numbers])
+    names = [f"{number:05}.ppm" for number in numbers]
+    return Split("val", images, numbers % 43, numbers, sizes, names, digest_images(images))
 
 
 PREPROCESSING = Preprocessing((0.3, 0.3, 0.3), (0.2, 0.2, 0.2))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from bs4 import BeautifulSoup
 
-from lib.records.results import BenchmarkRecord, Recommendation
+from lib.records.results import BenchmarkRecord, Recommendation, RecordWarning
 from lib.records.roofline import roofline
 from lib.records.statistics import Ratio
 from lib.report import tables, views, words
@@ -254,10 +254,16 @@ def test_names_of_fused_layers_say_once_what_they_share() -> None:
     assert tables.counted(["a", "b", "a"]) == "a x2, b"
 
 
+WARNINGS = [
+    RecordWarning("too_many_threads", figures={"threads": 8, "cores": 4}),
+    RecordWarning("unstable", "single_stream", {"torch-blas": 0.042}),
+]
+
+
 @pytest.mark.parametrize(
     ("record", "words"),
     [
-        (made_benchmark(warnings=["8 threads on 4 cores", "single_stream: x is unstable"]), "At a glance"),
+        (made_benchmark(warnings=WARNINGS), "At a glance"),
         (made_failed_benchmark("x", "failed", "logits differ"), "x failed: logits differ"),
         (made_failed_benchmark("x", "unavailable", "no wheel"), "x is unavailable here: no wheel"),
         (made_benchmark("null", parity=None), "null computes no network"),
@@ -271,7 +277,8 @@ def test_top_of_the_page_has_the_answer_and_every_warning(
     views.fill_glance(record)
     (shown,) = updates.values()
     assert words in repr(shown)
-    assert ("8 threads on 4 cores. Single stream: x is unstable." in repr(shown)) == bool(record.warnings)
+    assert ("Single stream: times of torch-blas (±4 %) are unstable" in repr(shown)) == bool(record.warnings)
+    assert ("8 threads on 4 cores: threads wait for each other" in repr(shown)) == bool(record.warnings)
 
 
 def test_sweep_that_was_not_asked_for_is_told_in_one_line() -> None:

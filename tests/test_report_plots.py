@@ -22,6 +22,7 @@ from nbformat import v4
 from PIL import Image
 
 from lib.data import Data, Split
+from lib.data.images import digest_images
 from lib.files import PROJECT_ROOT
 from lib.records.history import History, Point, Trend
 from lib.records.roofline import Roofline, roofline
@@ -353,7 +354,7 @@ def _data() -> Data:
     labels = np.array([14, 14, 2, 2])[ids]
     sizes = np.full((len(ids), 2), 40, np.int32)
     images = IMAGES[: len(ids)]
-    split = Split("train", images, labels, ids, sizes, [""] * len(ids))
+    split = Split("train", images, labels, ids, sizes, [""] * len(ids), digest_images(images))
     return Data("synthetic", "ab" * 32, 32, split, split, None, [])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,22 @@ import pytest
 import torch
 
 from lib.data import Data, Split
+from lib.data.images import digest_images
 from lib.errors import UserError
 from lib.model import load_checkpoint
 from lib.records.results import Epoch
+from lib.report import views
 from lib.signs import NUM_CLASSES, mirror_map
-from lib.training import Augmentation, augment_batch, ensure_checkpoint, evaluate, predict_logits, train
+from lib.training import (
+    Augmentation,
+    augment_batch,
+    ensure_checkpoint,
+    evaluate,
+    evaluate_splits,
+    predict_logits,
+    train,
+)
+from tests.untrained import save_untrained
 
 STILL = Augmentation(
     rotation_deg=0, scale=0, aspect=0, shear=0, shift=0, perspective=0, log_gamma=0, log_contrast=0, log_brightness=0,
@@ -26,14 +38,15 @@ def make_split(name: str, num_images: int, seed: int) -> Split:
     """Two classes: dark and bright noise, in tracks of ten."""
     generator = np.random.default_rng(seed)
     labels = np.arange(num_images) // 10 % 2
-    images = generator.integers(0, 60, (num_images, 3, 32, 32)) + labels[:, None, None, None] * 150
+    images = (generator.integers(0, 60, (num_images, 3, 32, 32)) + labels[:, None, None, None] * 150).astype(np.uint8)
     return Split(
         name=name,
-        images=images.astype(np.uint8),
+        images=images,
         labels=labels.astype(np.int64),
         track_ids=np.arange(num_images, dtype=np.int64) // 10,
         sizes=np.full((num_images, 2), 32, np.int32),
         sources=[""] * num_images,
+        digests=digest_images(images),
     )
 
 
@@ -148,3 +161,24 @@ def test_evaluation_counts_right_and_wrong_by_class() -> None:
 def test_logits_of_another_number_of_images_are_refused() -> None:
     with pytest.raises(ValueError, match="3 rows of logits for 40 images"):
         evaluate(np.zeros((3, NUM_CLASSES), np.float32), make_split("val", 40, 0))
+
+
+def test_accuracy_is_given_without_the_test_images_that_training_has_too(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test, shared = make_split("test", 40, 2), [0, 1, 2, 30]
+    digests = test.digests.copy()
+    digests[shared] = data.train.digests[:4]
+    data = replace(data, test=replace(test, digests=digests))
+    wrong = [0, 1, 7]
+    logits = {split.num_images: np.eye(NUM_CLASSES, dtype=np.float32)[split.labels] for split in data.splits.values()}
+    logits[40][wrong] = np.eye(NUM_CLASSES, dtype=np.float32)[20]
+    monkeypatch.setattr("lib.training.evaluation.predict_logits", lambda _, __, images: logits[len(images)])
+    found = evaluate_splits(load_checkpoint(save_untrained(tmp_path)), data)
+    assert found["val"].without_duplicates is None and found["val"].accuracy.top1 == 1
+    fewer = found["test"].without_duplicates
+    assert fewer is not None and fewer.num_images == 36 and fewer.top1 == 35 / 36
+    assert found["test"].accuracy.num_images == 40 and found["test"].accuracy.top1 == 37 / 40
+    text = str(views.accuracy(found))
+    assert re.search(r"test, without 4 duplicates +97\.22 %", text) and "01_explore shows them" in text
+    assert "duplicates" not in str(views.accuracy({"val": found["val"]}))

@@ -23,11 +23,4 @@ def balanced_sample(split: Split, num_images: int, seed: int = 0) -> Split:
     for label in np.unique(labels):
         turn[labels == label] = np.arange((labels == label).sum())
     chosen = np.sort(order[np.argsort(turn, kind="stable")[:num_images]])
-    return Split(
-        name=split.name,
-        images=split.images[chosen],
-        labels=split.labels[chosen],
-        track_ids=split.track_ids[chosen],
-        sizes=split.sizes[chosen],
-        sources=[split.sources[index] for index in chosen],
-    )
+    return split.take(chosen)

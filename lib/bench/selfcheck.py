@@ -17,7 +17,7 @@ from lib.bench.planted import PlantedSlow
 from lib.bench.session import Session
 from lib.data import Data
 from lib.model import Checkpoint
-from lib.records.results import Profile, Scenario
+from lib.records.results import Profile, RecordWarning, Scenario
 from lib.records.statistics import (
     Ratio,
     control_ratio,
@@ -40,12 +40,12 @@ class Outcome:
     control: Ratio
     noise_floor: float
     verdict: str
-    warnings: tuple[str, ...] = ()  # with which a page would show it
+    warnings: tuple[str, ...] = ()  # kinds of those with which a page would show it
 
 
 def run_once(
     backend: type[Backend], seed: int, checkpoint: Checkpoint, data: Data, profile: Profile
-) -> tuple[list[Scenario], list[str]]:
+) -> tuple[list[Scenario], list[RecordWarning]]:
     """Measure a backend's scenarios as `03_benchmark` does, after the same parity and proof; with all warnings.
 
     Raises:
@@ -75,7 +75,7 @@ def known_differences(
             for scenario in scenarios:
                 ratio, floor = scenario_ratio(scenario), noise_floor(scenario)
                 control = control_ratio(scenario)
-                told = tuple(warning for warning in warnings if warning.startswith(f"{scenario.name}:"))
+                told = tuple(warning.kind for warning in warnings if warning.scenario == scenario.name)
                 outcome = Outcome(kind, seed, scenario.name, ratio, control, floor, verdict(ratio, floor), told)
                 outcomes.append(outcome)
                 samples = {

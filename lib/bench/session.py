@@ -36,10 +36,11 @@ from lib.bench.samples import balanced_sample
 from lib.data import Data, Split
 from lib.model import Checkpoint, leaf_layers
 from lib.records.environment import is_emulated, num_cores
-from lib.records.pace import pace_warning
+from lib.records.pace import two_paces
 from lib.records.results import (
     Accuracy,
     ColdStart,
+    Figure,
     LayerTable,
     Parity,
     Peaks,
@@ -47,11 +48,13 @@ from lib.records.results import (
     PreprocessingTime,
     Profile,
     Proof,
+    RecordWarning,
     Scenario,
     Status,
     SweepPoint,
+    WarningKind,
 )
-from lib.records.statistics import is_unstable
+from lib.records.statistics import is_unstable, uncertainty
 from lib.signs import NUM_CLASSES
 from lib.training.evaluation import evaluate
 
@@ -114,7 +117,7 @@ class Session:
         self.layer_infos = leaf_layers(checkpoint.model, (3, size, size))
         self.status: Status = "ok"
         self.error = ""
-        self.warnings: list[str] = []
+        self.warnings: list[RecordWarning] = []
         self.preparation: Preparation | None = None
         self.cold_start: ColdStart | None = None
         self.reference_cold_start: ColdStart | None = None
@@ -132,11 +135,9 @@ class Session:
         self._num_starts = 0
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         if self.num_threads > num_cores():
-            self.warnings.append(
-                f"{self.num_threads} threads on {num_cores()} cores: threads wait for each other, and times scatter"
-            )
+            self._warn("too_many_threads", threads=self.num_threads, cores=num_cores())
         if is_emulated():
-            self.warnings.append("this CPU is emulated: kernels and accuracy are as on a real one, times mean nothing")
+            self._warn("emulated")
         if reason := self.backend.unavailable():
             self.status, self.error = "unavailable", reason
         elif missing := self.backend.missing_packages():
@@ -149,6 +150,11 @@ class Session:
         self.status, self.error = "failed", reason
         self.progress(f"failed: {reason}")
         self._discard()
+
+    def _warn(self, kind: WarningKind, scenario: str = "", **figures: Figure) -> None:
+        """Warn once, however often a step is run."""
+        self.warnings = [known for known in self.warnings if (known.kind, known.scenario) != (kind, scenario)]
+        self.warnings.append(RecordWarning(kind, scenario, figures))
 
     @_step
     def prepare(self) -> None:
@@ -235,17 +241,20 @@ class Session:
         if not self.parity.passed:
             raise BackendError(f"not the same network: {self.parity.reason}")
         if self._loses_more():
-            drop = 100 * (self.parity.reference_top1 - self.parity.top1)
-            self.warnings.append(
-                f"loses {drop:.2f} points of top-1, where {100 * self.parity.top1_drop_allowed:.2f} are allowed; on "
-                f"{self.parity.num_images:,} images that may be chance: {self.parity.num_lost} answers lost, "
-                f"{self.parity.num_gained} gained (McNemar's p = {self.parity.mcnemar_p:.2g})"
+            self._warn(
+                "loses_more",
+                top1_drop=self.parity.reference_top1 - self.parity.top1,
+                top1_drop_allowed=self.parity.top1_drop_allowed,
+                num_images=self.parity.num_images,
+                num_lost=self.parity.num_lost,
+                num_gained=self.parity.num_gained,
+                mcnemar_p=self.parity.mcnemar_p,
             )
         if self.checkpoint.metadata.random_weights:
-            self.warnings.append("the network has random weights: only its logits are compared, accuracy means nothing")
+            self._warn("random_weights")
             return
         if self.parity.reference_top1 < 3 / NUM_CLASSES:
-            self.warnings.append("the network reads hardly better than chance: equal accuracy proves little here")
+            self._warn("near_chance")
         self.accuracy["val"] = evaluate(logits, sample).accuracy
         if self.data.test is not None and self._is_read(self.data.test):
             self.accuracy["test"] = evaluate(self._logits("test", "backend"), self.data.test).accuracy
@@ -292,7 +301,7 @@ class Session:
         if self.proof is not None and not self.proof.passed:
             self.fail(f"the promised kernels did not run: {self.proof.reason}")
         elif self.proof is not None and self.proof.investigate:
-            self.warnings.append(f"investigate: {self.proof.investigate}")
+            self._warn("investigate", reason=self.proof.investigate)
 
     def _trace(self) -> None:
         self._kernels = {}
@@ -323,8 +332,8 @@ class Session:
     def measure(self) -> None:
         """The clock: all scenarios, all sides interleaved."""
         self.scenarios = []
-        measured = tuple(f"{plan.name}: " for plan in self.plans)
-        self.warnings = [warning for warning in self.warnings if not warning.startswith(measured)]
+        measured = {plan.name for plan in self.plans}
+        self.warnings = [warning for warning in self.warnings if warning.scenario not in measured]
         self._for_each_plan(self._measure)
 
     def _measure(self, plan: ScenarioPlan) -> None:
@@ -332,18 +341,16 @@ class Session:
         scenario, cores = self._measure_undisturbed(plan)
         self.scenarios.append(scenario)
         if self._is_disturbed(cores):
-            self.warnings.append(
-                f"{plan.name}: other processes used {cores:.2f} cores while this was measured; that distorts "
-                "ratios too, beyond their intervals: measure again on an idle machine"
-            )
-        if self.profile != "smoke" and (warning := pace_warning(scenario)):
-            self.warnings.append(warning)
-        for side, latencies in (
-            (self.backend.name, scenario.latencies_s),
-            (f"the reference {self.reference.name}", scenario.reference_latencies_s),
-        ):
-            if is_unstable(latencies):
-                self.warnings.append(f"{plan.name}: times of {side} are unstable; something else was running")
+            self._warn("disturbed", plan.name, cores=cores)
+        if self.profile != "smoke" and (paces := two_paces(scenario)):
+            self._warn("two_paces", plan.name, quick_s=paces[0], slow_s=paces[1])
+        sides = {
+            self.backend.name: scenario.latencies_s,
+            f"the reference {self.reference.name}": scenario.reference_latencies_s,
+        }
+        unstable = {name: uncertainty(times) for name, times in sides.items() if is_unstable(times)}
+        if unstable:
+            self._warn("unstable", plan.name, **unstable)
 
     def _measure_undisturbed(self, plan: ScenarioPlan) -> tuple[Scenario, float]:
         """A scenario, measured once more where a neighbour was in the way, and how many cores others used: of the two,

@@ -17,6 +17,7 @@ from lib.report.markdown import escape, link, table_lines
 from lib.report.run import RunFolder, load_run, networks, run_folder
 from lib.report.table import SMOKE_TEXT, Table, Value
 from lib.report.tables import compare_layers_table, compare_scenarios_table
+from lib.report.warnings import warning_words
 from lib.report.words import scenario_name
 
 LIMIT = 1024 * 1024  # bytes of one step's summary; GitHub shows nothing at all of a longer one
@@ -78,8 +79,9 @@ def _size_of(path: str) -> int:
 
 
 def _headline(run: RunFolder, verdicts: Verdicts, note: str, architecture: str) -> Section:
-    warnings = (note or run.note, SMOKE_TEXT if run.is_smoke else "", run.stale_compare, *pace_warnings(run.benchmarks))
-    text = [f"> [!WARNING]\n> {escape(warning)}" for warning in warnings if warning]
+    told = [note or run.note, SMOKE_TEXT if run.is_smoke else "", run.stale_compare]
+    told += [warning_words(warning) for warning in pace_warnings(run.benchmarks)]
+    text = [f"> [!WARNING]\n> {escape(warning)}" for warning in told if warning]
     rows: list[list[Value]] = []
     if run.train is not None:
         split, top1, interval = top1_text(run.train)

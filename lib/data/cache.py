@@ -22,7 +22,7 @@ from lib.data.images import IMAGE_SIZE
 from lib.errors import UserError
 from lib.files import cache_dir, sha256_file, write_atomic
 
-VERSION = 1  # raise when the stored layout, the decoding or the order of the images changes
+VERSION = 2  # raise when the stored layout, the decoding or the order of the images changes
 _FILES = ("images", "labels", "track_ids", "sizes", "digests")
 
 
@@ -34,7 +34,7 @@ class Stored:
     labels: np.ndarray  # int64 (N,)
     track_ids: np.ndarray  # int64 (N,)
     sizes: np.ndarray  # int32 (N, 2), original height and width
-    digests: np.ndarray  # uint8 (N, 32), SHA-256 of each file; (N, 0) for images that come from no file
+    digests: np.ndarray  # uint8 (N, 32), `pixel_digest` of each image as it was decoded or drawn
     paths: list[str]  # N canonical paths, or "" each
     num_val: int = 0  # the last images are validation
 
@@ -53,7 +53,8 @@ def _consistent(stored: Stored) -> bool:
         and stored.labels.dtype == stored.track_ids.dtype == np.int64
         and stored.sizes.shape == (count, 2)
         and stored.sizes.dtype == np.int32
-        and len(stored.digests) == count
+        and stored.digests.shape == (count, 32)
+        and stored.digests.dtype == np.uint8
         and 0 <= stored.num_val <= count
     )
 

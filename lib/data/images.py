@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from pathlib import Path
 
@@ -34,8 +35,20 @@ def resize_image(image: Image.Image) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(small).transpose(2, 0, 1))
 
 
-def decode_sign(content: bytes, path: Path) -> tuple[np.ndarray, tuple[int, int]]:
-    """The bytes of one official image (8-bit RGB PPM) -> uint8 (3, 32, 32) and its (height, width) in pixels.
+def pixel_digest(image: Image.Image) -> bytes:
+    """SHA-256 of an RGB image's size and pixels: equal for equal pictures, whatever file they come from."""
+    return hashlib.sha256(f"{image.width} {image.height}\n".encode() + image.tobytes()).digest()
+
+
+def digest_images(images: np.ndarray) -> np.ndarray:
+    """uint8 (N, 3, H, W) -> `pixel_digest` of each, uint8 (N, 32)."""
+    digests = [pixel_digest(Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))) for image in images]
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(len(images), 32)
+
+
+def decode_sign(content: bytes, path: Path) -> tuple[np.ndarray, tuple[int, int], bytes]:
+    """The bytes of one GTSRB image (8-bit RGB PPM) -> uint8 (3, 32, 32), its (height, width) in pixels, and the
+    `pixel_digest` of the image before it was resized.
 
     Raises:
         UserError: not such an image, too large, or truncated; the message names `path`.
@@ -48,7 +61,7 @@ def decode_sign(content: bytes, path: Path) -> tuple[np.ndarray, tuple[int, int]
                 raise UserError(f"{path} claims {width} x {height} pixels; at most {MAX_SIGN_SIDE} a side; {advice}")
             if image.mode != "RGB":
                 raise UserError(f"{path} is of mode {image.mode}, not 8-bit RGB; {advice}")
-            return resize_image(image), (height, width)
+            return resize_image(image), (height, width), pixel_digest(image)
     except UnidentifiedImageError:
         raise UserError(f"{path} is not a PPM image; {advice}") from None
     except UserError as error:

@@ -5,8 +5,8 @@
     data_root/gtsrb/GTSRB/Final_Test/Images/<number>.ppm with data_root/gtsrb/GT-final_test.csv   test, for both
 
 An interrupted extraction leaves classes out, a folder without its csv, or a csv with missing files. So completeness
-means: every class is there, and each csv and its folder name the same files. A small set in this layout passes; that
-it is not the official one is said in the notes.
+means: every class is there, and each csv and its folder name the same files. Any set in this layout passes. Only one
+whose paths, pixels and labels have the known hash is called official.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ DEFAULT_ROOT = "data"  # data_root when none is given, below the project root
 GET_DATA = "fetch it with `python -m lib data get`"
 TEST_FOLDER = PurePosixPath("GTSRB/Final_Test/Images")
 TEST_LABELS = "GT-final_test.csv"
-NUM_TEST_IMAGES = 12_630
 TRACK_STRIDE = 100_000  # track ids: class * stride + track number; file names have five digits for the track
 MAX_CSV_BYTES = 8_000_000  # the official test csv has 0.4 MB
 _TRAIN_NAME = re.compile(r"([0-9]{5})_[0-9]{5}\.ppm")
@@ -40,15 +39,20 @@ _TEST_NAME = re.compile(r"[0-9]{5}\.ppm")
 class TrainingSet:
     """One of the two training sets that go under the name GTSRB."""
 
-    title: str
+    title: str  # without the word "official"
     folder: PurePosixPath  # below data_root/gtsrb
     num_images: int
-    num_tracks: int
+    manifest_hash: str  # `lib.data.loading.hash_manifest` of the original images; empty where it is not known
 
 
 TRAINING_SETS = {
-    "gtsrb": TrainingSet("official GTSRB training set", PurePosixPath("GTSRB/Final_Training/Images"), 39_209, 1_307),
-    "gtsrb-torchvision": TrainingSet("torchvision GTSRB training split", PurePosixPath("GTSRB/Training"), 26_640, 888),
+    "gtsrb": TrainingSet(
+        "GTSRB training set",
+        PurePosixPath("GTSRB/Final_Training/Images"),
+        39_209,
+        "75af4b5dfe8fccde69f9eff7364ddf405b9fff3c2dfac7438de8b8b9e44d7843",
+    ),
+    "gtsrb-torchvision": TrainingSet("torchvision GTSRB training split", PurePosixPath("GTSRB/Training"), 26_640, ""),
 }
 
 
@@ -82,7 +86,7 @@ def find_base(dataset: str, data_root: Path) -> Path | None:
     found = [folder for folder in found if folder.is_dir() and folder.parts[1 - len(parts) :] == parts[1:]]
     if len(found) > 1:
         places = " and ".join(str(folder) for folder in found)
-        raise UserError(f"{data_root} holds the {TRAINING_SETS[dataset].title} twice: {places}; point data_root at one")
+        raise UserError(f"{data_root} holds a {TRAINING_SETS[dataset].title} twice: {places}; point data_root at one")
     return found[0].parents[len(parts) - 2] if found else None
 
 
@@ -102,7 +106,7 @@ def base_folder(dataset: str, data_root: Path) -> Path:
     for other, training_set in TRAINING_SETS.items():
         if other != dataset and find_base(other, data_root) is not None:
             raise UserError(
-                f"{data_root} holds {training_set.title}, not the {wanted.title} ({expected}); "
+                f"{data_root} holds a {training_set.title}, but no {wanted.title} ({expected}); "
                 f"choose the data set {other!r}, or {GET_DATA}"
             )
     if (data_root / "Train.csv").is_file():
@@ -242,8 +246,8 @@ def index_training(dataset: str, base: Path, classes: list[list[Listed]]) -> lis
     for other, training_set in TRAINING_SETS.items():
         if other != dataset and len(entries) == training_set.num_images:
             raise UserError(
-                f"{folder} holds {len(entries):,} images: that is {training_set.title}, not the "
-                f"{TRAINING_SETS[dataset].title}; move it to {base / training_set.folder} and choose {other!r}"
+                f"{folder} holds {len(entries):,} images, as many as the {training_set.title} and not the "
+                f"{TRAINING_SETS[dataset].title}; move them to {base / training_set.folder} and choose {other!r}"
             )
     return sorted(entries)
 

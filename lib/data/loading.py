@@ -16,7 +16,7 @@ import PIL
 
 from lib.data import cache, layout
 from lib.data.cache import Stored
-from lib.data.images import IMAGE_SIZE, MAX_SIGN_BYTES, decode_sign
+from lib.data.images import IMAGE_SIZE, MAX_SIGN_BYTES, decode_sign, digest_images
 from lib.data.layout import Entry
 from lib.data.sets import DATASETS, Data, Split
 from lib.data.splitting import choose_val, thin
@@ -88,11 +88,11 @@ def load_data(
 
 
 def hash_manifest(paths: list[str], digests: np.ndarray, labels: np.ndarray) -> str:
-    """SHA-256 over the sorted (path, content hash, label) of all images: equal on every machine with the same files.
+    """SHA-256 over the sorted (path, digest, label) of all images: equal on every machine with the same images.
 
     Args:
         paths: Relative to data_root/gtsrb, with slashes.
-        digests: uint8 (N, 32), SHA-256 of each file.
+        digests: uint8 (N, 32), `pixel_digest` of each image.
         labels: int (N,).
     """
     lines = sorted(
@@ -103,7 +103,7 @@ def hash_manifest(paths: list[str], digests: np.ndarray, labels: np.ndarray) -> 
 
 
 def _decode(entries: list[Entry], num_val: int, progress: Progress) -> Stored:
-    """Read, hash and decode every file. One thread: with tiny files more threads only wait for each other."""
+    """Read and decode every file. One thread: with tiny files more threads only wait for each other."""
     images = np.empty((len(entries), 3, IMAGE_SIZE, IMAGE_SIZE), np.uint8)
     sizes = np.empty((len(entries), 2), np.int32)
     digests = np.empty((len(entries), 32), np.uint8)
@@ -116,8 +116,8 @@ def _decode(entries: list[Entry], num_val: int, progress: Progress) -> Stored:
                 content = file.read(MAX_SIGN_BYTES + 1)
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror or error}") from None
-        digests[index] = np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
-        images[index], sizes[index] = decode_sign(content, path)
+        images[index], sizes[index], digest = decode_sign(content, path)
+        digests[index] = np.frombuffer(digest, np.uint8)
     labels = np.array([entry.label for entry in entries], np.int64)
     track_ids = np.array([entry.track_id for entry in entries], np.int64)
     return Stored(images, labels, track_ids, sizes, digests, [entry.path for entry in entries], num_val)
@@ -177,6 +177,7 @@ def _split(name: str, stored: Stored, rows: slice, prefix: str) -> Split:
         track_ids=stored.track_ids[rows],
         sizes=stored.sizes[rows],
         sources=[path and prefix + path for path in stored.paths[rows]],
+        digests=stored.digests[rows],
     )
 
 
@@ -196,22 +197,19 @@ def _data(
 
 
 def _describe(dataset: str, trained: Stored, tested: Stored | None) -> list[str]:
-    """Which set this is, and how it differs from the official one."""
-    official = layout.TRAINING_SETS[dataset]
-    total, num_tracks = len(trained.labels), len(np.unique(trained.track_ids))
-    notes = [f"{official.title}: {total:,} images in {num_tracks:,} tracks"]
-    if total != official.num_images:
-        notes = [
-            f"images in the layout of the {official.title}: {total:,} in {num_tracks:,} tracks",
-            f"not the official {official.num_images:,} images: {total:,}",
-        ]
-    if tested is None:
-        notes.append("no test images: evaluated on validation")
-    elif len(tested.labels) == layout.NUM_TEST_IMAGES:
-        notes.append(f"official GTSRB test set: {len(tested.labels):,} images")
+    """Which set this is. Only equal pixels make it the official one: other images may come in the same number."""
+    known = layout.TRAINING_SETS[dataset]
+    counted = f"{len(trained.labels):,} images in {len(np.unique(trained.track_ids)):,} tracks"
+    if not known.manifest_hash:
+        notes = [f"{known.title}: {counted}; not verified, as no hash of the original images is known"]
+    elif hash_manifest(trained.paths, trained.digests, trained.labels) == known.manifest_hash:
+        notes = [f"official {known.title}, verified by its pixels: {counted}"]
     else:
-        notes.append(f"not the official {layout.NUM_TEST_IMAGES:,} test images: {len(tested.labels):,}")
-    return notes
+        same_number = len(trained.labels) == known.num_images
+        how = ", some of them with other pixels, labels or names" if same_number else ""
+        notes = [f"not the official {known.title} ({known.num_images:,} images): {counted}{how}"]
+    tests = "no test images: evaluated on validation" if tested is None else f"{len(tested.labels):,} test images"
+    return [*notes, tests]
 
 
 def _load_gtsrb(dataset: str, root: Path, num_images: int, progress: Progress) -> Data:
@@ -268,8 +266,7 @@ def _generated(num_images: int, seed: int, with_val: bool, progress: Progress) -
 
     images, labels, track_ids, sizes = generate(num_images, seed, progress)
     is_val = choose_val(labels, track_ids) if with_val else np.zeros(len(labels), bool)
-    digests = np.empty((len(labels), 0), np.uint8)
-    stored = Stored(images, labels, track_ids, sizes, digests, [""] * len(labels))
+    stored = Stored(images, labels, track_ids, sizes, digest_images(images), [""] * len(labels))
     return replace(_take(stored, np.argsort(is_val, kind="stable")), num_val=int(is_val.sum()))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 
@@ -22,6 +23,7 @@ class Split:
     track_ids: np.ndarray  # int64 (N,), one per physical track over the whole data set
     sizes: np.ndarray  # int32 (N, 2), original height and width, pixels
     sources: list[str]  # N file paths relative to data_root; "" for a synthetic image
+    digests: np.ndarray  # uint8 (N, 32), equal for images with the same pixels at their original size
 
     @property
     def num_images(self) -> int:
@@ -38,13 +40,38 @@ class Split:
         """False where each image is a track of its own: nobody published which official test images belong together."""
         return self.num_tracks < self.num_images
 
+    def image_name(self, index: int) -> str:
+        """How people call an image: `00014/00023_00005.ppm` in training, `01795.ppm` in the test."""
+        path = PurePosixPath(self.sources[index])
+        if not path.name:
+            return f"image {index}"
+        return f"{path.parent.name}/{path.name}" if path.parent.name.isdigit() else path.name
+
+    def track_name(self, index: int) -> str:
+        """How people call its track: `00014/00023`; empty where each image is a track of its own."""
+        if not self.has_tracks:
+            return ""
+        return self.image_name(index).split("_")[0] if self.sources[index] else f"track {self.track_ids[index]}"
+
+    def take(self, kept: np.ndarray) -> Split:
+        """Some of the images, by index or by a bool (N,)."""
+        return Split(
+            name=self.name,
+            images=self.images[kept],
+            labels=self.labels[kept],
+            track_ids=self.track_ids[kept],
+            sizes=self.sizes[kept],
+            sources=np.array(self.sources, object)[kept].tolist(),
+            digests=self.digests[kept],
+        )
+
 
 @dataclass(frozen=True)
 class Data:
     """One data set, cut into splits by track."""
 
     source: str  # one of DATASETS
-    manifest_hash: str  # SHA-256 of the files and labels; of generator and parameters for synthetic images
+    manifest_hash: str  # SHA-256 of paths, pixels and labels; of generator and parameters for synthetic images
     image_size: int
     train: Split
     val: Split

@@ -13,14 +13,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lib.records.results import BenchmarkRecord, Scenario
+from lib.records.results import BenchmarkRecord, RecordWarning, Scenario
 from lib.records.statistics import median_latency
 
 SAME_PACE = 1.3  # clocks of one kind of machine differ by less, a slow hand-over makes more
-_CAUSE = (
-    "no other process explains it; threads may hand over work more slowly while a host keeps its guest's cores apart, "
-    "which hits small layers on several threads"
-)
 
 
 def two_paces(scenario: Scenario) -> tuple[float, float] | None:
@@ -31,18 +27,6 @@ def two_paces(scenario: Scenario) -> tuple[float, float] | None:
     rounds = [float(np.median(calls)) for calls in scenario.reference_latencies_s]
     quick, slow = (float(value) for value in np.percentile(rounds, (10, 90)))
     return (quick, slow) if slow > SAME_PACE * quick else None
-
-
-def pace_warning(scenario: Scenario) -> str:
-    """What to tell of a scenario whose reference ran at two paces; empty where it ran at one."""
-    found = two_paces(scenario)
-    if found is None:
-        return ""
-    quick, slow = (f"{1e3 * seconds:.3g}" for seconds in found)
-    return (
-        f"{scenario.name}: the reference ran at two paces, {quick} and {slow} ms a call; {_CAUSE}. The speedup mixes "
-        "both: measure again"
-    )
 
 
 def slow_references(records: Sequence[BenchmarkRecord], scenario: str) -> dict[str, float]:
@@ -65,24 +49,12 @@ def slow_references(records: Sequence[BenchmarkRecord], scenario: str) -> dict[s
     return found
 
 
-def slow_references_warning(records: Sequence[BenchmarkRecord], scenario: str) -> str:
-    """What to tell of jobs that must not be ranked; empty where the reference kept its pace."""
-    found = slow_references(records, scenario)
-    if not found:
-        return ""
-    named = ", ".join(f"{name} ({factor:.1f}x)" for name, factor in found.items())
-    return (
-        f"{scenario.replace('_', ' ').capitalize()}: in the jobs of {named} the reference itself was that much slower "
-        f"than in the quickest job on such a machine; {_CAUSE}. A slow reference flatters: these backends are not "
-        "ranked here. Measure them again."
-    )
-
-
-def pace_warnings(records: Sequence[BenchmarkRecord]) -> list[str]:
-    """The same for all scenarios of the backends that were measured; what computes no network is ranked by nobody, and
-    times of a smoke run say nothing."""
+def pace_warnings(records: Sequence[BenchmarkRecord]) -> list[RecordWarning]:
+    """The same as warnings, one for each scenario in which there are such backends. What computes no network is ranked
+    nowhere, and times of a smoke run say nothing."""
     if any(record.profile == "smoke" for record in records):
         return []
     measured = [record for record in records if record.status == "ok" and record.parity is not None]
     scenarios = dict.fromkeys(scenario.name for record in measured for scenario in record.scenarios)
-    return [warning for name in scenarios if (warning := slow_references_warning(measured, name))]
+    found = {name: slow_references(measured, name) for name in scenarios}
+    return [RecordWarning("slow_reference", name, {**slow}) for name, slow in found.items() if slow]

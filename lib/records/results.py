@@ -21,6 +21,19 @@ SCHEMA_VERSION = 3
 Profile = Literal["smoke", "fast", "full"]
 Status = Literal["ok", "unavailable", "failed"]
 ParameterValue = bool | int | float | str
+Figure = int | float | str
+WarningKind = Literal[
+    "too_many_threads",
+    "emulated",
+    "random_weights",
+    "near_chance",
+    "loses_more",
+    "investigate",
+    "disturbed",
+    "two_paces",
+    "unstable",
+    "slow_reference",
+]
 
 
 @dataclass
@@ -68,6 +81,15 @@ class Accuracy:
     worst_class_recall: float
 
 
+@dataclass
+class RecordWarning:
+    """What a reader of a record must know. `lib.report.warnings` has the words, one function for each kind."""
+
+    kind: WarningKind
+    scenario: str = ""  # empty where it concerns no single one
+    figures: dict[str, Figure] = field(default_factory=dict)  # those that the words name
+
+
 @dataclass(kw_only=True)
 class Record:
     """What every record carries."""
@@ -80,7 +102,7 @@ class Record:
     checkpoint_sha256: str | None
     started: str  # ISO 8601, UTC
     duration_s: float
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[RecordWarning] = field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
 
 
@@ -93,6 +115,7 @@ class ExploreRecord(Record):
     tracks_per_class: list[int]
     size_px_percentiles: dict[str, float]  # p5, p50, p95 of the larger image side, pixels
     brightness_percentiles: dict[str, float]  # p5, p50, p95 of the mean pixel value, 0..255
+    duplicates: list[list[str]]  # images with exactly the same pixels, each as "split: path"
 
 
 @dataclass
@@ -121,6 +144,7 @@ class TrainRecord(Record):
     train_s: float  # the training loop, without loading data and without evaluation
     history: list[Epoch]
     accuracy: dict[str, Accuracy]  # by split: val, and test where present
+    accuracy_without_duplicates: dict[str, Accuracy]  # by split, where some of its images are in an earlier split too
     per_class_recall: dict[str, list[float | None]]  # by split; None for a class without images
     confusion: dict[str, list[list[int]]]  # by split; rows = true class, columns = predicted
 

@@ -17,6 +17,7 @@ NUM_RESAMPLES = 2000
 CONFIDENCE = 0.99  # of intervals of speedups: a page shows dozens, and few of them may be wrong
 SMALLEST_EFFECT = 0.02  # speedups nearer to 1 than this are not called a difference, however narrow the interval
 ONE_START_EFFECT = 0.03  # the same where all processes were started once: equal ones differed by 2 % in 3 of 40 cases
+UNSTABLE = 0.03  # uncertainty of a mean time, as a share, from which on it is called unstable
 LEAST_TIME_S = 1e-7  # counters of runtimes show 0 for layers that take less than their microsecond
 VERDICTS = ("faster", "slower", "no difference")
 
@@ -141,10 +142,15 @@ def layer_noise_floor(table: LayerTable) -> float:
     return max(SMALLEST_EFFECT, float(np.percentile(deviations, 90))) if deviations else SMALLEST_EFFECT
 
 
-def is_unstable(latencies_s: Sequence[Sequence[float]]) -> bool:
-    """True where the medians of the rounds scatter so much that their mean is uncertain by 3 % or more."""
+def uncertainty(latencies_s: Sequence[Sequence[float]]) -> float:
+    """Standard error of the mean over the rounds' middle calls, as a share of that mean."""
     medians = np.array([np.median(calls) for calls in latencies_s])
-    return bool(medians.std() / np.sqrt(len(medians)) >= 0.03 * medians.mean())
+    return float(medians.std() / np.sqrt(len(medians)) / medians.mean())
+
+
+def is_unstable(latencies_s: Sequence[Sequence[float]]) -> bool:
+    """True where the rounds scatter so much that their mean is uncertain by 3 % or more."""
+    return uncertainty(latencies_s) >= UNSTABLE
 
 
 def track_bootstrap(correct: np.ndarray, track_ids: np.ndarray) -> tuple[float, float] | None:

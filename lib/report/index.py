@@ -25,6 +25,7 @@ from lib.report.run import Job, RunFolder, load_run, networks
 from lib.report.table import SMOKE_TEXT, Banner, Cell, Table, Tone, Value
 from lib.report.tables import compare_scenarios_table, environment_table
 from lib.report.verdict import STATUS_SIGNS, headline, top1_text
+from lib.report.warnings import warning_words
 from lib.report.words import UNKNOWN, duration, scenario_name
 
 SHORT_HASH = 12  # characters
@@ -207,7 +208,7 @@ def _banners(run: RunFolder) -> list[Markup]:
     note = hosted().get("note") or run.note
     texts = [*([note] if note else []), *([SMOKE_TEXT] if run.is_smoke else [])]
     texts += [run.stale_compare] if run.stale_compare else []
-    texts += pace_warnings(run.benchmarks)
+    texts += [warning_words(warning) for warning in pace_warnings(run.benchmarks)]
     return [*(safe(Banner(text).to_html()) for text in texts), *_problems(run.jobs)]
 
 

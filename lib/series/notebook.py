@@ -12,7 +12,7 @@ from typing import Any
 from lib.data import Data
 from lib.errors import UserError
 from lib.records.environment import collect_environment
-from lib.records.results import Environment, ParameterValue, Record, record_path, write_record
+from lib.records.results import Environment, ParameterValue, Record, RecordWarning, record_path, write_record
 from lib.report.provenance import run_metadata
 from lib.report.tables import environment_table, parameter_table
 from lib.series.parameters import Schema, load_schema
@@ -31,7 +31,7 @@ class Run:
     run_dir: Path
     environment: Environment
     started: str
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[RecordWarning] = field(default_factory=list)
     _begun: float = field(default_factory=time.monotonic)
 
     def common(self, data: Data | None = None, checkpoint_sha256: str | None = None) -> dict[str, Any]:

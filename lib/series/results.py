@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from lib.bench.session import Session
-from lib.data import Data
+from lib.data import Audit, Data
 from lib.errors import UserError
 from lib.model import Checkpoint, leaf_layers, num_weights
 from lib.records.comparison import Comparison
 from lib.records.export import write_csv
 from lib.records.history import History
+from lib.records.pace import pace_warnings
 from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, TrainRecord
 from lib.records.statistics import noise_floor, scenario_ratio, verdict
 from lib.report.plots import mean_brightness
@@ -33,8 +34,8 @@ def _written(run: Run, path: Path) -> FileNote:
     return FileNote("Record of this page, in the run folder", path.relative_to(run.run_dir).as_posix())
 
 
-def write_explore(run: Run, data: Data) -> FileNote:
-    """Record of 01: what is in the training images."""
+def write_explore(run: Run, data: Data, audit: Audit) -> FileNote:
+    """Record of 01: what is in the training images, and which images are there twice."""
     train = data.train
     images_per_class, tracks_per_class = class_counts(train)
     record = ExploreRecord(
@@ -43,6 +44,10 @@ def write_explore(run: Run, data: Data) -> FileNote:
         tracks_per_class=tracks_per_class,
         size_px_percentiles=_percentiles(train.sizes.max(axis=1)),
         brightness_percentiles=_percentiles(mean_brightness(train.images)),
+        duplicates=[
+            [f"{name}: {data.splits[name].sources[index] or index}" for name, index in duplicate.places]
+            for duplicate in audit.duplicates
+        ],
     )
     return _written(run, run.write(record))
 
@@ -61,6 +66,11 @@ def write_train(
         train_s=round(trained.train_s, 3),
         history=trained.history,
         accuracy={name: evaluation.accuracy for name, evaluation in evaluations.items()},
+        accuracy_without_duplicates={
+            name: evaluation.without_duplicates
+            for name, evaluation in evaluations.items()
+            if evaluation.without_duplicates is not None
+        },
         per_class_recall={name: evaluation.per_class_recall for name, evaluation in evaluations.items()},
         confusion={name: evaluation.confusion for name, evaluation in evaluations.items()},
     )
@@ -121,6 +131,7 @@ def write_compare(run: Run, comparison: Comparison, history: History | None = No
         history_verdicts.setdefault(trend.backend, {})[trend.scenario] = trend.verdict
     common = run.common(None, comparison.measured[0].checkpoint_sha256)
     common |= {"data": comparison.measured[0].data, "profile": comparison.profile}
+    common["warnings"] = [*run.warnings, *pace_warnings(comparison.records)]
     record = CompareRecord(
         **common,
         headline=comparison.headline(),

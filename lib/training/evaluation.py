@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import nn
 
-from lib.data import Data, Split
+from lib.data import Data, Split, audit_splits
 from lib.model import Checkpoint, Preprocessing
 from lib.records.results import Accuracy
 from lib.records.statistics import track_bootstrap
@@ -38,6 +38,7 @@ class Evaluation:
     accuracy: Accuracy
     per_class_recall: list[float | None]  # None for a class without images
     confusion: list[list[int]]  # rows = true class, columns = predicted
+    without_duplicates: Accuracy | None = None  # without the images that an earlier split has too; None without any
 
     def confident_errors(self, limit: int) -> np.ndarray:
         """Indices of wrong predictions, the most confident first."""
@@ -61,8 +62,7 @@ def evaluate(logits: np.ndarray, split: Split) -> Evaluation:
     np.add.at(confusion, (labels, preds), 1)
     num_images = confusion.sum(1)
     recall = [float(confusion[c, c] / num_images[c]) if num_images[c] else None for c in range(NUM_CLASSES)]
-    present = [(value, c) for c, value in enumerate(recall) if value is not None]
-    worst_recall, worst_class = min(present)
+    worst_recall, worst_class = min((value, c) for c, value in enumerate(recall) if value is not None)
     correct = preds == labels
     return Evaluation(
         labels=labels,
@@ -82,9 +82,14 @@ def evaluate(logits: np.ndarray, split: Split) -> Evaluation:
 
 
 def evaluate_splits(checkpoint: Checkpoint, data: Data) -> dict[str, Evaluation]:
-    """Evaluate a checkpoint on val, and on test where there is one."""
-    splits = {"val": data.val} | ({"test": data.test} if data.test is not None else {})
-    return {
-        name: evaluate(predict_logits(checkpoint.model, checkpoint.preprocessing, split.images), split)
-        for name, split in splits.items()
-    }
+    """Evaluate a checkpoint on val, and on test where there is one; also without what an earlier split has too."""
+    audit = audit_splits(data)
+    evaluations = {}
+    for split in (data.val, data.test):
+        if split is not None:
+            logits = predict_logits(checkpoint.model, checkpoint.preprocessing, split.images)
+            found, seen = evaluate(logits, split), audit.seen_earlier(split.name)
+            if seen.any() and not seen.all():
+                found = replace(found, without_duplicates=evaluate(logits[~seen], split.take(~seen)).accuracy)
+            evaluations[split.name] = found
+    return evaluations

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from lib.errors import UserError
 from lib.files import project_path
 from tests.rehearsal.results import EVENTS, Event, Variation, Walk
 from tests.rehearsal.runner import Runner
@@ -34,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", default="build/rehearsal", metavar="DIR", help="emptied first (default: build/rehearsal)"
     )
+    parser.add_argument(
+        "--images", default="", metavar="DIR", help="data_root of GTSRB: what the scenario `images` fetches and runs on"
+    )
     parser.add_argument("--parallel", type=int, default=2, metavar="N", help="legs of a matrix at a time (default 2)")
     own = parser.add_argument_group("one walk of your own")
     own.add_argument("--event", choices=list(EVENTS))
@@ -44,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     own.add_argument("--lose", action="append", default=[], metavar="ARTIFACT", help="let an upload never arrive")
     arguments = parser.parse_args(argv)
 
-    known = {scenario.name: scenario for scenario in scenarios(arguments.backends)}
+    images = project_path(arguments.images) if arguments.images else None
+    known = {scenario.name: scenario for scenario in scenarios(arguments.backends, images)}
     unknown = set(arguments.scenarios) - set(known)
     if unknown:
         parser.error(f"unknown scenario {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
@@ -78,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     raise ValueError(f"no step {name!r} ran; give JOB/STEP as the log names them")
                 return int(walk.failed)
             wrong = _scenarios(known, arguments.scenarios or list(known), out, say, arguments.parallel)
-        except (WorkflowError, ValueError) as error:
+        except (WorkflowError, UserError, ValueError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
         say("\n".join(wrong) or "everything as expected")

@@ -261,8 +261,12 @@ _GOOD = dict.fromkeys(("changes", "plan", "train", "compare"), "success")
 _NOTHING = dict.fromkeys(("test", "train", "benchmark", "compare", "confirm", "conclude", "publish"), "skipped")
 
 
-def scenarios(backends: str = BACKENDS) -> list[Scenario]:
-    """All of them, in an order in which later ones may take over jobs of earlier ones."""
+def scenarios(backends: str = BACKENDS, images: Path | None = None) -> list[Scenario]:
+    """All of them, in an order in which later ones may take over jobs of earlier ones.
+
+    Args:
+        images: data_root of what the scenario of that name serves; default: tiny images that it makes.
+    """
     here = backends.replace("onnxruntime", "torch-blas")  # which makes a promise that depends on the machine
     legs = {name: [f"benchmark ({one})" for one in name.split(",")] for name in (backends, here)}
     real = dispatch(here, dataset="gtsrb")
@@ -418,7 +422,9 @@ def scenarios(backends: str = BACKENDS) -> list[Scenario]:
             NATIVE,
             dispatch("torch-onednn,null", dataset="gtsrb"),
             {**_GOOD, **dict.fromkeys(("benchmark (torch-onednn)", "benchmark (null)"), "success"), "gate": "success"},
-            variation=lambda walks: Variation(patch=serve_images(Path(tempfile.mkdtemp(prefix="rehearsal-images-")))),
+            variation=lambda walks: Variation(
+                patch=serve_images(Path(tempfile.mkdtemp(prefix="rehearsal-images-")), images)
+            ),
             check=_real_images,
         ),
         Scenario(

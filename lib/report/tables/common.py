@@ -130,8 +130,12 @@ def environment_table(environment: Environment) -> Table:
     return Table(columns, rows, caption="Machine and software", compact=True, align_numbers=False)
 
 
-def accuracy_table(accuracy: Mapping[str, Accuracy]) -> Table:
-    """Top-1 by split with its interval, and the class that is recognised worst."""
+def accuracy_table(accuracy: Mapping[str, Accuracy], note: str = "") -> Table:
+    """Top-1 by split with its interval, and the class that is recognised worst.
+
+    Args:
+        note: more to say under the table.
+    """
     rows: list[list[Value]] = [
         [
             split,
@@ -142,9 +146,9 @@ def accuracy_table(accuracy: Mapping[str, Accuracy]) -> Table:
         ]
         for split, found in accuracy.items()
     ]
-    note = "Interval: 95 % bootstrap over tracks, since the frames of one sign stand or fall together."
+    interval = "Interval: 95 % bootstrap over tracks, since the frames of one sign stand or fall together."
     columns = ["split", "top-1", "images", "tracks", "worst class (recall)"]
-    return Table(columns, rows, caption="Accuracy", note=note)
+    return Table(columns, rows, caption="Accuracy", note=f"{interval} {note}".strip())
 
 
 def passed_cell(passed: bool) -> Cell:

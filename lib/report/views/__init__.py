@@ -34,12 +34,14 @@ from lib.report.views.compare import (
     sweeps,
     verdicts,
 )
-from lib.report.views.explore import augmentation, class_balance, data_table, split_table
-from lib.report.views.train import confident_errors, predict_file, training_table
+from lib.report.views.explore import audit_table, augmentation, class_balance, data_table, duplicates
+from lib.report.views.train import accuracy, confident_errors, predict_file, training_table
 
 __all__ = [
+    "accuracy",
     "accuracy_speed",
     "answer",
+    "audit_table",
     "augmentation",
     "checkpoint_table",
     "class_balance",
@@ -49,6 +51,7 @@ __all__ = [
     "confident_errors",
     "costs",
     "data_table",
+    "duplicates",
     "earlier_runs",
     "fill_glance",
     "glance",
@@ -70,7 +73,6 @@ __all__ = [
     "roofline",
     "round_ratios",
     "scenarios",
-    "split_table",
     "sweep",
     "sweeps",
     "training_table",

@@ -32,6 +32,7 @@ from lib.report.tables import (
     roofline_table,
     scenario_table,
 )
+from lib.report.warnings import warnings_words
 from lib.report.words import scenario_name
 
 Shown = Any  # something that a notebook displays, or None
@@ -66,9 +67,8 @@ def fill_glance(record: BenchmarkRecord) -> None:
         parts.append(glance_table(record))
     elif record.status != "ok":
         parts.append(_absent(record, "times"))
-    told = [warning.replace("single_stream", scenario_name("single_stream")) for warning in record.warnings]
-    if told:
-        parts.append(Banner(" ".join(f"{warning[:1].upper()}{warning[1:].rstrip('.')}." for warning in told)))
+    if record.warnings:
+        parts.append(Banner(warnings_words(record.warnings)))
     update_display(Stack(*parts), display_id=GLANCE)  # type: ignore[no-untyped-call]
 
 

@@ -36,6 +36,7 @@ from lib.report.tables import (
     recommendation_table,
 )
 from lib.report.views.benchmark import Shown
+from lib.report.warnings import warning_words
 from lib.report.words import scenario_name
 
 _View = TypeVar("_View", bound=Callable[..., Shown])
@@ -62,7 +63,7 @@ def answer(comparison: Comparison) -> Shown:
     headline, found = comparison.headline(), comparison.fastest()
     told = found.removesuffix(".") in headline  # an open question begins with it
     banners.append(Banner(headline if told else f"{headline} {found}", "info"))
-    banners += [Banner(warning) for warning in pace_warnings(comparison.records)]
+    banners += [Banner(warning_words(warning)) for warning in pace_warnings(comparison.records)]
     if comparison.missing:
         names = ", ".join(comparison.missing)
         banners.append(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import numpy as np
 import torch
 
-from lib.data import Data, Split, count_duplicates
+from lib.data import Audit, Data, Split
+from lib.data.audit import MAX_TEST_OVERLAP, TEST, TRAIN, VAL, Duplicate
 from lib.report.figures import show
 from lib.report.plots import plot_augmentation, plot_class_balance
 from lib.report.table import Banner, Cell, Stack, Table, Value, profile_banner
-from lib.signs import NUM_CLASSES
+from lib.report.words import percent
+from lib.signs import NUM_CLASSES, SIGNS
 from lib.training import augment_batch
+
+SHOWN = 3  # pixels of a picture for one of an image; a cell shows it at half of that
 
 
 def data_table(data: Data, profile: str) -> Stack:
@@ -48,27 +50,80 @@ def class_balance(split: Split) -> None:
     show(plot_class_balance(*class_counts(split)))
 
 
-def _count_cell(number: int | None) -> Cell:
-    """Zero is good, more is bad, and what cannot be known says so."""
-    if number is None:
-        return Cell("tracks not published", tone="muted")
-    return Cell(f"{number:,}", tone="bad" if number else "good")
-
-
-def split_table(data: Data) -> Table:
-    """Tracks and images that two splits share; all must be zero for an accuracy to mean something."""
-    duplicates = count_duplicates(data)
-    tracks = {name: set(split.track_ids.tolist()) for name, split in data.splits.items()}
+def audit_table(audit: Audit) -> Table:
+    """Tracks and images that two splits share."""
     rows: list[list[Value]] = []
-    for first, second in combinations(data.splits, 2):
-        shared: int | None = len(tracks[first] & tracks[second])
-        if not (data.splits[first].has_tracks and data.splits[second].has_tracks):
-            shared = None
-        found = (shared, duplicates[f"{first}/{second}"])
-        rows.append([f"{first} and {second}", *(_count_cell(number) for number in found)])
-    inside = ", ".join(f"{name} {duplicates[name]:,}" for name in data.splits)
-    note = f"Images that repeat another one inside their split: {inside}."
+    for (first, second), tracks in audit.shared_tracks.items():
+        images = audit.num_shared(first, second)
+        shared = Cell(f"{len(tracks):,}", tone="bad" if tracks else "good") if tracks is not None else None
+        share = percent(images / audit.num_images[second]) + f" of {second}" if images else ""
+        rows.append(
+            [
+                f"{first} and {second}",
+                shared or Cell("tracks not published", tone="muted"),
+                Cell(f"{images:,}", share, "warn" if images else "good"),
+            ]
+        )
+    inside = ", ".join(f"{name} {audit.num_repeats(name):,}" for name in audit.num_images)
+    note = f"Images that repeat another one inside their split: {inside}. Compared at their original size."
     return Table(["splits", "tracks in both", "images in both"], rows, caption="Leaks between splits", note=note)
+
+
+def duplicates(data: Data, audit: Audit, limit: int = 16) -> Stack | None:
+    """Images that are there more than once: what they are, with pictures, names and tracks."""
+    found = audit.duplicates
+    if not found:
+        return None
+    splits = [name for name in data.splits if any(duplicate.num_in(name) for duplicate in found)]
+    rows = [[*_picture(data, duplicate), *(_places(data, duplicate, name) for name in splits)] for duplicate in found]
+    more = (
+        f"The first {limit} of {len(found):,} pictures; the record of this page names all. "
+        if len(found) > limit
+        else ""
+    )
+    note = f"{more}Names are those of the files; a training file is named class/track_frame."
+    table = Table(["sign", "track", *splits], rows[:limit], caption="Images that are there twice", note=note)
+    return Stack(*_judged(audit), table)
+
+
+def _picture(data: Data, duplicate: Duplicate) -> list[Value]:
+    """The picture with its class, or classes where its labels differ; and its track."""
+    of = [(data.splits[name], index) for name, index in duplicate.places]
+    split, index = of[0]
+    pixels = np.ascontiguousarray(split.images[index].transpose(1, 2, 0)).repeat(SHOWN, 0).repeat(SHOWN, 1)
+    labels = sorted({int(split.labels[index]) for split, index in of})
+    names = ", but also ".join(f"{label} {SIGNS[label].name}" for label in labels)
+    tracks = sorted({split.track_name(index) for split, index in of} - {""})
+    sign = Cell(names, tone="bad" if len(labels) > 1 else "", image=pixels)
+    return [sign, ", ".join(tracks) or Cell("not published", tone="muted")]
+
+
+def _places(data: Data, duplicate: Duplicate, name: str) -> str:
+    return ", ".join(data.splits[name].image_name(index) for split, index in duplicate.places if split == name)
+
+
+def _judged(audit: Audit) -> list[Banner]:
+    """What the duplicates mean for the accuracy."""
+    banners = []
+    known, unknown, total = audit.num_known(), audit.num_unknown(), audit.num_images.get(TEST, 0)
+    both = "02_train gives accuracy with and without them."
+    if known:
+        text = (
+            f"Test images that are training images too: {known} of {total:,} ({percent(known / total)}). They show one "
+        )
+        text += "stop sign that GTSRB itself has in both sets. Training keeps them, so that accuracy compares with the "
+        banners.append(Banner(f"{text}literature. {both}", "info"))
+    if unknown:
+        text = (
+            f"Test images that are in training or validation too: {unknown:,} of {total:,} ({percent(unknown / total)})"
+        )
+        text += f"{', beside those' if known else ', and not those'} that GTSRB is known for. "
+        banners.append(Banner(f"{text}Up to {percent(MAX_TEST_OVERLAP, 1)} is tolerated. {both}"))
+    if inside := audit.num_shared(TRAIN, VAL):
+        banners.append(
+            Banner(f"Validation images that are training images too, under another track: {inside:,}. {both}")
+        )
+    return banners
 
 
 def augmentation(split: Split, *, num_samples: int = 12, num_versions: int = 3, seed: int = 0) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -14,7 +16,7 @@ from lib.model import Checkpoint, leaf_layers, num_weights
 from lib.report.figures import show
 from lib.report.plots import plot_confident_errors
 from lib.report.table import Banner, Cell, Stack, Table, Value
-from lib.report.tables import sign_cell
+from lib.report.tables import accuracy_table, sign_cell
 from lib.report.words import duration, percent
 from lib.training import Evaluation, Trained
 
@@ -35,6 +37,19 @@ def training_table(trained: Trained) -> Table:
         ["seed", str(trained.seed)],
     ]
     return Table(["", "training"], rows, caption="What was trained")
+
+
+def accuracy(evaluations: Mapping[str, Evaluation]) -> Table:
+    """Accuracy by split; where images of a split are in an earlier one too, also without those."""
+    found = {}
+    note = ""
+    for name, evaluation in evaluations.items():
+        found[name] = evaluation.accuracy
+        fewer = evaluation.without_duplicates
+        if fewer is not None:
+            found[f"{name}, without {evaluation.accuracy.num_images - fewer.num_images:,} duplicates"] = fewer
+            note = "Duplicates are images that training or validation has too, pixel for pixel; 01_explore shows them."
+    return accuracy_table(found, note)
 
 
 def confident_errors(split: Split, evaluation: Evaluation, limit: int = 12) -> Banner | None:

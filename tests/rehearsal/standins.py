@@ -308,6 +308,7 @@ COMMANDS = (
         "the suite takes half an hour, and would call the rehearsal",
         _few_tests,
     ),
+    Command(r"^\S+python -m playwright install\b", "nothing", "it would download a browser", _nothing),
     Command(r"^pip(x install|-audit)\b", "nothing", "it would ask a registry, or the advisory database", _nothing),
     Command(r"^(make test\b|\.ci/run\b|\./\.ci/run\b)", "nothing", "the tests would call the rehearsal", _nothing),
 )

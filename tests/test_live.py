@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from lib.records.results import Epoch
 from lib.report import live
-from lib.report.live import Bar, Progress
+from lib.report.live import UPDATE_S, Bar, Progress
 
 EPOCH = Epoch(epoch=1, lr=0.1, train_loss=2.5, train_top1=0.5, val_loss=2.0, val_top1=0.25, seconds=3.0)
 
@@ -76,13 +77,15 @@ def test_each_live_cell_has_one_bar_that_ends_green_or_red(
     assert len(shell.ended) == 1, "told once how a cell ended, however many cells there are"
 
 
-def test_bar_is_redrawn_seldom_and_always_at_the_end() -> None:
+def test_bar_is_redrawn_seldom_and_always_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = (UPDATE_S / 100 * tick for tick in itertools.count(10**6))
+    monkeypatch.setattr("lib.report.live.time", SimpleNamespace(monotonic=lambda: next(ticks)))
     bar = Bar()
     drawn: list[int] = []
     bar._bar.observe(lambda change: drawn.append(change["new"]), names="value")
     for step in range(1, 1001):
         bar.count(step, 1000)
-    assert len(drawn) < 20 and drawn[-1] == 1000
+    assert 8 <= len(drawn) <= 12 and drawn[0] == 1 and drawn[-1] == 1000  # a hundred steps between two updates
 
 
 def test_line_without_a_count_shows_no_bar_and_percents_move_it() -> None:

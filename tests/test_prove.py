@@ -69,19 +69,25 @@ def test_backend_for_another_cpu_has_not_failed(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_selfcheck_counts_false_claims_and_what_was_found() -> None:
-    even = Ratio(1.0, 0.99, 1.01)
-    outcomes = [
-        Outcome("same", 0, "offline", even, even, 0.02, "no difference"),
-        Outcome("same", 1, "offline", even, even, 0.02, "faster"),
-        Outcome("same", 2, "offline", even, even, 0.02, "slower", ("offline: other processes used 0.50 cores",)),
-        Outcome("planted", 0, "offline", even, even, 0.02, "slower"),
-        Outcome("planted", 1, "offline", even, even, 0.02, "faster"),
-    ]
-    assert summary(outcomes)["offline"] == {
-        "runs_of_the_same": 3,
-        "claimed_a_difference": 2,
-        "claimed_it_without_a_warning": 1,
-        "runs_with_5_percent_more_work": 2,
-        "found_it": 1,
-        "missed_it_without_a_warning": 1,
-    }
+    even, told = Ratio(1.0, 0.99, 1.01), ("offline: other processes used 0.50 cores",)
+
+    def outcome(planted: float, verdict: str, warnings: tuple[str, ...] = (), ratio: Ratio = even) -> Outcome:
+        return Outcome(planted, 0, "offline", ratio, even, 0.02, verdict, warnings)
+
+    found = summary(
+        [
+            outcome(0.0, "no difference"),
+            outcome(0.0, "faster", ratio=Ratio(1.05, 1.04, 1.06)),
+            outcome(0.0, "slower", told),
+            outcome(0.03, "no difference", told),
+            outcome(0.05, "slower", ratio=Ratio(1 / 1.05, 1 / 1.06, 1 / 1.04)),
+            outcome(0.05, "faster", ratio=Ratio(1 / 1.07, 1 / 1.08, 1 / 1.06)),
+        ]
+    )["offline"]
+    same, planted = found["nothing planted"], found["5% planted"]
+    assert (same["runs"], same["claimed_a_difference"], same["claimed_it_without_a_warning"]) == (3, 2, 1)
+    assert same["intervals_that_hold_the_size"] == 2
+    assert (planted["runs"], planted["found_it"], planted["missed_it_without_a_warning"]) == (2, 1, 1)
+    assert (planted["mean_size"], planted["standard_error"]) == (pytest.approx(0.06), pytest.approx(0.01))
+    assert planted["intervals_that_hold_the_size"] == 1
+    assert found["3% planted"]["missed_it_without_a_warning"] == 0

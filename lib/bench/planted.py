@@ -3,51 +3,52 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
 
-from lib.backends.interface import Shape
 from lib.backends.torch_onednn import TorchOneDnn
 
-NUM_CALIBRATIONS = 60  # pairs of calls; times scatter, their middles less
-_SIDE = 48  # of the matrices that are multiplied as additional work: some microseconds
+_SIDE = 8  # of the matrices that are multiplied as additional work: about a microsecond for a product
 
 
-class PlantedSlow(TorchOneDnn):
-    """The reference, with a fixed number of small matrix products after every call that take a twentieth as long.
+class Planted(TorchOneDnn):
+    """The reference, with small matrix products after the network that take a known share of its time.
 
-    The number is found once for each shape of batches, before any clock starts, and is the same in every call however
-    long that call took.
+    Both are timed inside the same call, because a product takes another time there than in a loop of its own. What the
+    last product takes too much is taken off the next call, but never more than a call's share: a product that was
+    interrupted changes one call.
     """
 
-    name = "planted-5-percent"
-    title = "control: the reference with 5 % more work in every call"
-    extra_work: ClassVar[float] = 0.05
+    extra_work: ClassVar[float]  # as a share of the network's time
 
-    def compile(self, shape: Shape) -> None:
-        images = np.zeros(shape, np.float32)
+    def __init__(self) -> None:
         self._matrix = np.eye(_SIDE, dtype=np.float32)
-        self.num_products: dict[int, int] = getattr(self, "num_products", {})
-        repeats = NUM_CALIBRATIONS if shape[0] == 1 else NUM_CALIBRATIONS // 4
-        calls, products = [], []
-        for _ in range(repeats):
-            calls.append(_seconds(lambda: super(PlantedSlow, self).predict(images)))
-            products.append(_seconds(lambda: self._work(100)) / 100)
-        self.num_products[shape[0]] = round(self.extra_work * float(np.median(calls)) / float(np.median(products)))
+        self._too_much_s = 0.0
 
     def predict(self, images: np.ndarray) -> np.ndarray:
+        started = time.perf_counter()
         logits = super().predict(images)
-        self._work(self.num_products[len(images)])
+        answered = now = time.perf_counter()
+        share_s = self.extra_work * (answered - started)
+        end = answered + share_s - self._too_much_s
+        while now < end:
+            self._matrix @ self._matrix
+            now = time.perf_counter()
+        self._too_much_s = min(now - end, share_s)
         return logits
 
-    def _work(self, num_products: int) -> None:
-        for _ in range(num_products):
-            self._matrix @ self._matrix
+
+class Planted3(Planted):
+    name = "planted-3-percent"
+    title = "control: the reference with 3 % more work in every call"
+    extra_work = 0.03
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
+class Planted5(Planted):
+    name = "planted-5-percent"
+    title = "control: the reference with 5 % more work in every call"
+    extra_work = 0.05
+
+
+PLANTED: tuple[type[Planted], ...] = (Planted3, Planted5)

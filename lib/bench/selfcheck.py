@@ -1,4 +1,4 @@
-"""Is the harness honest? It measures what is known: no difference, and a planted slow-down.
+"""Is the harness honest? It measures what is known: no difference, and planted slow-downs of known size.
 
 All outcomes are kept, one JSON line each, as they come.
 """
@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lib.backends import REFERENCE, Backend, get_backend
-from lib.bench.planted import PlantedSlow
+from lib.bench.planted import PLANTED
 from lib.bench.session import Session
 from lib.data import Data
 from lib.model import Checkpoint
@@ -33,7 +35,7 @@ Progress = Callable[[str], None]
 class Outcome:
     """What one run said about one scenario."""
 
-    kind: str  # same: the reference against itself; planted: with 5 % more work
+    planted: float  # additional work as a share; 0: the reference against itself
     seed: int
     scenario: str
     ratio: Ratio
@@ -41,6 +43,16 @@ class Outcome:
     noise_floor: float
     verdict: str
     warnings: tuple[str, ...] = ()  # kinds of those with which a page would show it
+
+    @property
+    def found(self) -> Ratio:
+        """The additional work that was measured, as a share, with its 99 % interval."""
+        return Ratio(1 / self.ratio.value - 1, 1 / self.ratio.high - 1, 1 / self.ratio.low - 1)
+
+    @property
+    def claims(self) -> bool:
+        """Whether the page would call it a difference."""
+        return self.verdict in ("faster", "slower")
 
 
 def run_once(
@@ -66,62 +78,84 @@ def run_once(
 def known_differences(
     checkpoint: Checkpoint, data: Data, out: Path, seeds: Sequence[int], profile: Profile, progress: Progress
 ) -> list[Outcome]:
-    """Per seed, one run of the reference against itself and one of the reference with 5 % more work."""
+    """Per seed, one run of the reference against itself and one with each planted slow-down."""
+    kinds: list[tuple[float, type[Backend]]] = [(0.0, get_backend(REFERENCE))]
+    kinds += [(backend.extra_work, backend) for backend in PLANTED]
     outcomes = []
     for seed in seeds:
-        for kind, backend in (("same", get_backend(REFERENCE)), ("planted", PlantedSlow)):
+        for planted, backend in kinds:
             load = os.getloadavg()[0]
             scenarios, warnings = run_once(backend, seed, checkpoint, data, profile)
             for scenario in scenarios:
-                ratio, floor = scenario_ratio(scenario), noise_floor(scenario)
-                control = control_ratio(scenario)
-                told = tuple(warning.kind for warning in warnings if warning.scenario == scenario.name)
-                outcome = Outcome(kind, seed, scenario.name, ratio, control, floor, verdict(ratio, floor), told)
+                outcome = _outcome(planted, seed, scenario, warnings)
                 outcomes.append(outcome)
-                samples = {
-                    "latencies_s": scenario.latencies_s,
-                    "reference_latencies_s": scenario.reference_latencies_s,
-                    "control_latencies_s": scenario.control_latencies_s,
-                }
-                _append(out, {**outcome.__dict__, "load_average_before": load})
-                _append(
-                    out.with_name("samples.jsonl"), {"kind": kind, "seed": seed, "scenario": scenario.name, **samples}
-                )
+                _write(out, outcome, scenario, load)
+                size, low, high = outcome.found
                 progress(
-                    f"{kind} {seed} {scenario.name}: {ratio.value:.4f} [{ratio.low:.4f}, {ratio.high:.4f}], "
-                    f"noise floor {floor:.1%}: {outcome.verdict}{', with a warning' if told else ''}"
+                    f"planted {planted:.0%}, seed {seed}, {scenario.name}: found {size:.2%} [{low:.2%}, {high:.2%}], "
+                    f"noise floor {outcome.noise_floor:.1%}: {outcome.verdict}"
+                    f"{', with a warning' if outcome.warnings else ''}"
                 )
     return outcomes
 
 
+def _outcome(planted: float, seed: int, scenario: Scenario, warnings: Sequence[RecordWarning]) -> Outcome:
+    ratio, floor = scenario_ratio(scenario), noise_floor(scenario)
+    told = tuple(warning.kind for warning in warnings if warning.scenario == scenario.name)
+    return Outcome(planted, seed, scenario.name, ratio, control_ratio(scenario), floor, verdict(ratio, floor), told)
+
+
+def _write(out: Path, outcome: Outcome, scenario: Scenario, load: float) -> None:
+    """The outcome into its file, and its samples into another beside it."""
+    _append(out, {**outcome.__dict__, "load_average_before": load})
+    samples = {
+        "latencies_s": scenario.latencies_s,
+        "reference_latencies_s": scenario.reference_latencies_s,
+        "control_latencies_s": scenario.control_latencies_s,
+    }
+    about = {"planted": outcome.planted, "seed": outcome.seed, "scenario": outcome.scenario}
+    _append(out.with_name("samples.jsonl"), {**about, **samples})
+
+
 def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """How many runs were judged right, by scenario."""
-    counts: dict[str, Any] = {}
-    for scenario in dict.fromkeys(outcome.scenario for outcome in outcomes):
-        same = [o for o in outcomes if o.scenario == scenario and o.kind == "same"]
-        planted = [o for o in outcomes if o.scenario == scenario and o.kind == "planted"]
-        counts[scenario] = {
-            "runs_of_the_same": len(same),
-            "claimed_a_difference": sum(o.verdict != "no difference" for o in same),
-            "claimed_it_without_a_warning": sum(o.verdict != "no difference" and not o.warnings for o in same),
-            "runs_with_5_percent_more_work": len(planted),
-            "found_it": sum(o.verdict == "slower" for o in planted),
-            "missed_it_without_a_warning": sum(o.verdict != "slower" and not o.warnings for o in planted),
-        }
-    return counts | {"runs": _by_run(outcomes)}
+    """By scenario: how many runs were judged right, and how well the planted size was found."""
+    found: dict[str, Any] = {}
+    for scenario, planted in sorted({(outcome.scenario, outcome.planted) for outcome in outcomes}):
+        mine = [outcome for outcome in outcomes if (outcome.scenario, outcome.planted) == (scenario, planted)]
+        counts = found.setdefault(scenario, {})
+        if planted:
+            counts[f"{planted:.0%} planted"] = _finds(mine)
+        else:
+            counts["nothing planted"] = _false_claims(mine)
+    return found
 
 
-def _by_run(outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """A run of the same claims a difference if one of its scenarios does; a planted one is found if all find it."""
-    same = {(o.kind, o.seed) for o in outcomes if o.kind == "same"}
-    claimed = {(o.kind, o.seed) for o in outcomes if o.kind == "same" and o.verdict != "no difference"}
-    planted = {(o.kind, o.seed) for o in outcomes if o.kind == "planted"}
-    missed = {(o.kind, o.seed) for o in outcomes if o.kind == "planted" and o.verdict != "slower"}
+def _false_claims(same: Sequence[Outcome]) -> dict[str, Any]:
     return {
-        "of_the_same": len(same),
-        "claimed_a_difference_in_some_scenario": len(claimed),
-        "with_5_percent_more_work": len(planted),
-        "found_it_in_all_scenarios": len(planted - missed),
+        "runs": len(same),
+        "claimed_a_difference": sum(outcome.claims for outcome in same),
+        "claimed_it_without_a_warning": sum(outcome.claims and not outcome.warnings for outcome in same),
+        **_sizes(same),
+    }
+
+
+def _finds(planted: Sequence[Outcome]) -> dict[str, Any]:
+    missed = [outcome for outcome in planted if outcome.verdict != "slower"]
+    return {
+        "runs": len(planted),
+        "found_it": len(planted) - len(missed),
+        "missed_it_without_a_warning": sum(not outcome.warnings for outcome in missed),
+        **_sizes(planted),
+    }
+
+
+def _sizes(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """How much additional work was found, against how much there was."""
+    sizes = np.array([outcome.found.value for outcome in outcomes])
+    return {
+        "mean_size": float(sizes.mean()) if len(sizes) else None,
+        "standard_error": float(sizes.std(ddof=1) / len(sizes) ** 0.5) if len(sizes) > 1 else None,
+        "intervals_that_hold_the_size": sum(o.found.low <= o.planted <= o.found.high for o in outcomes),
     }
 
 

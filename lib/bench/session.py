@@ -18,13 +18,13 @@ import numpy as np
 from lib.backends import REFERENCE, Backend, Kernels, get_backend
 from lib.bench.client import PREPARE_LIMIT_S, BackendError, OutOfMemoryError, WorkerClient
 from lib.bench.neighbours import Neighbours, tolerated_cores
-from lib.bench.parity import Tolerance, compare_logits, exceeds
+from lib.bench.parity import Tolerance, compare_logits
 from lib.bench.peaks import peaks_of_run
 from lib.bench.plan import (
     CALIBRATION_IMAGES,
     OFFLINE_BATCH,
-    PARITY_IMAGES,
     SWEEPS,
+    UNTRAINED_IMAGES,
     ScenarioPlan,
     SweepPlan,
     scenario_plans,
@@ -90,6 +90,7 @@ class Session:
     process. What the last two differ by is what a difference must exceed.
 
     Attributes:
+        compared: the validation images that the answers are compared on: the same for every backend.
         status: ok, unavailable (this machine cannot run it) or failed; with the reason in `error`.
         preparation, cold_start, parity, proof, accuracy, scenarios, layers, peaks, preprocessing, sweep: as in
             `BenchmarkRecord`; empty where not measured.
@@ -113,6 +114,7 @@ class Session:
         self.checkpoint, self.data, self.progress, self.profile = checkpoint, data, progress, profile
         self.num_threads, self.seed = num_threads or num_cores(), seed
         self.plans = scenario_plans(profile, min_seconds, batch_size)
+        self.compared = balanced_sample(data.val, UNTRAINED_IMAGES if checkpoint.metadata.random_weights else 0)
         size = checkpoint.preprocessing.image_size
         self.layer_infos = leaf_layers(checkpoint.model, (3, size, size))
         self.status: Status = "ok"
@@ -173,10 +175,9 @@ class Session:
         self._folder = tempfile.TemporaryDirectory(prefix="gtsrb-bench-")
         folder = Path(self._folder.name)
         (folder / "model").mkdir()
-        limit = 1000 if self.checkpoint.metadata.random_weights else 0  # their answers mean nothing, and they are large
-        for split in (self.data.val, self.data.test):
-            if split is not None and self._is_read(split):
-                self._save_images(balanced_sample(split, PARITY_IMAGES[self.profile] or limit), split.name)
+        self._save_images(self.compared)
+        if self.data.test is not None and self._reads_test():
+            self._save_images(self.data.test)
         calibration = self._calibration_images()
         np.save(folder / "calibration.npy", calibration)
         worker = WorkerClient(self.backend, self.num_threads, PREPARE_LIMIT_S)
@@ -199,9 +200,9 @@ class Session:
         sample = balanced_sample(self.data.train, CALIBRATION_IMAGES[self.profile])
         return self.checkpoint.preprocessing.normalize(sample.images).numpy()
 
-    def _is_read(self, split: Split) -> bool:
-        """Test images only where there is time for all of them, and only for a network that learned something."""
-        return split is self.data.val or (self.profile == "full" and not self.checkpoint.metadata.random_weights)
+    def _reads_test(self) -> bool:
+        """Only where there is time for all of them, and only for a network that learned something."""
+        return self.profile == "full" and not self.checkpoint.metadata.random_weights
 
     @_step
     def start(self) -> None:
@@ -228,43 +229,24 @@ class Session:
     @_step
     def check_parity(self) -> None:
         """Logits and top-1 on the validation images against the reference; the test images only for the record."""
-        logits = self._compare_logits("val") if self.backend.is_network else None
+        logits = self._compare_logits() if self.backend.is_network else None
         self._note_memory()
         if logits is None:
             return
         assert self.parity is not None
-        if (not self.parity.passed or self._loses_more()) and len(logits) < self.data.val.num_images:
-            self.progress("not within the limits on a sample: comparing all validation images")
-            self._save_images(self.data.val, "val-all")
-            logits = self._compare_logits("val-all")
-        sample = balanced_sample(self.data.val, len(logits))
-        if not self.parity.passed:
+        if self.parity.outcome == "failed":
             raise BackendError(f"not the same network: {self.parity.reason}")
-        if self._loses_more():
-            self._warn(
-                "loses_more",
-                top1_drop=self.parity.reference_top1 - self.parity.top1,
-                top1_drop_allowed=self.parity.top1_drop_allowed,
-                num_images=self.parity.num_images,
-                num_lost=self.parity.num_lost,
-                num_gained=self.parity.num_gained,
-                mcnemar_p=self.parity.mcnemar_p,
-            )
+        if self.parity.outcome == "inconclusive":
+            self._warn("inconclusive", reason=self.parity.reason, num_images=self.parity.num_images,
+                       num_tracks=self.parity.num_tracks)  # fmt: skip
         if self.checkpoint.metadata.random_weights:
             self._warn("random_weights")
             return
         if self.parity.reference_top1 < 3 / NUM_CLASSES:
             self._warn("near_chance")
-        self.accuracy["val"] = evaluate(logits, sample).accuracy
-        if self.data.test is not None and self._is_read(self.data.test):
+        self.accuracy["val"] = evaluate(logits, self.compared).accuracy
+        if self.data.test is not None and self._reads_test():
             self.accuracy["test"] = evaluate(self._logits("test", "backend"), self.data.test).accuracy
-
-    def _loses_more(self) -> bool:
-        """More than the tolerance, by chance or not."""
-        parity = self.parity
-        return parity is not None and exceeds(
-            parity.num_gained, parity.num_lost, parity.num_images, parity.top1_drop_allowed
-        )
 
     def _note_memory(self) -> None:
         """Now: both sides have done the same, and profiling takes memory that no user would spend."""
@@ -272,17 +254,16 @@ class Session:
             if cold_start is not None:
                 cold_start.peak_memory_bytes = self._open_sides()[role].ask("memory")["peak_memory_bytes"]
 
-    def _compare_logits(self, images: str) -> np.ndarray:
-        """Fill `parity` from validation images that were saved under a name; returns the backend's logits."""
-        logits, reference_logits = self._logits(images, "backend"), self._logits(images, "reference")
-        labels = np.asarray(balanced_sample(self.data.val, len(logits)).labels)
-        self.parity = compare_logits(logits, reference_logits, labels, self._tolerance())
+    def _compare_logits(self) -> np.ndarray:
+        """Fill `parity`; returns the backend's logits."""
+        logits, reference_logits = self._logits("val", "backend"), self._logits("val", "reference")
+        labels, track_ids = np.asarray(self.compared.labels), np.asarray(self.compared.track_ids)
+        self.parity = compare_logits(logits, reference_logits, labels, track_ids, self._tolerance())
         return logits
 
-    def _save_images(self, split: Split, name: str) -> None:
-        """Never under the name of a file that workers have open."""
+    def _save_images(self, split: Split) -> None:
         images = self.checkpoint.preprocessing.normalize(np.array(split.images)).numpy()
-        np.save(self._path(f"{name}.npy"), images)
+        np.save(self._path(f"{split.name}.npy"), images)
 
     def _tolerance(self) -> Tolerance:
         if self.checkpoint.metadata.profile == "smoke":  # hardly trained: a small error changes many of its answers

@@ -18,14 +18,13 @@ from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, project_path, sha256_file
 from lib.records.comparison import BENCHMARK
 from lib.records.history import CONFIRMED
-from lib.records.results import BenchmarkRecord
+from lib.records.results import BenchmarkRecord, ParityOutcome
 from lib.report.run import RunFolder, is_network, load_run
 from lib.report.words import percent, points, scenario_name, size
 from lib.series.parameters import notebook_names
 
 CONFIRMING = {"confirm", "conclude"}  # nothing to do where `compare` suspects nothing
 VALIDATION = "val"
-GIVE_OR_TAKE = ", give or take one image"
 TRAINING = "train"  # the job of the workflow that names the checkpoint
 CHANGES = "changes"  # the job that says whether there is anything to run
 
@@ -128,7 +127,7 @@ def judge_folder(run: RunFolder, limits: Limits) -> list[Verdict]:
     return [
         *_notebooks(run),
         *_accuracy(run, limits),
-        *(verdict for record in run.benchmarks for verdict in judge_benchmark(record, limits)),
+        *(verdict for record in run.benchmarks for verdict in judge_benchmark(record)),
         *_missing(run),
         *_confirmed_slower(run),
         *_pages(run, limits),
@@ -179,7 +178,7 @@ def _accuracy(run: RunFolder, limits: Limits) -> list[Verdict]:
     return verdicts
 
 
-def judge_benchmark(record: BenchmarkRecord, limits: Limits) -> list[Verdict]:
+def judge_benchmark(record: BenchmarkRecord) -> list[Verdict]:
     """One backend: same network, promised kernels, a real machine."""
     if record.status != "ok":
         return []  # its notebook's verdict says so
@@ -187,7 +186,7 @@ def judge_benchmark(record: BenchmarkRecord, limits: Limits) -> list[Verdict]:
     if record.environment.emulated:
         verdicts.append(Verdict("machine", record.backend, "investigate", "emulated: its times mean nothing"))
     if is_network(record.backend):
-        verdicts += _parity(record, limits)
+        verdicts.append(_parity(record))
     return verdicts
 
 
@@ -202,24 +201,15 @@ def _promise(record: BenchmarkRecord) -> Verdict:
     return Verdict("kernels", record.backend, "pass", "as promised", proof.promised)
 
 
-def _parity(record: BenchmarkRecord, limits: Limits) -> list[Verdict]:
-    backend, parity = record.backend, record.parity
+def _parity(record: BenchmarkRecord) -> Verdict:
+    """By the tolerance of the backend itself, which its record applied."""
+    parity = record.parity
     if parity is None:
-        return [Verdict("parity", backend, "fail", "its answers were not compared", "parity with the reference")]
-    if not parity.passed:
-        return [Verdict("parity", backend, "fail", parity.reason or "it computes another network", "passed")]
-    if record.profile == "smoke":  # hardly trained: near ties everywhere, which its tolerance allows for
-        return [Verdict("parity", backend, "pass", percent(parity.agreement), "passed, after a smoke training")]
-    stated = limits.parity_of(record.precision)
-    if stated is None:
-        asked = f"no limits are stated for precision {record.precision}"
-        return [Verdict("parity", backend, "investigate", percent(parity.agreement), asked)]
-    one_image = 1 / max(1, parity.num_images)  # a single image may fall either way, however few there are
-    verdicts = [_at_least("agreement", backend, parity.agreement, stated.agreement, slack=one_image)]
-    if not record.random_weights:
-        loss = (parity.num_lost - parity.num_gained) / max(1, parity.num_images)
-        verdicts.append(_at_most("loss of top-1", backend, loss, stated.top1_loss, points, slack=one_image))
-    return verdicts
+        return Verdict("parity", record.backend, "fail", "its answers were not compared", "parity with the reference")
+    outcomes: dict[ParityOutcome, Outcome] = {"passed": "pass", "inconclusive": "investigate", "failed": "fail"}
+    found = parity.outcome + (f": {parity.reason}" if parity.reason else "")
+    asked = "" if record.random_weights else f"at most {points(parity.top1_drop_allowed)} of top-1 lost"
+    return Verdict("parity", record.backend, outcomes[parity.outcome], found, asked or "the logits of the reference")
 
 
 def _missing(run: RunFolder) -> list[Verdict]:
@@ -252,19 +242,18 @@ def _pages(run: RunFolder, limits: Limits) -> list[Verdict]:
     return verdicts
 
 
-def _at_least(check: str, subject: str, value: float, bound: AtLeast, *, slack: float = 0.0) -> Verdict:
-    usual, allowed = bound.expected - bound.budget, GIVE_OR_TAKE if slack else ""
-    if value + slack < bound.floor:
-        return Verdict(check, subject, "fail", percent(value), f"at least {percent(bound.floor)}{allowed}")
-    if value + slack < usual:
-        asked = f"usual {percent(bound.expected)}, at most {points(bound.budget)} less{allowed}"
+def _at_least(check: str, subject: str, value: float, bound: AtLeast) -> Verdict:
+    usual = bound.expected - bound.budget
+    if value < bound.floor:
+        return Verdict(check, subject, "fail", percent(value), f"at least {percent(bound.floor)}")
+    if value < usual:
+        asked = f"usual {percent(bound.expected)}, at most {points(bound.budget)} less"
         return Verdict(check, subject, "investigate", percent(value), asked)
-    return Verdict(check, subject, "pass", percent(value), f"at least {percent(usual)}{allowed}", value - usual)
+    return Verdict(check, subject, "pass", percent(value), f"at least {percent(usual)}", value - usual)
 
 
-def _at_most(check: str, subject: str, value: float, bound: AtMost, words: Any, *, slack: float = 0.0) -> Verdict:
-    allowed = GIVE_OR_TAKE if slack else ""
-    if value - slack > bound.limit:
-        return Verdict(check, subject, "fail", words(value), f"at most {words(bound.limit)}{allowed}")
-    outcome: Outcome = "investigate" if value - slack > bound.watch else "pass"
-    return Verdict(check, subject, outcome, words(value), f"at most {words(bound.watch)}{allowed}", bound.watch - value)
+def _at_most(check: str, subject: str, value: float, bound: AtMost, words: Any) -> Verdict:
+    if value > bound.limit:
+        return Verdict(check, subject, "fail", words(value), f"at most {words(bound.limit)}")
+    outcome: Outcome = "investigate" if value > bound.watch else "pass"
+    return Verdict(check, subject, outcome, words(value), f"at most {words(bound.watch)}", bound.watch - value)

@@ -63,15 +63,6 @@ class Accuracy(pydantic.BaseModel):
         return self.dataset, self.profile, self.recipe, self.split
 
 
-class Parity(pydantic.BaseModel):
-    """How far backends of one precision may be from the reference, on the same images."""
-
-    model_config = _Strict
-    precision: str
-    agreement: AtLeast
-    top1_loss: AtMost
-
-
 class Pages(pydantic.BaseModel):
     """Bytes of one page."""
 
@@ -84,13 +75,11 @@ class Limits(pydantic.BaseModel):
 
     model_config = _Strict
     accuracy: list[Accuracy]
-    parity: list[Parity]
     pages: Pages
 
     @pydantic.model_validator(mode="after")
     def _each_once(self) -> Limits:
         keys = [f"accuracy of {', '.join(entry.key)}" for entry in self.accuracy]
-        keys += [f"parity of {entry.precision}" for entry in self.parity]
         twice = next((key for key in keys if keys.count(key) > 1), "")
         if twice:
             raise ValueError(f"{twice} is given twice")
@@ -99,10 +88,6 @@ class Limits(pydantic.BaseModel):
     def accuracy_of(self, dataset: str, profile: str, recipe: str, split: str) -> Accuracy | None:
         """The entry of one training, None where nothing is stated."""
         return {entry.key: entry for entry in self.accuracy}.get((dataset, profile, recipe, split))
-
-    def parity_of(self, precision: str) -> Parity | None:
-        """The entry of one precision, None where nothing is stated."""
-        return {entry.precision: entry for entry in self.parity}.get(precision)
 
 
 def load_limits(path: Path | None = None) -> Limits:

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lib.files import write_atomic
-from lib.records.recommendation import top1_drop
-from lib.records.results import BenchmarkRecord
+from lib.records.results import BenchmarkRecord, Parity
 from lib.records.statistics import (
     Ratio,
     layer_noise_floor,
@@ -71,9 +70,7 @@ def scenario_rows(records: Sequence[BenchmarkRecord]) -> list[Row]:
                     "p99_ms": _ms(times.p99),
                     "reference_p50_ms": _ms(percentiles(scenario.reference_latencies_s).p50),
                     "images_per_s": f"{samples_per_s(scenario.latencies_s, scenario.batch_size):.6g}",
-                    "top1": "" if parity is None else f"{parity.top1:.6f}",
-                    "top1_drop": "" if parity is None else f"{top1_drop(parity).value:.6f}",
-                    "mcnemar_p": "" if parity is None else f"{parity.mcnemar_p:.4g}",
+                    **_parity(parity),
                     "import_s": "" if cold is None else f"{cold.import_s:.4g}",
                     "load_s": "" if cold is None else f"{cold.load_s:.4g}",
                     "compile_s": f"{scenario.compile_s:.4g}",
@@ -151,6 +148,20 @@ def _speedup(ratio: Ratio, floor: float) -> Row:
         "speedup_high": f"{ratio.high:.5g}",
         "noise_floor": f"{floor:.4g}",
         "verdict": verdict(ratio, floor),
+    }
+
+
+def _parity(parity: Parity | None) -> Row:
+    """Shares of the validation images; empty for what computes no network."""
+    if parity is None:
+        return dict.fromkeys(("parity", "top1", "top1_drop", "top1_drop_low", "top1_drop_high"), "")
+    low, high = parity.top1_drop_interval or ("", "")
+    return {
+        "parity": parity.outcome,
+        "top1": f"{parity.top1:.6f}",
+        "top1_drop": f"{parity.top1_drop:.6f}",
+        "top1_drop_low": low and f"{low:.6f}",
+        "top1_drop_high": high and f"{high:.6f}",
     }
 
 

@@ -1,7 +1,7 @@
 """Which backend to use, derived from the records by stated rules. What the records do not say is not recommended.
 
-1. Only backends that ran, compute the same network within their tolerance, and ran the kernels that they promise, in
-   jobs in which the reference was as fast as in the others on such a machine.
+1. Only backends that ran, passed parity (inconclusive is not passed), and ran the kernels that they promise, in jobs in
+   which the reference was as fast as in the others on such a machine.
 2. The best is the one whose interval of the speedup has the highest lower end, if it is faster than the reference
    beyond the noise. Else: stay with the reference.
 3. Backends whose interval reaches into that of the best are equally good. Among them the one with the fewest
@@ -57,26 +57,17 @@ class Candidate:
         return f"{value:.2f}x faster [{low:.2f}, {high:.2f}] than {self.record.reference}"
 
 
-def top1_drop(parity: Parity) -> Ratio:
-    """Loss of top-1 against the reference on the same images, as a share, with its 95 % interval.
-
-    The interval is that of a difference of paired shares, with one image added to either side (Bonett and Price 2012):
-    where no image differs, the difference is still not known to be zero.
-    """
-    lost, gained, total = parity.num_lost, parity.num_gained, max(1, parity.num_images)
-    share_lost, share_gained = (lost + 1) / (total + 2), (gained + 1) / (total + 2)
-    centre = share_lost - share_gained
-    margin = 1.96 * ((share_lost + share_gained - centre**2) / (total + 2)) ** 0.5
-    return Ratio((lost - gained) / total, centre - margin, centre + margin)
-
-
 def drop_words(parity: Parity) -> str:
-    """`at equal top-1`, `for 0.20 points of top-1 (p = 0.03)`, `at 0.10 points more top-1 (p = 0.6)`."""
-    points = 100 * top1_drop(parity).value
+    """`at equal top-1`, `for 0.20 [-0.05, 0.46] points of top-1`, `at 0.10 [-0.31, 0.52] points more top-1`."""
+    points = 100 * parity.top1_drop
     if abs(points) < 0.005:
         return "at equal top-1"
-    change = f"for {points:.2f} points of top-1" if points > 0 else f"at {-points:.2f} points more top-1"
-    return f"{change} (p = {parity.mcnemar_p:.2g})"
+    low, high = (100 * end for end in parity.top1_drop_interval or (0, 0))
+    if parity.top1_drop_interval is None:
+        return f"for {points:.2f} points of top-1" if points > 0 else f"at {-points:.2f} points more top-1"
+    if points > 0:
+        return f"for {points:.2f} [{low:.2f}, {high:.2f}] points of top-1"
+    return f"at {-points:.2f} [{-high:.2f}, {-low:.2f}] points more top-1"
 
 
 def candidates(
@@ -100,7 +91,7 @@ def candidates(
 def is_right(record: BenchmarkRecord) -> bool:
     """Ran on a real machine, computes the same network, and by the promised kernels."""
     parity, proof = record.parity, record.proof
-    right = parity is not None and parity.passed and (proof is None or proof.passed)
+    right = parity is not None and parity.outcome == "passed" and (proof is None or proof.passed)
     return record.status == "ok" and right and not record.environment.emulated
 
 
@@ -251,7 +242,7 @@ def front(records: Sequence[BenchmarkRecord], scenario: str) -> list[str]:
         for measured in record.scenarios:
             if measured.name == scenario and is_right(record) and record.parity is not None:
                 speed = 1.0 if record.backend == record.reference else scenario_ratio(measured).value
-                places[record.backend] = (speed, -top1_drop(record.parity).value)
+                places[record.backend] = (speed, -record.parity.top1_drop)
     kept = [
         name
         for name, mine in places.items()

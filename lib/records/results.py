@@ -20,6 +20,7 @@ SCHEMA_VERSION = 3
 
 Profile = Literal["smoke", "fast", "full"]
 Status = Literal["ok", "unavailable", "failed"]
+ParityOutcome = Literal["passed", "inconclusive", "failed"]
 ParameterValue = bool | int | float | str
 Figure = int | float | str
 WarningKind = Literal[
@@ -27,7 +28,7 @@ WarningKind = Literal[
     "emulated",
     "random_weights",
     "near_chance",
-    "loses_more",
+    "inconclusive",
     "investigate",
     "disturbed",
     "two_paces",
@@ -154,6 +155,7 @@ class Parity:
     """Right before fast: the backend's logits against the reference backend's, on the same images."""
 
     num_images: int
+    num_tracks: int  # of these images
     error_max: float  # largest absolute logit difference
     error_mae: float
     sqnr_db: float | None  # None where the difference is exactly zero
@@ -162,10 +164,15 @@ class Parity:
     reference_top1: float
     num_gained: int  # images that only the backend reads right
     num_lost: int  # images that only the reference reads right
-    mcnemar_p: float  # exact two-sided: how likely such a split is if both are equally good
+    top1_drop_interval: tuple[float, float] | None  # 95 %, resampled by track; None for a single track
     top1_drop_allowed: float
-    passed: bool
-    reason: str = ""  # why not
+    outcome: ParityOutcome
+    reason: str = ""  # why it has not passed
+
+    @property
+    def top1_drop(self) -> float:
+        """Loss of top-1 against the reference on the same images, as a share; negative for a gain."""
+        return (self.num_lost - self.num_gained) / self.num_images
 
 
 @dataclass

@@ -153,25 +153,26 @@ def is_unstable(latencies_s: Sequence[Sequence[float]]) -> bool:
     return uncertainty(latencies_s) >= UNSTABLE
 
 
-def track_bootstrap(correct: np.ndarray, track_ids: np.ndarray) -> tuple[float, float] | None:
-    """95 % interval of the accuracy, resampling whole tracks: the frames of one physical sign stand or fall together.
+def track_bootstrap(values: np.ndarray, track_ids: np.ndarray) -> tuple[float, float] | None:
+    """95 % interval of a mean over images, resampling whole tracks: the frames of one physical sign stand or fall
+    together.
 
     Args:
-        correct: bool (N,).
+        values: bool or number (N,), such as whether each image is read right.
         track_ids: int (N,).
 
     Returns:
         Low and high, or None where there are fewer than two tracks.
     """
     _, track = np.unique(track_ids, return_inverse=True)
-    num_right = np.bincount(track, weights=correct)
+    totals = np.bincount(track, weights=values)
     num_images = np.bincount(track).astype(float)
     if len(num_images) < 2:
         return None
     generator = np.random.default_rng(0)
-    accuracies = []
+    means = []
     for _ in range(NUM_RESAMPLES // 2):  # a loop, since test images are a track each: one big draw would be 100 MB
         drawn = generator.integers(len(num_images), size=len(num_images))
-        accuracies.append(num_right[drawn].sum() / num_images[drawn].sum())
-    low, high = np.percentile(accuracies, (2.5, 97.5))
+        means.append(totals[drawn].sum() / num_images[drawn].sum())
+    low, high = np.percentile(means, (2.5, 97.5))
     return float(low), float(high)

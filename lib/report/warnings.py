@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lib.records.results import RecordWarning, WarningKind
-from lib.report.words import milliseconds, percent, points, scenario_name
+from lib.report.words import milliseconds, percent, scenario_name
 
 Figures = Mapping[str, Any]
 _SLOW_HAND_OVER = (
@@ -44,11 +44,10 @@ def _near_chance(_: Figures) -> str:
     return "the network reads hardly better than chance: equal accuracy proves little here"
 
 
-def _loses_more(figures: Figures) -> str:
+def _inconclusive(figures: Figures) -> str:
     return (
-        f"loses {points(figures['top1_drop'])} of top-1, where {points(figures['top1_drop_allowed'])} are allowed; on "
-        f"{figures['num_images']:,} images that may be chance: {figures['num_lost']} answers lost, "
-        f"{figures['num_gained']} gained (McNemar's p = {figures['mcnemar_p']:.2g})"
+        f"parity is inconclusive, so this backend is not ranked: {figures['reason']}; the {figures['num_images']:,} "
+        f"validation images of {figures['num_tracks']:,} tracks cannot decide whether the loss is chance"
     )
 
 
@@ -91,7 +90,7 @@ _WORDS: dict[WarningKind, Callable[[Figures], str]] = {
     "emulated": _emulated,
     "random_weights": _random_weights,
     "near_chance": _near_chance,
-    "loses_more": _loses_more,
+    "inconclusive": _inconclusive,
     "investigate": _investigate,
     "disturbed": _disturbed,
     "two_paces": _two_paces,

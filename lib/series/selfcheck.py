@@ -25,8 +25,8 @@ from lib.training import ensure_checkpoint
 def selfcheck(
     num_runs: int, profile: Profile, out: Path, progress: Callable[[str], None], neighbour: bool = False
 ) -> None:
-    """Measure the reference against itself and with a planted slow-down, `num_runs` times each, with seeds 0, 1, ...;
-    and the harness against a bare loop. Writes all outcomes and a summary into `out`.
+    """Measure the reference against itself and with each planted slow-down, `num_runs` times, with seeds 0, 1, ...; and
+    the harness against a bare loop. Writes all outcomes and a summary into `out`.
 
     Args:
         neighbour: let another process burn one core in bursts all the while. Then nothing can be measured well, and

@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from lib.records.comparison import first_answer_s
 from lib.records.history import History, Trend
 from lib.records.layer_grid import Column, layer_grid
-from lib.records.recommendation import front, top1_drop
+from lib.records.recommendation import front
 from lib.records.results import BenchmarkRecord, Scenario, SweepPoint
 from lib.records.statistics import (
     SMALLEST_EFFECT,
@@ -245,17 +245,19 @@ def plot_accuracy_speed(
         if found is None or parity is None or record.random_weights:
             continue
         ratio = Ratio(1, 1, 1) if record.backend == record.reference else scenario_ratio(found)
-        drop = top1_drop(parity)
+        gain = 100 * (0 - parity.top1_drop)
+        low, high = (100 * (0 - end) for end in reversed(parity.top1_drop_interval or (parity.top1_drop,) * 2))
+        label = record.backend + (", parity inconclusive" if parity.outcome == "inconclusive" else "")
         colour, marker = backend_colour(record.backend, names), _marker(record.backend, names)
         ax.errorbar(
-            ratio.value, 100 * (0 - drop.value),
+            ratio.value, gain,
             xerr=[[ratio.value - ratio.low], [ratio.high - ratio.value]],
-            yerr=[[100 * (drop.high - drop.value)], [100 * (drop.value - drop.low)]],
-            fmt=marker, color=colour, markersize=6, elinewidth=1, ecolor=colour, alpha=0.95, label=record.backend,
+            yerr=[[max(0.0, gain - low)], [max(0.0, high - gain)]],
+            fmt=marker, color=colour, markersize=6, elinewidth=1, ecolor=colour, alpha=0.95, label=label,
         )  # fmt: skip
-        places[record.backend] = (ratio.value, 100 * (0 - drop.value))
+        places[record.backend] = (ratio.value, gain)
         values += list(ratio)
-        told.append(f"{record.backend} {100 * (0 - drop.value):+.2f} points at {ratio.value:.2f}x")
+        told.append(f"{label} {gain:+.2f} points at {ratio.value:.2f}x")
     ringed = [places[name] for name in best if name in places]
     if ringed:
         ax.plot(*zip(*ringed, strict=True), "--", color=NEUTRAL, linewidth=1, zorder=1)

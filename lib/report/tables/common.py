@@ -12,6 +12,8 @@ from lib.records.results import (
     Accuracy,
     Environment,
     ParameterValue,
+    Parity,
+    ParityOutcome,
     Proof,
 )
 from lib.records.statistics import (
@@ -153,6 +155,13 @@ def accuracy_table(accuracy: Mapping[str, Accuracy], note: str = "") -> Table:
 
 def passed_cell(passed: bool) -> Cell:
     return Cell("passed", tone="good") if passed else Cell("FAILED", tone="bad")
+
+
+def parity_cell(parity: Parity, detail: str = "") -> Cell:
+    """The outcome; without a detail, why it has not passed."""
+    tones: dict[ParityOutcome, Tone] = {"passed": "good", "inconclusive": "warn", "failed": "bad"}
+    text = "FAILED" if parity.outcome == "failed" else parity.outcome
+    return Cell(text, detail or parity.reason, tones[parity.outcome])
 
 
 def confused_pairs_table(confusion: Sequence[Sequence[int]], limit: int = 10) -> Table:

@@ -8,8 +8,7 @@ from lib.records.comparison import first_answer_s
 from lib.records.cost import CAVEAT, cost_of
 from lib.records.history import MIN_RUNS, History, Trend
 from lib.records.layer_grid import Column, LayerGrid, layer_grid
-from lib.records.recommendation import top1_drop
-from lib.records.results import BenchmarkRecord, Environment, Proof, Recommendation
+from lib.records.results import BenchmarkRecord, Environment, ParityOutcome, Proof, Recommendation
 from lib.records.statistics import (
     Ratio,
     layer_ratio,
@@ -28,6 +27,7 @@ from lib.report.words import (
     milliseconds,
     number,
     percent,
+    percent_interval,
     ratio_interval,
     scenario_name,
     size,
@@ -134,12 +134,13 @@ def compare_scenarios_table(records: Sequence[BenchmarkRecord]) -> Table:
     """One row per backend: speedup per scenario, accuracy and what it lost; also those that did not run."""
     scenarios = list(dict.fromkeys(scenario.name for record in records for scenario in record.scenarios))
     tuned = next((record for record in records if record.backend == TUNED and record.status == "ok"), None)
+    split = _common_split(records)
     rows: list[list[Value]] = []
     for record in records:
         if record.status != "ok":
             status = Cell(record.status, record.error, "bad" if record.status == "failed" else "muted")
             rows.append(
-                [record.backend, status, *[None] * (len(scenarios) * (2 if tuned else 1) + 3), record.precision]
+                [record.backend, status, *[None] * (len(scenarios) * (2 if tuned else 1) + 2), record.precision]
             )
             continue
         measured = {scenario.name: scenario for scenario in record.scenarios}
@@ -151,17 +152,14 @@ def compare_scenarios_table(records: Sequence[BenchmarkRecord]) -> Table:
             ratio, floor = scenario_ratio(measured[name]), noise_floor(measured[name])
             cells.append(ratio_cell(ratio, ratio_interval(ratio, floor), floor))
         cells += [_against_tuned(record, tuned, name) for name in scenarios] if tuned else []
-        rows.append([record.backend, "ok", *cells, _top1_cell(record), *_drop_cells(record), record.precision])
+        rows.append([record.backend, "ok", *cells, _top1_cell(record, split), _drop_cell(record), record.precision])
     columns = ["backend", "status", *[scenario_name(name) for name in scenarios]]
     columns += [f"{scenario_name(name)}, against tuned eager" for name in scenarios] if tuned else []
-    columns += ["top-1", "points lost", "McNemar p", "precision"]
+    columns += [f"top-1, {split}".removesuffix(", "), "points lost", "precision"]
     if all(record.status == "ok" for record in records):
         columns, rows = [columns[0], *columns[2:]], [[row[0], *row[2:]] for row in rows]
-    note = (
-        "Speed against the reference measured in the same job, with 99 % intervals over rounds. Points lost: of top-1 "
-    )
-    note += "against the reference on the same images; p: how likely so uneven a split of the images that only one of "
-    note += "both reads right would be if both were equally good."
+    note = "Speed against the reference measured in the same job, with 99 % intervals over rounds."
+    note += _accuracy_note(records, split)
     if tuned:
         note += f" Tuned eager: {TUNED}, whose speedup over the reference of its own job divides that of the backend."
     return Table(columns, rows, caption="Backends compared", note=note, compact=True)
@@ -177,26 +175,48 @@ def _against_tuned(record: BenchmarkRecord, tuned: BenchmarkRecord, scenario: st
     return f"{sides[0].value / sides[1].value:.2f}x" if len(sides) == 2 else None
 
 
-def _top1_cell(record: BenchmarkRecord) -> Value:
+def _common_split(records: Sequence[BenchmarkRecord]) -> str:
+    """The split on which all read the same number of images, test if there is one: a column never mixes two sets of
+    images. Empty for none."""
+    read = [record.accuracy for record in records if record.accuracy]
+    for split in ("test", "val"):
+        if len({found[split].num_images if split in found else None for found in read}) == 1 and split in read[0]:
+            return split
+    return ""
+
+
+def _accuracy_note(records: Sequence[BenchmarkRecord], split: str) -> str:
+    """Which images the columns are about."""
+    read = next((record.accuracy[split] for record in records if split in record.accuracy), None)
+    note = "" if read is None else f" Top-1: of {read.num_images:,} images of {split}."
+    compared = {(parity.num_images, parity.num_tracks) for record in records if (parity := record.parity) is not None}
+    if read is not None and len(compared) == 1:
+        num_images, num_tracks = compared.pop()
+        note += f" Points lost: of top-1 against the reference on the {num_images:,} validation images, with 95 % "
+        note += (
+            f"intervals over their {num_tracks:,} tracks. Inconclusive: these images cannot decide whether the loss "
+        )
+        note += "is allowed, and the backend is not ranked."
+    return note
+
+
+def _top1_cell(record: BenchmarkRecord, split: str) -> Value:
     if record.random_weights:
         return Cell(UNKNOWN, "random weights", "muted")
-    split = "test" if "test" in record.accuracy else "val"
-    if split not in record.accuracy:
-        return None
-    accuracy = record.accuracy[split]
-    return Cell(percent(accuracy.top1), f"{split}, {accuracy.num_images:,} images")
+    return percent(record.accuracy[split].top1) if split in record.accuracy else None
 
 
-def _drop_cells(record: BenchmarkRecord) -> list[Value]:
+def _drop_cell(record: BenchmarkRecord) -> Value:
     parity = record.parity
     if parity is None or record.random_weights:
-        return [None, None]
+        return None
     if record.backend == record.reference:
-        return [Cell("0.00", "reference", "muted"), NOTHING]
-    points = 100 * top1_drop(parity).value
-    images = f"{parity.num_lost} lost, {parity.num_gained} gained" if parity.num_lost + parity.num_gained else ""
-    tone: Tone = "" if parity.passed else "bad"
-    return [Cell(f"{points:.2f}", images, tone), f"{parity.mcnemar_p:.2g}"]
+        return Cell("0.00", "reference", "muted")
+    interval = percent_interval(parity.top1_drop_interval).removesuffix(" %")
+    outcome = "" if parity.outcome == "passed" else parity.outcome
+    tones: dict[ParityOutcome, Tone] = {"passed": "", "inconclusive": "warn", "failed": "bad"}
+    detail = f"{interval} {outcome}".strip() if parity.num_lost + parity.num_gained else outcome
+    return Cell(f"{100 * parity.top1_drop:.2f}", detail, tones[parity.outcome])
 
 
 def recommendation_table(found: Sequence[Recommendation]) -> Table:

@@ -98,6 +98,7 @@ def benchmark_record(run: Run, data: Data, checkpoint: Checkpoint, session: Sess
         precision=session.backend.precision,
         storage=session.backend.storage or session.backend.precision,
         model=checkpoint.metadata.architecture,
+        recipe=checkpoint.metadata.recipe,
         random_weights=checkpoint.metadata.random_weights,
         status=session.status,
         error=session.error,

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 from lib.backends import backend_names
 from lib.records.comparison import Comparison
 from lib.records.export import LAYERS_CSV, SCENARIOS_CSV
-from lib.records.history import History
+from lib.records.history import CONFIRMED, History, Trend
 from lib.records.pace import pace_warnings
 from lib.records.sweep import crossing_words, failure_words
 from lib.report.figures import show
@@ -170,7 +170,7 @@ def proofs(comparison: Comparison) -> Shown:
 
 @_with_records
 def earlier_runs(comparison: Comparison, history: History | None) -> Shown:
-    """Speedups over earlier runs; an alarm only where a change is confirmed."""
+    """Speedups over earlier runs; an alarm only where a second measurement of this run confirms a slow-down."""
     if history is None:
         return Banner(
             "No earlier runs were given. With the parameter history = 'runs' this page compares with them.", "info"
@@ -178,15 +178,25 @@ def earlier_runs(comparison: Comparison, history: History | None) -> Shown:
     if not any(trend.earlier for trend in history.trends):
         return Banner(f"Nothing to compare with: {history.words()}", "info")
     show(plot_history(history, backend_names()))
-    confirmed = [trend for trend in history.trends if trend.verdict.startswith("confirmed")]
-    banners = [
-        Banner(
-            f"{trend.backend}, {scenario_name(trend.scenario)}: {trend.verdict} than before.",
-            "warning" if trend.verdict.endswith("slower") else "info",
-        )
-        for trend in confirmed
-    ]
+    banners = [Banner(change_words(trend), "warning" if trend.verdict == CONFIRMED else "info")
+               for trend in history.trends if trend.direction]  # fmt: skip
     return Stack(*banners, history_table(history))
+
+
+def change_words(trend: Trend) -> str:
+    """A change against earlier runs, with what supports it."""
+    values = [point.ratio.value for point in trend.earlier]
+    found = f"{trend.points[-1].ratio.value:.2f}x"
+    if trend.second is None:
+        found += " (not measured again)"
+    else:
+        found += f", measured again {trend.second.points[-1].ratio.value:.2f}x"
+        if trend.second.direction is None:
+            found += " on a machine with too few earlier runs to judge it by"
+    return (
+        f"{trend.backend}, {scenario_name(trend.scenario)}: {trend.verdict}. {found}; "
+        f"earlier runs: {min(values):.2f}x to {max(values):.2f}x."
+    )
 
 
 @_with_records

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lib.records.pace import slow_references
-from lib.records.results import BenchmarkRecord, Parity, Recommendation, Scenario, SweepPoint
+from lib.records.results import BenchmarkRecord, Parity, Recommendation, RecordWarning, Scenario, SweepPoint
 from lib.records.statistics import SMALLEST_EFFECT, Ratio, noise_floor, paired_ratio, scenario_ratio, verdict
 from lib.records.sweep import batch_points
 
@@ -93,6 +93,16 @@ def is_right(record: BenchmarkRecord) -> bool:
     parity, proof = record.parity, record.proof
     right = parity is not None and parity.outcome == "passed" and (proof is None or proof.passed)
     return record.status == "ok" and right and not record.environment.emulated
+
+
+def undecided(records: Sequence[BenchmarkRecord]) -> list[RecordWarning]:
+    """A warning that names the backends whose parity is inconclusive; empty where there are none."""
+    reasons = {
+        record.backend: record.parity.reason
+        for record in records
+        if record.status == "ok" and record.parity is not None and record.parity.outcome == "inconclusive"
+    }
+    return [RecordWarning("inconclusive", figures={**reasons})] if reasons else []
 
 
 def fastest(records: Sequence[BenchmarkRecord], scenario: str) -> Candidate | None:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from lib.files import write_atomic
 from lib.records.pace import pace_warnings
-from lib.records.recommendation import fastest
+from lib.records.recommendation import fastest, undecided
 from lib.records.results import BenchmarkRecord, CompareRecord, Environment, ExploreRecord, Record, TrainRecord
 from lib.records.statistics import noise_floor, scenario_ratio, verdict
 from lib.report.charts import Speed, bars_chart, curve_chart, speed_chart
@@ -205,7 +205,7 @@ def _banners(run: RunFolder) -> list[Markup]:
     note = hosted().get("note") or run.note
     texts = [*([note] if note else []), *([SMOKE_TEXT] if run.is_smoke else [])]
     texts += [run.stale_compare] if run.stale_compare else []
-    texts += [warning_words(warning) for warning in pace_warnings(run.benchmarks)]
+    texts += [warning_words(warning) for warning in [*pace_warnings(run.benchmarks), *undecided(run.benchmarks)]]
     return [*(safe(Banner(text).to_html()) for text in texts), *_problems(run.jobs)]
 
 

@@ -154,12 +154,9 @@ def _data(arguments: argparse.Namespace) -> int:
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--cell-limit", type=_at_least_one, default=45 * 60, metavar="S", help="seconds per cell (default 2700)"
-    )
-    parser.add_argument(
-        "--notebook-limit", type=_at_least_one, default=60 * 60, metavar="S", help="seconds per notebook (default 3600)"
-    )
+    for what, usual in (("cell", 2700), ("notebook", 3600)):
+        told = f"seconds per {what} (default {usual}; more on an emulated CPU)"
+        parser.add_argument(f"--{what}-limit", type=_at_least_one, metavar="S", help=told)
 
 
 def _parser() -> argparse.ArgumentParser:

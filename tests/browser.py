@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import HANG_S, until
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -31,6 +33,10 @@ class Opened:
     complaints: list[str] = field(default_factory=list)  # of the console: broken policy, errors of scripts
     dialogs: list[str] = field(default_factory=list)
 
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait until a condition holds; what the browser tells arrives meanwhile. See `tests.waiting.until`."""
+        until(condition, what, pause=lambda: self.page.wait_for_timeout(50))
+
 
 class Browser:
     """One Chromium for a module of tests."""
@@ -46,6 +52,7 @@ class Browser:
         context = self._chromium.new_context(
             viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
         )
+        context.set_default_timeout(1000 * HANG_S)
         opened = Opened(context.new_page())
 
         def dismiss(dialog: Any) -> None:

@@ -1,7 +1,10 @@
-"""What tests share: the rehearsed workflow; and `--all-backends`, for those outside of the default set: minutes."""
+"""What tests share: their surroundings and the rehearsed workflow; and options for those that take minutes."""
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +13,24 @@ import pytest
 from tests.rehearsal.results import Walk
 from tests.rehearsal.runner import Runner
 from tests.rehearsal.scenarios import NATIVE, dispatch, run_files
+from tests.surroundings import fixed, unwanted
 
 WALK = "rehearsal"
 SHARE_THE_WALK = ("tests/test_rehearsal.py", "tests/test_notebooks.py")  # over a minute: no two processes need it
+
+
+@pytest.fixture(scope="session", autouse=True)
+def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The same environment for all tests and the processes that they start; pytest's own reports keep the given one."""
+    with pytest.MonkeyPatch.context() as patched:
+        values = fixed(tmp_path_factory.mktemp("home"))
+        for name in unwanted(list(os.environ)):
+            patched.delenv(name)
+        for name, value in values.items():
+            patched.setenv(name, value)
+        time.tzset()
+        yield
+    time.tzset()
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ from lib.model import (
 )
 from tests.backend_child import images
 from tests.untrained import save_untrained
+from tests.waiting import HANG_S
 
 BACKENDS = [get_backend(name) for name in backend_names()]
 
@@ -59,7 +60,7 @@ def in_child(what: str, backend: type[Backend], checkpoint: Path, folder: Path) 
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=HANG_S,
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
     answer: dict[str, Any] = json.loads(ran.stdout)

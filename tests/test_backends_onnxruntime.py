@@ -101,7 +101,14 @@ def test_every_layer_is_in_one_group_and_has_a_time(
 def test_layers_that_are_fused_share_a_group(fp32: Backend) -> None:
     groups = fp32.trace(images())
     assert "stage1.block1.conv2+stage1.block1.bn2+stage1.block1.add+stage1.block1.relu2" in groups
-    assert groups["stem.conv+stem.bn+stem.relu"] == ["nchwc.Conv float CPUExecutionProvider"]
+    operator = "nchwc.Conv" if platform.machine() == "x86_64" else "FusedConv"
+    assert groups["stem.conv+stem.bn+stem.relu"] == [f"{operator} float CPUExecutionProvider"]
+
+
+@pytest.mark.parametrize("operator", ["nchwc.Conv", "FusedConv", "Conv"])
+def test_fp32_promise_is_kept_by_the_convolutions_of_every_architecture(operator: str) -> None:
+    assert OnnxRuntime().broken_promise({"conv": [f"{operator} float CPUExecutionProvider"]}) == ""
+    assert OnnxRuntime().broken_promise({"conv": [f"{operator} float16 CPUExecutionProvider"]})
 
 
 def test_int8_quantizes_every_convolution_sum_and_pool(int8: Backend) -> None:
@@ -174,18 +181,26 @@ def test_rounding_to_bf16_is_told_from_adding_in_another_order() -> None:
     assert product_type(reordered, exact) == IN_FP32 and product_type(exact, exact) == IN_FP32
 
 
+class EverSpinning(OnnxRuntime):
+    """As by default: threads go on spinning for a while after a run."""
+
+    session_entries: ClassVar[dict[str, str]] = {"session.force_spinning_stop": "0"}
+
+
 def test_idle_threads_stop_spinning_after_a_call(fp32: OnnxRuntime, checkpoint: Path) -> None:
-    backend = OnnxRuntime()
-    backend.load(checkpoint, fp32.folder, 2)
     batch = images(shape=(64, 3, 32, 32))  # enough work for both threads
-    backend.compile((64, 3, 32, 32))
-    idle = []
-    for _ in range(3):
-        backend.predict(batch)
-        before = time.process_time()
-        time.sleep(0.1)
-        idle.append(time.process_time() - before)
-    assert min(idle) < 0.004  # 0.01 s and more with ONNX Runtime's own setting
+    ours, spinning = OnnxRuntime(), EverSpinning()
+    for backend in (ours, spinning):
+        backend.load(checkpoint, fp32.folder, 2)
+        backend.compile((64, 3, 32, 32))
+    idle: dict[OnnxRuntime, list[float]] = {ours: [], spinning: []}
+    while len(idle[ours]) < 3 or (4 * np.median(idle[ours]) > np.median(idle[spinning]) and len(idle[ours]) < 50):
+        for backend, seconds in idle.items():
+            backend.predict(batch)
+            before = time.process_time()
+            time.sleep(0.1)
+            seconds.append(time.process_time() - before)
+    assert 4 * np.median(idle[ours]) < np.median(idle[spinning]), idle
 
 
 @pytest.fixture(scope="module", params=["mobilenet_v3_small", "resnet18"])

@@ -18,11 +18,13 @@ from lib.files import PROJECT_ROOT
 from lib.report.page import PAGE_LIMIT
 from lib.series import outputs, rundir
 from lib.series.outputs import Kept
-from tests.test_launcher import Write, page, run, write  # noqa: F401  # a fixture
+from tests.test_launcher import Write, page, run, run_past_limit, write  # noqa: F401  # a fixture
+from tests.waiting import HANG_S
 
 FLOOD = "for _ in range(100):\n    print('x' * 999_999)\nprint('the last line')"
 PROGRESS = "for step in range(10_000):\n    print(f'step {step}')"
 VALUE = "'z' * 30_000_000"
+UNINTERRUPTIBLE_S = 1200
 
 
 def stream_text(cell: Any) -> str:
@@ -57,17 +59,27 @@ def test_cell_that_cannot_be_interrupted_ends_at_its_limit_and_leaves_no_kernel(
 ) -> None:
     pid = tmp_path / "pid"
     write("01_first", f"import os, ctypes\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\n"
-          "ctypes.PyDLL(None).sleep(1000)  # holds the interpreter's lock")  # fmt: skip
-    started = time.monotonic()
-    (result,) = run(tmp_path / "run", cell_limit_s=3).results
-    assert result.status == "failed" and "time limit of 3 s for the cell reached" in result.reason
-    assert time.monotonic() - started < 45
+          f"ctypes.PyDLL(None).sleep({UNINTERRUPTIBLE_S})  # holds the interpreter's lock")  # fmt: skip
+    begun = time.monotonic()
+    result, limit_s = run_past_limit(tmp_path / "run", pid, "cell")
+    assert time.monotonic() - begun < UNINTERRUPTIBLE_S, "the run waited for the end of the cell"
+    reason = f"time limit of {limit_s} s for the cell reached"
+    assert result.status == "failed" and reason in result.reason
     assert not Path(f"/proc/{pid.read_text()}").exists()
-    assert "time limit of 3 s" in page(tmp_path / "run", "01_first")
+    assert reason in page(tmp_path / "run", "01_first")
 
 
 def test_two_launches_at_once_into_two_folders_both_end_well(write: Write, tmp_path: Path) -> None:  # noqa: F811
-    write("01_first", "import time\ntime.sleep(2)\nprint(run_dir)")
+    write("01_first", f"""import time
+from pathlib import Path
+Path(run_dir, "begun").touch()
+for _ in range(10_000):
+    if all(Path({str(tmp_path)!r}, name, "begun").exists() for name in ("one", "two")):
+        break
+    time.sleep(0.05)
+else:
+    raise TimeoutError("the other launch did not come this far")
+print(run_dir)""")  # fmt: skip
     code = (
         "import sys; from pathlib import Path; from lib.series import parameters;"
         f"parameters.NOTEBOOK_DIR = Path({str(tmp_path / 'notebooks')!r});"
@@ -84,7 +96,7 @@ def test_two_launches_at_once_into_two_folders_both_end_well(write: Write, tmp_p
         )
         for name in names
     ]
-    told = [launch.communicate(timeout=100)[0] for launch in launches]
+    told = [launch.communicate(timeout=HANG_S)[0] for launch in launches]
     assert [launch.returncode for launch in launches] == [0, 0], told
     for name in names:
         assert str(tmp_path / name) in page(tmp_path / name, "01_first")

@@ -39,6 +39,7 @@ from lib.report.warnings import warning_words
 from lib.training import evaluate, predict_logits
 from tests.test_training import make_split
 from tests.untrained import save_untrained
+from tests.waiting import cpu_seconds
 
 FP32 = Tolerance(top1_drop=0.0005, sqnr_db=60.0, agreement=0.999)
 LOOSE = Tolerance(top1_drop=0.0005, sqnr_db=-100.0, agreement=0.0)
@@ -59,15 +60,10 @@ def data() -> Data:
 def worker(checkpoint: Checkpoint, tmp_path: Path) -> Iterator[WorkerClient]:
     images = tmp_path / "images.npy"
     np.save(images, np.zeros((20, 3, 32, 32), np.float32))
-    client = WorkerClient(get_backend("null"), 1, limit_s=30)
+    client = WorkerClient(get_backend("null"), 1)
     client.load(checkpoint.path, tmp_path, images)
     yield client
     client.kill()
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_measuring_reaches_least_seconds_and_calls_and_stops_at_the_most(worker: WorkerClient) -> None:
@@ -81,19 +77,25 @@ def test_measuring_reaches_least_seconds_and_calls_and_stops_at_the_most(worker:
     assert time.perf_counter() - begun >= 0.2
 
 
+def cpu_in_a_second(pid: int) -> float:
+    before = cpu_seconds(pid)
+    time.sleep(1.0)
+    return cpu_seconds(pid) - before
+
+
 def test_idle_worker_sleeps(checkpoint: Checkpoint, tmp_path: Path) -> None:
     images = tmp_path / "images.npy"
     np.save(images, np.zeros((64, 3, 32, 32), np.float32))
-    client = WorkerClient(get_backend("torch-onednn"), 2, limit_s=60)
+    client = WorkerClient(get_backend("torch-onednn"), 2)
     try:
         client.load(checkpoint.path, tmp_path, images)
         client.ask(
             "measure", batch_size=32, num_warmup=1, min_seconds=0.1, min_iterations=3, max_iterations=99, offset=0
         )
-        time.sleep(0.3)  # its threads spin for a moment after their work
-        before = cpu_seconds(client.pid)
-        time.sleep(1.0)
-        assert cpu_seconds(client.pid) - before <= 0.02
+        used = [cpu_in_a_second(client.pid)]
+        while used[-1] > 0.02 and len(used) < 10:  # its threads spin for a moment after their work
+            used.append(cpu_in_a_second(client.pid))
+        assert used[-1] <= 0.02, used
     finally:
         client.kill()
 
@@ -114,7 +116,7 @@ def test_killed_worker_is_told_with_its_signal(worker: WorkerClient) -> None:
 
 def test_hanging_worker_is_ended_after_the_limit(worker: WorkerClient) -> None:
     worker.limit_s = 0.5
-    with pytest.raises(BackendError, match=r"did not answer 'measure' within [01] s and was ended"):
+    with pytest.raises(BackendError, match=r"did not answer 'measure' within \d+ s and was ended"):
         worker.ask(
             "measure", batch_size=1, num_warmup=0, min_seconds=60, min_iterations=1, max_iterations=10**12, offset=0
         )
@@ -320,7 +322,9 @@ def test_full_gives_the_accuracy_of_a_backend_on_all_test_images(
 def test_null_measures_the_harness_and_has_no_accuracy(checkpoint: Checkpoint, data: Data) -> None:
     session = run_session("null", checkpoint, data)
     assert session.status == "ok" and session.parity is None and session.accuracy == {} and session.layers == []
-    assert np.median(session.scenarios[0].latencies_s[0]) < 1e-4
+    for scenario in session.scenarios:
+        calls, reference_calls = np.concatenate(scenario.latencies_s), np.concatenate(scenario.reference_latencies_s)
+        assert np.median(calls) < 0.02 * np.median(reference_calls), scenario.name
 
 
 def test_unavailable_backend_is_neither_measured_nor_failed(

@@ -27,6 +27,7 @@ from lib.data.splitting import choose_val, thin
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
 from tests.gtsrb_layout import HEADER, TEST_FOLDER, TORCHVISION_FOLDER, TRAIN_FOLDER, write_image, write_layout
+from tests.waiting import HANG_S
 
 
 @pytest.fixture(autouse=True)
@@ -517,7 +518,7 @@ def test_parallel_first_loads_do_not_disturb_each_other(root: Path, cache_folder
     )
     command = [sys.executable, "-c", code, str(root)]
     processes = [subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    printed = [process.communicate(timeout=60)[0] for process in processes]
+    printed = [process.communicate(timeout=HANG_S)[0] for process in processes]
     data = load_data("gtsrb", data_root=root)
     assert printed == [f"{data.manifest_hash} {int(data.train.images.sum())}\n"] * 3
     assert len(list(cache_folder.glob("data/*/meta.json"))) == 2

@@ -16,7 +16,7 @@ from lib.ci.verdicts import Verdict, Verdicts, verdict_annotations, verdict_tabl
 from lib.cli import main
 from lib.errors import UserError
 from lib.files import sha256_file
-from lib.records.results import Accuracy, BenchmarkRecord, write_record
+from lib.records.results import Accuracy, BenchmarkRecord, StepKernels, write_record
 from lib.training.recipes import RECIPES
 from tests.made_records import (
     made_benchmark,
@@ -185,6 +185,13 @@ def test_slower_than_earlier_runs_twice_is_investigated_and_never_a_time(tmp_pat
             side[:] = [[100 * call for call in calls] for calls in side]
     slower = judge_run(write_run(tmp_path / "slow", benchmarks={"torch-blas": slow}), limits)
     assert slower.outcome == "pass"
+
+
+def test_a_training_on_reference_kernels_is_investigated(tmp_path: Path, limits: Path) -> None:
+    run = write_run(tmp_path / "run")
+    slow = StepKernels({"backward_data": {"onednn convolution ref:any bf16": 13}}, "13 of 13 convolutions")
+    write_record(made_train(recipe="signnet", accuracy=accuracy(0.98), kernels=slow), run / "results" / "02_train.json")
+    assert outcome_of(run, limits, "investigate") == {("kernels", "training")}
 
 
 def test_a_training_without_stated_limits_is_investigated(tmp_path: Path, limits: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 
 from lib.records.results import Epoch
 from lib.report import live
-from lib.report.live import Bar, Progress
+from lib.report.live import UPDATE_S, Bar, Progress
+from lib.training import Estimate
 
 EPOCH = Epoch(epoch=1, lr=0.1, train_loss=2.5, train_top1=0.5, val_loss=2.0, val_top1=0.25, seconds=3.0)
 
@@ -55,6 +57,21 @@ def test_lines_are_printed_where_nobody_watches(
     assert first == "rendered 20 of 80 tracks" and second.startswith("epoch 1/6: loss 2.500") and shown == []
 
 
+@pytest.mark.parametrize("seconds_left", [None, 8000.0, 2700.0])
+def test_a_training_that_a_limit_will_end_is_told_at_once_and_on_the_page(
+    seconds_left: float | None,
+    shell: Shell,
+    shown: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(live, "is_live", lambda: False)
+    Progress().estimate(Estimate(seconds=7200.0, num_steps=2, seconds_left=seconds_left))
+    assert "training will take about 2 h 00 min" in capsys.readouterr().out
+    assert len(shown) == (seconds_left == 2700.0)
+    assert all("45 min 00 s after its start" in str(banner) and "--cell-limit" in str(banner) for banner in shown)
+
+
 def test_each_live_cell_has_one_bar_that_ends_green_or_red(
     shell: Shell, shown: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -76,13 +93,15 @@ def test_each_live_cell_has_one_bar_that_ends_green_or_red(
     assert len(shell.ended) == 1, "told once how a cell ended, however many cells there are"
 
 
-def test_bar_is_redrawn_seldom_and_always_at_the_end() -> None:
+def test_bar_is_redrawn_seldom_and_always_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = (UPDATE_S / 100 * tick for tick in itertools.count(10**6))
+    monkeypatch.setattr("lib.report.live.time", SimpleNamespace(monotonic=lambda: next(ticks)))
     bar = Bar()
     drawn: list[int] = []
     bar._bar.observe(lambda change: drawn.append(change["new"]), names="value")
     for step in range(1, 1001):
         bar.count(step, 1000)
-    assert len(drawn) < 20 and drawn[-1] == 1000
+    assert 8 <= len(drawn) <= 12 and drawn[0] == 1 and drawn[-1] == 1000  # a hundred steps between two updates
 
 
 def test_line_without_a_count_shows_no_bar_and_percents_move_it() -> None:

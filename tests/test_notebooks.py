@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from lib.files import PROJECT_ROOT
 from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, TrainRecord, read_record
 from lib.report.page import PAGE_LIMIT
 from lib.series.parameters import NOTEBOOK_DIR, load_schema, notebook_names
+from lib.signs import NUM_CLASSES
 from tests.gtsrb_layout import TEST_FOLDER, TRAIN_FOLDER, write_layout
 
 NAMES = ["01_explore", "02_train", "03_benchmark", "04_compare"]
@@ -105,7 +107,8 @@ def test_one_network_goes_through_the_whole_series(finished: Path) -> None:
     assert trained.checkpoint_sha256 == measured.checkpoint_sha256 == compared.checkpoint_sha256 is not None
     assert trained.data is not None and measured.data is not None
     assert trained.data.manifest_hash == measured.data.manifest_hash
-    assert measured.accuracy["val"].top1 == pytest.approx(trained.accuracy["val"].top1, abs=0.15)  # a sample of it
+    low, high = measured.accuracy["val"].top1_interval or (0, 0)
+    assert low <= trained.accuracy["val"].top1 <= high, "the benchmark's is of a sample of the same images"
 
 
 def test_smoke_records_are_marked_and_every_page_says_so(finished: Path) -> None:
@@ -115,7 +118,10 @@ def test_smoke_records_are_marked_and_every_page_says_so(finished: Path) -> None
 
 
 def test_smoke_training_learns(finished: Path) -> None:
-    assert read_record(finished / "results/02_train.json", TrainRecord).accuracy["val"].top1 > 3 / 43  # thrice chance
+    trained = read_record(finished / "results/02_train.json", TrainRecord)
+    assert trained.history[-1].train_loss < 0.8 * math.log(NUM_CLASSES), "guessing costs the logarithm"
+    low, high = trained.accuracy["val"].top1_interval or (0, 0)
+    assert low <= trained.accuracy["val"].top1 <= high and high > 3 / NUM_CLASSES, "few tracks: a wide interval"
 
 
 def test_compare_names_the_known_answer(finished: Path) -> None:

@@ -21,6 +21,7 @@ LAYERS = [
     "records",
     "data",
     "model",
+    "onednn",
     "training",
     "backends",
     "bench",

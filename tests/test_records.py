@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lib.errors import UserError
-from lib.files import replacing, write_atomic
+from lib.files import PROJECT_ROOT, replacing, write_atomic
 from lib.records.comparison import load_comparison
-from lib.records.environment import collect_environment, loaded_blas
+from lib.records.environment import PATIENCE_VARIABLE, collect_environment, is_emulated, loaded_blas
 from lib.records.results import SCHEMA_VERSION, BenchmarkRecord, TrainRecord, read_record, record_path, write_record
 from tests.made_records import made_benchmark, made_train
 
@@ -140,9 +143,6 @@ def test_headline_answers_with_signed_ratios_in_both_directions(tmp_path: Path) 
 
 
 def test_environment_tells_the_cpu_without_importing_torch() -> None:
-    import subprocess
-    import sys
-
     code = (
         "import sys; from lib.records.environment import collect_environment as c; e = c(1);"
         "assert 'torch' not in sys.modules and e.blas is None; print(e.num_cores, e.architecture)"
@@ -212,3 +212,11 @@ def test_the_blas_in_the_record_is_the_one_that_torch_loaded() -> None:
     )
     assert loaded_blas(mapped(numpys, f"{site}/torch/lib/libtorch_cpu.so")) is None, "MKL is part of torch there"
     assert loaded_blas(mapped(torchs, "/usr/lib/libblis.so.4")) is None, "nobody can tell which one is called"
+
+
+@pytest.mark.parametrize(("factor", "printed"), [("3", "6.0"), ("", "100.0" if is_emulated() else "2.0")])
+def test_time_limits_grow_by_one_factor_which_emulation_sets_by_itself(factor: str, printed: str) -> None:
+    code = "from lib.records.environment import patient; print(patient(2))"
+    environ = {**os.environ, PATIENCE_VARIABLE: factor}
+    ended = subprocess.run([sys.executable, "-c", code], env=environ, cwd=PROJECT_ROOT, capture_output=True, check=True)
+    assert ended.stdout.decode().strip() == printed

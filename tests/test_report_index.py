@@ -55,13 +55,6 @@ def write_series(run_dir: Path, jobs: list[dict[str, Any]]) -> None:
     (run_dir / "series.json").write_text(json.dumps(series))
 
 
-@pytest.fixture(autouse=True)
-def not_hosted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These tests may run on GitHub themselves."""
-    for name in ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID", "RUN_NOTE"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
     """A whole run in which one backend is unavailable and one failed."""

@@ -43,6 +43,7 @@ from tests.made_records import (
     made_scenario,
     made_train,
 )
+from tests.waiting import HANG_S
 
 RECORDS = [*(made_benchmark(name) for name in SPEEDUPS), made_failed_benchmark("x")]
 IMAGES = np.random.default_rng(0).integers(0, 256, (86, 3, 32, 32), dtype=np.uint8)
@@ -380,7 +381,7 @@ def test_executed_notebook_has_the_figure_and_no_widget(monkeypatch: pytest.Monk
     new_notebook: Any = v4.new_notebook
     new_code_cell: Any = v4.new_code_cell
     notebook = new_notebook(cells=[new_code_cell(source)])
-    NotebookClient(notebook, kernel_name="python3", timeout=120).execute()
+    NotebookClient(notebook, kernel_name="python3", timeout=int(HANG_S)).execute()
     assert "widget" not in str(notebook)
     assert 'alt="30 of 30 frames of one track: stop, track 1, 30 frames' in str(notebook.cells[0].outputs)
 

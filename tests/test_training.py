@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +17,13 @@ from lib.data import Data, Split
 from lib.data.images import digest_images
 from lib.errors import UserError
 from lib.model import load_checkpoint
+from lib.onednn import parse_report
 from lib.records.results import Epoch
 from lib.report import views
 from lib.signs import NUM_CLASSES, mirror_map
 from lib.training import (
     Augmentation,
+    Estimate,
     augment_batch,
     ensure_checkpoint,
     evaluate,
@@ -26,6 +31,8 @@ from lib.training import (
     predict_logits,
     train,
 )
+from lib.training.estimate import Estimator
+from lib.training.kernels import step_kernels
 from tests.untrained import save_untrained
 
 STILL = Augmentation(
@@ -80,6 +87,88 @@ def test_same_seed_gives_identical_weights_and_another_seed_does_not(data: Data)
     first, second, other = quick(data, seed=1), quick(data, seed=1), quick(data, seed=2)
     np.testing.assert_array_equal(first, second)
     assert not np.array_equal(first, other)
+
+
+def test_first_step_is_traced_forward_and_backward(data: Data) -> None:
+    kernels = train("signnet", data, profile="smoke", num_epochs=1).kernels
+    convolutions = {
+        direction: sum(times for kernel, times in found.items() if kernel.startswith("onednn convolution"))
+        for direction, found in kernels.found.items()
+    }
+    # 14 convolutions, the first of which has no gradient to pass on
+    assert convolutions == {"forward_training": 14, "backward_data": 13, "backward_weights": 14}
+    assert kernels.investigate == ""
+
+
+def test_tracing_changes_no_weight_and_swallows_nothing_that_is_printed_later(
+    data: Data, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    traced = quick(data, on_step=lambda step, _: os.write(1, b"%d " % step))
+    assert capfd.readouterr().out == "".join(f"{step} " for step in range(1, 11))
+    monkeypatch.setattr(sys.modules["lib.training.loop"], "onednn_report", lambda: nullcontext([]))
+    np.testing.assert_array_equal(quick(data), traced)
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [
+        (("avx2", "avx512_bf16"), "bf16"),
+        (("avx2", "amx_bf16"), "bf16"),
+        (("avx2",), "fp32"),
+        (("asimd", "bf16", "sve", "svebf16"), "fp32"),
+    ],
+)
+def test_trains_in_bf16_only_where_onednn_has_it_backward_too(
+    data: Data, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], precision: str
+) -> None:
+    from lib.training.recipes import RECIPES, Plan
+
+    monkeypatch.setattr(sys.modules["lib.training.loop"], "isa_flags", lambda: flags)
+    short = replace(RECIPES["signnet"], plans={"smoke": Plan("learning_path", num_epochs=1, max_steps=1)})
+    monkeypatch.setitem(RECIPES, "signnet", short)
+    assert train("signnet", data, profile="smoke").precision == precision
+
+
+def executed(*convolutions: tuple[str, str]) -> str:
+    """oneDNN's lines for convolutions: implementation and direction."""
+    return "".join(
+        f"onednn_verbose,v1,primitive,exec,cpu,convolution,{implementation},{direction},src:bf16:a:blocked:acdb::f0 "
+        "wei:bf16:a:blocked:Acdb8a::f0,attr-scratchpad:user,alg:convolution_direct,mb8_ic3oc16_ih8oh8kh3,1.5\n"
+        for implementation, direction in convolutions
+    )
+
+
+def test_reference_code_in_a_convolution_is_to_be_investigated() -> None:
+    forward = ("indirect_gemm:acl", "forward_training")
+    on_arm = step_kernels(
+        parse_report(executed(forward, ("ref:any", "backward_data"), ("ref:any", "backward_weights")))
+    )
+    assert "2 of 3 convolutions" in on_arm.investigate and "backward_data in bf16" in on_arm.investigate
+    assert on_arm.found["backward_weights"] == {"onednn convolution ref:any bf16": 1}
+    assert not step_kernels(parse_report(executed(forward, ("gemm:ref", "backward_weights")))).investigate
+    assert "no convolution" in step_kernels([]).investigate
+
+
+def estimated(steps_s: list[float], num_steps: int, seconds_left: float | None = None) -> list[Estimate]:
+    estimator = Estimator(num_steps, num_validation_batches=30, seconds_left=seconds_left)
+    return [estimate for step_s in steps_s if (estimate := estimator.add(step_s)) is not None]
+
+
+def test_estimate_comes_once_and_leaves_the_slow_first_steps_out() -> None:
+    (estimate,) = estimated([60.0, 10.0, *[2.0] * 20], num_steps=100)
+    assert estimate.num_steps == 3 and not estimate.too_long  # 6 s of steps after the warm-up
+    assert estimate.seconds == 60 + 10 + 98 * 2 + 10 * 2  # validation: thirty batches forward are ten steps
+
+
+def test_training_that_ends_within_seconds_is_not_estimated() -> None:
+    assert estimated([0.01] * 100, num_steps=100) == []
+
+
+def test_estimate_says_that_a_limit_comes_first_after_few_steps_of_a_slow_training() -> None:
+    (late,) = estimated([100.0] * 4, num_steps=100, seconds_left=3600)
+    assert late.too_long and late.num_steps == 2
+    (early,) = estimated([100.0] * 4, num_steps=100, seconds_left=36_000)
+    assert not early.too_long
 
 
 def test_smoke_profile_stops_after_its_steps(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:

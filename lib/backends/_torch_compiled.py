@@ -1,11 +1,12 @@
 """What the backends on PyTorch's compiler Inductor share: compiling, timing and tracing.
 
-Inductor turns the whole network into a list of steps: calls into oneDNN with batch norm folded in and the activation
-as a post-operation, and C++ loops that it wrote itself. The names of these loops and the compiler's own notes on where
-a step comes from are no proof: a loop that only converts the input's memory layout is called `cpp_fused_relu_0`, and
-the notes of torch 2.14 gave a convolution to a layer of another block. So steps are assigned to layers by what ran:
-convolutions and linear layers by oneDNN's own description of the problem, fused layers by its post-operations, and
-loops by their names between two such steps.
+Inductor turns the whole network into a list of steps: calls into oneDNN with batch norm folded in, and C++ loops that
+it wrote itself. Activation and residual sum are post-operations of the calls on x86-64, and loops of their own where
+oneDNN uses the Arm Compute Library. The names of these loops and the compiler's own notes on where a step comes from
+are no proof: a loop that only converts the input's memory layout is called `cpp_fused_relu_0`, and the notes of torch
+2.14 gave a convolution to a layer of another block. So steps are assigned to layers by what ran: convolutions and
+linear layers by oneDNN's own description of the problem, fused layers by its post-operations, and loops by their names
+between two such steps.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from lib.backends._onednn import Primitive, onednn_report
 from lib.backends._torch_eager import ran
 from lib.backends.interface import RUNTIME, Backend, Kernels, LayerTimes, Shape
 from lib.errors import UserError
+from lib.onednn import Primitive, onednn_report
 
 if TYPE_CHECKING:
     import torch
@@ -132,7 +133,9 @@ class TorchCompiled(Backend):
         return passes
 
     def _primitives(self, images: np.ndarray) -> list[Primitive]:
-        return onednn_report(lambda: self.predict(images))
+        with onednn_report() as primitives:
+            self.predict(images)
+        return primitives
 
 
 class TorchAhead(TorchCompiled):

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lib.backends._onednn import descriptor_to, parse_report
 from lib.backends.interface import Backend, Kernels, LayerTimes
+from lib.onednn import descriptor_to, parse_report
 
 if TYPE_CHECKING:
     import torch

@@ -17,6 +17,7 @@ from typing import Any
 from lib.backends import Backend
 from lib.backends.interface import registered
 from lib.files import PROJECT_ROOT
+from lib.records.environment import patient
 from lib.records.results import ColdStart
 
 ANSWER_LIMIT_S = 300.0  # longer than any one command takes, short enough to end a hanging job
@@ -113,13 +114,14 @@ class WorkerClient:
     def _read_line(self) -> bytes:
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
-        deadline = time.monotonic() + self.limit_s
+        limit_s = patient(self.limit_s)
+        deadline = time.monotonic() + limit_s
         while b"\n" not in self._buffer:
             ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
                 self._process.kill()
-                name, limit = self.backend.name, f"{self.limit_s:.0f} s"
-                raise BackendError(f"{name} did not answer {self._command!r} within {limit} and was ended")
+                name = self.backend.name
+                raise BackendError(f"{name} did not answer {self._command!r} within {limit_s:.0f} s and was ended")
             chunk = os.read(descriptor, 1 << 20)
             if not chunk:
                 raise self._death()

@@ -27,7 +27,7 @@ import pydantic
 
 from lib.bench.client import worker_environ
 from lib.files import write_atomic
-from lib.records.environment import cpu_has_bf16, isa_flags, machine_id, memory_bytes
+from lib.records.environment import cpu_has_bf16, isa_flags, machine_id, memory_bytes, patient
 from lib.records.results import Peak, Peaks
 
 LIMIT_S = 60.0  # of the process, import of the libraries included
@@ -74,10 +74,10 @@ def measure_peaks(num_threads: int) -> Peaks | None:
         None where not even copying could be measured. A precision that failed everywhere is left out.
     """
     environ = {name: value for name, value in worker_environ(num_threads).items() if name not in FASTMATH}
-    return _peaks_of(_output_of([sys.executable, "-m", "lib.bench.peaks", str(num_threads)], environ))
+    return _peaks_of(_output_of([sys.executable, "-m", "lib.bench.peaks", str(num_threads)], environ, patient(LIMIT_S)))
 
 
-def _output_of(command: list[str], environ: dict[str, str], limit_s: float = LIMIT_S) -> str:
+def _output_of(command: list[str], environ: dict[str, str], limit_s: float) -> str:
     """What a process printed, up to its end, its death or the time limit."""
     try:
         ended = subprocess.run(command, env=environ, capture_output=True, timeout=limit_s, check=False)

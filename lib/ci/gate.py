@@ -117,6 +117,7 @@ def judge_folder(run: RunFolder, limits: Limits) -> list[Verdict]:
     """What a run folder says about itself."""
     return [
         *_notebooks(run),
+        *_training_kernels(run),
         *_accuracy(run, limits),
         *(verdict for record in run.benchmarks for verdict in judge_benchmark(record)),
         *_missing(run),
@@ -142,6 +143,14 @@ def _notebooks(run: RunFolder) -> list[Verdict]:
     if BENCHMARK in present and not any(record.status == "ok" for record in run.benchmarks):
         verdicts.append(Verdict("notebook", BENCHMARK, "fail", "no backend was measured", "at least one"))
     return verdicts
+
+
+def _training_kernels(run: RunFolder) -> list[Verdict]:
+    if run.train is None:
+        return []
+    doubt = run.train.kernels.investigate
+    asked = "no convolution on oneDNN's reference implementation"
+    return [Verdict("kernels", "training", "investigate" if doubt else "pass", doubt or "as asked", asked)]
 
 
 def _accuracy(run: RunFolder, limits: Limits) -> list[Verdict]:

@@ -14,6 +14,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from lib.errors import UserError
 from lib.files import PROJECT_ROOT
 from lib.records.results import Environment
 
@@ -45,6 +46,8 @@ _ISA_FLAGS = (
     "sme",
     "sme2",
 )
+PATIENCE_VARIABLE = "GTSRB_PATIENCE"  # in the environment: a factor on all time limits, instead of the one found here
+EMULATED_PATIENCE = 50.0  # emulation takes 10 to 50 times as long
 _BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 _PACKAGES = ("torch", "torchvision", "numpy", "pillow", "papermill", "nbconvert")
 
@@ -82,6 +85,26 @@ def _read(path: str) -> str:
 def is_emulated() -> bool:
     """True where this interpreter runs under qemu user-mode emulation: then host tools answer for the host."""
     return _lscpu().get("Architecture", platform.machine()) != platform.machine()
+
+
+@cache
+def _patience() -> float:
+    given = os.environ.get(PATIENCE_VARIABLE, "")
+    if not given:
+        return EMULATED_PATIENCE if is_emulated() else 1.0
+    try:
+        return float(given)
+    except ValueError:
+        raise UserError(f"{PATIENCE_VARIABLE} is {given!r}; give a factor on all time limits, such as 20") from None
+
+
+def patient(seconds: float) -> float:
+    """A time limit as this machine needs it: longer where the CPU is emulated, or by the factor in `GTSRB_PATIENCE`.
+
+    Raises:
+        UserError: that factor is not a number.
+    """
+    return seconds * _patience()
 
 
 @cache

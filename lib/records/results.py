@@ -132,6 +132,14 @@ class Epoch:
     seconds: float  # training alone, without the evaluation
 
 
+@dataclass
+class StepKernels:
+    """What oneDNN ran in one training step, but for reorders."""
+
+    found: dict[str, dict[str, int]]  # direction -> kernel -> times; directions are oneDNN's: backward_weights, ...
+    investigate: str = ""  # what deserves a look
+
+
 @dataclass(kw_only=True)
 class TrainRecord(Record):
     """02_train: the network that all later records measure."""
@@ -143,6 +151,9 @@ class TrainRecord(Record):
     num_macs: int  # multiply-accumulates of one image
     num_epochs: int
     train_s: float  # the training loop, without loading data and without evaluation
+    estimated_s: float | None  # what it was thought to take after its first steps; None where it was over too soon
+    precision: str  # in which it multiplied: fp32, bf16
+    kernels: StepKernels
     history: list[Epoch]
     accuracy: dict[str, Accuracy]  # by split: val, and test where present
     accuracy_without_duplicates: dict[str, Accuracy]  # by split, where some of its images are in an earlier split too

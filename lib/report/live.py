@@ -8,7 +8,9 @@ from typing import Any
 
 from lib.records.results import Epoch
 from lib.report.interactive import is_live
-from lib.training import epoch_line
+from lib.report.table import Banner
+from lib.report.words import duration
+from lib.training import Estimate, epoch_line
 
 UPDATE_S = 0.2  # a bar is redrawn that often at most: each time costs a message to the browser
 _COUNT = re.compile(r"\b(\d[\d,]*) of (\d[\d,]*)\b|\b(\d+) % of ")
@@ -48,8 +50,17 @@ class Bar:
             self._bar.value = self._bar.max
 
 
+def too_long(estimate: Estimate) -> str:
+    """What a training says that will not end in time."""
+    return (
+        f"A time limit ends this training {duration(estimate.seconds_left)} after its start, and after its first steps "
+        f"it looks like taking {duration(estimate.seconds)}. Give it more time (--cell-limit and --notebook-limit, in "
+        "seconds) or train less (profile, num_epochs)."
+    )
+
+
 class Progress:
-    """What cells pass as `progress`, `on_epoch` and `on_step`.
+    """What cells pass as `progress`, `on_epoch`, `on_step` and `on_estimate`.
 
     In a live notebook each cell gets a bar of its own. Under papermill every line is printed, and steps within an epoch
     are not told.
@@ -75,6 +86,14 @@ class Progress:
         """Tell that so many steps of a training are done."""
         if bar := self._bar_of_cell():
             bar.count(done, total)
+
+    def estimate(self, estimate: Estimate) -> None:
+        """Tell how long a training will take; on the page too where a time limit will end it."""
+        self(f"training will take about {duration(estimate.seconds)}")
+        if estimate.too_long:
+            from IPython.display import display
+
+            display(Banner(too_long(estimate)))  # type: ignore[no-untyped-call]
 
     def _bar_of_cell(self) -> Bar | None:
         from IPython import get_ipython

@@ -24,6 +24,8 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
+from lib.records.environment import patient
+from lib.report import LIMITS_VARIABLE
 from lib.series.memory import PeakMemory, kernel_pid
 from lib.series.outputs import Kept
 
@@ -91,6 +93,7 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
         cls, nb_man: Any, kernel_name: str, *, cell_limit_s: int, notebook_limit_s: int, **_: Any
     ) -> Any:
         ends = time.monotonic() + notebook_limit_s
+        os.environ[LIMITS_VARIABLE] = f"{cell_limit_s} {time.time() + notebook_limit_s:.0f}"  # the kernel inherits it
         told, cell_ends = "", ends
 
         def limit(_cell: Any) -> int:
@@ -107,15 +110,15 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
                 return _Client(
                     nb_man,
                     timeout_func=limit,
-                    startup_timeout=120,
-                    iopub_timeout=DRAIN_S,
+                    startup_timeout=round(patient(120)),
+                    iopub_timeout=round(patient(DRAIN_S)),
                     kernel_name=kernel_name,
                     log_output=False,
                     config=_kernel_config(folder),
                 ).execute()
             except CellTimeoutError:
-                lost = time.monotonic() < cell_ends - 1
-                emit("stopped", reason=f"the cell's output did not arrive within {DRAIN_S} s" if lost else told)
+                lost = f"the cell's output did not arrive within {patient(DRAIN_S):.0f} s"
+                emit("stopped", reason=lost if time.monotonic() < cell_ends - 1 else told)
             except DeadKernelError:
                 emit("stopped", reason="the kernel died (killed, out of memory, or crashed)")
         return nb_man.nb

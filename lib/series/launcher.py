@@ -21,6 +21,7 @@ from typing import Any
 
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
+from lib.records.environment import patient
 from lib.records.results import BenchmarkRecord, read_record, record_path
 from lib.report import SERIES_VARIABLE
 from lib.report.page import Failure, render_page
@@ -81,11 +82,17 @@ def run_jobs(
     jobs: Sequence[Job],
     run_dir: Path,
     *,
-    cell_limit_s: int = CELL_LIMIT_S,
-    notebook_limit_s: int = NOTEBOOK_LIMIT_S,
+    cell_limit_s: int | None = None,
+    notebook_limit_s: int | None = None,
     out: Any = None,
 ) -> Series:
-    """Run jobs in order. A failed training skips what would measure another network; other failures stop nothing."""
+    """Run jobs in order. A failed training skips what would measure another network; other failures stop nothing.
+
+    Args:
+        cell_limit_s: None = `CELL_LIMIT_S`, or more where the CPU is emulated; `notebook_limit_s` likewise.
+    """
+    cell_limit_s = cell_limit_s or round(patient(CELL_LIMIT_S))
+    notebook_limit_s = notebook_limit_s or round(patient(NOTEBOOK_LIMIT_S))
     series = Series(run_dir)
     progress = Progress(out or sys.stderr, len(jobs))
     _clear(jobs, run_dir)
@@ -215,7 +222,9 @@ def _events(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
                 yield event
 
 
-def run_guarded(jobs: Sequence[Job], run_dir: Path, *, cell_limit_s: int, notebook_limit_s: int) -> Series:
+def run_guarded(
+    jobs: Sequence[Job], run_dir: Path, *, cell_limit_s: int | None, notebook_limit_s: int | None
+) -> Series:
     """As `run_jobs`; what the disk refuses ends in one line.
 
     Raises:
@@ -235,8 +244,8 @@ def launch(
     backends: Sequence[str],
     out: str,
     *,
-    cell_limit_s: int = CELL_LIMIT_S,
-    notebook_limit_s: int = NOTEBOOK_LIMIT_S,
+    cell_limit_s: int | None = None,
+    notebook_limit_s: int | None = None,
 ) -> int:
     """The `run` command: plan, run, link `runs/latest`, print the summary. Returns the exit status, 0 or 1.
 

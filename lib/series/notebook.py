@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from lib.data import Data
 from lib.errors import UserError
 from lib.records.environment import collect_environment
 from lib.records.results import Environment, ParameterValue, Record, RecordWarning, record_path, write_record
+from lib.report import LIMITS_VARIABLE
 from lib.report.provenance import run_metadata
 from lib.report.tables import environment_table, parameter_table
 from lib.series.parameters import Schema, load_schema
@@ -98,6 +100,14 @@ def start(notebook: str, namespace: dict[str, Any]) -> Run:
         environment=collect_environment(int(params.get("num_threads", 0))),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+
+
+def seconds_left() -> float | None:
+    """Until the launcher ends the cell that has just begun; None where no launcher set a limit."""
+    if not (limits := os.environ.get(LIMITS_VARIABLE)):
+        return None
+    cell_limit_s, ends = (float(limit) for limit in limits.split())
+    return min(cell_limit_s, ends - time.time())
 
 
 def injected_names(history: list[str]) -> list[str]:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from lib.records.environment import patient
+
 GRACE_S = 120.0  # the notebook ends itself at its limit; this is for one that cannot
 HEARTBEAT_S = 30.0  # without a terminal: a sign of life from a long cell
 
@@ -52,7 +54,7 @@ class Progress:
             inbox.put(None)
 
         threading.Thread(target=read, daemon=True).start()
-        deadline = time.monotonic() + limit_s + GRACE_S
+        deadline = time.monotonic() + limit_s + patient(GRACE_S)
         while True:
             if time.monotonic() > deadline:
                 process.kill()

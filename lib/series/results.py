@@ -16,7 +16,7 @@ from lib.records.export import write_csv
 from lib.records.history import History
 from lib.records.pace import pace_warnings
 from lib.records.recommendation import undecided
-from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, TrainRecord
+from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, RecordWarning, TrainRecord
 from lib.records.statistics import noise_floor, scenario_ratio, verdict
 from lib.report.plots import mean_brightness
 from lib.report.recommend import recommendations
@@ -57,14 +57,20 @@ def write_train(
     run: Run, data: Data, trained: Trained, checkpoint: Checkpoint, evaluations: dict[str, Evaluation]
 ) -> FileNote:
     """Record of 02: the network, its learning curve and its accuracy by split."""
+    common = run.common(data, checkpoint.sha256)
+    if doubt := trained.kernels.investigate:
+        common["warnings"] = [*run.warnings, RecordWarning("investigate", figures={"reason": doubt})]
     record = TrainRecord(
-        **run.common(data, checkpoint.sha256),
+        **common,
         recipe=trained.recipe,
         architecture=trained.architecture,
         num_weights=num_weights(trained.model),
         num_macs=sum(layer.num_macs for layer in leaf_layers(trained.model)),
         num_epochs=trained.num_epochs,
         train_s=round(trained.train_s, 3),
+        estimated_s=round(trained.estimate.seconds, 3) if trained.estimate is not None else None,
+        precision=trained.precision,
+        kernels=trained.kernels,
         history=trained.history,
         accuracy={name: evaluation.accuracy for name, evaluation in evaluations.items()},
         accuracy_without_duplicates={

@@ -25,7 +25,7 @@ from lib.records.statistics import median_latency, samples_per_s, scenario_ratio
 from lib.report.run import RunFolder, load_run
 from lib.report.table import Table, Value
 from lib.series.jobs import BENCHMARK, COMPARE, TRAIN, Job, plan_jobs
-from lib.series.launcher import CELL_LIMIT_S, NOTEBOOK_LIMIT_S, run_guarded
+from lib.series.launcher import run_guarded
 from lib.series.preflight import check_data, check_inputs
 from lib.series.rundir import claimed, prepare_run_dir
 
@@ -99,8 +99,8 @@ def sweep(
     *,
     network_of: str = "",
     again: bool = False,
-    cell_limit_s: int = CELL_LIMIT_S,
-    notebook_limit_s: int = NOTEBOOK_LIMIT_S,
+    cell_limit_s: int | None = None,
+    notebook_limit_s: int | None = None,
 ) -> int:
     """Run all combinations one after another, write `sweep.csv` after each, and print the table.
 

@@ -27,12 +27,18 @@ from lib.model import (
     load_checkpoint,
     save_checkpoint,
 )
-from lib.records.environment import cpu_has_bf16
-from lib.records.results import PROFILES, Epoch
+from lib.onednn import Primitive, onednn_report
+from lib.records.environment import isa_flags
+from lib.records.results import PROFILES, Epoch, StepKernels
 from lib.training.augmentation import augment_batch
+from lib.training.estimate import Estimate, Estimator
 from lib.training.evaluation import predict_logits
+from lib.training.kernels import step_kernels
 from lib.training.recipes import RECIPES, Recipe
 
+# Flags of CPUs for which oneDNN has bf16 convolutions backward. On Arm it has them forward only (seen with 3.12):
+# backward runs on its reference code, on which a step takes a hundred times as long.
+BF16_TRAINING_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 OnEpoch = Callable[[Epoch, int], None]
 
 
@@ -49,6 +55,9 @@ class Trained:
     seed: int
     history: list[Epoch]
     train_s: float  # the loop alone: augmentation, forward, backward, update
+    precision: str  # in which it multiplied: fp32, bf16
+    kernels: StepKernels  # of the first step
+    estimate: Estimate | None  # made on the way; None where it was over too soon
     data_source: str
     data_hash: str
 
@@ -91,10 +100,13 @@ def _lr_at(recipe: Recipe, step: int, num_steps: int) -> float:
     return recipe.lr * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def _autocast(recipe: Recipe) -> AbstractContextManager[object]:
-    if recipe.bf16 and cpu_has_bf16():
-        return torch.autocast("cpu", torch.bfloat16)
-    return nullcontext()
+def _precision(recipe: Recipe) -> str:
+    """In which this machine trains a recipe."""
+    return "bf16" if recipe.bf16 and BF16_TRAINING_FLAGS & set(isa_flags()) else "fp32"
+
+
+def _autocast(precision: str) -> AbstractContextManager[object]:
+    return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 class _Batches:
@@ -131,16 +143,20 @@ def train(
     num_epochs: int = 0,
     seed: int = 0,
     num_threads: int = 0,
+    seconds_left: float | None = None,
     on_epoch: OnEpoch | None = None,
     on_step: Callable[[int, int], None] | None = None,
+    on_estimate: Callable[[Estimate], None] | None = None,
 ) -> Trained:
     """Train a recipe on `data.train`; `data.val` is looked at after each epoch and selects nothing.
 
     Args:
         num_epochs: 0 = by profile.
         num_threads: 0 = as torch is set.
+        seconds_left: until a time limit ends the training; the estimate says whether it will. None = there is none.
         on_epoch: called after each epoch with its `Epoch` and the number of epochs.
         on_step: called after each step with the number of steps that are done, and of all.
+        on_estimate: called once, some seconds after the first steps, with how long all of it will take.
 
     Raises:
         UserError: unknown recipe or profile, a training set smaller than two images, or a loss that is not finite.
@@ -172,20 +188,25 @@ def train(
     if max_steps:
         num_steps = min(num_steps, max_steps)
         num_epochs = math.ceil(num_steps / len(batches))  # what will run, and so what is told
+    estimator = Estimator(num_steps, num_epochs * data.val.num_images / batches.batch_size, seconds_left)
+    precision = _precision(chosen)
     history: list[Epoch] = []
+    primitives: list[Primitive] = []  # of the first step
     step = 0
     for epoch in range(1, num_epochs + 1):
         started = time.perf_counter()
         losses, num_right, num_seen = [], 0, 0
         for indices in batches.epoch()[: num_steps - step]:
+            step_started = time.perf_counter()
             images, labels = batches.load(indices)
             for group in optimizer.param_groups:
                 group["lr"] = _lr_at(chosen, step, num_steps)
-            with _autocast(chosen):
-                logits = model(images.contiguous(memory_format=torch.channels_last))
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=chosen.label_smoothing)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            with onednn_report() if step == 0 else nullcontext(primitives) as primitives:
+                with _autocast(precision):
+                    logits = model(images.contiguous(memory_format=torch.channels_last))
+                loss = F.cross_entropy(logits.float(), labels, label_smoothing=chosen.label_smoothing)
+                loss.backward()
             optimizer.step()
             losses.append(loss.item())
             num_right += int((logits.argmax(1) == labels).sum())
@@ -193,10 +214,13 @@ def train(
             step += 1
             if on_step is not None:
                 on_step(step, num_steps)
+            estimate = estimator.add(time.perf_counter() - step_started)
+            if estimate is not None and on_estimate is not None:
+                on_estimate(estimate)
         if not math.isfinite(losses[-1]):
             raise UserError(f"training diverged in epoch {epoch} (loss {losses[-1]}); try another seed or recipe")
         seconds = time.perf_counter() - started
-        with _autocast(chosen):
+        with _autocast(precision):
             val_loss, val_top1 = _validate(model, preprocessing, data)
         history.append(
             Epoch(
@@ -223,6 +247,9 @@ def train(
         seed=seed,
         history=history,
         train_s=sum(epoch.seconds for epoch in history),
+        precision=precision,
+        kernels=step_kernels(primitives),
+        estimate=estimator.estimate,
         data_source=data.source,
         data_hash=data.manifest_hash,
     )

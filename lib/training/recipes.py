@@ -32,7 +32,7 @@ class Recipe:
     label_smoothing: float = 0.0
     augmentation: Augmentation | None = None  # None = the images as they are
     fixed_normalization: bool = False  # mean and deviation 0.5 instead of those of the training images
-    bf16: bool = False  # autocast where the CPU computes bf16 natively
+    bf16: bool = False  # autocast where oneDNN has bf16 convolutions for the CPU, backward too
 
 
 RECIPES: dict[str, Recipe] = {

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lib.records.environment import patient
 from tests.rehearsal import commandfiles
 from tests.rehearsal.commandfiles import Annotation, CommandFileError
 from tests.rehearsal.expressions import (
@@ -339,7 +340,7 @@ def _minutes(spec: Mapping[str, Any], scope: Scope, default: float) -> float:
     given = resolve(spec.get("timeout-minutes", default), scope)
     if not isinstance(given, (int, float)) or given <= 0:
         raise WorkflowError(f"timeout-minutes must be a number above 0, got {given!r}")
-    return float(given)
+    return patient(float(given))
 
 
 def _strings(values: Mapping[str, Any]) -> dict[str, str]:

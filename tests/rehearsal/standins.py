@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tests.rehearsal.hub import Artifacts, Caches, HubError, Repository
-
-CLOSED = "http://127.0.0.1:9"  # nothing listens there: whatever asks the world outside is refused at once
+from tests.surroundings import OFFLINE
 
 
 class StandInError(ValueError):
@@ -326,7 +325,6 @@ def find_command(script: str) -> Command | None:
 
 def world(home: Path) -> dict[str, str]:
     """The environment of a hosted runner, and no way to the network."""
-    closed = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), CLOSED)
     return {
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": str(home),
@@ -335,9 +333,7 @@ def world(home: Path) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "CI": "true",
         **{name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
-        **closed,
-        "NO_PROXY": "localhost,127.0.0.1",
-        "no_proxy": "localhost,127.0.0.1",
+        **OFFLINE,
     }
 
 

@@ -23,6 +23,7 @@ from lib.report.tables.common import (
     parameter_table,
     ratio_cell,
     sign_cell,
+    step_kernels_table,
 )
 from lib.report.tables.compare import (
     compare_costs_table,
@@ -64,4 +65,5 @@ __all__ = [
     "roofline_table",
     "scenario_table",
     "sign_cell",
+    "step_kernels_table",
 ]

@@ -15,6 +15,7 @@ from lib.records.results import (
     Parity,
     ParityOutcome,
     Proof,
+    StepKernels,
 )
 from lib.records.statistics import (
     SMALLEST_EFFECT,
@@ -33,6 +34,11 @@ from lib.signs import SIGNS as TRAFFIC_SIGNS
 from lib.signs import render_artwork
 
 MULTIPLIES = ("conv", "gemm", "matmul", "addmm", "linear", "fullyconnected", "fully connected", "inner")
+DIRECTIONS = {
+    "forward_training": "forward",
+    "backward_data": "backward, for the inputs",
+    "backward_weights": "backward, for the weights",
+}
 THUMBNAIL = 44  # pixels, shown at half of that
 
 
@@ -180,6 +186,18 @@ def confused_pairs_table(confusion: Sequence[Sequence[int]], limit: int = 10) ->
     columns = ["True class", "Predicted class", "images", "share of the true class"]
     note = "" if rows else "No image was confused."
     return Table(columns, rows, caption="Most confused pairs", note=note)
+
+
+def step_kernels_table(kernels: StepKernels) -> Table:
+    """Which implementations oneDNN ran in one training step, by direction."""
+    rows: list[list[Value]] = [
+        [DIRECTIONS.get(direction, direction), kernel.removeprefix("onednn "), times]
+        for direction, found in kernels.found.items()
+        for kernel, times in sorted(found.items(), key=lambda item: -item[1])
+    ]
+    columns = ["direction", "kernel of oneDNN", "times"]
+    note = "As oneDNN reports them. What PyTorch computes itself, such as batch norm, is not among them."
+    return Table(columns, rows, caption="What one training step ran", note=note, compact=True)
 
 
 def ranked_kernels(proof: Proof) -> list[tuple[str, int]]:

@@ -35,7 +35,7 @@ from lib.report.views.compare import (
     verdicts,
 )
 from lib.report.views.explore import audit_table, augmentation, class_balance, data_table, duplicates
-from lib.report.views.train import accuracy, confident_errors, predict_file, training_table
+from lib.report.views.train import accuracy, confident_errors, predict_file, training
 
 __all__ = [
     "accuracy",
@@ -75,6 +75,6 @@ __all__ = [
     "scenarios",
     "sweep",
     "sweeps",
-    "training_table",
+    "training",
     "verdicts",
 ]

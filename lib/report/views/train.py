@@ -16,7 +16,7 @@ from lib.model import Checkpoint, leaf_layers, num_weights
 from lib.report.figures import show
 from lib.report.plots import plot_confident_errors
 from lib.report.table import Banner, Cell, Stack, Table, Value
-from lib.report.tables import accuracy_table, sign_cell
+from lib.report.tables import accuracy_table, sign_cell, step_kernels_table
 from lib.report.words import duration, percent
 from lib.training import Evaluation, Trained
 
@@ -24,8 +24,18 @@ UNSURE = 0.5  # probability of the best class below which a reader is warned
 SHOWN_PX = 96  # CSS pixels of an image that is shown
 
 
-def training_table(trained: Trained) -> Table:
-    """What was trained, and how long it took."""
+def training(trained: Trained) -> Stack:
+    """What was trained, how long it took, and which kernels a step ran."""
+    doubt = trained.kernels.investigate
+    return Stack(
+        Banner(f"To investigate: {doubt}.") if doubt else None,
+        _training_table(trained),
+        step_kernels_table(trained.kernels),
+    )
+
+
+def _training_table(trained: Trained) -> Table:
+    estimate = f"{duration(trained.estimate.seconds)} after its first steps" if trained.estimate else ""
     macs = sum(layer.num_macs for layer in leaf_layers(trained.model))
     rows: list[list[Value]] = [
         ["recipe", trained.recipe],
@@ -33,7 +43,8 @@ def training_table(trained: Trained) -> Table:
         ["weights", f"{num_weights(trained.model):,}"],
         ["multiply-accumulates per image", f"{macs / 1e6:,.1f} million"],
         ["epochs", str(trained.num_epochs)],
-        ["training time", duration(trained.train_s)],
+        ["precision", "bf16 (autocast)" if trained.precision == "bf16" else trained.precision],
+        ["training time", Cell(duration(trained.train_s), f"estimated: {estimate}" if estimate else "")],
         ["seed", str(trained.seed)],
     ]
     return Table(["", "training"], rows, caption="What was trained")

@@ -1,4 +1,4 @@
-"""oneDNN's own report of what it executes, which is the proof for every backend on PyTorch."""
+"""oneDNN's own report of what it executes, which is the proof for training and for every backend on PyTorch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,7 +22,8 @@ class Primitive:
 
     kind: str  # convolution, inner_product, matmul, reorder, ...
     implementation: str
-    precision: str  # of its input
+    direction: str  # forward_inference, forward_training, backward_data, backward_weights, ...; undef
+    precision: str  # of its input; in a backward pass of what the gradients of its output are in
     post_ops: tuple[str, ...]  # sum, eltwise_relu, ...
     problem: str  # mb1_ic3oc16_ih32oh32kh3sh1dh0ph1_iw32ow32kw3sw1dw0pw1
     relaxed: str  # precision that oneDNN may use inside of fp32; empty: none
@@ -42,15 +43,17 @@ class Primitive:
         return True
 
 
-def onednn_report(run: Callable[[], object]) -> list[Primitive]:
-    """What oneDNN executes meanwhile; it prints its report to file descriptor 1."""
+@contextmanager
+def onednn_report() -> Iterator[list[Primitive]]:
+    """A list that at the end of the context holds what oneDNN executed meanwhile; it prints to file descriptor 1."""
     import torch
 
+    primitives: list[Primitive] = []
     with tempfile.TemporaryFile() as report:
         with descriptor_to(report.fileno(), 1), torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
-            run()
+            yield primitives
         report.seek(0)
-        return parse_report(report.read().decode(errors="replace"))
+        primitives += parse_report(report.read().decode(errors="replace"))
 
 
 def parse_report(text: str) -> list[Primitive]:
@@ -60,7 +63,7 @@ def parse_report(text: str) -> list[Primitive]:
         fields = line.split(",")
         if "exec" not in fields[:5] or "primitive" not in fields[:4]:
             continue
-        kind, implementation = fields[fields.index("exec") + 2 :][:2]
+        kind, implementation, direction = fields[fields.index("exec") + 2 :][:3]
         source = re.search(r"src(?::|_)([a-z]+\d+)", line)  # src:f32:a:... now, src_f32:a:... before oneDNN 3.4
         post_ops = re.search(r"attr-post-ops:(\S+?)(?:,| |$)", line)
         relaxed = re.search(r"attr-fpmath:([a-z0-9]+)", line)
@@ -68,6 +71,7 @@ def parse_report(text: str) -> list[Primitive]:
             Primitive(
                 kind,
                 implementation,
+                direction,
                 source.group(1) if source else "",
                 tuple(op.split(":")[0] for op in post_ops.group(1).split("+")) if post_ops else (),
                 fields[-2],

@@ -438,4 +438,4 @@ def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
         raise UserError(f"{path} is damaged at {place!r}: {first['msg']}; run its notebook again") from None
 
 
-PROFILES: tuple[str, ...] = get_args(Profile)
+PROFILES: tuple[Profile, ...] = get_args(Profile)

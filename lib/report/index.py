@@ -15,7 +15,7 @@ from markupsafe import Markup
 from lib.files import write_atomic
 from lib.records.judgement import judge
 from lib.records.pace import pace_warnings
-from lib.records.recommendation import candidates, fastest, not_judged, not_judged_words
+from lib.records.recommendation import candidates, fastest, not_judged, not_judged_words, undecided
 from lib.records.results import BenchmarkRecord, CompareRecord, Environment, ExploreRecord, Record, TrainRecord
 from lib.report.charts import Speed, bars_chart, curve_chart, speed_chart
 from lib.report.frame import assets, safe, template_environment
@@ -211,7 +211,7 @@ def _banners(run: RunFolder) -> list[Markup]:
     note = hosted().get("note") or run.note
     texts = [*([note] if note else []), *([SMOKE_TEXT] if run.is_smoke else [])]
     texts += [run.stale_compare] if run.stale_compare else []
-    texts += [warning_words(warning) for warning in pace_warnings(run.benchmarks)]
+    texts += [warning_words(warning) for warning in [*pace_warnings(run.benchmarks), *undecided(run.benchmarks)]]
     texts += [disturbed_backends_words(run.benchmarks)]
     return [*(safe(Banner(text).to_html()) for text in texts if text), *_problems(run.jobs)]
 

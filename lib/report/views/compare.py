@@ -11,6 +11,7 @@ from lib.records.comparison import Comparison
 from lib.records.export import LAYERS_CSV, SCENARIOS_CSV
 from lib.records.history import CONFIRMED, History, Trend
 from lib.records.pace import pace_warnings
+from lib.records.recommendation import undecided
 from lib.records.sweep import crossing_words, failure_words
 from lib.report.figures import show
 from lib.report.plots import (
@@ -63,7 +64,8 @@ def answer(comparison: Comparison) -> Shown:
     headline, found = comparison.headline(), comparison.fastest()
     told = found.removesuffix(".") in headline  # an open question begins with it
     banners.append(Banner(headline if told else f"{headline} {found}", "info"))
-    banners += [Banner(warning_words(warning)) for warning in pace_warnings(comparison.records)]
+    warnings = [*pace_warnings(comparison.records), *undecided(comparison.records)]
+    banners += [Banner(warning_words(warning)) for warning in warnings]
     if disturbed := disturbed_backends_words(comparison.records):
         banners.append(Banner(disturbed))
     if comparison.missing:

@@ -41,6 +41,7 @@ from lib.report import views
 from lib.report.index import best_backends, write_index
 from lib.report.run import load_run
 from lib.report.summary import summary_lines
+from lib.report.tables import compare_layers_table
 from lib.report.verdict import headline
 from lib.series.results import write_compare
 from lib.series.sweep import headline as sweep_figures
@@ -237,6 +238,13 @@ def test_comparison_page_says_it_in_every_section() -> None:
         assert "disturbed" in repr(view).lower()
         assert not [speedup for record in records for speedup in speedups(record) if speedup in repr(view)]
     assert repr(shown[0]).count("Others used 0.87 cores") == 1
+
+
+def test_layers_of_a_disturbed_backend_have_no_column() -> None:
+    records = [made_benchmark("torch-blas"), beside_others(made_benchmark(FAST), ["offline"])]
+    table = compare_layers_table(records, "offline")
+    assert FAST not in table.columns and f"disturbed and not judged: {FAST}" in table.note
+    assert FAST in compare_layers_table(records, "single_stream").columns
 
 
 def test_earlier_runs_that_were_disturbed_are_no_points_of_a_trend(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_figures_are_shown_in_the_units_of_readers() -> None:
     told = warnings_words([RecordWarning(kind, "offline", figures) for kind, figures in FIGURES.items()])
     for words in (
         "8 threads on 2 cores", "openvino-int8: 0.47 [0.10, 0.83] points of top-1 lost",
-        "offline", "0.87 cores", "more than 0.10 move", "0.30 of them", "2 attempts and waiting 1 min 00 s",
+        "offline", "0.87 cores", "at most 0.10 are allowed", "0.30 of them", "2 attempts and waiting 1 min 00 s",
         "torch-blas (±4 %) and the reference torch-onednn (±5 %)", "openvino (2.0x)",
     ):  # fmt: skip
         assert words in told

@@ -47,8 +47,8 @@ def speed_chart(title: str, reference: str, speeds: Sequence[Speed]) -> Markup:
         clipped = min(max(speedup, low), high)
         return NAME + 8 + (WIDTH - NAME - VALUE - 16) * math.log(clipped / low) / span
 
-    bottom = ROW * len(speeds) + 6
-    ticks = [tick for tick in TICKS if low <= tick <= high]
+    bottom = ROW * len(judged) + 6 if judged else -20
+    ticks = [tick for tick in TICKS if low <= tick <= high] if judged else []
     if len(ticks) > 5:  # they would touch: every second one
         ticks = [tick for tick in ticks if round(math.log2(tick)) % 2 == 0]
     parts = [
@@ -57,7 +57,7 @@ def speed_chart(title: str, reference: str, speeds: Sequence[Speed]) -> Markup:
         for tick in ticks
     ]
     for number, speed in enumerate(speeds):
-        y = ROW * number + ROW / 2 + 4
+        y = ROW * number + ROW / 2 + 4 + (bottom + 20 - ROW * len(judged) if speed.verdict == DISTURBED else 0)
         name = f'<text class="c-name" x="{NAME}" y="{y + 4}" text-anchor="end">{_cut(speed.name)}</text>'
         if speed.verdict == DISTURBED:
             parts.append(
@@ -74,7 +74,7 @@ def speed_chart(title: str, reference: str, speeds: Sequence[Speed]) -> Markup:
         )
     words = "; ".join(f"{speed.name} {_said(speed)}" for speed in speeds)
     caption = f"{title[:1].upper()}{title[1:]}: speed over {reference} (= 1), 99 % intervals"
-    return _chart(caption, f"{caption}. {words}.", bottom + 20, parts)
+    return _chart(caption, f"{caption}. {words}.", bottom + 20 + ROW * (len(speeds) - len(judged)) + 4, parts)
 
 
 def _said(speed: Speed) -> str:

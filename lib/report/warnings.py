@@ -83,22 +83,20 @@ def _disturbed(figures: Figures) -> str:
 
 def reason(figures: Figures) -> str:
     """Why something was disturbed, and what was tried against it; `figures` of one of `DISTURBED_KINDS`."""
+    tried = _tried(figures["num_measured"], figures["waited_s"])
     if "quick_s" in figures:
         quick, slow = milliseconds(figures["quick_s"]), milliseconds(figures["slow_s"])
-        why = f"the reference changed its pace meanwhile, between {quick} and {slow} ms a call"
-    else:
-        others, allowed = figures["others_cores"], figures["allowed_cores"]
-        why = f"others used {others:.2f} cores meanwhile, and more than {allowed:.2f} move a ratio"
-        if figures["stolen_cores"] > 0.1 * others:
-            why += f" ({figures['stolen_cores']:.2f} of them by other guests of the host)"
-    return why + _tried(figures["num_measured"], figures["waited_s"])
+        return f"the reference changed its pace meanwhile, between {quick} and {slow} ms a call{tried}"
+    others, stolen = figures["others_cores"], figures["stolen_cores"]
+    hosted = f" ({stolen:.2f} of them by other guests of the host)" if stolen > 0.1 * others else ""
+    return f"others used {others:.2f} cores{hosted}{tried}; at most {figures['allowed_cores']:.2f} are allowed"
 
 
 def _tried(num_measured: int, waited_s: float) -> str:
-    """`, after 2 attempts and waiting 31.0 s for quiet`; empty for a single attempt without waiting."""
+    """`, even after 2 attempts and waiting 31.0 s for quiet`; empty for a single attempt without waiting."""
     tried = [f"{num_measured} attempts"] if num_measured > 1 else []
     tried += [f"waiting {duration(waited_s)} for quiet"] if waited_s else []
-    return f", after {' and '.join(tried)}" if tried else ""
+    return f", even after {' and '.join(tried)}" if tried else ""
 
 
 def _together(warnings: Sequence[RecordWarning]) -> str:

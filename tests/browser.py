@@ -11,7 +11,15 @@ from typing import Any
 
 from tests.waiting import HANG_S, until
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+def _chromium() -> str | None:
+    """The browser of the system, or the one that `playwright install chromium` fetched."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    fetched = Path.home().glob(".cache/ms-playwright/chromium-*/chrome-linux*/chrome")
+    return next((path for name in names if (path := shutil.which(name))), None) or next(map(str, fetched), None)
+
+
+CHROMIUM = _chromium()
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",

@@ -13,6 +13,7 @@ import pytest
 from tests.rehearsal.results import Walk
 from tests.rehearsal.runner import Runner
 from tests.rehearsal.scenarios import NATIVE, dispatch, run_files
+from tests.skips import NoUnlistedSkip
 from tests.surroundings import fixed, unwanted
 
 WALK = "rehearsal"
@@ -53,12 +54,15 @@ def finished(rehearsed: Walk, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all-backends", action="store_true", help="also test the backends outside of the default set")
+    parser.addoption("--no-unlisted-skip", action="store_true", help="fail for skips that tests/skips.py does not list")
     parser.addoption("--lab", action="store_true", help="also run all notebooks in JupyterLab")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "all_backends: needs --all-backends")
     config.addinivalue_line("markers", "lab: needs --lab")
+    if config.getoption("--no-unlisted-skip"):
+        config.pluginmanager.register(NoUnlistedSkip())
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -18,7 +18,7 @@ _PREFIXES = (
     "JUPYTER", "IPYTHON", "XDG_CONFIG_", "XDG_DATA_", "LC_",  # a user's own settings
 )  # fmt: skip
 _NAMES = (
-    "CI", "ImageOS", "ImageVersion", "EVENT_NAME", "ARCH", "RUN_NOTE", "PAGES_ENABLED",  # and what the workflow passes
+    "CI", "ImageOS", "ImageVersion", "ARCH", "RUN_NOTE", "PAGES_ENABLED",  # and what the workflow passes
     "GTSRB_BASE_URL", "GTSRB_CACHE", "GTSRB_SERIES",  # this project's own
     "MPLBACKEND", "MPLCONFIGDIR", "LANGUAGE", "NO_COLOR", "FORCE_COLOR", "PYTHONWARNINGS",
 )  # fmt: skip

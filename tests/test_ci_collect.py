@@ -16,7 +16,7 @@ from lib.cli import main
 from lib.errors import UserError
 from lib.files import sha256_file
 from lib.records.comparison import load_comparison
-from lib.records.results import DataInfo, write_record
+from lib.records.results import BenchmarkRecord, DataInfo, read_record, second_path, write_record
 from lib.report.run import load_run
 from tests.made_records import made_benchmark, made_environment, made_explore, made_failed_benchmark, made_train
 
@@ -248,6 +248,30 @@ def test_a_record_of_another_backend_is_refused(tmp_path: Path, parts: Path, sha
     record = parts / "part.benchmark.torch-blas.arm64" / "results" / "03_benchmark.torch-blas.json"
     write_record(made_benchmark("torch-onednn", checkpoint_sha256=sha), record)
     refused(parts, tmp_path / "run", "torch-onednn")
+
+
+def test_a_second_measurement_stands_beside_the_first_and_is_checked_like_it(
+    tmp_path: Path, parts: Path, sha: str
+) -> None:
+    add_benchmark(parts, "torch-blas", sha, "part.confirm.torch-blas.arm64", started="2026-11-25T00:00:00+00:00")
+    add_benchmark(parts, "onnxruntime", "ef" * 32, "part.confirm.onnxruntime.arm64")
+    lines = collect(parts, tmp_path / "run", ["torch-blas", "onnxruntime"], checkpoint=sha)
+    assert read_record(second_path(tmp_path / "run", "torch-blas"), BenchmarkRecord).started.startswith("2026-11-25")
+    assert not second_path(tmp_path / "run", "onnxruntime").exists(), "it measured another network"
+    assert any("onnxruntime" in line and "refused" in line for line in lines)
+    run = load_run(tmp_path / "run")
+    assert {job.label: job.status for job in run.jobs if job.backend} == {
+        "03_benchmark.torch-blas": "ok", "03_benchmark.onnxruntime": "ok",
+    }  # fmt: skip
+    first = run.records["03_benchmark.torch-blas"]
+    assert not first.started.startswith("2026-11-25")
+
+
+def test_a_second_measurement_that_failed_leaves_the_first_alone(tmp_path: Path, parts: Path, sha: str) -> None:
+    add_benchmark(parts, "torch-blas", sha, "part.confirm.torch-blas.arm64", status="failed", error="crashed")
+    collect(parts, tmp_path / "run", ["torch-blas"], checkpoint=sha)
+    assert not second_path(tmp_path / "run", "torch-blas").exists()
+    assert {job.status for job in load_run(tmp_path / "run").jobs} == {"ok"}
 
 
 def test_files_that_are_no_part_of_a_run_are_left_out_and_told(tmp_path: Path, parts: Path) -> None:

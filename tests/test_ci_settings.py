@@ -14,7 +14,7 @@ import yaml
 
 from lib.backends import all_backends, backend_names, get_backend
 from lib.ci import images
-from lib.ci.changes import WITHOUT_EFFECT, changed_files, must_run
+from lib.ci.changes import WITHOUT_EFFECT, base_commit, changed_files, must_run
 from lib.ci.inputs import call_inputs, dispatch_inputs, inputs_yaml
 from lib.ci.settings import settings
 from lib.cli import main
@@ -28,14 +28,15 @@ from lib.series.parameters import load_schema
 # --- settings
 
 
-def test_pull_requests_run_synthetic_images_in_smoke() -> None:
-    found = settings({"EVENT_NAME": "pull_request", "ARCH": "arm64"})
+@pytest.mark.parametrize("event", ["pull_request", "merge_group"])
+def test_what_is_not_merged_yet_runs_synthetic_images_in_smoke(event: str) -> None:
+    found = settings({"GITHUB_EVENT_NAME": event, "ARCH": "arm64"})
     assert (found["profile"], found["dataset"], found["data_key"]) == ("smoke", "synthetic", "")
 
 
 @pytest.mark.parametrize("event", ["push", "schedule", "workflow_dispatch"])
 def test_other_events_run_the_real_images_in_fast(event: str) -> None:
-    found = settings({"EVENT_NAME": event, "ARCH": "arm64", "INPUT_PROFILE": ""})
+    found = settings({"GITHUB_EVENT_NAME": event, "ARCH": "arm64", "INPUT_PROFILE": ""})
     assert (found["profile"], found["dataset"], found["recipe"]) == ("fast", "gtsrb", "signnet")
 
 
@@ -47,7 +48,7 @@ def test_inputs_take_the_place_of_the_defaults_also_on_a_pull_request() -> None:
         "INPUT_NUM_THREADS": "3",
         "INPUT_BACKENDS": " onnxruntime,torch-blas ,torch-blas",
     }
-    found = settings({"EVENT_NAME": "pull_request", "ARCH": "x64", **given})
+    found = settings({"GITHUB_EVENT_NAME": "pull_request", "ARCH": "x64", **given})
     assert [found[name] for name in ("profile", "dataset", "recipe", "num_threads")] == [
         "full", "gtsrb-torchvision", "learning_path", "3",
     ]  # fmt: skip
@@ -57,9 +58,15 @@ def test_inputs_take_the_place_of_the_defaults_also_on_a_pull_request() -> None:
 
 @pytest.mark.parametrize(("architecture", "machine"), [("arm64", "aarch64"), ("x64", "x86_64")])
 def test_no_backends_means_the_default_ones_of_the_architecture(architecture: str, machine: str) -> None:
-    chosen = json.loads(settings({"EVENT_NAME": "push", "ARCH": architecture})["backends"])
+    chosen = json.loads(settings({"GITHUB_EVENT_NAME": "push", "ARCH": architecture})["backends"])
     assert chosen == [item.name for item in all_backends() if item.default and machine in item.architectures]
     assert "torch-blas" in chosen
+
+
+def test_the_leg_for_contrast_does_not_repeat_the_tests_on_arm() -> None:
+    tested = {arch: json.loads(settings({"ARCH": arch})["tests"]) for arch in ("arm64", "x64")}
+    arm, x64 = {"arch": "arm64", "runner": "ubuntu-24.04-arm"}, {"arch": "x64", "runner": "ubuntu-24.04"}
+    assert tested == {"arm64": [arm, x64], "x64": [x64]}
 
 
 def test_the_blas_that_is_promised_is_that_of_the_architecture() -> None:
@@ -89,7 +96,7 @@ HOSTILE = ['"; rm -rf /', "$(id)", "`id`", "a\nb=c", "smoke'\"", "🚀", "${{ gi
 @pytest.mark.parametrize("value", HOSTILE)
 def test_hostile_inputs_are_refused_in_one_line(name: str, value: str) -> None:
     with pytest.raises(UserError) as refused:
-        settings({"EVENT_NAME": "workflow_dispatch", "ARCH": "arm64", f"INPUT_{name}": value})
+        settings({"GITHUB_EVENT_NAME": "workflow_dispatch", "ARCH": "arm64", f"INPUT_{name}": value})
     assert "\n" not in str(refused.value) and len(str(refused.value)) < 1200
 
 
@@ -142,7 +149,7 @@ def test_inputs_are_typed_by_the_schema() -> None:
 
 
 def test_defaults_of_the_form_are_those_that_empty_inputs_get() -> None:
-    found = settings({"EVENT_NAME": "workflow_dispatch", "ARCH": "arm64"})
+    found = settings({"GITHUB_EVENT_NAME": "workflow_dispatch", "ARCH": "arm64"})
     for name, field in dispatch_inputs().items():
         if name != "backends":
             assert str(field["default"]) == found[name]
@@ -156,6 +163,28 @@ def test_printed_inputs_read_back_as_yaml() -> None:
 
 
 # --- changes
+
+
+@pytest.mark.parametrize(
+    ("event", "told", "base"),
+    [
+        ("pull_request", {"pull_request": {"base": {"sha": "aa"}}}, "HEAD^1"),
+        ("push", {"before": "aa"}, "aa"),
+        ("merge_group", {"merge_group": {"base_sha": "aa"}, "before": "bb"}, "aa"),
+        ("merge_group", {"merge_group": None}, ""),
+        ("schedule", {"schedule": "0 0 * * 0"}, ""),
+        ("workflow_dispatch", {"inputs": {}}, ""),
+        ("push", [], ""),
+        ("push", {"before": 3}, ""),
+    ],
+)
+def test_each_event_names_the_commit_to_compare_with_or_none(
+    tmp_path: Path, event: str, told: object, base: str
+) -> None:
+    file = tmp_path / "event.json"
+    file.write_text(json.dumps(told))
+    assert base_commit({"GITHUB_EVENT_NAME": event, "GITHUB_EVENT_PATH": str(file)}) == base
+    assert base_commit({"GITHUB_EVENT_NAME": "push", "GITHUB_EVENT_PATH": str(tmp_path / "none")}) == ""
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,11 @@ def test_thinning_keeps_classes_and_the_split(larger: Path, num_images: int) -> 
     assert f"a part of it: {num_images} of 1,032 images for training and validation" in part.notes
 
 
+def test_tracks_are_known_also_where_one_frame_of_each_is_left(larger: Path) -> None:
+    part = load_data("gtsrb", data_root=larger, num_images=86)
+    assert part.info().num_tracks == {"train": 43, "val": 43, "test": None}
+
+
 def test_thinning_drops_frames_before_tracks_and_spreads_them() -> None:
     labels, track_ids = tracks(2, 10, 30)
     kept = thin(labels, track_ids, choose_val(labels, track_ids), 60)

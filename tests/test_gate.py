@@ -12,11 +12,13 @@ import pytest
 from lib.ci.gate import judge_benchmark, judge_run
 from lib.ci.github import MAX_ANNOTATIONS
 from lib.ci.limits import LIMITS, load_limits
+from lib.ci.publish import keep_verdict, reason_against
 from lib.ci.verdicts import Verdict, Verdicts, verdict_annotations, verdict_table
 from lib.cli import main
 from lib.errors import UserError
 from lib.files import sha256_file
 from lib.records.results import Accuracy, BenchmarkRecord, StepKernels, write_record
+from lib.report.index import write_index
 from lib.training.recipes import RECIPES
 from tests.made_records import (
     made_benchmark,
@@ -175,8 +177,11 @@ def test_pages_are_judged_by_size_and_must_be_there(tmp_path: Path, limits: Path
     assert outcome_of(run, limits, "investigate") == {("size of the page", "02_train")}
 
 
-def test_slower_than_earlier_runs_twice_is_investigated_and_never_a_time(tmp_path: Path, limits: Path) -> None:
+def test_slower_than_earlier_runs_when_measured_again_is_investigated_and_never_a_time(
+    tmp_path: Path, limits: Path
+) -> None:
     run = write_run(tmp_path / "run", history={"torch-blas": {"offline": "confirmed slower"},
+                                               "openvino": {"offline": "slower, not confirmed"},
                                                "onnxruntime": {"offline": "suspected slower"}})  # fmt: skip
     assert outcome_of(run, limits, "investigate") == {("speedup, offline", "torch-blas")}
     slow = made_benchmark("torch-blas")
@@ -212,9 +217,9 @@ NEEDS = {"changes": {"result": "success", "outputs": {"run": "true"}}, "test": {
         ("compare", "skipped", "true", "fail"),
         ("compare", "skipped", "false", "pass"),
         ("compare", "failure", "false", "fail"),
-        ("publish", "skipped", "true", "pass"),
-        ("publish", "failure", "true", "fail"),
-        ("publish", "cancelled", "true", "pass"),
+        ("confirm", "skipped", "true", "pass"),
+        ("confirm", "failure", "true", "fail"),
+        ("conclude", "cancelled", "true", "fail"),
         ("changes", "failure", "false", "fail"),
     ],
 )
@@ -226,6 +231,14 @@ def test_jobs_must_succeed_and_skipped_is_fine_only_where_nothing_was_to_do(
     verdicts = judge_run(write_run(tmp_path / "run"), limits, json.dumps(needs))
     assert verdicts.outcome == outcome
     assert {verdict.subject for verdict in verdicts.of("fail")} == ({job} if outcome == "fail" else set())
+
+
+@pytest.mark.parametrize("suspects", ["", '["torch-blas"]'])
+def test_what_is_suspected_must_have_been_measured_again(tmp_path: Path, limits: Path, suspects: str) -> None:
+    needs = {**NEEDS, "compare": {"result": "success", "outputs": {"suspects": suspects}},
+             "confirm": {"result": "skipped", "outputs": {}}}  # fmt: skip
+    verdicts = judge_run(write_run(tmp_path / "run"), limits, json.dumps(needs))
+    assert {verdict.subject for verdict in verdicts.of("fail")} == ({"confirm"} if suspects else set())
 
 
 @pytest.mark.parametrize("fault", ["", "another file", "another record", "no file"])
@@ -325,6 +338,48 @@ def test_annotations_escape_what_records_say() -> None:
     hostile = Verdict("kernels", "torch-blas", "investigate", "50% of\n::error::it, and: more", "")
     (line,) = verdict_annotations(Verdicts([hostile, Verdict("page", "x", "pass", "")]))
     assert line == "::warning title=Gate%2C investigate%3A kernels%2C torch-blas::50%25 of%0A::error::it, and: more"
+
+
+ON_MAIN = {"GITHUB_EVENT_NAME": "push", "GITHUB_REF": "refs/heads/main", "ARCH": "arm64", "PAGES_ENABLED": "true"}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "environ", "outputs", "reason"),
+    [
+        ("pass", {}, {}, ""),
+        ("investigate", {}, {}, ""),
+        ("pass", {"GITHUB_EVENT_NAME": "schedule"}, {}, ""),
+        ("fail", {}, {}, "the gate fails"),
+        ("pass", {"PAGES_ENABLED": ""}, {}, "PAGES_ENABLED is not true"),
+        ("pass", {"ARCH": "x64"}, {}, "it shows arm64"),
+        ("pass", {"GITHUB_REF": "refs/pull/1/merge"}, {}, "refs/pull/1/merge is not the branch main"),
+        ("pass", {"GITHUB_EVENT_NAME": "workflow_dispatch"}, {}, "chose the inputs"),
+        ("pass", {}, {"plan": {"profile": "smoke"}}, "smoke"),
+        ("pass", {}, {"plan": {}}, "nothing to run"),
+        ("pass", {}, {"train": {"note": "The real images could not be fetched"}}, "synthetic images"),
+    ],
+)
+def test_pages_of_a_good_run_on_main_are_published_and_no_others(
+    outcome: Any, environ: dict[str, str], outputs: dict[str, dict[str, str]], reason: str
+) -> None:
+    outputs = {"plan": {"profile": "fast"}, "train": {"note": ""}, **outputs}
+    needs = {name: {"result": "success", "outputs": values} for name, values in outputs.items()}
+    found = reason_against(Verdicts([Verdict("x", "y", outcome, "z")]), json.dumps(needs), {**ON_MAIN, **environ})
+    assert reason in found and bool(reason) == bool(found)
+
+
+def test_the_verdict_stands_on_the_index_that_is_published_with_what_is_to_be_looked_at(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    write_index(run)
+    assert "quality gate" not in (run / "index.html").read_text()
+    keep_verdict(run, Verdicts([Verdict("top-1", "val", "investigate", "96.9 %", "usual 98 %"),
+                                Verdict("page", "x", "pass", "")]))  # fmt: skip
+    index = (run / "index.html").read_text()
+    assert "quality gate: 1 to be looked at, 1 passed" in index
+    assert "<b>investigate</b>" in index and "usual 98 %" in index
+    (run / "gate.json").write_text("{")
+    write_index(run)
+    assert "quality gate" not in (run / "index.html").read_text()
 
 
 def test_the_gate_adds_its_own_verdicts_to_the_summary(

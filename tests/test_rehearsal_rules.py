@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.rehearsal.commandfiles import CommandFileError, read_annotations, rea
 from tests.rehearsal.hub import Artifacts, Caches, HubError
 from tests.rehearsal.results import Event, JobResult, Variation, Walk
 from tests.rehearsal.runner import Runner
-from tests.rehearsal.standins import StandInError, find_command
+from tests.rehearsal.standins import FEW_TESTS, Job, StandInError, find_command
 from tests.rehearsal.workflow import WorkflowError, expand_matrix, typed_inputs
 
 CHECKOUT = f"actions/checkout@{'0' * 40}"
@@ -31,7 +32,9 @@ def walk(
 ) -> Walk:
     """Walk a made-up workflow whose jobs are given as YAML, indented by two, in a repository with more `files`."""
     source = tmp_path / "source"
-    head = "on:\n  workflow_dispatch:\n  push:\n  pull_request:\ndefaults: {run: {shell: bash}}\njobs:\n"
+    head = (
+        "on:\n  workflow_dispatch:\n  push:\n  pull_request:\n  merge_group:\ndefaults: {run: {shell: bash}}\njobs:\n"
+    )
     for name, text in {".github/workflows/main.yml": head + jobs, "changed.txt": "x", **(files or {})}.items():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_text(text)
@@ -364,6 +367,69 @@ def test_upload_takes_a_name_once_unless_it_overwrites(artifacts: Artifacts, tmp
     assert unpacked(artifacts, tmp_path / "in", name="part") == ["d.json"]
 
 
+def test_a_repeated_attempt_keeps_what_the_one_before_uploaded_and_may_take_its_names(
+    artifacts: Artifacts, tmp_path: Path
+) -> None:
+    artifacts.upload(tmp_path, ["out"], name="part")
+    artifacts.attempt = 2
+    artifacts.upload(tmp_path, ["other"], name="part")
+    assert len(artifacts.named("part")) == 2
+    assert unpacked(artifacts, tmp_path / "in", name="part") == ["d.json"], "the newest of a name"
+    with pytest.raises(HubError, match="Conflict"):
+        artifacts.upload(tmp_path, ["out"], name="part")
+
+
+@pytest.mark.parametrize(
+    ("name", "result"), [("github-pages", "failure"), ("pages-${{ github.run_attempt }}", "success")]
+)
+def test_a_site_of_a_fixed_name_can_never_be_deployed_again(tmp_path: Path, name: str, result: str) -> None:
+    jobs = f"""
+  publish:
+    runs-on: ubuntu-24.04
+    permissions: {{pages: write, id-token: write}}
+    environment: github-pages
+    steps:
+      - run: mkdir site && echo hello > site/index.html
+      - {{uses: actions/upload-pages-artifact@{"0" * 40}, with: {{path: site, name: "{name}"}}}}
+      - {{name: Deploy, uses: {DEPLOY}, with: {{artifact_name: "{name}"}}}}
+"""
+    first = walk(tmp_path / "first", jobs, variation=Variation(broken=["publish/Deploy"]))
+    assert first.results == {"publish": "failure"}
+    again = walk(tmp_path / "again", jobs, variation=Variation(earlier=first, attempt=2))
+    assert again.results == {"publish": result}
+    assert result == "success" or "Artifact count is 2" in again.job("publish").steps[-1].error
+
+
+def test_steps_read_the_event_and_a_merge_queue_runs_on_what_would_be_merged(tmp_path: Path) -> None:
+    found = walk(tmp_path, f"""
+  a:
+    runs-on: ubuntu-24.04
+    steps:
+      - {{uses: {CHECKOUT}, with: {{fetch-depth: 0}}}}
+      - run: |
+          read='import json, os; print(json.load(open(os.environ["GITHUB_EVENT_PATH"]))["merge_group"]["base_sha"])'
+          base="$(python3 -c "$read")"
+          test "$(git diff --name-only "$base" HEAD)" = changed.txt
+          case "$GITHUB_REF" in refs/heads/gh-readonly-queue/main/*) ;; *) exit 1 ;; esac
+""", Event("merge_group", changed=("changed.txt",)))  # fmt: skip
+    assert found.results == {"a": "success"}
+
+
+@pytest.mark.parametrize("rights", ["contents: read", "actions: read"])
+def test_a_token_may_do_what_its_job_was_granted(tmp_path: Path, rights: str) -> None:
+    found = walk(tmp_path, f"""
+  a:
+    runs-on: ubuntu-24.04
+    permissions: {{{rights}}}
+    steps:
+      - env: {{GITHUB_TOKEN: "${{{{ github.token }}}}"}}
+        run: |
+          curl --fail --silent --show-error -H "Authorization: Bearer $GITHUB_TOKEN" \
+            "$GITHUB_API_URL/repos/owner/repository/actions/workflows/main.yml/runs" | grep '"id": 7'
+""", variation=Variation(past={7: {}}))  # fmt: skip
+    assert found.results == {"a": "success" if "actions" in rights else "failure"}
+
+
 def test_upload_of_nothing_ends_as_it_was_told_to(artifacts: Artifacts, tmp_path: Path) -> None:
     with pytest.raises(HubError, match="No files were found with the provided path: gone"):
         artifacts.upload(tmp_path, ["gone"], name="part", if_no_files_found="error")
@@ -444,5 +510,8 @@ def test_annotations_are_unescaped_and_stopped_commands_are_text() -> None:
 def test_replaced_command_must_stand_alone() -> None:
     assert find_command("make TORCH_INDEX=https://x \\\n  .venv\n") is not None
     assert find_command("python -m lib run") is None
+    script = ".venv/bin/python -m pytest -n auto --all-backends"
+    suite = find_command(script)
+    assert suite is not None and suite.act(cast(Job, None), script) == f"{script} {FEW_TESTS}"
     with pytest.raises(StandInError, match="a step of its own"):
         find_command("make test\necho done")

@@ -424,9 +424,9 @@ def test_compare_table_never_mixes_two_sets_of_images_in_a_column() -> None:
         return [column, *(str(row[place] or "") for row in table.rows)], table.note
 
     column, note = shown(record("torch-onednn", val=1920, test=860), record("onnxruntime-int8", val=1920, test=860))
-    assert column == ["top-1, test", "90.00 %", "90.00 %"] and "of 860 images of test" in note
+    assert column == ["top-1, test", "90.40 %", "90.40 %"] and "of 860 images of test" in note
     column, note = shown(record("torch-onednn", val=1920), record("onnxruntime-int8", val=1920, test=860))
-    assert column == ["top-1, val", "90.00 %", "90.00 %"] and "of 1,920 images of val" in note
+    assert column == ["top-1, val", "90.40 %", "90.40 %"] and "of 1,920 images of val" in note
     column, note = shown(record("torch-onednn", val=1000), record("onnxruntime-int8", val=1920))
     assert column == ["top-1", "", ""] and "Top-1: of" not in note
 

@@ -245,8 +245,7 @@ class Session:
         if self.parity.outcome == "failed":
             raise BackendError(f"not the same network: {self.parity.reason}")
         if self.parity.outcome == "inconclusive":
-            self._warn("inconclusive", reason=self.parity.reason, num_images=self.parity.num_images,
-                       num_tracks=self.parity.num_tracks)  # fmt: skip
+            self._warn("inconclusive", **{self.backend.name: self.parity.reason})
         if self.checkpoint.metadata.random_weights:
             self._warn("random_weights")
             return

@@ -6,8 +6,9 @@ required check that reports nothing blocks a pull request for ever.
 
 from __future__ import annotations
 
+import json
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lib.files import PROJECT_ROOT
@@ -42,6 +43,23 @@ def _matches(path: str, pattern: str) -> bool:
     if pattern.endswith("/*"):
         return path.startswith(pattern[:-1])
     return path.endswith(pattern[1:]) if pattern.startswith("*") else path == pattern
+
+
+def base_commit(environ: Mapping[str, str]) -> str:
+    """The commit that an event asks to compare with; empty where it names none, as a schedule does.
+
+    Args:
+        environ: GITHUB_EVENT_NAME, and GITHUB_EVENT_PATH, a file with what GitHub tells of the event.
+    """
+    name = environ.get("GITHUB_EVENT_NAME", "")
+    if name == "pull_request":
+        return "HEAD^1"  # it is checked out merged: the first parent is the base
+    try:
+        event = json.loads(Path(environ.get("GITHUB_EVENT_PATH", "")).read_bytes())
+        base = event["merge_group"]["base_sha"] if name == "merge_group" else event["before"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return base if isinstance(base, str) else ""
 
 
 def changed_files(base: str, root: Path = PROJECT_ROOT) -> list[str] | None:

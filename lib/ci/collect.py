@@ -17,7 +17,7 @@ from lib.ci.check import refusal, require_sha256
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, project_path, sha256_file, write_atomic
 from lib.records.comparison import BENCHMARK
-from lib.records.results import BenchmarkRecord, Record, TrainRecord
+from lib.records.results import BenchmarkRecord, Record, TrainRecord, second_path, write_record
 from lib.report.index import write_index
 from lib.report.provenance import NOTE_LIMIT, hosted
 from lib.report.run import SERIES_FILE, Job, load_run, read_any_record
@@ -27,6 +27,7 @@ from lib.series.parameters import notebook_names
 _PART = re.compile(r"part\.[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _NAME = re.compile(r"[A-Za-z0-9_-]*")  # of notebooks and backends
 _FILES = re.compile(r"(results/[\w-]+(\.[\w-]+)?\.(json|csv)|notebooks/[\w.-]+\.ipynb|pages/[\w.-]+\.html)", re.ASCII)
+_SECOND = "part.confirm."  # of measurements that were made again: their records alone are taken
 _REMADE = {SERIES_FILE, "index.html"}  # written anew from what all parts say
 _OF_ONE_MACHINE = "peaks/"  # what a session measured of its machine, to use it again there
 NOTHING_ARRIVED = "nothing of it arrived: its job was cancelled, ran out of time or could not upload"
@@ -52,7 +53,8 @@ def collect(
     """Merge the artifacts of all jobs into one run folder with its index; returns what there is to tell, line by line.
 
     A backend of which nothing arrived, whose record cannot be read, or which `ci check` refuses becomes a failed job
-    with the reason; its record is set aside, so that nobody compares it.
+    with the reason; its record is set aside, so that nobody compares it. Of parts named `part.confirm.*` the record is
+    kept as the second measurement of its backend (see `second_path`).
 
     Args:
         parts: holds one folder for each artifact, named `part.*`; or the files of the only one that arrived.
@@ -75,20 +77,28 @@ def collect(
     target = project_path(out)
     if (target / SERIES_FILE).exists():
         raise UserError(f"{target} holds a run already; give an empty folder with --out")
-    found = [_read_part(folder) for folder in _part_folders(project_path(parts))]
-    _refuse_duplicates(found)
-    for part in found:
+    everything = [_read_part(folder) for folder in _part_folders(project_path(parts))]
+    seconds = [part for part in everything if part.name.startswith(_SECOND)]
+    found = [part for part in everything if part not in seconds]
+    for group in (found, seconds):
+        _refuse_duplicates(group)
+    for part in everything:
         _set_aside(part, checkpoint, blas, _trained_on(found))
-    _refuse_mixed(found, checkpoint)
+    _refuse_mixed(everything, checkpoint)
     jobs = _all_jobs(found, expected_backends)
     for part in found:
         for relative, path in part.files.items():
             write_atomic(target / relative, path.read_bytes())
+    lines = [note for part in everything for note in part.notes]
+    for part in seconds:
+        for record in part.records.values():
+            if isinstance(record, BenchmarkRecord) and record.status == "ok":
+                write_record(record, second_path(target, record.backend))
+                lines.append(f"{record.backend} was measured again")
     _write_series(target, found, jobs)
     write_index(target)
-    lines = [note for part in found for note in part.notes]
     lines += [f"{job.label} {job.status}: {job.reason}" for job in jobs if job.status not in ("ok", "unavailable")]
-    return [*lines, f"{len(found)} parts with {len(jobs)} notebook runs: {target}"]
+    return [*lines, f"{len(everything)} parts with {len(jobs)} notebook runs: {target}"]
 
 
 def _part_folders(parts: Path) -> list[Path]:

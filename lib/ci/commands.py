@@ -46,8 +46,10 @@ def _settings(_arguments: argparse.Namespace) -> int:
 
 @_told
 def _changes(arguments: argparse.Namespace) -> int:
-    from lib.ci.changes import changed_files, must_run
+    from lib.ci.changes import base_commit, changed_files, must_run
 
+    if arguments.event:
+        arguments.base = base_commit(os.environ)
     if arguments.base is None:
         text = Path(arguments.files).read_text() if arguments.files else sys.stdin.read()
         run = must_run(text.splitlines())
@@ -102,7 +104,7 @@ def _check(arguments: argparse.Namespace) -> int:
 def _pages(arguments: argparse.Namespace) -> int:
     from lib.ci.pages import write_pages
 
-    for path in write_pages(arguments.run_dir, arguments.arch, arguments.out, arguments.notebook):
+    for path in write_pages(arguments.run_dir, arguments.arch, arguments.out, arguments.notebook, arguments.suffix):
         print(path)
     return OK
 
@@ -127,6 +129,26 @@ def _summary(arguments: argparse.Namespace) -> int:
 
 
 @_told
+def _history(arguments: argparse.Namespace) -> int:
+    from lib.ci.earlier import NoHistoryError, fetch_history
+
+    try:
+        for line in fetch_history(arguments.out, arguments.arch, os.environ):
+            print(line, flush=True)
+    except NoHistoryError as error:
+        print(command("warning", f"04 is compared with no earlier run: {error}", title="no history"))
+    return OK
+
+
+@_told
+def _suspects(arguments: argparse.Namespace) -> int:
+    from lib.ci.suspects import suspects
+
+    write_outputs({"suspects": suspects(arguments.run_dir)}, os.environ)
+    return OK
+
+
+@_told
 def _annotate(arguments: argparse.Namespace) -> int:
     from lib.ci.annotate import annotate_run
 
@@ -138,11 +160,18 @@ def _annotate(arguments: argparse.Namespace) -> int:
 @_told
 def _gate(arguments: argparse.Namespace) -> int:
     from lib.ci.gate import judge_run
+    from lib.ci.publish import keep_verdict, reason_against
     from lib.ci.summary import append_summary, gate_section
     from lib.ci.verdicts import verdict_annotations, verdict_table
 
     verdicts = judge_run(arguments.run_dir, arguments.limits, arguments.needs)
     print(verdict_table(verdicts))
+    if arguments.needs:
+        why_not = reason_against(verdicts, arguments.needs, os.environ)
+        print(f"pages are not published: {why_not}" if why_not else "pages are published, with this verdict on them")
+        write_outputs({"publish": str(not why_not).lower()}, os.environ)
+        if not why_not:
+            keep_verdict(arguments.run_dir, verdicts)
     if on_github(os.environ):
         print("\n".join(verdict_annotations(verdicts)))
         append_summary(gate_section(verdicts), os.environ)
@@ -161,6 +190,9 @@ def add_commands(commands: Any) -> None:
     changes.add_argument("--files", default="", metavar="FILE", help="one path a line; default: standard input")
     changes.add_argument(
         "--base", metavar="COMMIT", help="ask git instead; runs everything where the commit is empty or unknown"
+    )
+    changes.add_argument(
+        "--event", action="store_true", help="the commit to compare with is that of the event that GitHub tells of"
     )
     changes.set_defaults(function=_changes)
 
@@ -186,6 +218,7 @@ def add_commands(commands: Any) -> None:
     pages = actions.add_parser("pages", help="pages that stand alone, named <label>.<arch>.html")
     pages.add_argument("run_dir", type=Path, metavar="RUN")
     pages.add_argument("--arch", required=True)
+    pages.add_argument("--suffix", default="", help="of the label, such as .again; default: none")
     pages.add_argument("--out", type=Path, required=True, metavar="DIR")
     pages.add_argument("--notebook", default="", help="only this one, such as 04; default: all")
     pages.set_defaults(function=_pages)
@@ -203,6 +236,15 @@ def add_commands(commands: Any) -> None:
     summary.add_argument("--page-url", default="", metavar="URL", help="of the page that this job uploaded")
     summary.add_argument("--arch", default="", help="for the title")
     summary.set_defaults(function=_summary)
+
+    history = actions.add_parser("history", help="fetch the records of the last successful runs on main")
+    history.add_argument("--arch", required=True)
+    history.add_argument("--out", type=Path, required=True, metavar="DIR", help="one folder for each run")
+    history.set_defaults(function=_history)
+
+    suspects = actions.add_parser("suspects", help="backends that 04 suspects to be slower than in earlier runs")
+    suspects.add_argument("run_dir", type=Path, metavar="RUN")
+    suspects.set_defaults(function=_suspects)
 
     annotate = actions.add_parser("annotate", help="annotations at the notebook cells that failed")
     annotate.add_argument("run_dir", type=Path, metavar="RUN")

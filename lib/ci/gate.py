@@ -17,6 +17,7 @@ from lib.ci.verdicts import Outcome, Verdict, Verdicts
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, project_path, sha256_file
 from lib.records.comparison import BENCHMARK
+from lib.records.history import CONFIRMED
 from lib.records.judgement import disturbances
 from lib.records.results import BenchmarkRecord, ParityOutcome
 from lib.report.run import RunFolder, is_network, load_run
@@ -24,8 +25,7 @@ from lib.report.warnings import warnings_words
 from lib.report.words import percent, points, scenario_name, size
 from lib.series.parameters import notebook_names
 
-# Where Pages are not enabled, or off the main branch; cancelled where a newer run waits for the same site.
-MAY_BE_SKIPPED = {"publish"}
+CONFIRMING = {"confirm", "conclude"}  # nothing to do where `compare` suspects nothing
 VALIDATION = "val"
 TRAINING = "train"  # the job of the workflow that names the checkpoint
 CHANGES = "changes"  # the job that says whether there is anything to run
@@ -42,7 +42,7 @@ def judge_run(run_dir: Path, limits: Path | None = None, needs: str = "") -> Ver
         UserError: unreadable limits or needs, or no such folder where no workflow asks.
     """
     stated = load_limits(limits)
-    jobs = _read_needs(needs) if needs else {}
+    jobs = read_needs(needs) if needs else {}
     verdicts = judge_needs(jobs)
     if jobs and nothing_to_run(jobs):
         return Verdicts(verdicts)
@@ -63,7 +63,12 @@ class Need:
     outputs: Mapping[str, str]
 
 
-def _read_needs(text: str) -> dict[str, Need]:
+def read_needs(text: str) -> dict[str, Need]:
+    """GitHub's `toJSON(needs)`, by job.
+
+    Raises:
+        UserError: it is none.
+    """
     asked = "give GitHub's toJSON(needs): {job: {result, outputs}}"
     try:
         content: Any = json.loads(text)
@@ -87,16 +92,20 @@ def nothing_to_run(jobs: Mapping[str, Need]) -> bool:
 
 
 def judge_needs(jobs: Mapping[str, Need]) -> list[Verdict]:
-    """The jobs before the gate. Skipped is fine where nothing was to be run, and for what is optional."""
-    idle = nothing_to_run(jobs)
+    """The jobs before the gate. Skipped is fine where nothing was to be run, or to be confirmed."""
+    idle, suspected = nothing_to_run(jobs), _suspected(jobs)
     verdicts = []
     for name, job in jobs.items():
-        optional = name in MAY_BE_SKIPPED
-        fine = {"success", "skipped", "cancelled"} if optional else {"success", "skipped"} if idle else {"success"}
-        good = job.result in fine
-        asked = "success, skipped or cancelled" if optional else "success"
+        may_be_skipped = idle or (name in CONFIRMING and not suspected)
+        good = job.result in ({"success", "skipped"} if may_be_skipped else {"success"})
+        asked = "success or skipped" if may_be_skipped else "success"
         verdicts.append(Verdict("job", name, "pass" if good else "fail", job.result, asked))
     return verdicts
+
+
+def _suspected(jobs: Mapping[str, Need]) -> bool:
+    compare = jobs.get("compare")
+    return compare is not None and bool(compare.outputs.get("suspects"))
 
 
 def _chain(run: RunFolder, jobs: Mapping[str, Need]) -> list[Verdict]:
@@ -225,13 +234,13 @@ def _missing(run: RunFolder) -> list[Verdict]:
 
 
 def _confirmed_slower(run: RunFolder) -> list[Verdict]:
-    """Against earlier runs, where 04 was given some: ratios of two runs in a row, never times."""
+    """Against earlier runs, where 04 was given some: speedups that were measured twice, never times."""
     history = run.compare.history if run.compare is not None else {}
     return [
         Verdict(f"speedup, {scenario_name(scenario)}", backend, "investigate", verdict, "as in earlier runs")
         for backend, scenarios in history.items()
         for scenario, verdict in scenarios.items()
-        if verdict == "confirmed slower"
+        if verdict == CONFIRMED
     ]
 
 

@@ -15,8 +15,8 @@ from lib.series.parameters import notebook_path
 _INTO_THE_RUN = re.compile(r'<a\b[^>]*\bhref="(?![a-z][a-z0-9+.-]*:|#)[^"]*"[^>]*>(.*?)</a>', re.DOTALL)
 
 
-def write_pages(run_dir: Path, architecture: str, out: Path, notebook: str = "") -> list[Path]:
-    """Render executed notebooks of a run as `<label>.<architecture>.html`, without links to files beside it.
+def write_pages(run_dir: Path, architecture: str, out: Path, notebook: str = "", suffix: str = "") -> list[Path]:
+    """Render executed notebooks of a run as `<label><suffix>.<architecture>.html`, without links to files beside it.
 
     Args:
         notebook: only this one, such as `04_compare`; empty: all.
@@ -28,6 +28,8 @@ def write_pages(run_dir: Path, architecture: str, out: Path, notebook: str = "")
         UserError: no executed notebooks, no such notebook, an architecture that cannot be part of a file name, or a
             folder that cannot be written to.
     """
+    if not re.fullmatch(r"(\.[a-z]+)?", suffix):
+        raise UserError(f"suffix {suffix!r} may be a dot with small letters only, such as .again")
     if not re.fullmatch(r"[A-Za-z0-9_]+", architecture):
         raise UserError(f"architecture {architecture!r} may hold letters, digits and _ only, such as arm64 or x64")
     root, target = project_path(run_dir), project_path(out)
@@ -40,7 +42,7 @@ def write_pages(run_dir: Path, architecture: str, out: Path, notebook: str = "")
         for path in executed:
             rendered = Path(folder) / "page.html"
             render_page(path, rendered, title=path.stem, failure=judge(path))
-            pages.append(target / f"{path.stem}.{architecture}.html")
+            pages.append(target / f"{path.stem}{suffix}.{architecture}.html")
             write_atomic(pages[-1], without_dead_links(rendered.read_text()))
     return pages
 

@@ -20,8 +20,11 @@ MACHINES = {"arm64": "aarch64", "x64": "x86_64"}  # as the runner's label says i
 BLAS = {"arm64": "openblas", "x64": "mkl"}  # of PyTorch's CPU builds: what `torch-blas` promises to multiply with
 PARAMETERS = ("profile", "dataset", "recipe", "num_threads")  # inputs that go to the notebooks as they are
 MAX_BACKENDS_CHARS = 1000  # of the input; all names together take a third
-# A pull request shows that everything works, in minutes and without the download; the rest is for its figures.
-PULL_REQUEST = {"profile": "smoke", "dataset": "synthetic"}
+RUNNERS = {"arm64": "ubuntu-24.04-arm", "x64": "ubuntu-24.04"}
+# A change that is not merged yet shows that everything works, in minutes and without the download; the rest is for its
+# figures.
+BEFORE_MERGE = ("pull_request", "merge_group")
+QUICK = {"profile": "smoke", "dataset": "synthetic"}
 OTHERWISE = {"profile": "fast", "dataset": "gtsrb"}
 
 
@@ -29,13 +32,13 @@ def settings(environ: Mapping[str, str]) -> dict[str, str]:
     """Outputs of the plan job.
 
     Args:
-        environ: reads EVENT_NAME, ARCH (arm64 or x64) and INPUT_PROFILE, INPUT_DATASET, INPUT_RECIPE, INPUT_BACKENDS,
-            INPUT_NUM_THREADS; a missing or empty input means the default of the event.
+        environ: reads GITHUB_EVENT_NAME, ARCH (arm64 or x64) and INPUT_PROFILE, INPUT_DATASET, INPUT_RECIPE,
+            INPUT_BACKENDS, INPUT_NUM_THREADS; a missing or empty input means the default of the event.
 
     Returns:
-        profile, dataset, recipe, num_threads; backends (JSON list for the matrix) and backends_csv; extras (names of
-        the optional requirements that these backends need, with spaces); blas; data_key (cache key of the images:
-        their checksums; empty for synthetic ones).
+        tests (JSON list for the matrix: machines that run the test suite); profile, dataset, recipe, num_threads;
+        backends (JSON list for the matrix) and backends_csv; extras (names of the optional requirements that these
+        backends need, with spaces); blas; data_key (cache key of the images: their checksums; empty: synthetic ones).
 
     Raises:
         UserError: an unknown architecture or backend, one that this architecture cannot run, or a bad value.
@@ -47,6 +50,7 @@ def settings(environ: Mapping[str, str]) -> dict[str, str]:
     backends = _backends(environ.get("INPUT_BACKENDS", ""), MACHINES[architecture])
     extras = sorted({extra for name in backends if (extra := get_backend(name).extra)})
     return {
+        "tests": json.dumps(_tests(architecture)),
         **chosen,
         "backends": json.dumps(backends),
         "backends_csv": ",".join(backends),
@@ -56,9 +60,15 @@ def settings(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def _tests(architecture: str) -> list[dict[str, str]]:
+    """Both architectures for Arm, which every change runs; the leg for contrast tests what it measures on."""
+    names = list(RUNNERS) if architecture == "arm64" else [architecture]
+    return [{"arch": name, "runner": RUNNERS[name]} for name in names]
+
+
 def event_defaults(event: str) -> dict[str, str]:
     """Parameters that differ from the notebooks' own defaults, by what started the workflow."""
-    return PULL_REQUEST if event == "pull_request" else OTHERWISE
+    return QUICK if event in BEFORE_MERGE else OTHERWISE
 
 
 def data_key(dataset: str) -> str:
@@ -71,7 +81,7 @@ def data_key(dataset: str) -> str:
 
 def _parameters(environ: Mapping[str, str]) -> dict[str, ParameterValue]:
     schema = load_schema(TRAIN)
-    defaults = event_defaults(environ.get("EVENT_NAME", ""))
+    defaults = event_defaults(environ.get("GITHUB_EVENT_NAME", ""))
     given = {name: environ.get(f"INPUT_{name.upper()}", "") or defaults.get(name, "") for name in PARAMETERS}
     resolved = schema.resolve({name: value for name, value in given.items() if value})
     return {name: resolved[name] for name in PARAMETERS}

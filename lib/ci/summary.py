@@ -11,6 +11,7 @@ from lib.ci.github import run_url
 from lib.ci.limits import load_limits
 from lib.ci.verdicts import Verdicts, verdict_table
 from lib.records.pace import pace_warnings
+from lib.records.recommendation import undecided
 from lib.report import NOTE_VARIABLE
 from lib.report.index import best_backends, top1_text
 from lib.report.markdown import escape, link, table_lines
@@ -80,7 +81,7 @@ def _size_of(path: str) -> int:
 
 def _headline(run: RunFolder, verdicts: Verdicts, note: str, architecture: str) -> Section:
     told = [note or run.note, SMOKE_TEXT if run.is_smoke else "", run.stale_compare]
-    told += [warning_words(warning) for warning in pace_warnings(run.benchmarks)]
+    told += [warning_words(warning) for warning in [*pace_warnings(run.benchmarks), *undecided(run.benchmarks)]]
     told += [disturbed_backends_words(run.benchmarks)]
     text = [f"> [!WARNING]\n> {escape(warning)}" for warning in told if warning]
     rows: list[list[Value]] = []

@@ -16,9 +16,9 @@ from lib.data.sets import Data
 from lib.errors import UserError
 
 TRAIN, VAL, TEST = "train", "val", "test"
-MAX_TEST_OVERLAP = 0.001  # share of the test images; more of them in training would move the accuracy by a digit shown
+MAX_TEST_OVERLAP = 0.001  # share of the test images: it cannot move accuracy by more than a tenth of a point
 NUM_KNOWN_DUPLICATES = 8
-# One stop sign is in both official sets: eight frames of training track 00014/00023 are test images too, pixel for
+# One stop sign is in both sets of GTSRB: eight frames of training track 00014/00023 are test images too, pixel for
 # pixel. These are the first 8 bytes of the digests of all its frames: which ones it is depends on the test images.
 _KNOWN = bytes.fromhex("""
     7d80225ed9853e49 6d0909c16f1c48eb 722d044c5566e0cd 1f71c2273524673f bdae93850b58cf99 3dde9fadf92e7625
@@ -42,7 +42,7 @@ class Duplicate:
     """One picture that is there more than once, pixel for pixel."""
 
     places: list[Place]  # at least two, in the order train, val, test
-    known: bool  # a frame of the sign that is in both official sets
+    known: bool  # a frame of the sign that GTSRB has in both sets
 
     @property
     def splits(self) -> set[str]:
@@ -86,7 +86,7 @@ class Audit:
         return seen
 
     def num_known(self) -> int:
-        """Test images that are in training or validation, as is known of the official sets."""
+        """Test images that are in training or validation, as GTSRB itself has them."""
         known = sum(duplicate.num_in(TEST) for duplicate in self.duplicates if duplicate.known and duplicate.leaks)
         return min(known, NUM_KNOWN_DUPLICATES)
 
@@ -121,7 +121,7 @@ def assert_fair(audit: Audit) -> None:
 
     Raises:
         UserError: a track in both training and validation, or more than `MAX_TEST_OVERLAP` of the test images in one of
-            them; the few that the official sets share do not count.
+            them; the few that GTSRB itself has in both sets do not count.
     """
     if tracks := audit.shared_tracks[TRAIN, VAL]:
         raise UserError(

@@ -37,8 +37,8 @@ class Split:
 
     @property
     def has_tracks(self) -> bool:
-        """False where each image is a track of its own: nobody published which official test images belong together."""
-        return self.num_tracks < self.num_images
+        """False for test images that are a track each: which official ones belong together was not published."""
+        return self.name != "test" or self.num_tracks < self.num_images
 
     def image_name(self, index: int) -> str:
         """How people call an image: `00014/00023_00005.ppm` in training, `01795.ppm` in the test."""
@@ -48,10 +48,10 @@ class Split:
         return f"{path.parent.name}/{path.name}" if path.parent.name.isdigit() else path.name
 
     def track_name(self, index: int) -> str:
-        """How people call its track: `00014/00023`; empty where each image is a track of its own."""
+        """How people call its track: `00014/00023`, or its number; empty where each image is a track of its own."""
         if not self.has_tracks:
             return ""
-        return self.image_name(index).split("_")[0] if self.sources[index] else f"track {self.track_ids[index]}"
+        return self.image_name(index).split("_")[0] if self.sources[index] else str(self.track_ids[index])
 
     def take(self, kept: np.ndarray) -> Split:
         """Some of the images, by index or by a bool (N,)."""

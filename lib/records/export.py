@@ -176,15 +176,13 @@ def _speedup(ratio: Ratio, floor: float) -> Row:
 
 def _parity(parity: Parity | None) -> Row:
     """Shares of the validation images; empty for what computes no network."""
-    if parity is None:
-        return dict.fromkeys(("parity", "top1", "top1_drop", "top1_drop_low", "top1_drop_high"), "")
-    low, high = parity.top1_drop_interval or ("", "")
+    interval = None if parity is None else parity.top1_drop_interval
     return {
-        "parity": parity.outcome,
-        "top1": f"{parity.top1:.6f}",
-        "top1_drop": f"{parity.top1_drop:.6f}",
-        "top1_drop_low": low and f"{low:.6f}",
-        "top1_drop_high": high and f"{high:.6f}",
+        "parity": "" if parity is None else parity.outcome,
+        "top1": "" if parity is None else f"{parity.top1:.6f}",
+        "top1_drop": "" if parity is None else f"{parity.top1_drop:.6f}",
+        "top1_drop_low": "" if interval is None else f"{interval[0]:.6f}",
+        "top1_drop_high": "" if interval is None else f"{interval[1]:.6f}",
     }
 
 

@@ -1,4 +1,4 @@
-"""Speedups over earlier runs. A single run alarms nobody: a change is confirmed only when two runs show it."""
+"""Speedups over earlier runs. One measurement alarms nobody: a change is confirmed by a second one of the same run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,18 @@ from lib.errors import UserError
 from lib.files import project_path
 from lib.records.comparison import BENCHMARK
 from lib.records.judgement import disturbance
-from lib.records.results import BenchmarkRecord, Environment, read_record
+from lib.records.results import (
+    BenchmarkRecord,
+    Environment,
+    OtherSchemaError,
+    read_record,
+    second_path,
+)
 from lib.records.statistics import Ratio, noise_floor, scenario_ratio
 
 MIN_RUNS = 3  # earlier runs without which a range says nothing
 DIRECTIONS = {1: "faster", -1: "slower"}
+SUSPECTED, CONFIRMED = "suspected slower", "confirmed slower"  # the two verdicts that ask for something
 
 
 @dataclass(frozen=True)
@@ -30,40 +37,49 @@ class Point:
 
 @dataclass(frozen=True)
 class Trend:
-    """One backend in one scenario over the runs, the oldest first, the newest last."""
+    """One backend in one scenario over the runs, the oldest first, this run last.
+
+    Attributes:
+        second: the second measurement of this run, where there is one, beside the earlier runs on its own kind of CPU.
+    """
 
     backend: str
     scenario: str
     points: list[Point]
+    second: Trend | None = None
 
     @property
     def earlier(self) -> list[Point]:
         return self.points[:-1]
 
     @property
-    def verdict(self) -> str:
-        """`no change`, `suspected faster`, `confirmed slower`, `too few runs`, ...
+    def direction(self) -> int | None:
+        """1 or -1 where this run lies beyond the earlier ones, 0 where it does not, None with too few of them."""
+        return _beyond(self.points[-1], self.earlier) if len(self.earlier) >= MIN_RUNS else None
 
-        Suspected: the newest interval lies beyond the range of the earlier speedups by more than the noise floor.
-        Confirmed: it lies beyond the range of those before the last two runs, and so does that of the run before.
+    @property
+    def verdict(self) -> str:
+        """`no change`, `suspected faster`, `confirmed slower`, `slower, not confirmed`, `too few runs`, ...
+
+        Suspected: the interval lies beyond the range of the earlier speedups by more than the noise floor. Confirmed:
+        so does that of the second measurement. Where the second cannot be judged, the suspicion remains.
         """
-        if len(self.earlier) < MIN_RUNS:
+        if self.direction is None:
             return "too few runs"
-        newest, before = self.points[-1], self.points[-2]
-        if len(self.points) - 2 >= MIN_RUNS:
-            direction = _beyond(newest, self.points[:-2])
-            if direction and direction == _beyond(before, self.points[:-2]):
-                return f"confirmed {DIRECTIONS[direction]}"
-        direction = _beyond(newest, self.earlier)
-        return f"suspected {DIRECTIONS[direction]}" if direction else "no change"
+        if not self.direction:
+            return "no change"
+        word, second = DIRECTIONS[self.direction], self.second.direction if self.second is not None else None
+        if second is None:
+            return f"suspected {word}"
+        return f"confirmed {word}" if second == self.direction else f"{word}, not confirmed"
 
 
 @dataclass(frozen=True)
 class History:
-    """Earlier runs beside the newest.
+    """Earlier runs beside this one.
 
     Attributes:
-        trends: of all backends and scenarios of the newest run.
+        trends: of all backends and scenarios of this run.
         num_runs: earlier runs with at least one record that is comparable.
         left_out: why records of earlier runs were not used -> how many.
     """
@@ -80,32 +96,47 @@ class History:
         return told + "."
 
 
-def load_history(folder: str | Path, newest: Sequence[BenchmarkRecord], run_dir: Path) -> History:
-    """Read earlier runs below a folder; damaged records, and those of another kind of run, are counted and left out.
+def load_history(folder: str | Path, measured: Sequence[BenchmarkRecord], run_dir: Path) -> History:
+    """Read earlier runs below a folder; records that are damaged or not comparable are counted and left out.
 
     Args:
         folder: holds run folders; a relative path counts from the project root.
-        newest: records of the run that is judged, which does not count as an earlier one.
+        measured: records of the run that is judged, which does not count as an earlier one.
+        run_dir: of that run; its second measurements are read from there.
 
     Raises:
-        UserError: no such folder.
+        UserError: no such folder, or a second measurement that cannot be read.
     """
     root = project_path(folder)
     if not root.is_dir():
         raise UserError(f"history {str(folder)!r} is no folder; give one that holds earlier runs, such as runs")
-    current = {record.backend: record for record in newest if record.status == "ok"}
+    folders = sorted({path.resolve() for path in root.iterdir() if path.is_dir()} - {run_dir.resolve()})
+    current = [record for record in measured if record.status == "ok"]
+    history = _compared(folders, current, run_dir)
+    paths = [second_path(run_dir, record.backend) for record in current]
+    again = [read_record(path, BenchmarkRecord) for path in paths if path.is_file()]
+    seconds = {(trend.backend, trend.scenario): trend for trend in _compared(folders, again, run_dir).trends}
+    trends = [
+        Trend(trend.backend, trend.scenario, trend.points, seconds.get((trend.backend, trend.scenario)))
+        for trend in history.trends
+    ]
+    return History(trends, history.num_runs, history.left_out)
+
+
+def _compared(folders: Sequence[Path], measured: Sequence[BenchmarkRecord], run_dir: Path) -> History:
+    """Records of one run beside the earlier ones that may be compared with each of them."""
+    current = {record.backend: record for record in measured}
     left_out: dict[str, int] = {}
     points: dict[tuple[str, str], list[Point]] = {}
     runs = set()
-    folders = sorted({path.resolve() for path in root.iterdir() if path.is_dir()} - {run_dir.resolve()})
-    for folder_of_run in folders:
-        for path in sorted((folder_of_run / "results").glob(f"{BENCHMARK}.*.json")):
+    for folder in folders:
+        for path in sorted((folder / "results").glob(f"{BENCHMARK}.*.json")):
             record, why = _read(path, current)
             if record is None:
                 left_out[why] = left_out.get(why, 0) + 1
                 continue
-            runs.add(folder_of_run)
-            for name, point in _points(record, folder_of_run.name, current[record.backend]):
+            runs.add(folder)
+            for name, point in _points(record, folder.name, current[record.backend]):
                 points.setdefault((record.backend, name), []).append(point)
     trends = []
     for backend, record in current.items():
@@ -119,8 +150,10 @@ def _read(path: Path, current: dict[str, BenchmarkRecord]) -> tuple[BenchmarkRec
     """A record that may stand beside the newest one, or why not."""
     try:
         record = read_record(path, BenchmarkRecord)
-    except UserError as error:
-        return None, "of another version" if "record schema" in str(error) else "that are damaged"
+    except OtherSchemaError:
+        return None, "of another schema"
+    except UserError:
+        return None, "that are damaged"
     newest = current.get(record.backend)
     if newest is None:
         return None, "of backends that this run did not measure"
@@ -129,7 +162,9 @@ def _read(path: Path, current: dict[str, BenchmarkRecord]) -> tuple[BenchmarkRec
     if _moment(record) is None:
         return None, "without a time"
     if _network(record) != _network(newest):
-        return None, "of another network or profile"
+        return None, "of another recipe, network or profile"
+    if _data(record) != _data(newest):
+        return None, "of other data"
     if _cpu(record.environment) != _cpu(newest.environment):
         return None, "of another CPU or number of threads"
     newest_moment = _moment(newest)
@@ -139,7 +174,12 @@ def _read(path: Path, current: dict[str, BenchmarkRecord]) -> tuple[BenchmarkRec
 
 
 def _network(record: BenchmarkRecord) -> tuple[object, ...]:
-    return record.model, record.profile, record.params.get("image_size"), record.params.get("batch_size")
+    sizes = record.params.get("image_size"), record.params.get("batch_size")
+    return record.model, record.recipe, record.random_weights, record.profile, *sizes
+
+
+def _data(record: BenchmarkRecord) -> str | None:
+    return record.data.manifest_hash if record.data is not None else None
 
 
 def _cpu(environment: Environment) -> tuple[object, ...]:

@@ -330,6 +330,7 @@ class BenchmarkRecord(Record):
     precision: str  # in which it multiplies: fp32, bf16, f16, int8
     storage: str  # in which it keeps weights and activations
     model: str  # architecture of the network
+    recipe: str  # that trained it
     random_weights: bool  # True for a network that nobody trained: its accuracy means nothing
     status: Status
     error: str = ""  # why unavailable or failed
@@ -371,7 +372,11 @@ class CompareRecord(Record):
     verdicts: dict[str, dict[str, str]]  # backend -> scenario -> faster | slower | no difference | disturbed
     ratios: dict[str, dict[str, tuple[float, float, float]]]  # the same of what was judged -> speedup, low, high
     recommendations: list[Recommendation] = field(default_factory=list)
-    history: dict[str, dict[str, str]] = field(default_factory=dict)  # backend -> scenario -> verdict over earlier runs
+    history: dict[str, dict[str, str]] = field(default_factory=dict)  # backend -> scenario -> `Trend.verdict`
+
+
+class OtherSchemaError(UserError):
+    """A record of another version of this project."""
 
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
@@ -388,6 +393,11 @@ def record_path(run_dir: Path, notebook: str, backend: str = "") -> Path:
     return run_dir / "results" / f"{notebook}{'.' + backend if backend else ''}.json"
 
 
+def second_path(run_dir: Path, backend: str) -> Path:
+    """Where the record of a backend lies that was measured a second time, on another machine as a rule."""
+    return run_dir / "results" / "confirm" / f"03_benchmark.{backend}.json"
+
+
 def write_record(record: Record, path: Path) -> None:
     """Write a record atomically.
 
@@ -401,7 +411,8 @@ def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
     """Read and validate one record.
 
     Raises:
-        UserError: no such file, not JSON, another schema version, another kind, or a field missing or of a wrong type.
+        OtherSchemaError: it has another schema version.
+        UserError: no such file, not JSON, another kind, or a field missing or of a wrong type.
     """
     try:
         content: Any = json.loads(path.read_bytes())
@@ -413,7 +424,7 @@ def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
         raise UserError(f"{path} is not a record of this project: it has no schema_version")
     version = content["schema_version"]
     if version != SCHEMA_VERSION:
-        raise UserError(
+        raise OtherSchemaError(
             f"{path} has record schema {version!r}, this version reads {SCHEMA_VERSION}; run its notebook again"
         )
     expected = next(name for name, record_type in KINDS.items() if record_type is kind)
@@ -427,4 +438,4 @@ def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
         raise UserError(f"{path} is damaged at {place!r}: {first['msg']}; run its notebook again") from None
 
 
-PROFILES: tuple[str, ...] = get_args(Profile)
+PROFILES: tuple[Profile, ...] = get_args(Profile)

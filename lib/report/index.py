@@ -15,10 +15,11 @@ from markupsafe import Markup
 from lib.files import write_atomic
 from lib.records.judgement import judge
 from lib.records.pace import pace_warnings
-from lib.records.recommendation import candidates, fastest, not_judged, not_judged_words
+from lib.records.recommendation import candidates, fastest, not_judged, not_judged_words, undecided
 from lib.records.results import BenchmarkRecord, CompareRecord, Environment, ExploreRecord, Record, TrainRecord
 from lib.report.charts import Speed, bars_chart, curve_chart, speed_chart
 from lib.report.frame import assets, safe, template_environment
+from lib.report.gate import doubts_table, read_judged
 from lib.report.provenance import hosted
 from lib.report.run import Job, RunFolder, load_run, networks
 from lib.report.table import SMOKE_TEXT, Banner, Cell, Table, Tone, Value
@@ -72,6 +73,8 @@ def _facts(run: RunFolder) -> list[tuple[str, str]]:
         split, top1, interval = top1_text(run.train)
         facts.append((top1, f"top-1 on {split} {interval}".strip()))
     facts += [(best.backend, f"best in {best.scenario}: {best.words}") for best in best_backends(run)]
+    if (judged := read_judged(run.path)) is not None:
+        facts.append((judged.outcome, f"quality gate: {judged.words.partition(': ')[2]}"))
     num_ok = sum(job.status == "ok" for job in run.jobs)
     facts.append((f"{num_ok} of {len(run.jobs)}", "notebook runs done"))
     if run.duration_s is not None:
@@ -208,7 +211,7 @@ def _banners(run: RunFolder) -> list[Markup]:
     note = hosted().get("note") or run.note
     texts = [*([note] if note else []), *([SMOKE_TEXT] if run.is_smoke else [])]
     texts += [run.stale_compare] if run.stale_compare else []
-    texts += [warning_words(warning) for warning in pace_warnings(run.benchmarks)]
+    texts += [warning_words(warning) for warning in [*pace_warnings(run.benchmarks), *undecided(run.benchmarks)]]
     texts += [disturbed_backends_words(run.benchmarks)]
     return [*(safe(Banner(text).to_html()) for text in texts if text), *_problems(run.jobs)]
 
@@ -228,6 +231,7 @@ def write_index(run_dir: Path) -> Path:
     """
     run = load_run(run_dir)
     benchmarks = networks(run.benchmarks)
+    judged = read_judged(run_dir)
     content = (
         template_environment()
         .get_template("index.html.j2")
@@ -239,6 +243,7 @@ def write_index(run_dir: Path) -> Path:
             banners=_banners(run),
             facts=_facts(run),
             charts=_charts(run),
+            doubts=safe(doubts_table(judged).to_html()) if judged is not None and judged.doubts else "",
             jobs=safe(_jobs_table(run).to_html()) if run.jobs else "",
             backends=safe(compare_scenarios_table(benchmarks).to_html()) if benchmarks else "",
             machines=_machines(run),

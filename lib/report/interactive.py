@@ -50,7 +50,8 @@ def show_track(split: Split, track_id: int) -> None:
     frames = np.flatnonzero(np.asarray(split.track_ids) == track_id)
     class_id = int(split.labels[frames[0]])
     heights = np.asarray(split.sizes)[frames].max(1)
-    title = f"{SIGNS[class_id].name}, track {track_id}, {len(frames)} frames, {heights[0]} to {heights[-1]} pixels"
+    name = split.track_name(int(frames[0]))
+    title = f"{SIGNS[class_id].name}, track {name}, {len(frames)} frames, {heights[0]} to {heights[-1]} pixels"
     show(plot_track(np.asarray(split.images[frames]), title))
 
 

@@ -68,10 +68,9 @@ def _near_chance(_: Figures) -> str:
 
 
 def _inconclusive(figures: Figures) -> str:
-    return (
-        f"parity is inconclusive, so this backend is not ranked: {figures['reason']}; the {figures['num_images']:,} "
-        f"validation images of {figures['num_tracks']:,} tracks cannot decide whether the loss is chance"
-    )
+    """Args: figures: what was lost and what is allowed, by backend."""
+    named = "; ".join(f"{name}: {reason}" for name, reason in figures.items())
+    return f"parity is inconclusive, and not even all validation images can decide it; not ranked: {named}"
 
 
 def _investigate(figures: Figures) -> str:

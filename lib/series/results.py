@@ -16,6 +16,7 @@ from lib.records.export import write_csv
 from lib.records.history import History
 from lib.records.judgement import disturbances, judge, judged
 from lib.records.pace import pace_warnings
+from lib.records.recommendation import undecided
 from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, RecordWarning, TrainRecord
 from lib.records.statistics import scenario_ratio
 from lib.report.plots import mean_brightness
@@ -98,6 +99,7 @@ def benchmark_record(run: Run, data: Data, checkpoint: Checkpoint, session: Sess
         precision=session.backend.precision,
         storage=session.backend.storage or session.backend.precision,
         model=checkpoint.metadata.architecture,
+        recipe=checkpoint.metadata.recipe,
         random_weights=checkpoint.metadata.random_weights,
         status=session.status,
         error=session.error,
@@ -139,7 +141,7 @@ def write_compare(run: Run, comparison: Comparison, history: History | None = No
         history_verdicts.setdefault(trend.backend, {})[trend.scenario] = trend.verdict
     common = run.common(None, comparison.measured[0].checkpoint_sha256)
     common |= {"data": comparison.measured[0].data, "profile": comparison.profile}
-    common["warnings"] = [*run.warnings, *pace_warnings(comparison.records)]
+    common["warnings"] = [*run.warnings, *pace_warnings(comparison.records), *undecided(comparison.records)]
     record = CompareRecord(
         **common,
         headline=comparison.headline(),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lib.errors import UserError
 from lib.files import project_path
-from tests.rehearsal.results import Event, Variation, Walk
+from tests.rehearsal.results import EVENTS, Event, Variation, Walk
 from tests.rehearsal.runner import Runner
 from tests.rehearsal.scenarios import (
     ARM,
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--parallel", type=int, default=2, metavar="N", help="legs of a matrix at a time (default 2)")
     own = parser.add_argument_group("one walk of your own")
-    own.add_argument("--event", choices=["push", "pull_request", "schedule", "workflow_dispatch"])
+    own.add_argument("--event", choices=list(EVENTS))
     own.add_argument("--workflow", default=ARM, metavar="FILE", help=f"default: {ARM}")
     own.add_argument("--input", action="append", default=[], metavar="NAME=VALUE", help="of workflow_dispatch")
     own.add_argument("--variable", action="append", default=[], metavar="NAME=VALUE", help="of the repository")
@@ -95,9 +95,9 @@ def _scenarios(
 ) -> list[str]:
     walks: dict[str, Walk] = {}
     wrong: list[str] = []
-    for earlier, later in (("dispatch", {"crash", "lost", "all_lost", "schedule"}), ("pull_request", {"publish"})):
-        if later & set(chosen):
-            chosen = [*chosen, earlier]  # they take over its jobs
+    for name in reversed(known):  # earlier ones stand before those that take over their jobs
+        if name in chosen and known[name].after:
+            chosen = [*chosen, known[name].after]
     for name in (name for name in known if name in chosen):
         say(f"\n=== {name}: {known[name].title}")
         wrong += [f"{name}: {line}" for line in rehearse(known[name], out, walks, say, parallel)]

@@ -33,23 +33,32 @@ class Artifact:
     archived: bool
     number: int
     owner: str  # the job that uploaded it
+    attempt: int = 1  # of the run
 
 
 @dataclass
 class Artifacts:
-    """The artifacts of one run; a name can be taken once."""
+    """The artifacts of one run, the oldest first. A name can be taken once in each attempt, and those of earlier
+    attempts stay beside it."""
 
     folder: Path
     lost: frozenset[str] = frozenset()  # uploads that never arrive, to rehearse that
-    stored: dict[str, Artifact] = field(default_factory=dict)
-    taken: set[str] = field(default_factory=set)
+    attempt: int = 1
+    uploaded: list[Artifact] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)  # legs of a matrix upload at the same time
 
+    @property
+    def stored(self) -> dict[str, Artifact]:
+        """What can be downloaded, by name: of several with one name the newest."""
+        return {one.name: one for one in self.uploaded if one.name not in self.lost}
+
+    def named(self, name: str) -> list[Artifact]:
+        """All that can be downloaded under a name, those of earlier attempts too."""
+        return [one for one in self.uploaded if one.name == name and name not in self.lost]
+
     def keep(self, artifact: Artifact) -> None:
-        """Take over what a job of an earlier walk uploaded."""
-        self.taken.add(artifact.name)
-        if artifact.name not in self.lost:
-            self.stored[artifact.name] = artifact
+        """Take over what a job of an earlier walk, or an earlier attempt, uploaded."""
+        self.uploaded.append(artifact)
 
     def upload(
         self,
@@ -83,11 +92,8 @@ class Artifacts:
             if len(files) > 1:
                 raise HubError(f"with archive: false a single file can be uploaded; found {len(files)}")
             name = files[0].name  # the given one is ignored
-        self._check_name(name, overwrite)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        artifact = Artifact(
-            name, self.folder / (name if not archive else f"{name}.zip"), archive, len(self.taken), owner
-        )
+        artifact = self._reserved(name, archive, owner, overwrite)
+        artifact.path.parent.mkdir(parents=True, exist_ok=True)
         if archive:
             with zipfile.ZipFile(artifact.path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as target:
                 for file in files:
@@ -97,18 +103,23 @@ class Artifacts:
                     target.write(file, inside)
         else:
             shutil.copyfile(files[0], artifact.path)
-        if name not in self.lost:
-            self.stored[name] = artifact
         return artifact
 
-    def _check_name(self, name: str, overwrite: bool) -> None:
+    def _reserved(self, name: str, archive: bool, owner: str, overwrite: bool) -> Artifact:
+        """A place for an upload, if its name is free; `overwrite` deletes the newest of that name."""
         bad = [character for character in _FORBIDDEN_IN_NAMES if character in name]
         if bad or not name:
             raise HubError(f"the artifact name {name!r} is empty or has a character that GitHub forbids: {bad}")
         with self.lock:
-            if name in self.taken and not overwrite:
+            same = [one for one in self.uploaded if one.name == name]
+            if same and overwrite:
+                self.uploaded.remove(same[-1])
+            elif any(one.attempt == self.attempt for one in same):
                 raise HubError(f"Conflict: an artifact with the name {name!r} already exists on the workflow run")
-            self.taken.add(name)
+            number = max((one.number for one in self.uploaded), default=0) + 1
+            path = self.folder / str(number) / (f"{name}.zip" if archive else name)
+            self.uploaded.append(Artifact(name, path, archive, number, owner, self.attempt))
+            return self.uploaded[-1]
 
     def download(
         self, target: Path, *, name: str = "", pattern: str = "", merge_multiple: bool = False

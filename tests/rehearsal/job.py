@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import signal
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lib.records.environment import patient
 from tests.rehearsal import commandfiles
+from tests.rehearsal.api import token_with
 from tests.rehearsal.commandfiles import Annotation, CommandFileError
 from tests.rehearsal.expressions import (
     Declared,
@@ -79,6 +81,8 @@ class JobRun:
         for folder in (self.workspace, self.temp, place / "home"):
             folder.mkdir(parents=True)
         self.place = place
+        self.event_file = self.temp / "event.json"
+        self.event_file.write_text(json.dumps(contexts["github"]["event"]))
         self.artifacts, self.caches, self.repository = runner.walk.artifacts, runner.caches, runner.repository
         self.ref, self.sha = runner.ref, runner.sha
         self.permissions: Mapping[str, str] = permissions_of(workflow, self.spec, granted)
@@ -141,6 +145,7 @@ class JobRun:
                 "job": self.identity,
                 "workspace": str(self.workspace),
                 "action_path": frame.action_path,
+                "token": token_with(self.permissions),
             },
             "env": {**environment, **self.exported},
             "steps": frame.context(),
@@ -148,7 +153,7 @@ class JobRun:
             "job": {"status": status},
             "runner": {"os": "Linux", "arch": self.arch, "temp": str(self.temp), "name": "rehearsal",
                        "environment": "github-hosted", "tool_cache": str(self.temp / "tools"), "debug": ""},
-            "secrets": {"GITHUB_TOKEN": "no-token"},
+            "secrets": {"GITHUB_TOKEN": token_with(self.permissions)},
         }  # fmt: skip
         functions: dict[str, Function] = {
             "success": lambda: status == "success",
@@ -266,8 +271,10 @@ class JobRun:
         if command:
             result.stand_in = command.pattern
             self.say(f"instead of `{script.strip()}`: {command.does}")
-            command.act(self)
-            return {}
+            replaced = command.act(self, script)
+            if replaced is None:
+                return {}
+            script = replaced
         defaults = {
             **((self.workflow.content.get("defaults") or {}).get("run") or {}),
             **((self.spec.get("defaults") or {}).get("run") or {}),
@@ -325,6 +332,7 @@ class JobRun:
             **world(self.place / "home"),
             "MPLCONFIGDIR": str(self.runner.matplotlib),  # its list of fonts takes seconds to make, in every job
             **{f"GITHUB_{name.upper()}": str(github[name]) for name in names},
+            "GITHUB_EVENT_PATH": str(self.event_file),
             "GITHUB_ACTIONS": "true",
             "GITHUB_JOB": self.identity,
             "GITHUB_WORKSPACE": str(self.workspace),

@@ -9,12 +9,14 @@ from pathlib import Path
 from tests.rehearsal.commandfiles import Annotation
 from tests.rehearsal.hub import Artifacts
 
+EVENTS = ("push", "pull_request", "merge_group", "schedule", "workflow_dispatch")
+
 
 @dataclass(frozen=True)
 class Event:
     """What started the workflow."""
 
-    name: str = "workflow_dispatch"  # push, pull_request, schedule, workflow_dispatch
+    name: str = "workflow_dispatch"  # one of `EVENTS`
     inputs: Mapping[str, str] = field(default_factory=dict)  # what was typed into the form
     variables: Mapping[str, str] = field(default_factory=dict)  # of the repository
     changed: Sequence[str] = ("lib/__init__.py",)  # files of the commit or pull request
@@ -30,6 +32,8 @@ class Variation:
     patch: Callable[[str, Path], None] | None = None  # called with job and workspace after each checkout
     earlier: Walk | None = None  # a walk of the same event, of which `kept` jobs are taken over instead of run again
     kept: Sequence[str] = ()  # names of jobs, or of legs
+    attempt: int = 1  # above 1: the earlier walk was the attempt before, and all that it uploaded is still there
+    past: Mapping[int, Mapping[str, bytes]] = field(default_factory=dict)  # artifacts (zips) of earlier runs on main
 
 
 @dataclass

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tests.rehearsal.api import Api
 from tests.rehearsal.expressions import (
     Declared,
     ExpressionError,
@@ -32,6 +33,8 @@ from tests.rehearsal.workflow import (
     typed_inputs,
 )
 
+REFS = {"pull_request": "refs/pull/1/merge", "merge_group": "refs/heads/gh-readonly-queue/main/pr-1-" + "0" * 40}
+
 
 class Runner:
     """Walks one workflow file; a called workflow is walked by the same runner."""
@@ -48,16 +51,17 @@ class Runner:
         """`source` is the tree to rehearse, `out` a new folder, `parallel` how many legs of a matrix run at a time."""
         self.source, self.out, self.event, self.say = source, out, event, say
         self.variation = variation or Variation()
-        self.walk = Walk(out, artifacts=Artifacts(out / "artifacts", frozenset(self.variation.lost)))
+        artifacts = Artifacts(out / "artifacts", frozenset(self.variation.lost), self.variation.attempt)
+        self.walk = Walk(out, artifacts=artifacts)
+        self.api = Api(self.variation.past)
         self.caches = Caches(out / "caches")
         self.repository: Repository = make_repository(source, out / "origin", event.changed)
-        pull = event.name == "pull_request"
-        self.ref = "refs/pull/1/merge" if pull else "refs/heads/main"
-        self.sha = self.repository.merged if pull else self.repository.head
+        self.ref = REFS.get(event.name, "refs/heads/main")
+        self.sha = self.repository.merged if event.name in REFS else self.repository.head
         self.cancelled, self.parallel = False, parallel
         self.broke: set[str] = set()  # what the variation let fail
-        for artifact in self.variation.earlier.artifacts.stored.values() if self.variation.earlier else ():
-            if artifact.owner.split(" / ")[-1] in self.variation.kept:
+        for artifact in self.variation.earlier.artifacts.uploaded if self.variation.earlier else ():
+            if self.variation.attempt > 1 or artifact.owner.split(" / ")[-1] in self.variation.kept:
                 self.walk.artifacts.keep(artifact)
         self.matplotlib = out / "matplotlib"
 
@@ -66,8 +70,9 @@ class Runner:
         workflow = read_workflow(self.source, path)
         trigger = workflow.trigger(self.event.name)
         inputs = {**workflow.no_inputs(), **typed_inputs(trigger.get("inputs"), self.event.inputs, strings=True)}
-        context = self.github(workflow, inputs)
-        self.run_jobs(workflow, context, inputs, "", None, self.concurrency(workflow, context, inputs))
+        with self.api.serving():
+            context = self.github(workflow, inputs)
+            self.run_jobs(workflow, context, inputs, "", None, self.concurrency(workflow, context, inputs))
         return self.walk
 
     def github(self, workflow: Workflow, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,6 +89,7 @@ class Runner:
                     "head": {"sha": repository.head, "ref": "topic", "repo": {"full_name": "owner/repository"}},
                 },
             },
+            "merge_group": {"merge_group": {"base_sha": repository.base, "head_sha": self.sha, "base_ref": "main"}},
             "schedule": {"schedule": "0 0 * * 0"},
             "workflow_dispatch": {"inputs": dict(self.event.inputs)},
         }
@@ -95,7 +101,7 @@ class Runner:
                 "repository": {"default_branch": "main", "full_name": "owner/repository"},
             },
             "ref": self.ref,
-            "ref_name": "1/merge" if pull else "main",
+            "ref_name": self.ref.removeprefix("refs/heads/").removeprefix("refs/pull/"),
             "ref_type": "branch",
             "head_ref": "topic" if pull else "",
             "base_ref": "main" if pull else "",
@@ -105,16 +111,15 @@ class Runner:
             "repository_id": "1",
             "run_id": "1",
             "run_number": "1",
-            "run_attempt": "1",
+            "run_attempt": str(self.variation.attempt),
             "workflow": str(workflow.content.get("name", workflow.path)),
             "workflow_ref": f"owner/repository/{workflow.path}@{self.ref}",
             "workflow_sha": self.sha,
             "actor": "octocat",
             "triggering_actor": "octocat",
             "server_url": "https://github.com",
-            "api_url": "https://api.github.com",
+            "api_url": self.api.address,
             "graphql_url": "https://api.github.com/graphql",
-            "token": "no-token",
         }
 
     def concurrency(self, workflow: Workflow, github: dict[str, Any], inputs: Mapping[str, Any]) -> set[str]:

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import platform
 import re
+import tarfile
 import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from lib.files import PROJECT_ROOT
 from tests.rehearsal.mirror import serve_images
 from tests.rehearsal.results import Event, Variation, Walk
 from tests.rehearsal.runner import Runner
+from tests.rehearsal.standins import FEW_TESTS
 from tests.rehearsal.workflow import read_workflow
 
 ARM, X86 = ".github/workflows/notebooks.yml", ".github/workflows/x86-64.yml"
+WEEKLY, AUDIT = ".github/workflows/weekly.yml", ".github/workflows/audit.yml"
 # The leg for the machine at hand: on the other one, `torch-blas` is refused as it should be.
 NATIVE, ARCH = (X86, "x64") if platform.machine() in ("x86_64", "AMD64") else (ARM, "arm64")
 BACKENDS = "torch-onednn,onnxruntime,null"
-UNTIL_TRAIN = ("changes", "test (arm64)", "test (x64)", "plan", "train")
+UNTIL_TRAIN = ("changes", "plan", "test (arm64)", "test (x64)", "train")
 TRACE = Path(tempfile.gettempdir()) / f"rehearsal-was-here-{os.getpid()}"
 HOSTILE = (
     '"; rm -rf "$GITHUB_WORKSPACE"; "',
@@ -50,6 +56,7 @@ class Scenario:
     expected: Mapping[str, str]  # results of jobs, by name; others may be anything
     variation: Callable[[dict[str, Walk]], Variation] = lambda walks: Variation()
     check: Callable[[Walk], None] = lambda walk: None
+    after: str = ""  # the scenario whose walk the variation takes jobs from
 
 
 def dispatch(backends: str, **inputs: str) -> Event:
@@ -144,20 +151,114 @@ def _refused(walk: Walk) -> None:
     _judged(walk)
 
 
-def _published(walk: Walk) -> None:
-    assert "github-pages" in walk.artifacts.stored
-    assert [step.outcome for step in walk.job("publish").steps] == ["success"] * 3
+def _deployed(walk: Walk) -> None:
+    """The second attempt deploys what it uploaded itself, beside what the first had left; the index has the verdict."""
+    assert {"github-pages-1", "github-pages-2"} <= set(walk.artifacts.stored)
+    assert [step.outcome for step in walk.job("publish").steps] == ["success"] * 4
+    site = zip_files(walk.artifacts.stored["github-pages-2"].path)["artifact.tar"]
+    with tarfile.open(fileobj=io.BytesIO(site)) as files:
+        index, verdict = (files.extractfile(f"./{name}") for name in ("index.html", "gate.json"))
+        assert index is not None and verdict is not None
+        assert json.loads(verdict.read())["words"].partition(": ")[2] in index.read().decode()
+
+
+def _demanding(job: str, workspace: Path) -> None:
+    """A floor that no smoke training reaches."""
+    if job.endswith("gate"):
+        file = workspace / ".github/gate.toml"
+        text, count = re.subn(
+            r"top1 = \{.*\}", "top1 = { floor = 0.9, expected = 0.99, budget = 0.01 }", file.read_text()
+        )
+        assert count > 1, "there is no floor to raise"
+        file.write_text(text)
+
+
+def _not_published(walk: Walk) -> None:
+    _judged(walk)
+    assert not any(name.startswith(("github-pages", "verdict")) for name in walk.artifacts.stored)
+    assert "pages are not published: the gate fails" in log_of(walk, "gate")
+
+
+def _slow(job: str, workspace: Path) -> None:
+    """A backend that waits in every call, in its first measurement alone."""
+    if job.endswith("benchmark (torch-blas)"):
+        file = workspace / "lib/backends/torch_blas.py"
+        waiting = "    def predict(self, images):\n        import time\n\n        time.sleep(0.05)\n"
+        waiting += "        return super().predict(images)\n\n"
+        text, count = re.subn(r"(    def broken_promise)", rf"{waiting}\1", file.read_text())
+        assert count == 1, "the wait found no place to be planted"
+        file.write_text(text)
+
+
+def past_runs(walk: Walk, factors: Sequence[float]) -> dict[int, dict[str, bytes]]:
+    """Earlier runs with the record of `torch-blas` of a walk, its times multiplied, a day apart from each other."""
+    name = "03_benchmark.torch-blas.json"
+    record: dict[str, Any] = json.loads(run_files(walk)[f"results/{name}"])
+    started, runs = datetime.fromisoformat(record["started"]), {}
+    for number, factor in enumerate(factors, start=1):
+        earlier = json.loads(json.dumps(record)) | {"started": (started - timedelta(days=number)).isoformat()}
+        for scenario in earlier["scenarios"]:
+            scenario["latencies_s"] = [[factor * call for call in calls] for calls in scenario["latencies_s"]]
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr(name, json.dumps(earlier))
+        runs[100 + number] = {f"records.{ARCH}": packed.getvalue()}
+    return runs
+
+
+def _changes_of(*verdicts: str) -> Callable[[Walk], None]:
+    """Measured again, and the second 04 says `verdicts` of torch-blas; one confirmed slow-down is a warning."""
+
+    def check(walk: Walk) -> None:
+        assert walk.job("compare").outputs["suspects"] == '["torch-blas"]'
+        assert f"03_benchmark.torch-blas.again.{ARCH}.html" in walk.artifacts.stored
+        files = run_files(walk)
+        assert "results/confirm/03_benchmark.torch-blas.json" in files
+        found = set(json.loads(files["results/04_compare.json"])["history"]["torch-blas"].values())
+        assert found & set(verdicts) and found <= {*verdicts, "no change"}, found
+        page = walk.artifacts.stored[f"04_compare.{ARCH}.html"].path.read_text()
+        assert any(f": {verdict}. " in page for verdict in verdicts)
+        warned = [one.message for one in walk.job("gate").annotations if "confirmed slower" in one.message]
+        assert bool(warned) == ("confirmed slower" in verdicts), warned
+
+    return check
+
+
+def _skip_told(walk: Walk) -> None:
+    log = log_of(walk, "suite (arm64)")
+    assert "planted in the rehearsal" in log and "tests/skips.py" in log, log[-2000:]
+
+
+def _planted_skip(_job: str, workspace: Path) -> None:
+    file = workspace / FEW_TESTS
+    file.write_text(file.read_text() + "\n\ndef test_planted() -> None:\n    pytest.skip('planted in the rehearsal')\n")
+
+
+def _not_audited(walk: Walk) -> None:
+    assert [step.outcome for step in walk.job("audit").steps] == ["success", "failure", "skipped", "skipped"]
+
+
+def log_of(walk: Walk, name: str) -> str:
+    """What the steps of a job printed."""
+    job = walk.job(name)
+    return job.log.read_text() if job.log else ""
 
 
 def run_files(walk: Walk) -> dict[str, bytes]:
     """Files of the artifact that holds the whole run."""
-    artifact = next(one for name, one in walk.artifacts.stored.items() if name.startswith("gtsrb-notebooks."))
-    with zipfile.ZipFile(artifact.path) as archive:
+    return zip_files(
+        next(one.path for name, one in walk.artifacts.stored.items() if name.startswith("gtsrb-notebooks."))
+    )
+
+
+def zip_files(path: Path) -> dict[str, bytes]:
+    """Files of a zip, by name."""
+    with zipfile.ZipFile(path) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
 _GOOD = dict.fromkeys(("changes", "plan", "train", "compare"), "success")
-_NOTHING = dict.fromkeys(("train", "benchmark", "compare", "publish"), "skipped")
+_NOTHING = dict.fromkeys(("test", "train", "benchmark", "compare", "confirm", "conclude", "publish"), "skipped")
 
 
 def scenarios(backends: str = BACKENDS, images: Path | None = None) -> list[Scenario]:
@@ -169,13 +270,15 @@ def scenarios(backends: str = BACKENDS, images: Path | None = None) -> list[Scen
     here = backends.replace("onnxruntime", "torch-blas")  # which makes a promise that depends on the machine
     legs = {name: [f"benchmark ({one})" for one in name.split(",")] for name in (backends, here)}
     real = dispatch(here, dataset="gtsrb")
+    to_main = Event("push", variables={"PAGES_ENABLED": "true"})
+    measured, chosen = ("train", *legs[backends], "compare"), {"INPUT_BACKENDS": backends}
     found = [
         Scenario(
             "documents",
             "a pull request that changes README.md alone",
             ARM,
             Event("pull_request", changed=("README.md",)),
-            {"changes": "success", "test": "skipped", "plan": "skipped", **_NOTHING, "gate": "success"},
+            {"changes": "success", "plan": "skipped", **_NOTHING, "gate": "success"},
         ),
         Scenario(
             "pull_request",
@@ -183,20 +286,51 @@ def scenarios(backends: str = BACKENDS, images: Path | None = None) -> list[Scen
             ARM,
             Event("pull_request"),
             {**_GOOD, **dict.fromkeys(legs[backends], "success"), "publish": "skipped", "gate": "success"},
-            variation=lambda walks: Variation(env={"INPUT_BACKENDS": backends}),
+            variation=lambda walks: Variation(env=chosen),
         ),
         Scenario(
-            "publish",
-            "a push to main whose pages are published, with the jobs of `pull_request` but for plan, publish and gate",
+            "merge_group",
+            "a merge queue asks for the required check; with the jobs of `pull_request` but for changes, plan and gate",
             ARM,
-            Event("push", variables={"PAGES_ENABLED": "true"}),
-            {"plan": "success", "compare": "success", "publish": "success"},
+            Event("merge_group"),
+            {**_GOOD, "publish": "skipped", "gate": "success"},
+            variation=lambda walks: Variation(env=chosen, earlier=walks["pull_request"], kept=measured),
+            after="pull_request",
+        ),
+        Scenario(
+            "gate_fails",
+            "a push to main that the gate fails: nothing is published; with the jobs of `pull_request`",
+            ARM,
+            to_main,
+            {"compare": "success", "gate": "failure", "publish": "skipped"},
             variation=lambda walks: Variation(
-                env={"INPUT_BACKENDS": backends},
-                earlier=walks["pull_request"],
-                kept=("train", *legs[backends], "compare"),
+                env=chosen, earlier=walks["pull_request"], kept=measured, patch=_demanding
             ),
-            check=_published,
+            check=_not_published,
+            after="pull_request",
+        ),
+        Scenario(
+            "deploy_fails",
+            "a push to main that passes, and the deployment of its pages fails; with the jobs of `pull_request`",
+            ARM,
+            to_main,
+            {"compare": "success", "gate": "success", "publish": "failure"},
+            variation=lambda walks: Variation(
+                env=chosen, earlier=walks["pull_request"], kept=measured, broken=["publish/Deploy"]
+            ),
+            after="pull_request",
+        ),
+        Scenario(
+            "deploy_again",
+            "*Re-run failed jobs*, after that",
+            ARM,
+            to_main,
+            {"gate": "success", "publish": "success"},
+            variation=lambda walks: Variation(
+                earlier=walks["deploy_fails"], kept=(*UNTIL_TRAIN, *measured, "gate"), attempt=2
+            ),
+            check=_deployed,
+            after="deploy_fails",
         ),
         Scenario(
             "dispatch",
@@ -218,6 +352,7 @@ def scenarios(backends: str = BACKENDS, images: Path | None = None) -> list[Scen
                 kept=[name for name in (*UNTIL_TRAIN, *legs[here]) if name != "benchmark (null)"],
             ),
             check=_crashed,
+            after="dispatch",
         ),
         Scenario(
             "lost",
@@ -229,6 +364,7 @@ def scenarios(backends: str = BACKENDS, images: Path | None = None) -> list[Scen
                 lost=[f"part.benchmark.null.{ARCH}"], earlier=walks["dispatch"], kept=(*UNTIL_TRAIN, *legs[here])
             ),
             check=_lost("null"),
+            after="dispatch",
         ),
         Scenario(
             "all_lost",
@@ -242,6 +378,7 @@ def scenarios(backends: str = BACKENDS, images: Path | None = None) -> list[Scen
                 kept=(*UNTIL_TRAIN, *legs[here]),
             ),
             check=_lost(*here.split(",")),
+            after="dispatch",
         ),
         Scenario(
             "schedule",
@@ -252,6 +389,36 @@ def scenarios(backends: str = BACKENDS, images: Path | None = None) -> list[Scen
             variation=lambda walks: Variation(
                 env={"INPUT_BACKENDS": here}, earlier=walks["dispatch"], kept=("train", *legs[here])
             ),
+            after="dispatch",
+        ),
+        Scenario(
+            "slower",
+            "three earlier runs were ten times as fast: measured again, and confirmed; with the jobs of `dispatch`",
+            NATIVE,
+            real,
+            {**_GOOD, "confirm (torch-blas)": "success", "conclude": "success", "gate": "success"},
+            variation=lambda walks: Variation(
+                earlier=walks["dispatch"],
+                kept=(*UNTIL_TRAIN, *legs[here]),
+                past=past_runs(walks["dispatch"], (0.1, 0.11, 0.12)),
+            ),
+            check=_changes_of("confirmed slower"),
+            after="dispatch",
+        ),
+        Scenario(
+            "slower_once",
+            "a backend waits in its first measurement alone, so nothing is confirmed; with the jobs of `dispatch`",
+            NATIVE,
+            real,
+            {**_GOOD, "confirm (torch-blas)": "success", "conclude": "success", "gate": "success"},
+            variation=lambda walks: Variation(
+                earlier=walks["dispatch"],
+                patch=_slow,
+                kept=[name for name in (*UNTIL_TRAIN, *legs[here]) if name != "benchmark (torch-blas)"],
+                past=past_runs(walks["dispatch"], (0.8, 1.0, 1.25)),
+            ),
+            check=_changes_of("slower, not confirmed"),
+            after="dispatch",
         ),
         Scenario(
             "images",
@@ -281,6 +448,32 @@ def scenarios(backends: str = BACKENDS, images: Path | None = None) -> list[Scen
             {"train": "failure", **dict.fromkeys(("benchmark", "compare", "publish"), "skipped"), "gate": "failure"},
             variation=lambda walks: Variation(broken=["train/Set up"]),
             check=_not_set_up,
+        ),
+        Scenario(
+            "weekly",
+            f"the weekly suite, of which {FEW_TESTS} alone runs here",
+            WEEKLY,
+            Event("schedule"),
+            {"suite (arm64)": "success", "suite (x64)": "success"},
+        ),
+        Scenario(
+            "weekly_skip",
+            "the weekly suite with a skip that is not on the list",
+            WEEKLY,
+            Event("schedule"),
+            {"suite (arm64)": "failure", "suite (x64)": "failure"},
+            variation=lambda walks: Variation(patch=_planted_skip),
+            check=_skip_told,
+        ),
+        Scenario("audit", "the weekly audit", AUDIT, Event("schedule"), {"audit": "success"}),
+        Scenario(
+            "audit_not_installed",
+            "the audit cannot be installed: it says so once",
+            AUDIT,
+            Event("schedule"),
+            {"audit": "failure"},
+            variation=lambda walks: Variation(broken=["audit/Install pip-audit"]),
+            check=_not_audited,
         ),
     ]
     return found + [
@@ -324,7 +517,7 @@ def never_run(walks: Sequence[Walk]) -> set[tuple[str, str]]:
     """Steps of the workflow, by job and name, that no walk came to; a stand-in counts as the step."""
     steps = {
         (identity, step["name"])
-        for path in (ARM, X86)
+        for path in (ARM, X86, WEEKLY, AUDIT)
         for identity, job in read_workflow(PROJECT_ROOT, path).jobs.items()
         for step in job.get("steps", [])
     }

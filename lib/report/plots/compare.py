@@ -403,7 +403,8 @@ def plot_cold_start(records: Sequence[BenchmarkRecord], ax: Axes | None = None) 
 
 @styled
 def plot_history(history: History, names: Sequence[str] = (), ax: Axes | None = None) -> Axes:
-    """Speedups of earlier runs and of this one, a panel per scenario; a change of this run has a mark of its own."""
+    """Speedups of earlier runs and of this one, a panel per scenario; a change of this run has a mark of its own, and
+    a second measurement a cross."""
     scenarios = list(dict.fromkeys(trend.scenario for trend in history.trends))
     panels = new_panels(ax, max(1, len(scenarios)), 3.4 + 0.17 * (len(history.trends) // 6))
     moments = sorted({(point.started, point.run) for trend in history.trends for point in trend.points})
@@ -443,6 +444,8 @@ def _draw_trend(panel: Axes, trend: Trend, runs: Sequence[str], names: Sequence[
         at, values, yerr=errors, marker=_marker(trend.backend, names), markersize=4, linewidth=1.2, elinewidth=0.8,
         color=colour, label=trend.backend,
     )  # fmt: skip
+    if trend.second is not None:  # in the place of this run
+        panel.plot(at[-1:], [trend.second.points[-1].ratio.value], "x", markersize=7, color=colour)
     if trend.verdict.startswith(("suspected", "confirmed")):
         mark = "!" if trend.verdict.startswith("confirmed") else "?"
         panel.plot(at[-1:], values[-1:], "o", markersize=11, markerfacecolor="none", markeredgecolor=INK)

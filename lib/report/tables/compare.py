@@ -401,24 +401,27 @@ def compare_costs_table(records: Sequence[BenchmarkRecord]) -> Table:
 
 
 def history_table(history: History) -> Table:
-    """The newest speedup beside the range of the earlier runs, and whether that is a change."""
+    """The speedup of this run beside the range of the earlier ones, the second measurement, and the verdict."""
+    again = any(trend.second is not None for trend in history.trends)
     rows: list[list[Value]] = [
         [
             trend.backend,
             scenario_name(trend.scenario),
             len(trend.earlier),
             _earlier_range(trend),
-            Cell(f"{trend.points[-1].ratio.value:.2f}x", "[{1:.2f}, {2:.2f}]".format(*trend.points[-1].ratio)),
+            _point_cell(trend),
+            *([_point_cell(trend.second)] if again else []),
             f"{100 * trend.points[-1].noise_floor:.1f} %",
             _trend_cell(trend),
         ]
         for trend in history.trends
     ]
-    columns = ["backend", "scenario", "earlier runs", "earlier speedups", "this run [99 %]", "noise", "verdict"]
+    measured = ["this run [99 %]", *(["measured again [99 %]"] if again else [])]
+    columns = ["backend", "scenario", "earlier runs", "earlier speedups", *measured, "noise", "verdict"]
     note = (
         f"{history.words()} Speedups against the reference of the same job, never milliseconds. Suspected: the "
-        f"interval of this run lies beyond all earlier speedups by more than the noise. Confirmed: the run before "
-        f"showed it too. It takes {MIN_RUNS} earlier runs to say anything."
+        f"interval of this run lies beyond all earlier speedups by more than the noise. Confirmed: a second "
+        f"measurement of this run shows it too. It takes {MIN_RUNS} earlier runs to say anything."
     )
     return Table(columns, rows, caption="Against earlier runs", note=note, compact=True)
 
@@ -430,8 +433,15 @@ def _earlier_range(trend: Trend) -> Value:
     return f"{min(values):.2f}x" if len(values) == 1 else Cell(f"{min(values):.2f}x", f"to {max(values):.2f}x")
 
 
+def _point_cell(trend: Trend | None) -> Value:
+    if trend is None:
+        return None
+    ratio = trend.points[-1].ratio
+    return Cell(f"{ratio.value:.2f}x", f"[{ratio.low:.2f}, {ratio.high:.2f}]")
+
+
 def _trend_cell(trend: Trend) -> Cell:
     judged = trend.verdict
-    sign = SIGNS.get(judged.rsplit(" ", 1)[-1], "")
+    sign = next((sign for word, sign in SIGNS.items() if word in judged), "")
     tones: dict[str, Tone] = {"suspected": "warn", "confirmed": "bad" if judged.endswith("slower") else "good"}
     return Cell(f"{sign} {judged}".strip(), tone=tones.get(judged.split()[0], "muted"))

@@ -9,8 +9,9 @@ from typing import Any, TypeVar, cast
 from lib.backends import backend_names
 from lib.records.comparison import Comparison
 from lib.records.export import LAYERS_CSV, SCENARIOS_CSV
-from lib.records.history import History
+from lib.records.history import CONFIRMED, History, Trend
 from lib.records.pace import pace_warnings
+from lib.records.recommendation import undecided
 from lib.records.sweep import crossing_words, failure_words
 from lib.report.figures import show
 from lib.report.plots import (
@@ -63,7 +64,8 @@ def answer(comparison: Comparison) -> Shown:
     headline, found = comparison.headline(), comparison.fastest()
     told = found.removesuffix(".") in headline  # an open question begins with it
     banners.append(Banner(headline if told else f"{headline} {found}", "info"))
-    banners += [Banner(warning_words(warning)) for warning in pace_warnings(comparison.records)]
+    warnings = [*pace_warnings(comparison.records), *undecided(comparison.records)]
+    banners += [Banner(warning_words(warning)) for warning in warnings]
     if disturbed := disturbed_backends_words(comparison.records):
         banners.append(Banner(disturbed))
     if comparison.missing:
@@ -170,7 +172,7 @@ def proofs(comparison: Comparison) -> Shown:
 
 @_with_records
 def earlier_runs(comparison: Comparison, history: History | None) -> Shown:
-    """Speedups over earlier runs; an alarm only where a change is confirmed."""
+    """Speedups over earlier runs; an alarm only where a second measurement of this run confirms a slow-down."""
     if history is None:
         return Banner(
             "No earlier runs were given. With the parameter history = 'runs' this page compares with them.", "info"
@@ -178,15 +180,25 @@ def earlier_runs(comparison: Comparison, history: History | None) -> Shown:
     if not any(trend.earlier for trend in history.trends):
         return Banner(f"Nothing to compare with: {history.words()}", "info")
     show(plot_history(history, backend_names()))
-    confirmed = [trend for trend in history.trends if trend.verdict.startswith("confirmed")]
-    banners = [
-        Banner(
-            f"{trend.backend}, {scenario_name(trend.scenario)}: {trend.verdict} than before.",
-            "warning" if trend.verdict.endswith("slower") else "info",
-        )
-        for trend in confirmed
-    ]
+    banners = [Banner(change_words(trend), "warning" if trend.verdict == CONFIRMED else "info")
+               for trend in history.trends if trend.direction]  # fmt: skip
     return Stack(*banners, history_table(history))
+
+
+def change_words(trend: Trend) -> str:
+    """A change against earlier runs, with what supports it."""
+    values = [point.ratio.value for point in trend.earlier]
+    found = f"{trend.points[-1].ratio.value:.2f}x"
+    if trend.second is None:
+        found += " (not measured again)"
+    else:
+        found += f", measured again {trend.second.points[-1].ratio.value:.2f}x"
+        if trend.second.direction is None:
+            found += " on a machine with too few earlier runs to judge it by"
+    return (
+        f"{trend.backend}, {scenario_name(trend.scenario)}: {trend.verdict}. {found}; "
+        f"earlier runs: {min(values):.2f}x to {max(values):.2f}x."
+    )
 
 
 @_with_records

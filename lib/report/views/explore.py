@@ -75,14 +75,14 @@ def duplicates(data: Data, audit: Audit, limit: int = 16) -> Stack | None:
     if not found:
         return None
     splits = [name for name in data.splits if any(duplicate.num_in(name) for duplicate in found)]
-    rows = [[*_picture(data, duplicate), *(_places(data, duplicate, name) for name in splits)] for duplicate in found]
-    more = (
-        f"The first {limit} of {len(found):,} pictures; the record of this page names all. "
-        if len(found) > limit
-        else ""
-    )
-    note = f"{more}Names are those of the files; a training file is named class/track_frame."
-    table = Table(["sign", "track", *splits], rows[:limit], caption="Images that are there twice", note=note)
+    rows = [
+        [*_picture(data, duplicate), *(_places(data, duplicate, name) for name in splits)]
+        for duplicate in found[:limit]
+    ]
+    note = "Names are those of the files; a training file is named class/track_frame."
+    if len(found) > limit:
+        note = f"The first {limit} of {len(found):,} pictures; the record of this page names all. {note}"
+    table = Table(["sign", "track", *splits], rows, caption="Images that are there twice", note=note)
     return Stack(*_judged(audit), table)
 
 
@@ -106,23 +106,18 @@ def _judged(audit: Audit) -> list[Banner]:
     """What the duplicates mean for the accuracy."""
     banners = []
     known, unknown, total = audit.num_known(), audit.num_unknown(), audit.num_images.get(TEST, 0)
+    in_both = "Test images that are in training or validation too"
     both = "02_train gives accuracy with and without them."
     if known:
-        text = (
-            f"Test images that are training images too: {known} of {total:,} ({percent(known / total)}). They show one "
-        )
-        text += "stop sign that GTSRB itself has in both sets. Training keeps them, so that accuracy compares with the "
-        banners.append(Banner(f"{text}literature. {both}", "info"))
+        text = f"{in_both}: {known} of {total:,} ({percent(known / total)}). They show one stop sign that GTSRB itself "
+        text += "has in its training set and in its test set. All images stay where GTSRB puts them, so that accuracy "
+        banners.append(Banner(f"{text}compares with the literature. {both}", "info"))
     if unknown:
-        text = (
-            f"Test images that are in training or validation too: {unknown:,} of {total:,} ({percent(unknown / total)})"
-        )
-        text += f"{', beside those' if known else ', and not those'} that GTSRB is known for. "
-        banners.append(Banner(f"{text}Up to {percent(MAX_TEST_OVERLAP, 1)} is tolerated. {both}"))
+        text = f"{in_both}{', beside those that GTSRB is known for' if known else ''}: {unknown:,} of {total:,} "
+        text += f"({percent(unknown / total)}). Up to {percent(MAX_TEST_OVERLAP, 1)} is tolerated. "
+        banners.append(Banner(f"{text}{both}"))
     if inside := audit.num_shared(TRAIN, VAL):
-        banners.append(
-            Banner(f"Validation images that are training images too, under another track: {inside:,}. {both}")
-        )
+        banners.append(Banner(f"Validation images that are in training too, under another track: {inside:,}. {both}"))
     return banners
 
 

@@ -63,12 +63,12 @@ def drop_words(parity: Parity) -> str:
     points = 100 * parity.top1_drop
     if abs(points) < 0.005:
         return "at equal top-1"
-    low, high = (100 * end for end in parity.top1_drop_interval or (0, 0))
-    if parity.top1_drop_interval is None:
-        return f"for {points:.2f} points of top-1" if points > 0 else f"at {-points:.2f} points more top-1"
-    if points > 0:
-        return f"for {points:.2f} [{low:.2f}, {high:.2f}] points of top-1"
-    return f"at {-points:.2f} [{-high:.2f}, {-low:.2f}] points more top-1"
+    lost = points > 0
+    interval = ""
+    if parity.top1_drop_interval is not None:
+        low, high = sorted(100 * end if lost else -100 * end for end in parity.top1_drop_interval)
+        interval = f" [{low:.2f}, {high:.2f}]"
+    return f"for {points:.2f}{interval} points of top-1" if lost else f"at {-points:.2f}{interval} points more top-1"
 
 
 def candidates(

@@ -331,6 +331,7 @@ class JobRun:
         return {
             **world(self.place / "home"),
             "MPLCONFIGDIR": str(self.runner.matplotlib),  # its list of fonts takes seconds to make, in every job
+            "OMP_WAIT_POLICY": "passive",  # jobs share the cores of one machine: a thread that waits must sleep
             **{f"GITHUB_{name.upper()}": str(github[name]) for name in names},
             "GITHUB_EVENT_PATH": str(self.event_file),
             "GITHUB_ACTIONS": "true",

@@ -61,7 +61,7 @@ def test_what_was_disturbed_is_told_in_one_sentence_with_the_worst_reason() -> N
     assert told.startswith("Offline, layers in offline, points of the sweep: disturbed, not judged. Others used 0.87")
     assert told.count("disturbed") == 1
     pace = warnings_words([RecordWarning("disturbed", "offline", FIGURES["layers_disturbed"])])
-    assert "changed its pace meanwhile, between 1.30 and 2.80 ms a call" in pace and "attempts" not in pace
+    assert "changed its pace between 1.30 and 2.80 ms a call" in pace and "attempts" not in pace
 
 
 def test_warnings_survive_the_way_through_a_file(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def _recommendation(
     usable = [record for record in records if precision in ("any", record.precision)]
     disturbed = not_judged(usable, scenario)
     if disturbed and not any(found.record in usable for found in candidates(records, scenario, needs)):
-        text = f"{place}: disturbed, not judged ({', '.join(disturbed)}). Measure again when the machine is idle."
+        text = f"{place}: disturbed, not judged ({', '.join(disturbed)}). Measure again."
         return Recommendation(scenario, precision, architecture, "", None, [], [], text)
     caveat = not_judged_words(disturbed)
     if not faster:

@@ -11,10 +11,9 @@ from lib.report.words import NOT_JUDGED, capital, duration, milliseconds, percen
 
 Figures = Mapping[str, Any]
 DISTURBED_KINDS = ("disturbed", "layers_disturbed", "sweep_disturbed")
-_AGAIN = "Measure again when the machine is idle."
 _SLOW_HAND_OVER = (
-    "no other process explains it; threads may hand over work more slowly while a host keeps its guest's cores apart, "
-    "which hits small layers on several threads"
+    "no other process explains it; the host may have placed this machine's cores far apart, which slows "
+    "synchronization between threads"
 )
 
 
@@ -44,7 +43,7 @@ def disturbed_backends_words(records: Sequence[BenchmarkRecord]) -> str:
     if not named:
         return ""
     worst = max((each for some in found.values() for each in some), key=_others_cores)
-    return f"{capital(NOT_JUDGED)}: {', '.join(named)}. {capital(reason(worst.figures))}. {_AGAIN}"
+    return f"{capital(NOT_JUDGED)}: {', '.join(named)}. {capital(reason(worst.figures))}. {_advice(worst.figures)}"
 
 
 def _others_cores(warning: RecordWarning) -> float:
@@ -86,10 +85,19 @@ def reason(figures: Figures) -> str:
     tried = _tried(figures["num_measured"], figures["waited_s"])
     if "quick_s" in figures:
         quick, slow = milliseconds(figures["quick_s"]), milliseconds(figures["slow_s"])
-        return f"the reference changed its pace meanwhile, between {quick} and {slow} ms a call{tried}"
+        return f"the reference changed its pace between {quick} and {slow} ms a call{tried}; {_SLOW_HAND_OVER}"
     others, stolen = figures["others_cores"], figures["stolen_cores"]
     hosted = f" ({stolen:.2f} of them by other guests of the host)" if stolen > 0.1 * others else ""
     return f"others used {others:.2f} cores{hosted}{tried}; at most {figures['allowed_cores']:.2f} are allowed"
+
+
+def _advice(figures: Figures) -> str:
+    """Another process can be ended; where a host places the cores of its guest cannot be chosen."""
+    return (
+        "Measure again, on another machine if it stays so."
+        if "quick_s" in figures
+        else "Measure again on an idle machine."
+    )
 
 
 def _tried(num_measured: int, waited_s: float) -> str:
@@ -104,7 +112,7 @@ def _together(warnings: Sequence[RecordWarning]) -> str:
     named = {"disturbed": "{}", "layers_disturbed": "layers in {}", "sweep_disturbed": "points of the sweep"}
     parts = [named[warning.kind].format(scenario_name(warning.scenario)) for warning in warnings]
     worst = max(warnings, key=_others_cores)
-    return f"{capital(', '.join(parts))}: {NOT_JUDGED}. {capital(reason(worst.figures))}. {_AGAIN}"
+    return f"{capital(', '.join(parts))}: {NOT_JUDGED}. {capital(reason(worst.figures))}. {_advice(worst.figures)}"
 
 
 def _unstable(figures: Figures) -> str:

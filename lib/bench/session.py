@@ -349,7 +349,7 @@ class Session:
         return joined(parts)
 
     def _watched(self, sides: Sides, measure: Callable[[], Measured]) -> Measured:
-        """What was measured, with who else used the CPU meanwhile. Times of smoke mean nothing, so nobody watches."""
+        """What was measured, with who else used the CPU meanwhile. Smoke is not watched: its times mean nothing."""
         neighbours = Neighbours(side.pid for side in sides.values())
         measured = measure()
         if self.profile != "smoke" and (use := neighbours.use()) is not None:

@@ -49,7 +49,7 @@ def base_commit(environ: Mapping[str, str]) -> str:
     """The commit that an event asks to compare with; empty where it names none, as a schedule does.
 
     Args:
-        environ: GITHUB_EVENT_NAME, and GITHUB_EVENT_PATH, a file with what GitHub tells of the event.
+        environ: GITHUB_EVENT_NAME, and GITHUB_EVENT_PATH, a file in which GitHub describes the event.
     """
     name = environ.get("GITHUB_EVENT_NAME", "")
     if name == "pull_request":

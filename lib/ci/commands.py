@@ -192,7 +192,7 @@ def add_commands(commands: Any) -> None:
         "--base", metavar="COMMIT", help="ask git instead; runs everything where the commit is empty or unknown"
     )
     changes.add_argument(
-        "--event", action="store_true", help="the commit to compare with is that of the event that GitHub tells of"
+        "--event", action="store_true", help="the commit to compare with is that of the event that GitHub names"
     )
     changes.set_defaults(function=_changes)
 

@@ -107,9 +107,9 @@ class _Hub:
         try:
             content: Any = self._get(path, parameters).json()
         except ValueError:
-            raise NoHistoryError(f"GitHub's answer to {path} is no JSON") from None
+            raise NoHistoryError(f"GitHub's answer to {path} is not JSON") from None
         if not isinstance(content, dict):
-            raise NoHistoryError(f"GitHub's answer to {path} is no object")
+            raise NoHistoryError(f"GitHub's answer to {path} is not an object")
         return content
 
     def _bytes(self, path: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Speedups over earlier runs. One measurement alarms nobody: a change is confirmed by a second one of the same run."""
+"""Speedups over earlier runs. One measurement proves nothing: a change is confirmed by a second one of the same run."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def is_busy(conditions: Conditions) -> bool:
 def disturbance(measured: Scenario | LayerTable | SweepPoint) -> RecordWarning | None:
     """Why something is not judged, with the figures that show it; None where it is.
 
-    Others used too much of the CPU, or the reference changed its pace on the way. What nobody watched is judged.
+    Others used too much of the CPU, or the reference changed its pace on the way. What was not watched is judged.
     """
     conditions = measured.conditions
     if conditions is None:

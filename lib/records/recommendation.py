@@ -98,7 +98,7 @@ def is_right(record: BenchmarkRecord) -> bool:
 
 
 def not_judged(records: Sequence[BenchmarkRecord], scenario: str) -> list[str]:
-    """Right backends that were disturbed in a scenario: nobody knows how they would rank."""
+    """Right backends that were disturbed in a scenario: their rank is unknown."""
     return [
         record.backend
         for record in records

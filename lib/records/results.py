@@ -233,7 +233,7 @@ class Scenario:
     compile_s: float = 0.0  # making the backend ready for this batch size, before any call
     energy_j_per_image: float | None = None  # of the whole processor package; None where no counter can be read
     rounds_per_start: list[int] = field(default_factory=list)  # of each set of new processes; empty: of the only one
-    conditions: Conditions | None = None  # None where nobody watched, as in smoke
+    conditions: Conditions | None = None  # None where it was not watched, as in smoke
 
 
 @dataclass

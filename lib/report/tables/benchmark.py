@@ -143,7 +143,7 @@ def scenario_table(scenarios: Sequence[Scenario], backend: str, reference: str, 
     """Latency percentiles, throughput and speedup: backend, reference and control of each scenario.
 
     Args:
-        raw: with the numbers of what was disturbed, which are no result.
+        raw: with the numbers of what was disturbed, which are not a result.
     """
     rows: list[list[Value]] = []
     unstable = False

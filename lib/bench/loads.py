@@ -1,4 +1,4 @@
-"""How much may others use before a ratio is no longer about the backends? Measured with planted loads.
+"""How much of the CPU may others use before they move a ratio? Measured with planted loads.
 
 A load is a process that is busy for a share of every period on one core. Blocks of rounds with and without loads take
 turns in one go, so that drifts of the machine hit all alike.

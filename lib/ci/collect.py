@@ -53,7 +53,7 @@ def collect(
     """Merge the artifacts of all jobs into one run folder with its index; returns what there is to tell, line by line.
 
     A backend of which nothing arrived, whose record cannot be read, or which `ci check` refuses becomes a failed job
-    with the reason; its record is set aside, so that nobody compares it. Of parts named `part.confirm.*` the record is
+    with the reason; its record is set aside, so that it is not compared. Of parts named `part.confirm.*` the record is
     kept as the second measurement of its backend (see `second_path`).
 
     Args:

@@ -3,7 +3,9 @@
 #   make TORCH_INDEX=https://download.pytorch.org/whl/cpu run    torch from PyTorch's CPU index (200 MB instead of 5 GB)
 #   make ARGS='-p profile smoke' run                             parameters, see `make params`
 #   make EXTRAS='ncnn executorch torchao' run                    backends that are not in the default set
-PYTHON      ?= $(shell command -v python3.11 || command -v python3)
+SUPPORTED   := (3, 11, 5) <= sys.version_info[:3] < (3, 14)
+PYTHON      ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
+                 $$name -c 'import sys; sys.exit(not $(SUPPORTED))' 2>/dev/null && { command -v $$name; break; }; done)
 TORCH_INDEX ?=
 ARGS        ?=
 EXTRAS      ?=
@@ -48,8 +50,8 @@ params: $(READY)  ## list the parameters of the notebooks
 
 # Made again when a requirements file is newer. Torch comes from a place of its own: see requirements-torch.txt.
 $(READY): requirements.lock requirements-torch.txt pyproject.toml
-	@test -n "$(PYTHON)" || { echo "error: no python3 found; Python 3.11 is needed, or give one with make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@"$(PYTHON)" -c 'import sys; sys.exit(0 if (3, 11, 5) <= sys.version_info[:3] < (3, 12) else f"error: Python 3.11 (3.11.5 or newer) is needed, $(PYTHON) is {sys.version.split()[0]}; install it, or give one with make PYTHON=/path/to/python3.11")'
+	@test -n "$(PYTHON)" || { echo "error: found no Python 3.11.5 to 3.13 as python3.11, python3.12, python3.13 or python3; install one, or give one with make PYTHON=/path/to/python" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(0 if $(SUPPORTED) else f"error: Python 3.11.5 to 3.13 is needed, $(PYTHON) is {sys.version.split()[0]}; install one, or give one with make PYTHON=/path/to/python")'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear .venv
 	@echo "setting up .venv (a few minutes the first time)"
 	$(PIP) --require-hashes -r requirements.lock
@@ -69,13 +71,15 @@ lock: $(READY)  ## resolve requirements.lock again from the direct requirements
 	  --output-file requirements.lock requirements.txt requirements-dev.txt
 
 # glibc 2.39 of ubuntu-24.04 takes wheels up to manylinux_2_39; these tags cover all that the lock names.
-lock-check: $(READY)  ## every locked version has a wheel for x86-64 and for Arm
-	@for machine in x86_64 aarch64; do \
+lock-check: $(READY)  ## every pinned version has a wheel for x86-64 and for Arm, for each Python
+	@for python in 3.11.5 3.12 3.13; do for machine in x86_64 aarch64; do \
 	  tags=""; for glibc in 2_17 2_24 2_26 2_27 2_28 2_31 2_34 2_35; do tags="$$tags --platform manylinux_$${glibc}_$$machine"; done; \
-	  $(PIP) --dry-run --ignore-installed --no-deps --only-binary=:all: --python-version 3.11.5 \
-	    --platform manylinux2014_$$machine $$tags --target build/wheels -r requirements.lock \
-	    && echo "requirements.lock: wheels for $$machine" || exit 1; \
-	done
+	  for file in requirements.lock requirements-torch.txt requirements-ncnn.txt requirements-executorch.txt requirements-torchao.txt; do \
+	    $(PIP) --dry-run --ignore-installed --no-deps --only-binary=:all: --python-version $$python \
+	      --platform manylinux2014_$$machine $$tags --target build/wheels -r $$file \
+	      && echo "$$file: wheels for Python $$python on $$machine" || exit 1; \
+	  done; \
+	done; done
 
 clean:  ## remove the environment, caches and build files; runs/ and data/ are kept
 	rm -rf .venv .cache build .mypy_cache .ruff_cache .pytest_cache *.egg-info

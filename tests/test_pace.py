@@ -40,16 +40,21 @@ def record(backend: str, speedup: float, factor: float = 1.0, **changes: Any) ->
 
 def test_one_pace_is_not_told_also_with_single_hiccups() -> None:
     scenario = made_scenario("single_stream", 2.0)
-    assert two_paces(scenario.reference_latencies_s) is None
-    assert two_paces(slowed(scenario, 5.0, slice(0, 1)).reference_latencies_s) is None, (
-        "one round of fifteen is a hiccup"
-    )
+    for found in (scenario, slowed(scenario, 5.0, slice(0, 1))):
+        assert two_paces(found.latencies_s, found.reference_latencies_s) is None, "one round of fifteen is a hiccup"
 
 
 def test_a_change_of_pace_within_a_job_is_told_with_both() -> None:
     scenario = slowed(made_scenario("single_stream", 2.0), 2.0, slice(7, None))
-    found = two_paces(scenario.reference_latencies_s)
+    found = two_paces(scenario.latencies_s, scenario.reference_latencies_s)
     assert found is not None and found[1] == pytest.approx(2 * found[0], rel=0.1)
+
+
+@pytest.mark.parametrize(("follows", "disturbed"), [(1.0, True), (1.2, True), (1.9, False), (2.0, False)])
+def test_a_change_of_pace_that_the_backend_shares_moves_no_speedup(follows: float, disturbed: bool) -> None:
+    scenario = slowed(made_scenario("single_stream", 2.0), 2.0, slice(7, None))
+    latencies = [[follows * call for call in calls] if i >= 7 else calls for i, calls in enumerate(scenario.latencies_s)]
+    assert (two_paces(latencies, scenario.reference_latencies_s) is not None) == disturbed
 
 
 def test_a_backend_with_a_slow_reference_is_named_and_not_ranked() -> None:

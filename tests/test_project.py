@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -107,10 +108,39 @@ def test_readme_names_every_backend_and_the_default_ones_in_bold() -> None:
 def test_conda_users_get_the_same_pins() -> None:
     environment = yaml.safe_load((PROJECT_ROOT / "environment.yml").read_text())
     (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
-    assert "python=3.11" in environment["dependencies"]
     assert sorted(pip) == sorted(
         ["-r requirements.txt", "-r requirements-dev.txt", "-r requirements-torch.txt", "-e ."]
     ), "the pins come from the same files"
+
+
+def test_every_file_that_names_supported_pythons_names_the_same() -> None:
+    supported = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    (oldest, newest) = re.fullmatch(r">=3\.(\d+)\.\d+,<3\.(\d+)", supported).groups()  # type: ignore[union-attr]
+    makefile = (PROJECT_ROOT / "Makefile").read_text()
+    (low, high) = re.search(r"\(([\d, ]+)\) <= sys.version_info\[:3\] < \(([\d, ]+)\)", makefile).groups()  # type: ignore[union-attr]
+    assert f">={low.replace(', ', '.')},<{high.replace(', ', '.')}" == supported
+    assert f"python{supported}" in yaml.safe_load((PROJECT_ROOT / "environment.yml").read_text())["dependencies"]
+    minors = range(int(oldest), int(newest))
+    for minor in minors:
+        assert re.search(rf"for python in .*3\.{minor}\b", makefile), "lock-check asks for wheels of each"
+    github = "".join(path.read_text() for path in sorted((PROJECT_ROOT / ".github").rglob("*.yml")))
+    used = {int(minor) for minor in re.findall(r'"3\.(\d+)\.\d+"', github)}
+    assert {min(minors), max(minors)} <= used <= set(minors), "workflows run the oldest and the newest"
+
+
+@pytest.mark.parametrize("version", ["3.10.13", "3.11.4", "3.14.0"])
+def test_make_refuses_a_python_that_is_not_supported_in_one_line(version: str, tmp_path: Path) -> None:
+    parts = tuple(map(int, version.split(".")))
+    pretend = f"import sys; sys.version_info, sys.version = {parts}, '{version} (main)'; exec(sys.argv[1])"
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{pretend}" "$2"\n')
+    python.chmod(0o755)
+    for name in ("Makefile", "requirements.lock", "requirements-torch.txt", "pyproject.toml"):
+        (tmp_path / name).symlink_to(PROJECT_ROOT / name)
+    ended = subprocess.run(["make", f"PYTHON={python}", ".venv"], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert f"Python 3.11.5 to 3.13 is needed, {python} is {version}" in ended.stderr.splitlines()[0]
+    assert not (tmp_path / ".venv").exists()
 
 
 def test_repository_names_no_path_of_one_machine() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from lib.records.results import Conditions
 from lib.records.statistics import (
     Ratio,
     is_unstable,
@@ -12,9 +15,11 @@ from lib.records.statistics import (
     paired_ratio,
     percentiles,
     samples_per_s,
+    scenario_ratio,
     track_bootstrap,
     verdict,
 )
+from tests.made_records import made_scenario
 
 
 def rounds(median_s: float, num_rounds: int = 15, spread: float = 0.02, seed: int = 0) -> list[list[float]]:
@@ -46,6 +51,17 @@ def test_control_counts_as_a_second_process_of_the_reference() -> None:
     backend, reference, control = rounds(1.0, 6), rounds(2.0, 6), rounds(8.0, 6)
     assert paired_ratio(backend, reference).value == pytest.approx(2)
     assert paired_ratio(backend, reference, control).value == pytest.approx(4)
+
+
+def test_interval_allows_for_what_others_used_in_proportion_to_the_logarithm() -> None:
+    for speedup in (1.0, 10.0):
+        quiet = made_scenario("single_stream", speedup)
+        alone = scenario_ratio(quiet)
+        beside = scenario_ratio(replace(quiet, conditions=Conditions(0.1, 0.0, 0.0, 0)))
+        assert beside.value == alone.value
+        wider = {1.0: 1.0, 10.0: 10**0.07}[speedup]
+        assert beside.high / alone.high == pytest.approx(wider, rel=0.01)
+        assert alone.low / beside.low == pytest.approx(wider, rel=0.01)
 
 
 def test_outlying_rounds_hardly_move_the_speedup() -> None:

@@ -6,6 +6,7 @@ same round of the same job, so that whatever slowed the machine slowed both.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,9 @@ ONE_START_EFFECT = 0.03  # the same where all processes were started once: equal
 UNSTABLE = 0.03  # uncertainty of a mean time, as a share, from which on it is called unstable
 LEAST_TIME_S = 1e-7  # counters of runtimes show 0 for layers that take less than their microsecond
 VERDICTS = ("faster", "slower", "no difference")
+# Each core that others use moves a speedup by at most this share of its logarithm (docs/selfcheck: 0.5 on average in
+# single stream, 0.7 at most, less in offline). Programs that are built alike slow down alike: a speedup of 1 stays.
+MOVED_PER_CORE = 0.7
 
 
 class Ratio(NamedTuple):
@@ -91,8 +95,12 @@ def _trimmed_mean(values: np.ndarray) -> np.ndarray:
 
 
 def scenario_ratio(scenario: Scenario) -> Ratio:
-    """Speedup of a backend over the reference in one scenario."""
-    return paired_ratio(scenario.latencies_s, scenario.reference_latencies_s, scenario.control_latencies_s)
+    """Speedup of a backend over the reference in one scenario. The interval allows for what others used meanwhile, which
+    shifts all rounds alike and so is not in their scatter."""
+    ratio = paired_ratio(scenario.latencies_s, scenario.reference_latencies_s, scenario.control_latencies_s)
+    others = scenario.conditions.others_cores if scenario.conditions else 0.0
+    moved = math.exp(MOVED_PER_CORE * others * abs(math.log(ratio.value)))
+    return Ratio(ratio.value, ratio.low / moved, ratio.high * moved)
 
 
 def layer_ratio(layer: Layer) -> Ratio:

@@ -179,8 +179,17 @@ def _not_published(walk: Walk) -> None:
     assert "pages are not published: the gate fails" in log_of(walk, "gate")
 
 
+def _unshaken(_job: str, workspace: Path) -> None:
+    """What else runs on this machine meanwhile is no reason not to judge."""
+    file = workspace / "lib/records/judgement.py"
+    text, count = re.subn(r"(?m)^(SAME_PACE|LIMIT_CORES) = [\d.]+", r"\1 = 99.0", file.read_text())
+    assert count == 2, "there is no limit to lift"
+    file.write_text(text)
+
+
 def _slow(job: str, workspace: Path) -> None:
     """A backend that waits in every call, in its first measurement alone."""
+    _unshaken(job, workspace)
     if job.endswith("benchmark (torch-blas)"):
         file = workspace / "lib/backends/torch_blas.py"
         waiting = "    def predict(self, images):\n        import time\n\n        time.sleep(0.05)\n"
@@ -399,6 +408,7 @@ def scenarios(backends: str = BACKENDS, images: Path | None = None) -> list[Scen
             {**_GOOD, "confirm (torch-blas)": "success", "conclude": "success", "gate": "success"},
             variation=lambda walks: Variation(
                 earlier=walks["dispatch"],
+                patch=_unshaken,
                 kept=(*UNTIL_TRAIN, *legs[here]),
                 past=past_runs(walks["dispatch"], (0.1, 0.11, 0.12)),
             ),

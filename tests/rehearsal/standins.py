@@ -106,12 +106,13 @@ def _checkout(job: Job, given: Mapping[str, str]) -> Outcome:
 
 def _setup_python(job: Job, given: Mapping[str, str]) -> Outcome:
     wanted = given.get("python-version", "")
-    if not re.fullmatch(r"3\.11(\.\d+)?", wanted):
-        raise StandInError(f"the rehearsal has Python 3.11 only, not {wanted!r}")
-    base = Path(sys.base_prefix) / "bin" / "python3.11"
+    if not re.fullmatch(r"3\.\d+\.\d+", wanted):
+        raise StandInError(f"the workflows ask for an exact Python, not {wanted!r}")
+    own = "python{}.{}".format(*sys.version_info)
+    base = Path(sys.base_prefix) / "bin" / own
     folder = job.temp / "python"
     folder.mkdir(exist_ok=True)
-    for name in ("python", "python3", "python3.11"):
+    for name in ("python", "python3", own):
         (folder / name).unlink(missing_ok=True)
         (folder / name).symlink_to(base)
     job.paths.insert(0, str(folder))
@@ -225,7 +226,7 @@ ACTIONS = {
         Action(
             "actions/setup-python",
             frozenset({"python-version"}),
-            "puts this machine's bare Python 3.11 first on PATH",
+            "puts the bare Python that runs the rehearsal first on PATH",
             "it would download a Python",
             _setup_python,
         ),

@@ -53,7 +53,9 @@ def test_a_change_of_pace_within_a_job_is_told_with_both() -> None:
 @pytest.mark.parametrize(("follows", "disturbed"), [(1.0, True), (1.2, True), (1.9, False), (2.0, False)])
 def test_a_change_of_pace_that_the_backend_shares_moves_no_speedup(follows: float, disturbed: bool) -> None:
     scenario = slowed(made_scenario("single_stream", 2.0), 2.0, slice(7, None))
-    latencies = [[follows * call for call in calls] if i >= 7 else calls for i, calls in enumerate(scenario.latencies_s)]
+    latencies = [
+        [follows * call for call in calls] if i >= 7 else calls for i, calls in enumerate(scenario.latencies_s)
+    ]
     assert (two_paces(latencies, scenario.reference_latencies_s) is not None) == disturbed
 
 

@@ -25,8 +25,8 @@ from lib.records.statistics import LEAST_TIME_S, Ratio, noise_floor, scenario_ra
 
 DISTURBED = "disturbed"  # the verdict on what is not judged
 SAME_PACE = 1.3  # clocks of one kind of machine differ by less, a slow hand-over makes more (`lib.records.pace`)
-# That others may use where the measured threads take all cores: the most at which the ratio of two programs that are built
-# alike moved by less than 1 %, half of the smallest effect that is claimed (docs/selfcheck).
+# That others may use where the measured threads take all cores: the most at which the ratio of two programs that are
+# built alike moved by less than 1 %, half of the smallest effect that is claimed (docs/selfcheck).
 LIMIT_CORES = 0.2
 
 
@@ -77,7 +77,9 @@ def two_paces(
         latencies_s: of the backend, one inner list per round.
         reference_latencies_s: of the reference, in the same rounds.
     """
-    backend, reference = (np.array([np.median(calls) for calls in side]) for side in (latencies_s, reference_latencies_s))
+    backend, reference = (
+        np.array([np.median(calls) for calls in side]) for side in (latencies_s, reference_latencies_s)
+    )
     cut, half = math.ceil(len(reference) / 10), len(reference) // 2
     if len(reference) <= 2 * cut:
         return None

@@ -95,8 +95,10 @@ def _trimmed_mean(values: np.ndarray) -> np.ndarray:
 
 
 def scenario_ratio(scenario: Scenario) -> Ratio:
-    """Speedup of a backend over the reference in one scenario. The interval allows for what others used meanwhile, which
-    shifts all rounds alike and so is not in their scatter."""
+    """Speedup of a backend over the reference in one scenario.
+
+    The interval allows for what others used meanwhile, which shifts all rounds alike and so is not in their scatter.
+    """
     ratio = paired_ratio(scenario.latencies_s, scenario.reference_latencies_s, scenario.control_latencies_s)
     others = scenario.conditions.others_cores if scenario.conditions else 0.0
     moved = math.exp(MOVED_PER_CORE * others * abs(math.log(ratio.value)))

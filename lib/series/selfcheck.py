@@ -40,6 +40,8 @@ def selfcheck(
     if lines.exists():  # trying until it passes must leave a trace
         raise UserError(f"{lines} exists and outcomes are never overwritten; give another folder with --out")
     with tempfile.TemporaryDirectory(prefix="gtsrb-selfcheck-") as folder, _neighbour(neighbour):
+        if not neighbour:
+            progress("harness: a call in a worker against plain loops, in six sets of processes; about 15 minutes")
         cost = None if neighbour else harness_cost(checkpoint, data, Path(folder), num_cores())
         progress(f"harness: {json.dumps(cost)}")
         outcomes = known_differences(checkpoint, data, lines, range(num_runs), profile, progress)

@@ -58,6 +58,10 @@ class Served:
     def names(self) -> list[str]:
         return [name for name, _ in self.requests]
 
+    def training(self) -> list[str]:
+        """Range headers of the requests for the training images."""
+        return [wanted for name, wanted in self.requests if name == TRAIN_NAME]
+
 
 class Handler(BaseHTTPRequestHandler):
     served: Served
@@ -139,16 +143,18 @@ def expect(monkeypatch: pytest.MonkeyPatch, dataset: str, content: bytes) -> Non
     monkeypatch.setitem(download.TRAINING_ARCHIVES, dataset, archive)
 
 
-def get(server: Served, root: Path, **arguments: Any) -> list[str]:
+def get(server: Served, root: Path) -> list[str]:
     lines: list[str] = []
-    download_gtsrb(root, base_url=server.url, progress=lines.append, **{"test": False} | arguments)
+    download_gtsrb(root, base_url=server.url, progress=lines.append)
     return lines
 
 
 def assert_complete(root: Path, num_images: int = 86) -> None:
-    base = root / "gtsrb"
-    assert len(layout.index_training("gtsrb", base, layout.scan_training("gtsrb", base))) == num_images
-    assert_no_leftovers(base)
+    places = layout.locate("gtsrb", root)
+    classes = layout.scan_training("gtsrb", places.training)
+    assert len(layout.index_training("gtsrb", places.training, classes)) == num_images
+    assert len(layout.index_test(places, layout.scan_test(places))) == 12
+    assert_no_leftovers(root / "gtsrb")
 
 
 def assert_no_leftovers(base: Path) -> None:
@@ -167,7 +173,7 @@ def test_the_known_archives_are_those_of_torchvision() -> None:
 
 
 def test_download_brings_training_and_test_images(server: Served, tmp_path: Path) -> None:
-    lines = get(server, tmp_path, test=True)
+    lines = get(server, tmp_path)
     assert server.names() == [TRAIN_NAME, LABELS_NAME, TEST_NAME]
     assert_complete(tmp_path)
     assert not list((tmp_path / "gtsrb").rglob("Readme*"))
@@ -176,11 +182,11 @@ def test_download_brings_training_and_test_images(server: Served, tmp_path: Path
 
 
 def test_finished_download_is_not_repeated(server: Served, tmp_path: Path) -> None:
-    get(server, tmp_path, test=True)
+    get(server, tmp_path)
     server.requests.clear()
-    lines = get(server, tmp_path, test=True)
+    lines = get(server, tmp_path)
     assert server.requests == [] and all("is there and complete" in line for line in lines)
-    get(server, tmp_path / "gtsrb/GTSRB", test=True)  # at another level of the layout
+    get(server, tmp_path / "gtsrb/GTSRB")  # at another level of the layout
     assert server.requests == []
 
 
@@ -197,44 +203,43 @@ def test_load_data_fetches_what_is_missing(server: Served, tmp_path: Path, monke
 
 
 def test_half_unpacked_set_is_moved_aside_and_made_anew(server: Served, tmp_path: Path) -> None:
-    get(server, tmp_path, test=True)
+    get(server, tmp_path)
     images = tmp_path / "gtsrb" / TRAIN_FOLDER
     shutil.rmtree(images / "00003")
     (tmp_path / "gtsrb" / TEST_FOLDER / "00001.ppm").unlink()
-    lines = get(server, tmp_path, test=True)
+    lines = get(server, tmp_path)
     assert_complete(tmp_path)
-    assert len(layout.index_test(tmp_path / "gtsrb", layout.scan_test(tmp_path / "gtsrb"))) == 12
     aside = images.with_name("Images.incomplete-1")
     assert (aside / "00042").is_dir() and any(str(aside) in line for line in lines)
 
 
 def test_missing_or_damaged_test_labels_alone_are_fetched(server: Served, tmp_path: Path) -> None:
-    get(server, tmp_path, test=True)
+    get(server, tmp_path)
     labels = tmp_path / "gtsrb/GT-final_test.csv"
     for damage in (b"", labels.read_bytes()[:300], None):
         server.requests.clear()
         labels.unlink() if damage is None else labels.write_bytes(damage)
-        get(server, tmp_path, test=True)
+        get(server, tmp_path)
         assert server.names() == [LABELS_NAME]
-        assert len(layout.index_test(tmp_path / "gtsrb", layout.scan_test(tmp_path / "gtsrb"))) == 12
+        assert_complete(tmp_path)
 
 
 def test_archive_that_is_there_is_used_and_kept(server: Served, tmp_path: Path) -> None:
     (tmp_path / "gtsrb").mkdir()
     (tmp_path / "gtsrb" / TRAIN_NAME).write_bytes(server.files[TRAIN_NAME])
     get(server, tmp_path)
-    assert server.requests == [] and (tmp_path / "gtsrb" / TRAIN_NAME).is_file()
+    assert server.training() == [] and (tmp_path / "gtsrb" / TRAIN_NAME).is_file()
     shutil.rmtree(tmp_path / "gtsrb/GTSRB")
     (tmp_path / "gtsrb" / TRAIN_NAME).write_bytes(b"another file")
     get(server, tmp_path)
-    assert server.names() == [TRAIN_NAME]
+    assert server.training() == [""]
 
 
 def test_broken_off_download_continues_where_it_stopped(server: Served, tmp_path: Path) -> None:
     server.script = ["break off", "break off", "break off"]
     get(server, tmp_path)
     assert_complete(tmp_path)
-    starts = [int(wanted[6:-1]) if wanted else 0 for _, wanted in server.requests]
+    starts = [int(wanted[6:-1]) if wanted else 0 for wanted in server.training()]
     size = len(server.files[TRAIN_NAME])
     assert starts[0] == 0 and starts == sorted(set(starts)) and starts[-1] > 0.7 * size
 
@@ -248,7 +253,8 @@ def test_next_run_continues_where_the_last_gave_up(server: Served, tmp_path: Pat
     server.always = ""
     server.requests.clear()
     get(server, tmp_path)
-    assert len(server.requests) == 1 and server.requests[0][1].startswith("bytes=")
+    (wanted,) = server.training()
+    assert wanted.startswith("bytes=")
     assert_complete(tmp_path)
 
 
@@ -257,7 +263,7 @@ def test_server_that_cannot_continue_starts_again(server: Served, tmp_path: Path
     server.script = ["break off", how]
     get(server, tmp_path)
     assert_complete(tmp_path)
-    assert len(server.requests) == num_requests
+    assert len(server.training()) == num_requests
 
 
 def test_file_that_changed_between_two_attempts_is_fetched_again(server: Served, tmp_path: Path) -> None:
@@ -266,7 +272,7 @@ def test_file_that_changed_between_two_attempts_is_fetched_again(server: Served,
     part.write_bytes(b"beginning of an older file" * 100)
     lines = get(server, tmp_path)
     assert_complete(tmp_path)
-    assert len(server.requests) == 2 and any("starting again" in line for line in lines)
+    assert len(server.training()) == 2 and any("starting again" in line for line in lines)
 
 
 def test_part_that_is_too_long_or_complete_is_handled(server: Served, tmp_path: Path) -> None:
@@ -274,11 +280,11 @@ def test_part_that_is_too_long_or_complete_is_handled(server: Served, tmp_path: 
     part.parent.mkdir()
     part.write_bytes(server.files[TRAIN_NAME])
     get(server, tmp_path)
-    assert server.requests == []  # the last run ended between fetching and unpacking
+    assert server.training() == []  # the last run ended between fetching and unpacking
     shutil.rmtree(tmp_path / "gtsrb/GTSRB")
     part.write_bytes(server.files[TRAIN_NAME] + b"x")
     get(server, tmp_path)
-    assert server.requests == [(TRAIN_NAME, "")]
+    assert server.training() == [""]
     assert_complete(tmp_path)
 
 
@@ -286,7 +292,7 @@ def test_part_that_is_too_long_or_complete_is_handled(server: Served, tmp_path: 
 def test_busy_server_is_asked_again(server: Served, tmp_path: Path, how: str) -> None:
     server.script = [how, how]
     get(server, tmp_path)
-    assert len(server.requests) == 3
+    assert len(server.training()) == 3
     assert_complete(tmp_path)
 
 
@@ -313,7 +319,7 @@ def test_useless_server_is_one_clear_error(
 
 def test_nobody_at_the_address(tmp_path: Path, server: Served) -> None:
     with pytest.raises(UserError, match=r"cannot download http://127\.0\.0\.1:9/\S+zip: connection lost"):
-        download_gtsrb(tmp_path, base_url="http://127.0.0.1:9", test=False)
+        download_gtsrb(tmp_path, base_url="http://127.0.0.1:9")
 
 
 @pytest.mark.parametrize("url", ["ftp://example.org/", "file:///etc/", "example.org", "https://"])
@@ -326,7 +332,7 @@ def test_password_in_an_address_is_not_shown(server: Served, tmp_path: Path) -> 
     server.always = "404"
     url = server.url.replace("//", "//user:secret@")
     with pytest.raises(UserError, match="404") as caught:
-        download_gtsrb(tmp_path, base_url=url, test=False)
+        download_gtsrb(tmp_path, base_url=url)
     assert "secret" not in str(caught.value)
 
 
@@ -445,7 +451,7 @@ def test_other_members_are_left_alone(server: Served, tmp_path: Path, monkeypatc
     crafted(server, monkeypatch, ("__MACOSX/x", b"x"), (f"{TRAIN_FOLDER}/.DS_Store", b"x"), ("setup.py", b"x"))
     get(server, tmp_path)
     assert_complete(tmp_path)
-    assert sorted(path.name for path in (tmp_path / "gtsrb").iterdir()) == [".download.lock", "GTSRB"]
+    assert {path.name for path in (tmp_path / "gtsrb").iterdir()} == {".download.lock", "GT-final_test.csv", "GTSRB"}
     assert not list(tmp_path.rglob(".DS_Store"))
 
 
@@ -488,7 +494,7 @@ def test_two_downloads_at_once_share_the_work(server: Served, tmp_path: Path) ->
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert errors == [] and server.names() == [TRAIN_NAME]
+    assert errors == [] and server.names() == [TRAIN_NAME, LABELS_NAME, TEST_NAME]
     assert_complete(tmp_path)
 
 

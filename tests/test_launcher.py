@@ -459,6 +459,7 @@ def test_pages_can_be_rendered_again_and_the_note_stays(
     monkeypatch.delenv("RUN_NOTE")
     (tmp_path / "run/pages/01_first.html").unlink()
     (tmp_path / "run/index.html").unlink()
+    (tmp_path / "run/notebooks/._01_first.ipynb").write_bytes(b"\0\5\26\7")  # of macOS
     assert main(["render", str(tmp_path / "run")]) == 0
     assert "synthetic images instead" in (tmp_path / "run/index.html").read_text()
     assert 'id="failure"' in page(tmp_path / "run", "01_first")

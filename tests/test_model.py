@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import math
+import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import safetensors
 import safetensors.torch
 import torch
 from PIL import Image
@@ -21,6 +28,7 @@ from lib.model import (
     leaf_layers,
     load_checkpoint,
     num_weights,
+    random_checkpoint,
     save_checkpoint,
 )
 from lib.signs import NUM_CLASSES
@@ -131,11 +139,67 @@ def test_truncated_checkpoint_is_refused(checkpoint: Path) -> None:
         load_checkpoint(checkpoint)
 
 
-def test_pickle_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("write", "told"),
+    [
+        (lambda path: torch.save({"fc.weight": torch.zeros(3)}, path), r"is a ZIP archive, as torch\.save writes it"),
+        (lambda path: path.write_bytes(pickle.dumps(["fc.weight"] * 9, protocol=2)), r"is a pickle .* never loaded"),
+        (
+            lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"),
+            "is a pointer of Git LFS",
+        ),
+        (lambda path: path.write_bytes(b"\n<!DOCTYPE html>\n<html>"), "is a web page .* download the file itself"),
+        (lambda path: path.write_bytes(gzip.compress(b"weights")), "is compressed with gzip; unpack it"),
+        (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n"), "is an HDF5 file, as Keras writes it"),
+        (lambda path: path.write_bytes(b""), "is empty"),
+        (lambda path: path.mkdir(), "is a folder"),
+    ],
+    ids=["pth", "old pth", "Git LFS", "web page", "gzip", "Keras", "empty", "folder"],
+)
+def test_foreign_file_is_called_what_it_is(tmp_path: Path, write: Callable[[Path], object], told: str) -> None:
     path = tmp_path / "checkpoint.safetensors"
-    torch.save(build_network("learning_path").state_dict(), path)
-    with pytest.raises(UserError, match="not a readable checkpoint"):
+    write(path)
+    with pytest.raises(UserError, match=rf"{path} {told}.*02_train") as caught:
         load_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any], dict[str, torch.Tensor]], object]) -> None:
+    """Save a checkpoint again with other metadata or weights."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        ((key, content),) = file.metadata().items()
+    fields, weights = json.loads(content), safetensors.torch.load_file(path)
+    change(fields, weights)
+    safetensors.torch.save_file(weights, path, {key: json.dumps(fields)})
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda fields, _: fields.pop("recipe"), r"at 'recipe'"),
+        (lambda fields, _: fields.update(num_epochs="7"), r"at 'num_epochs'"),
+        (lambda fields, _: fields.update(num_epochs=-1), r"at 'num_epochs'"),
+        (lambda fields, _: fields.update(data_source=["gtsrb"]), r"at 'data_source'"),
+        (lambda fields, _: fields.update(note="x"), r"at 'note'"),
+        (lambda fields, _: fields["preprocessing"].update(image_size=100_000), r"at 'preprocessing\.image_size'"),
+        (lambda fields, _: fields["preprocessing"].update(image_size=32.5), r"at 'preprocessing\.image_size'"),
+        (lambda fields, _: fields["preprocessing"].update(mean=[0.1, 0.2]), r"at 'preprocessing\.mean"),
+        (lambda fields, _: fields["preprocessing"].update(std=[0.1, 0.2, 0.0]), r"at 'preprocessing\.std\.2'"),
+        (lambda fields, _: fields["preprocessing"].update(mean=[math.nan] * 3), r"at 'preprocessing\.mean\.0'"),
+        (lambda _, weights: weights.update({"fc2.bias": weights["fc2.bias"].half()}), r"fc2\.bias is torch\.float16"),
+        (lambda _, weights: weights.update({"fc2.bias": weights["fc2.bias"].double()}), r"fc2\.bias is torch\.float64"),
+        (lambda _, weights: weights.update({"fc2.bias": weights["fc2.bias"].int()}), r"fc2\.bias is torch\.int32"),
+    ],
+)  # fmt: skip
+def test_metadata_and_weights_of_another_type_or_out_of_range_are_refused(
+    checkpoint: Path, change: Callable[[dict[str, Any], dict[str, torch.Tensor]], object], told: str
+) -> None:
+    rewrite(checkpoint, lambda fields, weights: None)
+    load_checkpoint(checkpoint)
+    rewrite(checkpoint, change)
+    with pytest.raises(UserError, match=told) as caught:
+        load_checkpoint(checkpoint)
+    assert "\n" not in str(caught.value)
 
 
 def test_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
@@ -174,3 +238,30 @@ def test_failed_save_keeps_the_old_checkpoint(checkpoint: Path, monkeypatch: pyt
     monkeypatch.undo()
     assert checkpoint.read_bytes() == before
     assert [path.name for path in checkpoint.parent.iterdir()] == [checkpoint.name]
+
+
+class TrainsOnLargerImages(torch.nn.Module):
+    """As `inception_v3`: in training a second classifier computes too, on more pixels than there are at 32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn = torch.nn.BatchNorm2d(3)
+        self.second = torch.nn.Conv2d(3, 1, 64)
+        self.head = torch.nn.Linear(3, NUM_CLASSES)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        hidden = self.bn(images)
+        if self.training:
+            self.second(hidden)
+        logits: torch.Tensor = self.head(hidden.mean((2, 3)))
+        return logits
+
+
+def test_network_that_only_trains_on_larger_images_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torchvision.models.get_model", lambda name, **options: TrainsOnLargerImages())
+    images = np.random.default_rng(0).integers(0, 255, (64, 3, 32, 32), dtype=np.uint8)
+    found = random_checkpoint("inception_v3", images, tmp_path / "model.safetensors")
+    with torch.no_grad():
+        hidden = found.model.get_submodule("bn")(found.preprocessing.normalize(images))
+    assert hidden.mean((0, 2, 3)).abs().max() < 0.01, "batch norm does not have the statistics of the images"
+    assert (hidden.std((0, 2, 3)) - 1).abs().max() < 0.01

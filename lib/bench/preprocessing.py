@@ -6,7 +6,6 @@ import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -30,23 +29,21 @@ def measure_preprocessing(
     split: Split,
     preprocessing: Preprocessing,
     *,
-    data_root: Path | None = None,
     num_images: int = NUM_IMAGES,
     num_rounds: int = NUM_ROUNDS,
     budget_s: float = BUDGET_S,
 ) -> PreprocessingTime:
     """Seconds per image, one image after the other on one thread, as in `Preprocessing.from_image`.
 
-    Timed apart: decoding the bytes of a PPM file, which are in memory already; `resize_image` on the decoded image; and
-    `Preprocessing.normalize`, which also enlarges where the network wants more than 32 pixels.
+    Timed apart: decoding a PPM file in memory; `resize_image` on the decoded image; and `Preprocessing.normalize`,
+    which also enlarges where the network wants more than 32 pixels. The files are made of the stored images, enlarged
+    to their original size: that size is what the work depends on. GTSRB is cropped to the sign already.
 
     Args:
         split: images evenly spread over it are taken.
-        data_root: where `split.sources` lie. Where there is no such file, the stored image is enlarged to the original
-            size and written as PPM in memory: the work of decoding and resizing depends on the size alone.
     """
     chosen = np.unique(np.linspace(0, split.num_images - 1, min(num_images, split.num_images)).astype(int))
-    files = [_content(split, int(index), data_root) for index in chosen]
+    files = [_ppm(split, int(index)) for index in chosen]
     decode_s, resize_s, normalize_s = list[float](), list[float](), list[float]()
     begun = time.perf_counter()
     with _one_thread():
@@ -75,11 +72,8 @@ def _decode(content: bytes) -> Image.Image:
     return image
 
 
-def _content(split: Split, index: int, data_root: Path | None) -> bytes:
-    """The bytes of the official file, or of one that is as large."""
-    source = split.sources[index]
-    if data_root is not None and source.endswith(".ppm") and (data_root / source).is_file():
-        return (data_root / source).read_bytes()
+def _ppm(split: Split, index: int) -> bytes:
+    """A PPM file as large as the original."""
     height, width = (int(side) for side in split.sizes[index])
     image = Image.fromarray(np.ascontiguousarray(split.images[index].transpose(1, 2, 0)))
     buffer = io.BytesIO()

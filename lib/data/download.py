@@ -110,11 +110,10 @@ def download_gtsrb(
     data_root: str | Path,
     *,
     dataset: str = "gtsrb",
-    test: bool = True,
     base_url: str = "",
     progress: Progress = _silent,
 ) -> None:
-    """Bring the official images under `data_root`; what is there and complete is not fetched again.
+    """Bring the official training and test images under `data_root`; what is there and complete is not fetched again.
 
     An archive that already lies in `data_root/gtsrb` is used if it is the right one. A half-unpacked folder is moved
     aside, not deleted, and made anew.
@@ -123,7 +122,6 @@ def download_gtsrb(
         data_root: Folder to unpack below, relative to the project; a level of an existing layout will do; empty for
             `data/` in the project.
         dataset: gtsrb (39,209 training images) or gtsrb-torchvision (26,640).
-        test: Also the 12,630 test images and their classes.
         base_url: Address of a mirror; empty for `GTSRB_BASE_URL` from the environment, else the official server.
         progress: Called with a line now and then. On a terminal a bar is drawn instead.
 
@@ -136,24 +134,23 @@ def download_gtsrb(
         raise unknown("data set to download", dataset, TRAINING_ARCHIVES)
     url = _checked_url(base_url or os.environ.get(BASE_URL_VARIABLE) or BASE_URL)
     root = project_path(data_root or layout.DEFAULT_ROOT)
-    base = layout.find_base(dataset, root) or (root if root.name == "gtsrb" else root / "gtsrb")
+    places = layout.find(dataset, root)
+    base = places.base if places else (root if root.name == "gtsrb" else root / "gtsrb")
     with _writing(base):
         base.mkdir(parents=True, exist_ok=True)
     with _only_one(base):
         archive = TRAINING_ARCHIVES[dataset]
-        if _has_training(dataset, base):
-            progress(f"{base / archive.target} is there and complete")
+        if _has_training(dataset, root):
+            progress(f"{archive.target} is there and complete, in {root}")
         else:
             _get(archive, dataset, base, url, progress)
-        if not test:
-            return
-        if _has_test(base):
-            progress(f"{base / TEST_ARCHIVE.target} is there and complete")
+        if _has_test(dataset, root):
+            progress(f"{TEST_ARCHIVE.target} is there and complete, in {root}")
             return
         _get(TEST_LABELS_ARCHIVE, dataset, base, url, progress)  # first: it says which images have to be there
-        if not _has_test(base):
+        if not _has_test(dataset, root):
             _get(TEST_ARCHIVE, dataset, base, url, progress)
-        layout.index_test(base, layout.scan_test(base))
+        _index_test(layout.locate(dataset, root))
 
 
 def _checked_url(url: str) -> str:
@@ -187,19 +184,27 @@ def _only_one(base: Path) -> Iterator[None]:
         yield
 
 
-def _has_training(dataset: str, base: Path) -> bool:
+def _index_training(dataset: str, folder: Path) -> None:
+    layout.index_training(dataset, folder, layout.scan_training(dataset, folder))
+
+
+def _index_test(places: layout.Places) -> None:
+    layout.index_test(places, layout.scan_test(places))
+
+
+def _has_training(dataset: str, root: Path) -> bool:
     """Complete by the rules of loading."""
     try:
-        layout.index_training(dataset, base, layout.scan_training(dataset, base))
+        _index_training(dataset, layout.locate(dataset, root).training)
     except UserError:
         return False
     return True
 
 
-def _has_test(base: Path) -> bool:
+def _has_test(dataset: str, root: Path) -> bool:
     """Complete by the rules of loading."""
     try:
-        layout.index_test(base, layout.scan_test(base))
+        _index_test(layout.locate(dataset, root))
     except UserError:
         return False
     return True
@@ -420,10 +425,10 @@ def _unpack(path: Path, archive: Archive, dataset: str, base: Path, progress: Pr
     try:
         with _writing(base):
             _extract(path, archive, temporary)
-        if archive is TRAINING_ARCHIVES[dataset]:
-            layout.index_training(dataset, temporary, layout.scan_training(dataset, temporary))
         if not (temporary / archive.target).exists():
             raise UserError(f"{archive.name} holds no {archive.target}; nothing of it was used")
+        if archive is TRAINING_ARCHIVES[dataset]:
+            _index_training(dataset, temporary / archive.target)
         with _writing(base / archive.target):
             _put_in_place(temporary / archive.target, base / archive.target, progress)
     finally:

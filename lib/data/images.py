@@ -1,37 +1,149 @@
-"""Decode and resize: the one way from an image to what a network sees, with limits checked before decoding."""
+"""From an image file to what a network sees: decode, turn upright, resize. Limits are checked before decoding."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from lib.errors import UserError
 
 IMAGE_SIZE = 32  # pixels; the larger side of official training images has a median of 44
-MAX_PIXELS = 25_000_000  # of any image given to `resize_image`: 75 MB decoded
+MAX_PIXELS = 25_000_000  # of any image that `read_image` takes: 75 MB decoded
 MAX_SIGN_SIDE = 1024  # pixels; official training images are 25 to 243 on a side
 MAX_SIGN_BYTES = MAX_SIGN_SIDE * MAX_SIGN_SIDE * 3 + 1024  # the largest such PPM with its header
+# Pillow knows more, but hands some of them to other programs (EPS to Ghostscript), and photos come in these.
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "PPM", "BMP", "GIF", "JPEG2000")
+_ADVICE = "give a JPEG, PNG, WebP, TIFF or PPM file (HEIC of a phone: export it as JPEG)"
+_TOPS = (1, 255, 1023, 4095, 16_383, 65_535)  # white, of real numbers and of 8, 10, 12, 14 and 16 bits
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class Photo(NamedTuple):
+    """An image file as a person would see it."""
+
+    image: Image.Image  # 8-bit RGB, upright
+    notes: list[str]  # what the file does not say and was assumed, in words; empty as a rule
+
+
+def read_image(file: Path) -> Photo:
+    """Any ordinary image file: turned as the camera says, transparent parts grey, deep or real levels scaled to 8 bits.
+
+    Raises:
+        UserError: no such file, not an image, damaged, or too many pixels. That limit is checked on the header, so a
+            small file that claims a huge image costs nothing.
+    """
+    try:
+        # Pillow's warnings are meant for developers; what follows for the image is said in a note.
+        with (
+            warnings.catch_warnings(record=True, action="always") as warned,
+            Image.open(file, formats=FORMATS) as image,
+        ):
+            return _photo(image, warned)
+    except FileNotFoundError:
+        raise UserError(f"no file {file}; give an absolute path, or one relative to the project") from None
+    except IsADirectoryError:
+        raise UserError(f"{file} is a folder; give one image file in it") from None
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+    except Image.DecompressionBombError:
+        raise UserError(f"{file} has more pixels than the {MAX_PIXELS:,} that are allowed; make it smaller") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{file} is not an image of a format that is read here; {_ADVICE}") from None
+    except Exception as error:  # damaged files make Pillow raise errors of any class
+        reason = " ".join(f"{error}".split()) or type(error).__name__
+        raise UserError(f"{file} is not a readable image ({reason}); {_ADVICE}") from None
+
+
+def _photo(opened: ImageFile.ImageFile, warned: Sequence[warnings.WarningMessage]) -> Photo:
+    width, height = opened.size
+    if width * height > MAX_PIXELS:
+        raise UserError(f"image of {width} x {height} pixels; at most {MAX_PIXELS:,} are allowed, make it smaller")
+    notes = []
+    if getattr(opened, "is_animated", False) and opened.format != "MPO":  # of a phone: one photo with its previews
+        notes.append("it has several frames or pages, and the first one is read")
+    deep = any(";16" in str(tile.args) for tile in opened.tile)
+    opened.load()  # before its EXIF is read: a PNG may keep it behind the pixels, and a TIFF is turned by this already
+    turn, damaged = _turn(opened, warned)
+    image: Image.Image = opened
+    if damaged:
+        notes.append("its EXIF data are damaged: it is shown as it is stored, which may be turned")
+    if image.mode.startswith(("I", "F")):
+        image, note = _grey(image)
+        notes += [note] if note else []
+    elif deep and image.mode.startswith("RGB") and np.asarray(image)[..., :3].max() < 64:
+        notes.append(
+            "it has 16 bits per channel, of which its pixels use at most 14, and it is read as dark as that is; if it "
+            "holds 10, 12 or 14 bits, scale them up first"
+        )
+    if image.mode == "CMYK":
+        notes.append("it is CMYK, for print, and is converted without a colour profile: colours may be off")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (128, 128, 128, 255)), image)
+    if turn is not None:
+        image = image.transpose(turn)
+    return Photo(image.convert("RGB"), notes)
+
+
+def _turn(image: Image.Image, warned: Sequence[warnings.WarningMessage]) -> tuple[Image.Transpose | None, bool]:
+    """How the image must be turned, and whether its EXIF data are too damaged to say it.
+
+    Only the one entry is read. `ImageOps.exif_transpose` writes all of them again, and stumbles over what cameras and
+    tools put into the others.
+    """
+    try:
+        exif = image.getexif()
+        orientation = exif.get(ExifTags.Base.Orientation)
+    except Exception:  # damaged entries make Pillow raise errors of any class
+        return None, True
+    if orientation in _TURNS:
+        return _TURNS[orientation], False
+    empty = bool(image.info.get("exif")) and not exif
+    cut_off = orientation is None and any("Corrupt EXIF" in str(each.message) for each in warned)
+    return None, empty or cut_off or orientation not in (None, 0, 1)  # 0: the camera does not know
+
+
+def _grey(image: Image.Image) -> tuple[Image.Image, str]:
+    """Whole or real grey levels -> 8 bits, and what was taken for white where the file does not say it.
+
+    Cameras store 10, 12 or 14 bits in 16, and programs real numbers from 0 to 1 or to 255.
+    """
+    levels = np.asarray(image, dtype=np.float32)
+    low, high = float(levels.min()), float(levels.max())
+    whole = image.mode != "F"
+    # The header of a PPM says what white is, and Pillow scales that to 16 bits. Elsewhere 0 stands for no such range.
+    said = whole and image.format == "PPM"
+    top = 65_535 if said else next((top for top in _TOPS if high <= top), 0)
+    if not top or low < 0:
+        raise UserError(f"its grey levels are from {low:g} to {high:g}; scale them to 8 bits, 0 to 255")
+    note = "" if whole and top == 65_535 else f"its grey levels reach {high:g}, and {top:,} was taken for white"
+    return Image.fromarray((levels * (255 / top)).round().astype(np.uint8)), note
 
 
 def resize_image(image: Image.Image) -> np.ndarray:
-    """Any image -> uint8 (3, 32, 32) RGB: the whole image, antialiased bilinear, without keeping its aspect.
+    """8-bit RGB image -> uint8 (3, 32, 32): the whole image, antialiased bilinear, without keeping its aspect.
 
     Raises:
-        UserError: too many pixels, or the file behind the image is truncated. The limit is checked on the header,
-            so a small file that claims a huge image costs nothing.
+        ValueError: another mode, whose values would mean something else; see `read_image`.
     """
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise UserError(f"image of {width} x {height} pixels; at most {MAX_PIXELS:,} are allowed, make it smaller")
-    try:
-        rgb = image.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"damaged image ({error})") from None
-    small = rgb.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR)
+    if image.mode != "RGB":
+        raise ValueError(f"an image of mode {image.mode}, not RGB")
+    small = image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(small).transpose(2, 0, 1))
 
 
@@ -64,7 +176,7 @@ def decode_sign(content: bytes, path: Path) -> tuple[np.ndarray, tuple[int, int]
             return resize_image(image), (height, width), pixel_digest(image)
     except UnidentifiedImageError:
         raise UserError(f"{path} is not a PPM image; {advice}") from None
-    except UserError as error:
-        raise error if str(path) in str(error) else UserError(f"{path}: {error}; {advice}") from None
+    except UserError:
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} is a damaged image ({error}); {advice}") from None

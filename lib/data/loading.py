@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import replace
@@ -169,29 +168,27 @@ def _thinned(stored: Stored, num_images: int) -> Stored:
     return _take(stored, thin(stored.labels, stored.track_ids, is_val, num_images))
 
 
-def _split(name: str, stored: Stored, rows: slice, prefix: str) -> Split:
+def _split(name: str, stored: Stored, rows: slice) -> Split:
     return Split(
         name=name,
         images=stored.images[rows],
         labels=stored.labels[rows],
         track_ids=stored.track_ids[rows],
         sizes=stored.sizes[rows],
-        sources=[path and prefix + path for path in stored.paths[rows]],
+        sources=stored.paths[rows],
         digests=stored.digests[rows],
     )
 
 
-def _data(
-    source: str, manifest_hash: str, trained: Stored, tested: Stored | None, notes: list[str], prefix: str = ""
-) -> Data:
+def _data(source: str, manifest_hash: str, trained: Stored, tested: Stored | None, notes: list[str]) -> Data:
     border = len(trained.labels) - trained.num_val
     return Data(
         source=source,
         manifest_hash=manifest_hash,
         image_size=IMAGE_SIZE,
-        train=_split("train", trained, slice(0, border), prefix),
-        val=_split("val", trained, slice(border, None), prefix),
-        test=None if tested is None else _split("test", tested, slice(None), prefix),
+        train=_split("train", trained, slice(0, border)),
+        val=_split("val", trained, slice(border, None)),
+        test=None if tested is None else _split("test", tested, slice(None)),
         notes=notes,
     )
 
@@ -214,21 +211,21 @@ def _describe(dataset: str, trained: Stored, tested: Stored | None) -> list[str]
 
 def _load_gtsrb(dataset: str, root: Path, num_images: int, progress: Progress) -> Data:
     try:
-        base = layout.base_folder(dataset, root)
-        classes = layout.scan_training(dataset, base)
-        test_files = layout.scan_test(base)
+        places = layout.locate(dataset, root)
+        classes = layout.scan_training(dataset, places.training)
+        test_files = layout.scan_test(places)
     except OSError as error:
         raise UserError(f"cannot read {error.filename or root}: {error.strerror or error}") from error
     train_files = [file for files in classes for file in files]
     trained = _through_cache(
-        layout.fingerprint(base, train_files),
-        lambda: _order_by_split(layout.index_training(dataset, base, classes)),
+        layout.fingerprint(train_files),
+        lambda: _order_by_split(layout.index_training(dataset, places.training, classes)),
         progress,
     )
     tested = None
-    if test_files:
+    if places.test or places.labels:
         tested = _through_cache(
-            layout.fingerprint(base, test_files), lambda: (layout.index_test(base, test_files), 0), progress
+            layout.fingerprint(test_files), lambda: (layout.index_test(places, test_files), 0), progress
         )
     notes = _describe(dataset, trained, tested)
     total = len(trained.labels)
@@ -245,15 +242,13 @@ def _load_gtsrb(dataset: str, root: Path, num_images: int, progress: Progress) -
         np.concatenate([part.digests for part in parts]),
         np.concatenate([part.labels for part in parts]),
     )
-    # Paths that can be opened below data_root, at whichever level it points to.
-    relative = os.path.relpath(base, root)
-    return _data(dataset, manifest_hash, trained, tested, notes, "" if relative == "." else f"{relative}/")
+    return _data(dataset, manifest_hash, trained, tested, notes)
 
 
 def _generator_hash() -> str:
     """SHA-256 over the sources that make synthetic images."""
-    files = [path for path in (PROJECT_ROOT / "lib" / "signs").rglob("*") if path.suffix in (".py", ".svg")]
-    files += [PROJECT_ROOT / "lib" / "data" / name for name in ("images.py", "synthetic.py")]
+    files = [path for path in (PROJECT_ROOT / "lib" / "signs").rglob("[!.]*") if path.suffix in (".py", ".svg")]
+    files.append(PROJECT_ROOT / "lib" / "data" / "synthetic.py")
     names = {path.relative_to(PROJECT_ROOT).as_posix(): path for path in files}
     digest = hashlib.sha256()
     for name in sorted(names):

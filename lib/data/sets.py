@@ -22,7 +22,7 @@ class Split:
     labels: np.ndarray  # int64 (N,), class ids
     track_ids: np.ndarray  # int64 (N,), one per physical track over the whole data set
     sizes: np.ndarray  # int32 (N, 2), original height and width, pixels
-    sources: list[str]  # N file paths relative to data_root; "" for a synthetic image
+    sources: list[str]  # N file paths as in the official layout, below gtsrb/; "" for a synthetic image
     digests: np.ndarray  # uint8 (N, 32), equal for images with the same pixels at their original size
 
     @property

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
+import pydantic
 import safetensors
 import safetensors.torch
 import torch
@@ -17,6 +19,14 @@ from lib.model.networks import build_network, check_architecture
 from lib.model.preprocessing import Preprocessing
 
 FORMAT = "gtsrb-checkpoint-1"
+_FOREIGN = (  # how files begin that people take for a checkpoint
+    (b"version https://git-lfs", "a pointer of Git LFS, not the file itself; fetch that with `git lfs pull`"),
+    (b"<", "a web page or XML; download the file itself, on GitHub with *Raw*"),
+    (b"PK\x03\x04", "a ZIP archive, as torch.save writes it (.pt, .pth) and CI keeps artifacts; unpack the artifact"),
+    (b"\x1f\x8b", "compressed with gzip; unpack it"),
+    (b"\x89HDF", "an HDF5 file, as Keras writes it"),
+    (b"\x80", "a pickle (.pt, .pth, .pkl), which could run code and is never loaded"),
+)
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,7 @@ class CheckpointMetadata:
     architecture: str
     recipe: str
     profile: str
-    num_epochs: int
+    num_epochs: Annotated[int, pydantic.Field(ge=0)]
     seed: int
     data_source: str
     data_hash: str
@@ -36,6 +46,9 @@ class CheckpointMetadata:
     def random_weights(self) -> bool:
         """True where nobody trained the network."""
         return self.num_epochs == 0
+
+
+_METADATA = pydantic.TypeAdapter(CheckpointMetadata)  # made here: its time is none of loading a checkpoint
 
 
 @dataclass(frozen=True)
@@ -70,32 +83,42 @@ def save_checkpoint(path: Path, model: nn.Module, metadata: CheckpointMetadata) 
     return sha256_file(path)
 
 
+def _foreign(path: Path) -> str:
+    """What a file is that cannot be a checkpoint, in words; empty where it may be one."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head[8:9] == b"{":  # the header of safetensors, behind its length
+        return ""
+    head = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return next((kind for beginning, kind in _FOREIGN if head.startswith(beginning)), "" if head else "empty")
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read, check and build.
 
     Raises:
-        UserError: missing, unreadable, not ours, or weights that do not fit the architecture or are not finite.
+        UserError: missing, unreadable, not ours, metadata that are incomplete or out of range, or weights that do not
+            fit the architecture in name, shape and type or are not finite.
     """
-    remedy = "train one with `python -m lib run 02_train`"
+    remedy = "to make a checkpoint, run `python -m lib run 02_train`"
     if not path.is_file():
-        raise UserError(f"no checkpoint {path}; {remedy}")
+        raise UserError(f"{path} is a folder; {remedy}" if path.is_dir() else f"no checkpoint {path}; {remedy}")
     try:
         sha256 = sha256_file(path)
+        if foreign := _foreign(path):
+            raise UserError(f"{path} is {foreign}; {remedy}")
         with safetensors.safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             if FORMAT not in header:
                 raise UserError(f"{path} is not a checkpoint of this project (no {FORMAT} in its metadata); {remedy}")
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not iterable itself
-        fields = json.loads(header[FORMAT])
-        stored = fields.pop("preprocessing")
-        preprocessing = Preprocessing(tuple(stored["mean"]), tuple(stored["std"]), int(stored["image_size"]))
-        metadata = CheckpointMetadata(preprocessing=preprocessing, **fields)
+        metadata = _METADATA.validate_json(header[FORMAT], strict=True, extra="forbid")
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path} has damaged checkpoint metadata at {place!r}: {first['msg']}; {remedy}") from None
     except (OSError, safetensors.SafetensorError) as error:
         raise UserError(f"{path} is not a readable checkpoint ({error}); {remedy}") from None
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"{path} has damaged checkpoint metadata ({error!r}); {remedy}") from None
     try:
         check_architecture(metadata.architecture)
     except UserError as error:
@@ -107,6 +130,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise UserError(
             f"{path} does not fit {metadata.architecture}: {str(error).splitlines()[-1].strip()}; {remedy}"
         ) from None
+    for name, tensor in model.state_dict().items():
+        if weights[name].dtype != tensor.dtype:  # loading would cast it
+            found = f"{name} is {weights[name].dtype}, not {tensor.dtype}"
+            raise UserError(f"{path} does not fit {metadata.architecture}: {found}; {remedy}")
     broken = [name for name, tensor in weights.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if broken:
         raise UserError(f"{path} has weights that are not finite ({', '.join(broken[:3])}); {remedy}")

@@ -53,9 +53,13 @@ def random_checkpoint(
 
 
 def _fit_batch_norm(model: nn.Module, batch: Tensor) -> None:
+    """Only these layers train: a pass in training mode may need more than inference does, as `inception_v3` needs
+    larger images for its second classifier."""
+    model.eval()
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = None  # the average over all passes, so one pass sets it
+            module.train()
     with torch.no_grad():
-        model.train()(batch)
+        model(batch)
         model.eval()(batch[:1])

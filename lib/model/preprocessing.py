@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+import pydantic
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -12,14 +14,21 @@ from torch import Tensor
 
 from lib.data import IMAGE_SIZE, resize_image
 
+MAX_IMAGE_SIZE = 1024  # pixels; as the parameter of 03
+_Mean = Annotated[float, pydantic.Field(ge=0, le=1)]
+_Std = Annotated[float, pydantic.Field(gt=0, le=1)]
+
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Decoded 8-bit RGB image -> what a network reads. Mean and deviation are on the 0..1 scale, per channel."""
+    """Decoded 8-bit RGB image -> what a network reads. Mean and deviation are on the 0..1 scale, per channel.
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    image_size: int = IMAGE_SIZE
+    The limits are checked where one is read from a file.
+    """
+
+    mean: tuple[_Mean, _Mean, _Mean]
+    std: tuple[_Std, _Std, _Std]
+    image_size: Annotated[int, pydantic.Field(ge=1, le=MAX_IMAGE_SIZE)] = IMAGE_SIZE
 
     def normalize(self, images: np.ndarray | Tensor) -> Tensor:
         """uint8 (N, 3, H, W), 0..255 -> float32 (N, 3, image_size, image_size), contiguous NCHW.
@@ -40,7 +49,7 @@ class Preprocessing:
         return (images - mean) / std
 
     def from_image(self, image: Image.Image) -> Tensor:
-        """Any image -> float32 (1, 3, H, W), by the same decode and resize as the data set."""
+        """8-bit RGB image, see `lib.data.images.read_image` -> float32 (1, 3, H, W), resized as the data set is."""
         return self.normalize(resize_image(image)[None])
 
 

@@ -313,11 +313,11 @@ class SweepPoint:
 class PreprocessingTime:
     """What an image costs before the network sees it; seconds per image, one number per round."""
 
-    decode_s: list[float]  # from the bytes of a file
-    resize_s: list[float]  # crop and resize to the network's input
+    decode_s: list[float]  # of a file in memory, made as large as the original
+    resize_s: list[float]  # to the size of the data set
     normalize_s: list[float]
     num_images: int  # in each round
-    file_format: str  # PPM, PNG, ...
+    file_format: str  # PPM
 
 
 @dataclass(kw_only=True)

@@ -151,7 +151,7 @@ def _found_jobs(run_dir: Path) -> list[Job]:
     folders = {"page": ("pages", ".html"), "executed": ("notebooks", ".ipynb"), "record": ("results", ".json")}
     found: dict[str, dict[str, str]] = {}
     for kind, (folder, suffix) in folders.items():
-        for path in sorted((run_dir / folder).glob(f"*{suffix}")):
+        for path in sorted((run_dir / folder).glob(f"[!.]*{suffix}")):
             found.setdefault(path.name.removesuffix(suffix), {})[kind] = f"{folder}/{path.name}"
     jobs = []
     for label in sorted(found):

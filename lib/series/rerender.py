@@ -18,7 +18,7 @@ def rerender(directory: Path) -> list[Path]:
         UserError: no such folder, or no executed notebooks in it.
     """
     run_dir = project_path(directory)
-    executed = sorted((run_dir / "notebooks").glob("*.ipynb"))
+    executed = sorted((run_dir / "notebooks").glob("[!.]*.ipynb"))
     if not executed:
         raise UserError(
             f"{run_dir} holds no executed notebooks (notebooks/*.ipynb); give a run folder, such as runs/latest"

@@ -14,7 +14,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from lib.data.download import BASE_URL, TEST_ARCHIVE, TEST_LABELS_ARCHIVE, TRAINING_ARCHIVES, Archive
-from lib.data.layout import find_base
+from lib.data.layout import find
 from lib.errors import UserError
 from tests.gtsrb_layout import TEST_FOLDER, TRAIN_FOLDER, write_layout, zip_file, zip_folder
 
@@ -38,10 +38,10 @@ def serve_images(folder: Path, data_root: Path | None = None) -> Callable[[str, 
     if data_root is None:
         base = write_layout(folder / "official", TRACKS_PER_CLASS, FRAMES, test_images=TEST_IMAGES)
     else:
-        found = find_base("gtsrb", data_root)
-        if found is None or not (found / TEST_FOLDER).is_dir():
+        found = find("gtsrb", data_root)
+        if found is None or not (found.base / TEST_FOLDER).is_dir():
             raise UserError(f"{data_root} holds no GTSRB with test images; give a data_root of the data set gtsrb")
-        base = found
+        base = found.base
     contents = {
         TRAINING_ARCHIVES["gtsrb"]: zip_folder(base, TRAIN_FOLDER),
         TEST_ARCHIVE: zip_folder(base, TEST_FOLDER),

@@ -375,7 +375,7 @@ def image_cost_table(
     """What one image costs from file to answer: microseconds and shares, with inference in each scenario."""
     parts = {
         f"decode {preprocessing.file_format}": median_latency([preprocessing.decode_s]),
-        "crop and resize": median_latency([preprocessing.resize_s]),
+        "resize": median_latency([preprocessing.resize_s]),
         "normalize": median_latency([preprocessing.normalize_s]),
     }
     inference = {s.name: median_latency(s.latencies_s) / s.batch_size for s in scenarios}
@@ -388,7 +388,8 @@ def image_cost_table(
     rows.append([f"inference by {backend}", *shares])
     rows.append(["together", *(Cell(number(1e6 * total), tone="mark") for total in totals.values())])
     columns = ["step", *(f"{scenario_name(s.name)}, batch {s.batch_size} (µs)" for s in scenarios)]
-    note = f"Per image, of {preprocessing.num_images} images. What comes before the network runs on one thread, "
+    note = f"Per image, of {preprocessing.num_images} files, made in memory as large as the originals. "
+    note += "What comes before the network runs on one thread, "
     note += f"inference on {num_threads}." if num_threads != 1 else "as inference does here."
     return Table(columns, rows, caption="What an image costs, end to end", note=note)
 

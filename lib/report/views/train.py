@@ -6,11 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from lib.data import IMAGE_SIZE, Split, resize_image
-from lib.data.images import MAX_PIXELS
-from lib.errors import UserError
+from lib.data.images import read_image
 from lib.files import project_path
 from lib.model import Checkpoint, leaf_layers, num_weights
 from lib.report.figures import show
@@ -80,25 +79,13 @@ def predict_file(checkpoint: Checkpoint, path: str, limit: int = 5) -> Table | B
         path: absolute, or relative to the project; quotes around it are taken off.
 
     Raises:
-        UserError: no such file, not an image, or too large.
+        UserError: as `read_image`.
     """
     path = path.strip().strip("\"'")
     if not path:
         return Banner("give the path of an image file to see what the network reads in it", "info")
     file = project_path(path)
-    try:
-        with Image.open(file) as image:
-            photo = _upright_rgb(image)
-    except FileNotFoundError:
-        raise UserError(f"no file {file}; give an absolute path, or one relative to the project") from None
-    except IsADirectoryError:
-        raise UserError(f"{file} is a folder; give one image file in it") from None
-    except UserError as error:
-        raise UserError(f"{file}: {error}") from None
-    except Image.DecompressionBombError:
-        raise UserError(f"{file} has more pixels than the {MAX_PIXELS:,} that are allowed; make it smaller") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"{file} is not a readable image ({error}); give a JPEG, PNG or PPM file") from None
+    photo, notes = read_image(file)
     with torch.inference_mode():
         probs = checkpoint.model(checkpoint.preprocessing.from_image(photo)).softmax(1)[0].numpy()
     best = np.argsort(-probs)[:limit]
@@ -107,23 +94,8 @@ def predict_file(checkpoint: Checkpoint, path: str, limit: int = 5) -> Table | B
     if probs[best[0]] < UNSURE:
         unsure = Banner("The network is not sure. Crop closer to the sign; it knows the 43 classes of GTSRB alone.")
     read = Table(["class", "", "probability"], rows, caption=f"What the network reads in {file.name}")
-    return Stack(_given(photo), read, unsure)
-
-
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    """As a person would see it: turned as the camera says, transparent parts grey, 16 bits scaled to 8."""
-    width, height = image.size
-    if width * height > MAX_PIXELS:  # checked on the header, before anything is decoded
-        raise UserError(f"image of {width} x {height} pixels; at most {MAX_PIXELS:,} are allowed, make it smaller")
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith(("I", "F")):
-        levels = np.asarray(image, dtype=np.float32)
-        highest = 255.0 if levels.max(initial=0) <= 255 else 65535.0
-        image = Image.fromarray((levels.clip(0, highest) * (255 / highest)).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (128, 128, 128, 255)), image)
-    return image.convert("RGB")
+    assumed = Banner(f"About your image: {'; '.join(notes)}.", "info") if notes else None
+    return Stack(_given(photo), assumed, read, unsure)
 
 
 def _given(photo: Image.Image) -> Table:

@@ -17,6 +17,8 @@ from lib.files import PROJECT_ROOT
 LAYERS = [
     "errors",
     "files",
+    "granted",
+    "variables",
     "signs",
     "records",
     "data",

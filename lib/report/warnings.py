@@ -130,6 +130,13 @@ def _slow_reference(figures: Figures) -> str:
     )
 
 
+def _variables(figures: Figures) -> str:
+    """Args: figures: variables with their values: of the `notebook` alone, and of the `measured` processes too."""
+    where = {"notebook": "in this notebook, as in training, but in no measured process", "measured": "in measured processes"}
+    told = "; ".join(f"{words}: {figures[key]}" for key, words in where.items() if key in figures)
+    return f"the shell changes how fast or how exactly libraries compute, {told}"
+
+
 _WORDS: dict[WarningKind, Callable[[Figures], str]] = {
     "too_many_threads": _too_many_threads,
     "emulated": _emulated,
@@ -142,4 +149,5 @@ _WORDS: dict[WarningKind, Callable[[Figures], str]] = {
     "sweep_disturbed": _disturbed,
     "unstable": _unstable,
     "slow_reference": _slow_reference,
+    "variables": _variables,
 }

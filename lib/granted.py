@@ -64,7 +64,8 @@ def cgroup_limits(root: Path = ROOT) -> tuple[float, float]:
         quota = text_of(group / "cpu.max") or " ".join(
             text_of(group / name) for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")
         )
-        if found := re.fullmatch(r"(\d+)\s+([1-9]\d*)\s*", quota):  # no limit is "max" in version 2, and -1 in version 1
+        # no limit is "max" in version 2, and -1 in version 1
+        if found := re.fullmatch(r"(\d+)\s+([1-9]\d*)\s*", quota):
             cores = min(cores, int(found[1]) / int(found[2]))
         limit = (text_of(group / "memory.max") or text_of(group / "memory.limit_in_bytes")).strip()
         if limit.isdecimal():
@@ -75,17 +76,14 @@ def cgroup_limits(root: Path = ROOT) -> tuple[float, float]:
 def _cgroups(root: Path) -> Iterator[Path]:
     """Folders of the cgroups that this process is in, each with those above it as far as they are mounted."""
     paths: dict[str, PurePosixPath] = {}  # by controller; version 2 has one hierarchy for all, without a name
-    for line in text_of(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        paths.update(dict.fromkeys(controllers.split(","), PurePosixPath(path)))
-    for line in text_of(root / "proc/self/mountinfo").splitlines():
-        mount, _, filesystem = line.partition(" - ")
-        kind, _, options = filesystem.split(" ", 2)
-        if kind not in ("cgroup", "cgroup2"):
-            continue
-        mounted, where = mount.split(" ")[3:5]
-        controllers = [""] if kind == "cgroup2" else [name for name in ("cpu", "memory") if name in options.split(",")]
-        for path in {paths[name] for name in controllers if name in paths}:
+    for names, group in re.findall(r"^\d+:([^:\n]*):(.+)$", text_of(root / "proc/self/cgroup"), re.MULTILINE):
+        paths.update(dict.fromkeys(names.split(","), PurePosixPath(group)))
+    mounts = text_of(root / "proc/self/mountinfo")
+    for mounted, where, kind, options in re.findall(
+        r"^(?:\S+ ){3}(\S+) (\S+) .* - (cgroup2?) \S* (\S+)$", mounts, re.MULTILINE
+    ):
+        controllers = {""} if kind == "cgroup2" else {"cpu", "memory"}.intersection(options.split(","))
+        for path in {paths[name] for name in controllers & paths.keys()}:
             visible = path.is_relative_to(mounted) and ".." not in path.parts
             inside = path.relative_to(mounted) if visible else PurePosixPath()
             yield from (root / where.lstrip("/") / part for part in (inside, *inside.parents))

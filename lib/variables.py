@@ -22,7 +22,7 @@ _TUNING = re.compile(
     r"|(LRU_CACHE_CAPACITY|THP_MEM_ALLOC_ENABLE|GLIBC_TUNABLES|LD_AUDIT|LD_PRELOAD)$"
 )
 _PASSED_ON = {
-    "PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "LD_LIBRARY_PATH",
+    "PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "TEMP", "TMP", "LD_LIBRARY_PATH",
     "CXX",  # the compiler that Inductor calls
     "PYTHONHOME", "PYTHONNOUSERSITE", "PYTHONUSERBASE",  # the same packages as here
     *(f"{kind}_proxy" for kind in ("http", "https", "ftp", "all", "no")),

@@ -174,7 +174,8 @@ found = collect_environment(1)
 print(json.dumps([found.machine_id, found.cpu_model, found.emulated]))
 """
 LSCPU = """#!/bin/sh
-if [ "$LC_ALL" = C ]; then model="Model name" architecture=Architecture; else model=Modellname architecture=Architektur; fi
+model="Model name" architecture=Architecture
+if [ "$LC_ALL" != C ]; then model=Modellname architecture=Architektur; fi
 echo '{"lscpu": [{"field": "'$architecture':", "data": "%s"}, {"field": "'$model':", "data": "Made CPU"}]}'
 """
 

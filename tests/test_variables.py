@@ -119,7 +119,7 @@ def test_notebook_that_others_start_reports_and_records_what_the_shell_changes(
 
 def test_notebook_computes_with_as_many_threads_as_its_record_says(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from lib.series.notebook import start; from tests.test_variables import *;"
+        "import sys; from pathlib import Path; from tests.test_variables import namespace, start;"
         "run = start('02_train', {**namespace('02_train', Path(sys.argv[1])), 'num_threads': 3});"
         "import torch; print(run.environment.num_threads, torch.get_num_threads())"
     )

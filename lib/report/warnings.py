@@ -132,9 +132,10 @@ def _slow_reference(figures: Figures) -> str:
 
 def _variables(figures: Figures) -> str:
     """Args: figures: variables with their values: of the `notebook` alone, and of the `measured` processes too."""
-    where = {"notebook": "in this notebook, as in training, but in no measured process", "measured": "in measured processes"}
-    told = "; ".join(f"{words}: {figures[key]}" for key, words in where.items() if key in figures)
-    return f"the shell changes how fast or how exactly libraries compute, {told}"
+    alone, too = figures.get("notebook", ""), figures.get("measured", "")
+    told = [f"in this notebook, as in training, but in no measured process: {alone}"] if alone else []
+    told += [f"in measured processes: {too}"] if too else []
+    return f"the shell changes how fast or how exactly libraries compute, {'; '.join(told)}"
 
 
 _WORDS: dict[WarningKind, Callable[[Figures], str]] = {

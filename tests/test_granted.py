@@ -45,7 +45,8 @@ def made_system(folder: Path, groups: str, mounts: str, files: dict[str, str]) -
             (1.5, GB), id="nested: the least of all above, and of none beside",
         ),
         pytest.param(
-            "0::/docker/ab", V2.format(root="/docker/ab"), {"cpu.max": "50000 100000", "memory.max": "max"},
+            "0::/docker/ab/inner", V2.format(root="/docker/ab"),
+            {"cpu.max": "100000 100000", "inner/cpu.max": "50000 100000", "memory.max": "max"},
             (0.5, math.inf), id="container that sees the host's path of its group",
         ),
         pytest.param(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lib.ci.commands import add_commands
 from lib.errors import UserError, unknown
+from lib.variables import KEEP_VARIABLE, remove_tuning, written
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -21,6 +22,16 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]
         raise UserError(f"{message}; see `{self.prog} --help`")
+
+
+def _remove_tuning() -> None:
+    """Neither this process nor a notebook that it starts computes as the user's shell says."""
+    if removed := remove_tuning():
+        print(
+            f"note: ignored, as they change how fast or how exactly libraries compute: {written(removed)} "
+            f"(to use one all the same, name it in {KEEP_VARIABLE})",
+            file=sys.stderr,
+        )
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -266,6 +277,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, _interrupt)
     try:
         arguments = _parser().parse_args(argv)
+        if arguments.function in (_run, _sweep, _prove, _selfcheck):
+            _remove_tuning()
         status: int = arguments.function(arguments)
         sys.stdout.flush()
         return status

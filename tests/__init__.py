@@ -7,4 +7,5 @@ those that work from working.
 import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GTSRB_KEEP", "OMP_WAIT_POLICY")  # in measured processes too
 os.environ["MATPLOTLIBRC"] = os.devnull  # not the settings of a user

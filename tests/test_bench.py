@@ -26,6 +26,7 @@ from lib.bench.rounds import _groups, _outside_inputs, turns
 from lib.bench.samples import balanced_sample
 from lib.bench.session import Session
 from lib.data import Data
+from lib.granted import num_cores
 from lib.model import (
     Checkpoint,
     Preprocessing,
@@ -33,7 +34,6 @@ from lib.model import (
     leaf_layers,
     load_checkpoint,
 )
-from lib.records.environment import num_cores
 from lib.records.results import PROFILES, Parity, Profile
 from lib.report.warnings import warning_words
 from lib.training import evaluate, predict_logits

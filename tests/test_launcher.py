@@ -27,6 +27,7 @@ from lib.series.jobs import plan_jobs
 from lib.series.launcher import JobResult, Series, choose_run_dir, run_jobs
 from lib.series.notebook import seconds_left
 from lib.series.outcome import judge
+from lib.variables import KEEP_VARIABLE
 from tests.waiting import HANG_S, until
 
 PARAMETERS = 'profile: str = "fast"  # size [smoke|fast]\nrun_dir: str = "runs/latest"  # where'
@@ -103,6 +104,17 @@ def test_notebook_knows_when_its_limits_end_a_cell(
     write("01_first", asked)
     (result,) = run(tmp_path / "run", **limits).results
     assert result.status == "ok", result.reason
+
+
+def test_what_the_shell_says_about_computing_is_told_in_a_line_and_reaches_no_notebook(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("01_first", "import os", "assert 'OMP_PROC_BIND' not in os.environ and os.environ['OTHER'] == 'x'")
+    monkeypatch.setenv("OMP_PROC_BIND", "close")
+    monkeypatch.setenv("OTHER", "x")
+    assert main(["run", "--out", str(tmp_path / "run")]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "OMP_PROC_BIND=close" in line]
+    assert len(told) == 1 and told[0].startswith("note: ignored") and KEEP_VARIABLE in told[0]
 
 
 def test_notebook_outside_of_the_launcher_knows_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,7 +125,7 @@ def test_what_was_printed_before_a_hang_is_kept() -> None:
     assert printed.strip() == "kept"
 
 
-def test_switches_that_pass_bf16_off_as_fp32_do_not_reach_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_shell_says_about_computing_does_not_reach_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, str] = {}
 
     def output_of(command: list[str], environ: dict[str, str], limit_s: float) -> str:

@@ -18,6 +18,8 @@ from lib.files import PROJECT_ROOT
 LAYERS = [
     "errors",
     "files",
+    "granted",
+    "variables",
     "signs",
     "records",
     "data",

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT, replacing, write_atomic
 from lib.records.comparison import load_comparison
-from lib.records.environment import PATIENCE_VARIABLE, collect_environment, is_emulated, loaded_blas
+from lib.records.environment import PATIENCE_VARIABLE, collect_environment, git_commit, is_emulated, loaded_blas
 from lib.records.results import SCHEMA_VERSION, BenchmarkRecord, TrainRecord, read_record, record_path, write_record
 from tests.made_records import made_benchmark, made_train
 
@@ -163,6 +165,71 @@ def test_machine_id_does_not_tell_the_boot_id() -> None:
     boot_id = Path("/proc/sys/kernel/random/boot_id")
     if boot_id.exists():
         assert boot_id.read_text().strip()[:8] not in collect_environment(1).machine_id
+
+
+MACHINE = """
+import json
+from lib.records.environment import collect_environment
+found = collect_environment(1)
+print(json.dumps([found.machine_id, found.cpu_model, found.emulated]))
+"""
+LSCPU = """#!/bin/sh
+model="Model name" architecture=Architecture
+if [ "$LC_ALL" != C ]; then model=Modellname architecture=Architektur; fi
+echo '{"lscpu": [{"field": "'$architecture':", "data": "%s"}, {"field": "'$model':", "data": "Made CPU"}]}'
+"""
+
+
+def test_machine_is_the_same_in_every_language_and_without_tools(tmp_path: Path) -> None:
+    def told(lscpu: str, **variables: str) -> Any:
+        tool = tmp_path / "lscpu"
+        tool.write_text(lscpu)
+        tool.chmod(0o755)
+        path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+        environ = {**os.environ, "PYTHONPATH": str(PROJECT_ROOT), "PATH": path, **variables}
+        ran = subprocess.run([sys.executable, "-c", MACHINE], env=environ, capture_output=True, check=True)
+        return json.loads(ran.stdout)
+
+    speaks = LSCPU % platform.machine()
+    english, german = told(speaks, LC_ALL="C.UTF-8"), told(speaks, LC_ALL="de_DE.UTF-8", LANGUAGE="de")
+    assert english == german and german[1:] == ["Made CPU", False]
+    assert told("#!/bin/false\n")[0] == german[0]
+
+
+def committed(folder: Path) -> str:
+    """Everything in a folder, in a repository of its own unless it has one; the commit."""
+    if not (folder / ".git").exists():
+        subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
+    git = ["git", "-C", str(folder), "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for command in (["add", "--all"], ["commit", "--quiet", "--message", "x"]):
+        subprocess.run([*git, *command], check=True)
+    return subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_commit_is_that_of_the_project_and_not_of_what_surrounds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "theirs.txt").touch()
+    theirs, project = committed(tmp_path), tmp_path / "project"
+    project.mkdir()
+    (project / "ours.txt").touch()
+    assert git_commit(project) is None, "an unpacked archive within a repository of something else"
+    ours = committed(project)
+    (tmp_path / "theirs.txt").write_text("changed")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / ".git"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(tmp_path))
+    assert git_commit(project) == ours != theirs
+    (project / "ours.txt").write_text("changed")
+    assert git_commit(project) == f"{ours}+"
+
+
+def test_commit_of_a_project_that_is_a_folder_of_a_repository_is_the_repositorys(tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    for name in ("project/ours.txt", "theirs.txt"):
+        (tmp_path / name).touch()
+    commit = committed(tmp_path)
+    (tmp_path / "theirs.txt").write_text("changed")
+    assert git_commit(tmp_path / "project") == commit
 
 
 def test_what_the_reference_shows_against_itself_is_no_difference_in_the_headline(tmp_path: Path) -> None:

@@ -258,6 +258,7 @@ def test_names_of_fused_layers_say_once_what_they_share() -> None:
 WARNINGS = [
     RecordWarning("too_many_threads", figures={"threads": 8, "cores": 4}),
     RecordWarning("unstable", "single_stream", {"torch-blas": 0.042}),
+    RecordWarning("variables", figures={"notebook": "OMP_PROC_BIND=close"}),
 ]
 
 
@@ -280,6 +281,7 @@ def test_top_of_the_page_has_the_answer_and_every_warning(
     assert words in repr(shown)
     assert ("Single stream: times of torch-blas (±4 %) are unstable" in repr(shown)) == bool(record.warnings)
     assert ("8 threads on 4 cores: threads wait for each other" in repr(shown)) == bool(record.warnings)
+    assert "OMP_PROC_BIND" not in repr(shown), "said where the machine is shown"
 
 
 def test_sweep_that_was_not_asked_for_is_told_in_one_line() -> None:

@@ -33,6 +33,7 @@ FIGURES: dict[WarningKind, dict[str, Figure]] = {
     },
     "unstable": {"torch-blas": 0.042, "the reference torch-onednn": 0.051},
     "slow_reference": {"openvino": 2.0},
+    "variables": {"notebook": "OMP_PROC_BIND=close", "measured": "LD_PRELOAD=x.so"},
 }  # fmt: skip
 
 
@@ -51,6 +52,7 @@ def test_figures_are_shown_in_the_units_of_readers() -> None:
         "8 threads on 2 cores", "openvino-int8: 0.47 [0.10, 0.83] points of top-1 lost",
         "offline", "0.87 cores", "at most 0.10 are allowed", "0.30 of them", "2 attempts and waiting 1 min 00 s",
         "torch-blas (±4 %) and the reference torch-onednn (±5 %)", "openvino (2.0x)",
+        "no measured process: OMP_PROC_BIND=close", "in measured processes: LD_PRELOAD=x.so",
     ):  # fmt: skip
         assert words in told
 

@@ -17,8 +17,10 @@ from typing import Any
 from lib.backends import Backend
 from lib.backends.interface import registered
 from lib.files import PROJECT_ROOT
+from lib.granted import CORES, CORES_VARIABLE
 from lib.records.environment import patient
 from lib.records.results import ColdStart
+from lib.variables import passed_on
 
 ANSWER_LIMIT_S = 300.0  # longer than any one command takes, short enough to end a hanging job
 PREPARE_LIMIT_S = 900.0  # compiling ahead of time takes minutes on a slow machine
@@ -31,11 +33,24 @@ PREPARE_LIMIT_S = 900.0  # compiling ahead of time takes minutes on a slow machi
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 
 
+def worker_command(module: str, *arguments: str) -> list[str]:
+    """How every measured process is started. `-P`: a folder `lib` where somebody works is not this project's."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
 def worker_environ(num_threads: int) -> dict[str, str]:
-    """What every measured process gets: its number of threads, memory that is kept, and this project to import from."""
+    """What every measured process gets: little of the shell, its number of threads and the cores that were granted,
+    memory that is kept, and this project to import from."""
     threads = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     search_path = os.pathsep.join(part for part in (str(PROJECT_ROOT), os.environ.get("PYTHONPATH")) if part)
-    return {**os.environ, **ALLOCATOR, **threads, "PYTHONPATH": search_path}
+    return {
+        **passed_on(),
+        **ALLOCATOR,
+        **threads,
+        CORES_VARIABLE: ",".join(map(str, sorted(CORES))),
+        "LC_ALL": "C.UTF-8",
+        "PYTHONPATH": search_path,
+    }
 
 
 class BackendError(RuntimeError):
@@ -63,7 +78,7 @@ class WorkerClient:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the worker
         self._buffer = b""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "lib.bench.worker", name],
+            worker_command("lib.bench.worker", name),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

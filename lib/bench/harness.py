@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from lib.backends import REFERENCE, get_backend
-from lib.bench.client import worker_environ
+from lib.bench.client import worker_command, worker_environ
 from lib.bench.worker import Worker
 from lib.data import Data
 from lib.files import PROJECT_ROOT
@@ -44,7 +44,7 @@ def harness_cost(
     """
     images = folder / "images.npy"
     np.save(images, checkpoint.preprocessing.normalize(np.array(data.val.images[:256])).numpy())
-    command = [sys.executable, "-m", "lib.bench.harness", str(checkpoint.path), str(images), str(num_threads)]
+    command = worker_command("lib.bench.harness", str(checkpoint.path), str(images), str(num_threads))
     found: list[dict[str, dict[str, Turns]]] = []
     for _ in range(num_processes):
         process = subprocess.run(

@@ -25,9 +25,10 @@ from typing import Any
 import numpy as np
 import pydantic
 
-from lib.bench.client import worker_environ
+from lib.bench.client import worker_command, worker_environ
 from lib.files import write_atomic
-from lib.records.environment import cpu_has_bf16, isa_flags, machine_id, memory_bytes, patient
+from lib.granted import memory_bytes
+from lib.records.environment import cpu_has_bf16, isa_flags, machine_id, patient
 from lib.records.results import Peak, Peaks
 
 LIMIT_S = 60.0  # of the process, import of the libraries included
@@ -41,7 +42,6 @@ NUM_REPEATS = 3  # of the best of each precision, spread over time, against what
 SIZES = ((256, 256, 256), (512, 512, 512), (16384, 576, 64), (8192, 1152, 128), (1024, 1024, 1024))
 LEAST_COPY_BYTES = 128 * 2**20
 F16_FLAGS = {"avx512_fp16", "asimdhp"}
-FASTMATH = ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE")  # would pass bf16 off as fp32
 
 Size = tuple[int, int, int]
 Call = Callable[[], object]
@@ -73,8 +73,8 @@ def measure_peaks(num_threads: int) -> Peaks | None:
     Returns:
         None where not even copying could be measured. A precision that failed everywhere is left out.
     """
-    environ = {name: value for name, value in worker_environ(num_threads).items() if name not in FASTMATH}
-    return _peaks_of(_output_of([sys.executable, "-m", "lib.bench.peaks", str(num_threads)], environ, patient(LIMIT_S)))
+    command = worker_command("lib.bench.peaks", str(num_threads))
+    return _peaks_of(_output_of(command, worker_environ(num_threads), patient(LIMIT_S)))
 
 
 def _output_of(command: list[str], environ: dict[str, str], limit_s: float) -> str:

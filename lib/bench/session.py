@@ -39,8 +39,9 @@ from lib.bench.preprocessing import measure_preprocessing
 from lib.bench.rounds import Sides, joined, measure_layers, measure_scenario
 from lib.bench.samples import balanced_sample
 from lib.data import Data, Split
+from lib.granted import num_cores
 from lib.model import Checkpoint, leaf_layers
-from lib.records.environment import is_emulated, num_cores
+from lib.records.environment import is_emulated
 from lib.records.judgement import disturbance, is_busy
 from lib.records.results import (
     Accuracy,

@@ -27,7 +27,7 @@ import numpy as np
 
 from lib.backends import Backend, get_backend
 from lib.backends.interface import Shape
-from lib.records.environment import memory_bytes
+from lib.granted import memory_bytes
 
 Answer = dict[str, Any]
 NUM_WORKERS = 3  # of a session; each keeps what it once took

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import re
@@ -15,8 +14,10 @@ from functools import cache
 from pathlib import Path
 
 from lib.errors import UserError
-from lib.files import PROJECT_ROOT
+from lib.files import PROJECT_ROOT, text_of
+from lib.granted import memory_bytes, num_cores
 from lib.records.results import Environment
+from lib.variables import tuning
 
 # Flags that change the speed of inference, under the names that /proc/cpuinfo gives them.
 _ISA_FLAGS = (
@@ -53,10 +54,13 @@ _PACKAGES = ("torch", "torchvision", "numpy", "pillow", "papermill", "nbconvert"
 
 
 def _output_of(*command: str) -> str:
+    """What a tool prints, in plain English and about the folder that it is asked for: `GIT_DIR` would name another."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+        ran = subprocess.run(command, env={**environ, "LC_ALL": "C"}, capture_output=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return ""
+    return ran.stdout.decode(errors="replace")
 
 
 @cache
@@ -72,13 +76,6 @@ def _lscpu() -> dict[str, str]:
         fields.setdefault(entry["field"].rstrip(":"), entry.get("data") or "")
         entries += entry.get("children", [])
     return fields
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""
 
 
 @cache
@@ -111,7 +108,7 @@ def patient(seconds: float) -> float:
 def isa_flags() -> tuple[str, ...]:
     """Instruction-set extensions of this CPU that matter for inference, in a fixed order."""
     # the emulator answers /proc/cpuinfo for the emulated CPU, lscpu answers for the host
-    found = re.search(r"^(?:flags|Features)\s*:(.*)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    found = re.search(r"^(?:flags|Features)\s*:(.*)$", text_of("/proc/cpuinfo"), re.MULTILINE)
     present = set((found.group(1) if found else "" if is_emulated() else _lscpu().get("Flags", "")).split())
     return tuple(flag for flag in _ISA_FLAGS if flag in present)
 
@@ -121,31 +118,18 @@ def cpu_has_bf16() -> bool:
     return bool(_BF16_FLAGS & set(isa_flags()))
 
 
-def num_cores() -> int:
-    """Cores that this process may use: its affinity, or the quota of its cgroup where that is less."""
-    cores = len(os.sched_getaffinity(0))
-    quota = re.fullmatch(r"(\d+) (\d+)", _read("/sys/fs/cgroup/cpu.max").strip())
-    return max(1, min(cores, math.ceil(int(quota[1]) / int(quota[2])))) if quota else cores
-
-
 def _cpu_model() -> str | None:
-    return (_lscpu().get("Model name") or None) if not is_emulated() else os.environ.get("QEMU_CPU", "emulated")
+    if is_emulated():
+        return os.environ.get("QEMU_CPU", "emulated")
+    found = re.search(r"^model name\s*: (.+)$", text_of("/proc/cpuinfo"), re.MULTILINE)
+    return _lscpu().get("Model name") or (found[1] if found else None)
 
 
 def machine_id() -> str:
     """Equal for records of one machine in one boot, and for no others. Hashed: the boot id is nobody's business."""
-    boot_id = _read("/proc/sys/kernel/random/boot_id").strip() or platform.node()
-    return hashlib.sha256(f"{boot_id} {_cpu_model()}".encode()).hexdigest()[:16]
-
-
-def memory_bytes() -> int | None:
-    """Memory of the machine, or of its cgroup where that is less."""
-    found = re.search(r"^MemTotal:\s+(\d+) kB", _read("/proc/meminfo"), re.MULTILINE)
-    sizes = [int(found.group(1)) * 1024] if found else []
-    limit = _read("/sys/fs/cgroup/memory.max").strip()
-    if limit.isdigit():
-        sizes.append(int(limit))
-    return min(sizes, default=None)
+    boot_id = text_of("/proc/sys/kernel/random/boot_id").strip() or platform.node()
+    cpu = " ".join((platform.machine(), *isa_flags()))  # by the kernel: a name depends on the tools that are installed
+    return hashlib.sha256(f"{boot_id} {cpu}".encode()).hexdigest()[:16]
 
 
 def _blas(build: str) -> str | None:
@@ -187,11 +171,16 @@ def loaded_blas(maps: str) -> tuple[str, str] | None:
 
 
 def git_commit(root: Path = PROJECT_ROOT) -> str | None:
-    """Commit of the project, with a trailing '+' where files have changed since; None outside a git checkout."""
-    commit = _output_of("git", "-C", str(root), "rev-parse", "HEAD").strip()
-    if not commit:
+    """Commit of the project, with a trailing '+' where files have changed since.
+
+    Returns:
+        None outside a git checkout, also where the project was unpacked within a checkout of something else.
+    """
+    git = ("git", "-C", str(root), "-c", "safe.directory=*")  # also a checkout of another user's
+    if not _output_of(*git, "ls-files", "--", "."):
         return None
-    return commit + ("+" if _output_of("git", "-C", str(root), "status", "--porcelain").strip() else "")
+    commit = _output_of(*git, "rev-parse", "HEAD").strip()
+    return commit + ("+" if _output_of(*git, "status", "--porcelain", "--", ".").strip() else "") if commit else None
 
 
 def _versions() -> dict[str, str]:
@@ -214,8 +203,9 @@ def collect_environment(num_threads: int = 0) -> Environment:
     torch = sys.modules.get("torch")
     build = torch.__config__.show() if torch else ""
     # What is loaded says more than what torch was built for: an interposed library would go unnoticed otherwise.
-    blas = loaded_blas(_read("/proc/self/maps")) if torch else None
+    blas = loaded_blas(text_of("/proc/self/maps")) if torch else None
     onednn = re.search(r"MKL-DNN v([\d.]+)|oneDNN v([\d.]+)", build)
+    kept, others = tuning()
     return Environment(
         machine_id=machine_id(),
         cpu_model=_cpu_model(),
@@ -234,4 +224,5 @@ def collect_environment(num_threads: int = 0) -> Environment:
         versions=_versions(),
         git_commit=git_commit(),
         load_average=os.getloadavg()[0],
+        variables={**kept, **others},
     )

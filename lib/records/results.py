@@ -35,6 +35,7 @@ WarningKind = Literal[
     "sweep_disturbed",
     "unstable",
     "slow_reference",
+    "variables",
 ]
 
 
@@ -59,6 +60,7 @@ class Environment:
     git_commit: str | None  # with a trailing '+' where the tree had changes
     load_average: float | None  # one-minute load when the record was started
     blas_library: str | None = None  # file of a BLAS that torch has loaded; None where it is part of torch itself
+    variables: dict[str, str] = field(default_factory=dict)  # of the shell, that change how libraries compute
 
 
 @dataclass

@@ -130,6 +130,14 @@ def _slow_reference(figures: Figures) -> str:
     )
 
 
+def _variables(figures: Figures) -> str:
+    """Args: figures: variables with their values: of the `notebook` alone, and of the `measured` processes too."""
+    alone, too = figures.get("notebook", ""), figures.get("measured", "")
+    told = [f"in this notebook, as in training, but in no measured process: {alone}"] if alone else []
+    told += [f"in measured processes: {too}"] if too else []
+    return f"the shell changes how fast or how exactly libraries compute, {'; '.join(told)}"
+
+
 _WORDS: dict[WarningKind, Callable[[Figures], str]] = {
     "too_many_threads": _too_many_threads,
     "emulated": _emulated,
@@ -142,4 +150,5 @@ _WORDS: dict[WarningKind, Callable[[Figures], str]] = {
     "sweep_disturbed": _disturbed,
     "unstable": _unstable,
     "slow_reference": _slow_reference,
+    "variables": _variables,
 }

@@ -182,7 +182,7 @@ def _execute(spec: dict[str, Any], folder: Path, progress: Progress, notebook_li
     search_path = os.pathsep.join(part for part in (str(PROJECT_ROOT), os.environ.get("PYTHONPATH")) if part)
     with (folder / "runner.log").open("w+b") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "lib.series.execute"],
+            [sys.executable, "-P", "-m", "lib.series.execute"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -16,7 +16,8 @@ from lib.bench.loads import block_plan, loads, measure_blocks, shifts
 from lib.data import load_data
 from lib.errors import UserError
 from lib.files import write_atomic
-from lib.records.environment import collect_environment, num_cores
+from lib.granted import num_cores
+from lib.records.environment import collect_environment
 from lib.series.prove import random_network
 
 NUM_IMAGES = 256  # for all batches and to calibrate on

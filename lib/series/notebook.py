@@ -12,20 +12,32 @@ from typing import Any
 
 from lib.data import Data
 from lib.errors import UserError
+from lib.granted import num_cores
 from lib.records.environment import collect_environment
-from lib.records.results import Environment, ParameterValue, Record, RecordWarning, record_path, write_record
+from lib.records.results import (
+    Environment,
+    Figure,
+    ParameterValue,
+    Record,
+    RecordWarning,
+    record_path,
+    write_record,
+)
 from lib.report import LIMITS_VARIABLE
 from lib.report.provenance import run_metadata
+from lib.report.table import Banner
 from lib.report.tables import environment_table, parameter_table
+from lib.report.warnings import warnings_words
 from lib.series.parameters import Schema, load_schema
 from lib.series.rundir import prepare_run_dir
+from lib.variables import tuning, written
 
 INJECTED = "# Parameters\n"  # papermill's first line of the cell that it injects
 
 
 @dataclass
 class Run:
-    """One execution of one notebook. Displayed, it shows the resolved parameters and the machine."""
+    """One execution of one notebook. Displayed, it shows its warnings, the resolved parameters and the machine."""
 
     notebook: str
     schema: Schema
@@ -67,7 +79,8 @@ class Run:
         return "\n\n".join(str(table) for table in self._tables())
 
     def _tables(self) -> list[Any]:
-        return [parameter_table(self.params, self.schema), environment_table(self.environment)]
+        told = [Banner(warnings_words(self.warnings))] if self.warnings else []
+        return [*told, parameter_table(self.params, self.schema), environment_table(self.environment)]
 
 
 def start(notebook: str, namespace: dict[str, Any]) -> Run:
@@ -90,7 +103,9 @@ def start(notebook: str, namespace: dict[str, Any]) -> Run:
         raise UserError(f"parameters are not set: {', '.join(missing)}; run the cell tagged 'parameters' first")
     params = schema.resolve({name: namespace[name] for name in schema})
     if "num_threads" in schema:
-        import torch  # noqa: F401  # so that the environment can tell which libraries it brings
+        import torch  # so that the environment can tell which libraries it brings
+
+        torch.set_num_threads(int(params["num_threads"]) or num_cores())  # whatever OMP_NUM_THREADS says
     namespace.update(params)
     return Run(
         notebook=schema.notebook,
@@ -99,7 +114,17 @@ def start(notebook: str, namespace: dict[str, Any]) -> Run:
         run_dir=prepare_run_dir(str(params["run_dir"])),
         environment=collect_environment(int(params.get("num_threads", 0))),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
+        warnings=_warnings(),
     )
+
+
+def _warnings() -> list[RecordWarning]:
+    """What the shell of whoever started this kernel changes here."""
+    kept, others = tuning()
+    figures: dict[str, Figure] = {
+        where: written(found) for where, found in (("notebook", others), ("measured", kept)) if found
+    }
+    return [RecordWarning("variables", figures=figures)] if figures else []
 
 
 def seconds_left() -> float | None:

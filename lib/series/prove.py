@@ -22,6 +22,7 @@ from lib.bench.session import backend_versions
 from lib.data import load_data
 from lib.errors import UserError
 from lib.files import write_atomic
+from lib.granted import num_cores
 from lib.model import (
     CheckpointMetadata,
     build_network,
@@ -29,7 +30,7 @@ from lib.model import (
     load_checkpoint,
     save_checkpoint,
 )
-from lib.records.environment import collect_environment, num_cores
+from lib.records.environment import collect_environment
 
 NUM_IMAGES = 120  # synthetic; enough to calibrate on and to compare
 BATCH_SIZE = 32  # NNPACK takes convolutions from 16 images on

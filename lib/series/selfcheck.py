@@ -16,7 +16,8 @@ from lib.bench.selfcheck import known_differences, summary
 from lib.data import load_data
 from lib.errors import UserError
 from lib.files import write_atomic
-from lib.records.environment import collect_environment, num_cores
+from lib.granted import num_cores
+from lib.records.environment import collect_environment
 from lib.records.results import Profile
 from lib.series.sizes import num_images_for
 from lib.training import ensure_checkpoint

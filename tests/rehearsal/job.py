@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib.records.environment import patient
+from lib.variables import KEEP_VARIABLE
 from tests.rehearsal import commandfiles
 from tests.rehearsal.api import token_with
 from tests.rehearsal.commandfiles import Annotation, CommandFileError
@@ -332,6 +333,7 @@ class JobRun:
             **world(self.place / "home"),
             "MPLCONFIGDIR": str(self.runner.matplotlib),  # its list of fonts takes seconds to make, in every job
             "OMP_WAIT_POLICY": "passive",  # jobs share the cores of one machine: a thread that waits must sleep
+            KEEP_VARIABLE: "OMP_WAIT_POLICY",
             **{f"GITHUB_{name.upper()}": str(github[name]) for name in names},
             "GITHUB_EVENT_PATH": str(self.event_file),
             "GITHUB_ACTIONS": "true",

@@ -82,7 +82,7 @@ def glance() -> None:
 
 
 def fill_glance(record: BenchmarkRecord) -> None:
-    """The answer and every warning, at the top of the page."""
+    """The answer at the top of the page, and every warning but that of the shell, which the next output has."""
     from IPython.display import update_display
 
     parts: list[Table | Banner | None] = []
@@ -92,8 +92,8 @@ def fill_glance(record: BenchmarkRecord) -> None:
         parts.append(glance_table(record))
     elif record.status != "ok":
         parts.append(_absent(record, "times"))
-    if record.warnings:
-        parts.append(Banner(warnings_words(record.warnings)))
+    if warnings := [warning for warning in record.warnings if warning.kind != "variables"]:
+        parts.append(Banner(warnings_words(warnings)))
     update_display(Stack(*parts), display_id=GLANCE)  # type: ignore[no-untyped-call]
 
 

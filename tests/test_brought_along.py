@@ -75,22 +75,23 @@ class TestSettings:
         files = {
             ".local/share/jupyter/kernels/python3/kernel.json": spec,
             "more/kernels/python3/kernel.json": spec,
-            ".ipython/profile_default/startup/00.py": "raise SystemExit",
-            ".config/matplotlib/matplotlibrc": "text.usetex: True\nno such setting\n",
-            "startup.py": "print('from a startup file')",
+            ".ipython/profile_default/startup/00.py": "from_startup = 1",
+            "matplotlibrc": "text.usetex: True\nno such setting\n",
+            "startup.py": "from_startup = 2",
         }
         for name, text in files.items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(text)
-        for name, value in {"HOME": "", "JUPYTER_PATH": "more", "PYTHONSTARTUP": "startup.py"}.items():
+        own = {"HOME": "", "JUPYTER_PATH": "more", "PYTHONSTARTUP": "startup.py", "MATPLOTLIBRC": "matplotlibrc"}
+        for name, value in own.items():
             monkeypatch.setenv(name, str(tmp_path / value))
-        monkeypatch.delenv("MATPLOTLIBRC")
         monkeypatch.setenv("MPLBACKEND", "no such backend")
-        write("01_first", f"import sys\nassert sys.executable == {sys.executable!r}", FIGURE)
+        seen = f"import sys\nassert sys.executable == {sys.executable!r} and 'from_startup' not in globals()"
+        write("01_first", seen, FIGURE)
         (result,) = run(tmp_path / "run").results
         assert result.status == "ok", result.reason
         text = page(tmp_path / "run", "01_first")
-        assert "what it shows" in text and "startup file" not in text and "setting" not in text
+        assert "what it shows" in text and "no such setting" not in text, "Matplotlib complains on the page"
 
     def test_are_not_needed_where_the_home_cannot_be_written(
         self, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

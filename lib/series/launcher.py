@@ -38,7 +38,7 @@ CELL_LIMIT_S = 45 * 60  # a full training takes less than 30 minutes on two core
 NOTEBOOK_LIMIT_S = 60 * 60
 EXECUTING = ".executing-"  # folder of a notebook that runs
 _JUPYTER_FOLDERS = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
-_USERS_OWN = ("JUPYTER_PATH", "JUPYTER_CONFIG_PATH", "PYTHONSTARTUP", "MPLBACKEND")
+_USERS_OWN = ("PYTHONSTARTUP", "MPLBACKEND")
 
 
 @dataclass

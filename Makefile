@@ -40,8 +40,9 @@ rehearse: $(READY)  ## every step of the workflow on this machine, and what must
 test-lab: $(READY)  ## every notebook in a real JupyterLab, in Chromium; screenshots in build/lab/
 	$(BIN)/python -m pytest --lab -s tests/test_lab.py $(ARGS)
 
+# The kernel `python3` is that of this environment, whatever the user has installed under the name.
 lab: $(READY)  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab --notebook-dir=. notebooks/01_explore.ipynb
+	JUPYTER_PATH="$(CURDIR)/.venv/share/jupyter$${JUPYTER_PATH:+:$$JUPYTER_PATH}" $(BIN)/jupyter lab --notebook-dir=. notebooks/01_explore.ipynb
 
 params: $(READY)  ## list the parameters of the notebooks
 	@$(BIN)/python -m lib params
@@ -50,6 +51,7 @@ params: $(READY)  ## list the parameters of the notebooks
 
 # Made again when a requirements file is newer. Torch comes from a place of its own: see requirements-torch.txt.
 $(READY): requirements.lock requirements-torch.txt pyproject.toml
+	@test "$$(uname -s)" = Linux || { echo "error: Linux (x86-64 or Arm) is needed, this is $$(uname -s); use a virtual machine, WSL 2 or a container" >&2; exit 1; }
 	@test -n "$(PYTHON)" || { echo "error: found no Python 3.11.5 to 3.13 as python3.11, python3.12, python3.13 or python3; install one, or give one with make PYTHON=/path/to/python" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(0 if $(SUPPORTED) else f"error: Python 3.11.5 to 3.13 is needed, $(PYTHON) is {sys.version.split()[0]}; install one, or give one with make PYTHON=/path/to/python")'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear .venv

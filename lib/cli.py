@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from lib.ci.commands import add_commands
 from lib.errors import UserError, unknown
@@ -80,16 +83,22 @@ def _sweep(arguments: argparse.Namespace) -> int:
 def _params(arguments: argparse.Namespace) -> int:
     from lib.series.parameters import load_schema, notebook_names
 
+    status = OK
     for number, name in enumerate([arguments.notebook] if arguments.notebook else notebook_names()):
-        schema = load_schema(name)
+        try:
+            schema = load_schema(name)
+        except UserError as error:
+            _report(f"error: {error}")
+            status = USAGE
+            continue
         print(("\n" if number else "") + schema.notebook)
-        width = max(len(parameter) for parameter in schema)
+        width = max(map(len, schema), default=0)
         for parameter in schema.values():
             default = json.dumps(parameter.default)
             print(f"  {parameter.name:<{width}}  {parameter.type:<5}  {default:<15}  {parameter.help}")
             if parameter.choices or parameter.low is not None or parameter.high is not None:
                 print(f"  {'':<{width}}  {'':<5}  {'':<15}  allowed: {parameter.allowed}")
-    return OK
+    return status
 
 
 def _backends(arguments: argparse.Namespace) -> int:
@@ -120,29 +129,30 @@ def _backends(arguments: argparse.Namespace) -> int:
 
 
 def _prove(arguments: argparse.Namespace) -> int:
+    from lib.files import project_path
     from lib.series.prove import prove
 
     names = [name.strip() for name in arguments.backends.split(",") if name.strip()]
-    out = Path(arguments.out)
+    out = project_path(arguments.out)
     proved = prove(names, arguments.checkpoint, arguments.num_threads, out, lambda line: print(line, flush=True))
     print(f"what ran in every layer: {out}")
     return OK if proved else FAILED
 
 
 def _selfcheck(arguments: argparse.Namespace) -> int:
+    from lib.files import project_path
     from lib.series.loads import load_check
     from lib.series.selfcheck import selfcheck
 
+    out = project_path(arguments.out)
     if arguments.loads:
         names = arguments.loads.split(",")
-        load_check(
-            names, arguments.num_threads, arguments.seconds, Path(arguments.out), lambda line: print(line, flush=True)
-        )
+        load_check(names, arguments.num_threads, arguments.seconds, out, lambda line: print(line, flush=True))
         return OK
     selfcheck(
         arguments.runs,
         arguments.profile,
-        Path(arguments.out),
+        out,
         lambda line: print(line, flush=True),
         neighbour=arguments.neighbour,
     )
@@ -259,9 +269,41 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _prepare_terminal() -> None:
+    """Print on whatever there is, and end only where the caller wants it.
+
+    In a locale without UTF-8 a letter that it does not have is shown as `?`; a closed stream takes everything. Signals
+    that the caller ignores, as `nohup` does, stay ignored.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # lives as long as we do
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
 def _interrupt(_number: int, _frame: object) -> None:
     """End as by Ctrl-C, so that the running notebook is ended too."""
     raise KeyboardInterrupt
+
+
+def _report(line: str) -> None:
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def _silence(stream: TextIO, probe: str = "") -> bool:
+    """Whether nothing can be written to a stream; if so, Python does not try again at its end."""
+    try:
+        stream.write(probe)
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return True
+    return False
 
 
 def _at_least_one(text: str) -> int:
@@ -273,8 +315,7 @@ def _at_least_one(text: str) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0 done, 1 failed, 2 bad input, 3 to be looked at, 130 interrupted."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    _prepare_terminal()
     try:
         arguments = _parser().parse_args(argv)
         if arguments.function in (_run, _sweep, _prove, _selfcheck):
@@ -283,11 +324,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _report(f"error: {error}")
         return USAGE
     except KeyboardInterrupt:
-        print("interrupted: what had finished is kept in its run folder", file=sys.stderr)
+        _report("interrupted: what had finished is kept in its run folder")
         return INTERRUPTED
-    except BrokenPipeError:  # `python -m lib params | head`: nobody reads the rest
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
+    except OSError as error:
+        if not _silence(sys.stdout, "\n"):  # unbuffered, it has forgotten what it could not write
+            raise
+        if isinstance(error, BrokenPipeError):  # `python -m lib params | head`: nobody reads the rest
+            return OK
+        _report(f"error: cannot write to standard output: {error.strerror}")
+        return USAGE
+    finally:
+        _silence(sys.stderr)

@@ -425,7 +425,7 @@ def test_latest_is_swapped_by_rename(series: None) -> None:
 
 def test_run_folder_that_cannot_be_written_is_told(series: None, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write to the run folder"):
+    with pytest.raises(UserError, match="cannot write the run folder"):
         choose_run_dir([], str(tmp_path / "file"))
 
 

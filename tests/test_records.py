@@ -19,6 +19,7 @@ from lib.files import PROJECT_ROOT, replacing, write_atomic
 from lib.records.comparison import load_comparison
 from lib.records.environment import PATIENCE_VARIABLE, collect_environment, git_commit, is_emulated, loaded_blas
 from lib.records.results import SCHEMA_VERSION, BenchmarkRecord, TrainRecord, read_record, record_path, write_record
+from lib.report import views
 from tests.made_records import made_benchmark, made_train
 
 
@@ -245,12 +246,16 @@ def test_what_the_reference_shows_against_itself_is_no_difference_in_the_headlin
     assert " 0 became faster, 0 slower" in load_comparison(tmp_path, []).headline()
 
 
-def test_two_records_of_one_backend_are_refused_by_the_names_of_their_files(tmp_path: Path) -> None:
-    write_all(tmp_path, made_benchmark("torch-blas"))
-    original = record_path(tmp_path, "03_benchmark", "torch-blas")
-    (original.parent / "03_benchmark.torch-blas-copy.json").write_bytes(original.read_bytes())
-    with pytest.raises(UserError, match=r"03_benchmark\.torch-blas-copy\.json and 03_benchmark\.torch-blas\.json"):
-        load_comparison(tmp_path, [])
+def test_damaged_and_copied_records_are_named_and_the_others_are_compared(tmp_path: Path) -> None:
+    write_all(tmp_path, made_benchmark("torch-blas"), made_benchmark("openvino"))
+    copied = record_path(tmp_path, "03_benchmark", "torch-blas-Copy1")
+    copied.write_bytes(record_path(tmp_path, "03_benchmark", "torch-blas").read_bytes())
+    for damaged in (record_path(tmp_path, "03_benchmark", "openvino"), record_path(tmp_path, "02_train")):
+        damaged.write_text("<<<<<<< HEAD\n{}")
+    comparison = load_comparison(tmp_path, ["torch-blas", "openvino"])
+    assert [record.backend for record in comparison.records] == ["torch-blas"] and comparison.missing == ["openvino"]
+    for reason, name in zip(comparison.left_out, ("openvino", "torch-blas-Copy1", "02_train"), strict=True):
+        assert f"{name}.json" in reason and reason in str(views.answer(comparison))
 
 
 def test_second_sentence_names_the_fastest_backend_of_every_scenario(tmp_path: Path) -> None:

@@ -175,6 +175,16 @@ def test_figure_says_in_words_what_its_data_say(name: str, monkeypatch: pytest.M
     assert len(html) < 1.4 * IMAGE_LIMIT
 
 
+def test_settings_of_a_user_change_no_figure() -> None:
+    def html() -> str:
+        return figure_html(figure_of(plots.plot_cold_start(RECORDS[:1])), "a figure")
+
+    expected = html()
+    settings: Any = {"text.usetex": True, "font.family": "no such font", "lines.linewidth": 20, "savefig.bbox": "tight"}
+    with matplotlib.rc_context(settings):
+        assert html() == expected
+
+
 def test_figures_with_photographs_or_artwork_keep_their_colours_in_the_dark_theme(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -100,7 +100,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         add_jobs(run_dir, [asdict(result) for result in series.results])
         return series
 
-    monkeypatch.setattr(module, "run_guarded", run)
+    monkeypatch.setattr(module, "run_jobs", run)
     return started
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from functools import cache
 
 from lib.backends.interface import Backend, Kernels, LayerTimes, register, registered
@@ -30,9 +31,15 @@ __all__ = [
 
 @cache
 def _discover() -> None:
+    """Import every file. A broken one is reported and stops no other; a copy such as `mine-Copy1.py` is left alone."""
     for module in pkgutil.iter_modules(__path__):
-        if not module.name.startswith("_"):
+        if module.name.startswith("_") or not module.name.isidentifier():
+            continue
+        try:
             importlib.import_module(f"{__name__}.{module.name}")
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            print(f"lib/backends/{module.name}.py is left out ({reason}); repair or remove it", file=sys.stderr)
 
 
 def all_backends() -> list[type[Backend]]:

@@ -38,12 +38,12 @@ def write_leaves(path: Path, model: nn.Module, image_size: int) -> None:
     for layer in leaf_layers(model, (3, image_size, image_size)):
         weight = getattr(model.get_submodule(layer.name.split("#")[0]), "weight", None)
         leaves.append(Leaf(layer.name, layer.kind, 0 if weight is None else weight.numel()))
-    path.write_text(json.dumps([asdict(leaf) for leaf in leaves]))
+    path.write_text(json.dumps([asdict(leaf) for leaf in leaves]), encoding="utf-8")
 
 
 def read_leaves(path: Path) -> list[Leaf]:
     """Read what `write_leaves` wrote."""
-    return [Leaf(**fields) for fields in json.loads(path.read_text())]
+    return [Leaf(**fields) for fields in json.loads(path.read_bytes())]
 
 
 _WEIGHTED = ("Conv2d", "ConvTranspose2d", "Linear")  # never folded into another step, so they hold the order together

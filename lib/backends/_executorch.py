@@ -87,7 +87,8 @@ class ExecuTorchXnnpack(Backend):
         planning = MemoryPlanningPass(alloc_graph_input=False)
         program = edge.to_executorch(ExecutorchBackendConfig(memory_planning_pass=planning))
         (folder / _PROGRAM).write_bytes(program.buffer)
-        (folder / _INSTRUCTIONS).write_text(json.dumps(_instructions(program.executorch_program)))
+        instructions = _instructions(program.executorch_program)
+        (folder / _INSTRUCTIONS).write_text(json.dumps(instructions), encoding="utf-8")
 
     def import_runtime(self) -> None:
         _runtime()
@@ -154,7 +155,7 @@ class ExecuTorchXnnpack(Backend):
             dump = Path(folder) / "profile.etdp"
             self._profiled.write_etdump_result_to_file(str(dump))
             runs = _read_profile(dump)[-num_passes:]
-        instructions: list[str] = json.loads((self._folder / _INSTRUCTIONS).read_text())
+        instructions: list[str] = json.loads((self._folder / _INSTRUCTIONS).read_bytes())
         return [_operators(run, instructions) for run in runs]
 
 
@@ -244,7 +245,7 @@ def _read_profile(dump: Path) -> list[list[dict[str, Any]]]:
     options = ["--json", "--strict-json", "--defaults-json", "--size-prefixed"]
     command = [str(package / "data" / "bin" / "flatc"), *options, "-o", str(dump.parent), str(schema), "--", str(dump)]
     subprocess.run(command, check=True, capture_output=True)
-    runs = json.loads(dump.with_suffix(".json").read_text())["run_data"]
+    runs = json.loads(dump.with_suffix(".json").read_bytes())["run_data"]
     return [
         [event["profile_event"] for event in run["events"] if "profile_event" in event]
         for run in runs

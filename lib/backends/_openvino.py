@@ -69,7 +69,7 @@ class OpenVino(Backend):
             )
         exported = self.lower(exported, calibration)
         openvino.save_model(exported, folder / "model.xml", compress_to_fp16=False)
-        (folder / "layers.json").write_text(json.dumps(layers))
+        (folder / "layers.json").write_text(json.dumps(layers), encoding="utf-8")
 
     def lower(self, exported: openvino.Model, calibration: np.ndarray) -> openvino.Model:
         """Change the exported graph before it is saved."""
@@ -84,7 +84,7 @@ class OpenVino(Backend):
 
         self.num_threads = num_threads
         self.model = openvino.Core().read_model(folder / "model.xml")
-        self.layers = json.loads((folder / "layers.json").read_text())
+        self.layers = json.loads((folder / "layers.json").read_bytes())
         self.requests = {}
 
     def compile(self, shape: Shape) -> None:

@@ -210,7 +210,7 @@ class TorchJit(TorchCompiled):
     """Compiled in the process that runs it."""
 
     def import_runtime(self) -> None:
-        import torch._dynamo
+        import torch._dynamo  # noqa: F401
         import torch._inductor  # noqa: F401
 
         import lib.model  # noqa: F401  # so that loading is loading alone

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import platform
+import re
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -121,10 +122,12 @@ def register(backend: _BackendType) -> _BackendType:
     """Class decorator: make a backend known by its name.
 
     Raises:
-        ValueError: another class has the name already.
+        ValueError: another class has the name already, or it cannot be part of a file name.
     """
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", backend.name):
+        raise ValueError(f"a backend is named {backend.name!r}; use letters, digits, - and _ only: files have its name")
     known = _REGISTRY.get(backend.name)
-    if known is not None and known.__qualname__ != backend.__qualname__:
+    if known is not None and (known.__module__, known.__qualname__) != (backend.__module__, backend.__qualname__):
         raise ValueError(f"two backends are named {backend.name!r}: {known.__module__} and {backend.__module__}")
     _REGISTRY[backend.name] = backend
     return backend

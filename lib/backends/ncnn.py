@@ -72,7 +72,7 @@ class Ncnn(Backend):
         torch.jit.save(torch.jit.trace(loaded.model, torch.zeros(1, 3, size, size)), folder / "model.pt")
         # the converter itself: its Python wrapper goes on to run what it has written, with modules that we do not need
         command = [pnnx.EXEC_PATH, "model.pt", f"inputshape=[1,3,{size},{size}]", "fp16=0", "device=cpu"]
-        ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        ran = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", check=False)
         if ran.returncode or not (folder / _PARAM).is_file():
             raise RuntimeError(f"pnnx ended with {ran.returncode}: {ran.stderr[-500:]}")
         for path in folder.iterdir():
@@ -204,7 +204,7 @@ class Ncnn(Backend):
     def _groups(self) -> list[str]:
         """The group of every layer of ncnn."""
         steps = []
-        for line in (self._folder / _PARAM).read_text().splitlines()[2:]:
+        for line in (self._folder / _PARAM).read_text(encoding="utf-8").splitlines()[2:]:
             kind, _, num_inputs, num_outputs, *rest = line.split()
             parameters = dict(pair.split("=", 1) for pair in rest[int(num_inputs) + int(num_outputs) :])
             steps.append(Step(_KINDS.get(kind, ()), int(parameters.get(str(_WEIGHT_SIZE.get(kind)), 0))))

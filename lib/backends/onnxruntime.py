@@ -103,7 +103,7 @@ class OnnxRuntime(Backend):
             session = self._session(options)
             for _ in range(_NUM_WARMUP + num_passes):
                 session.run([OUTPUT], {INPUT: images})
-            events = json.loads(Path(session.end_profiling()).read_text())
+            events = json.loads(Path(session.end_profiling()).read_bytes())
             optimized = onnx.load(options.optimized_model_filepath)
         groups = node_groups(onnx.load(self.folder / EXPORTED), optimized)
         passes = _passes(events)[_NUM_WARMUP:]

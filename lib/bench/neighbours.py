@@ -69,7 +69,7 @@ class Neighbours:
         tick = os.sysconf("SC_CLK_TCK")
         try:
             user, nice, system, _idle, _iowait, irq, softirq, steal = map(
-                int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+                int, Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:9]
             )
             own = sum(_ticks(pid) for pid in [os.getpid(), *self._pids])
             waits = {thread: wait for pid in self._pids for thread, wait in _waits(pid).items()}
@@ -103,7 +103,7 @@ def wait_for_quiet(limit_s: float, is_quiet: Callable[[Use], bool], look: Callab
 
 def _ticks(pid: int) -> int:
     """User and system time of a process with all its threads (proc(5), fields 14 and 15)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 
 
@@ -112,7 +112,7 @@ def _waits(pid: int) -> dict[str, float]:
     found = {}
     for thread in Path(f"/proc/{pid}/task").iterdir():
         try:
-            found[thread.name] = int((thread / "schedstat").read_text().split()[1]) / 1e9
+            found[thread.name] = int((thread / "schedstat").read_text(encoding="utf-8").split()[1]) / 1e9
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended just now
     return found

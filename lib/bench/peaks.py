@@ -254,7 +254,7 @@ def largest_cache_bytes() -> int:
     sizes = [0]
     for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         with contextlib.suppress(OSError, ValueError, KeyError):
-            text = file.read_text().strip()
+            text = file.read_text(encoding="utf-8").strip()
             sizes.append(int(text[:-1]) * units[text[-1]])
     return max(sizes)
 

@@ -160,5 +160,5 @@ def _sizes(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def _append(path: Path, content: dict[str, Any]) -> None:
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(content) + "\n")

@@ -39,6 +39,7 @@ from lib.bench.preprocessing import measure_preprocessing
 from lib.bench.rounds import Sides, joined, measure_layers, measure_scenario
 from lib.bench.samples import balanced_sample
 from lib.data import Data, Split
+from lib.files import TEMPORARY, writing
 from lib.granted import num_cores
 from lib.model import Checkpoint, leaf_layers
 from lib.records.environment import is_emulated
@@ -188,7 +189,7 @@ class Session:
         if self.data.test is not None and self._reads_test():
             self._save_images(self.data.test)
         calibration = self._calibration_images()
-        np.save(folder / "calibration.npy", calibration)
+        self._save("calibration.npy", calibration)
         worker = WorkerClient(self.backend, self.num_threads, PREPARE_LIMIT_S)
         try:
             answer = worker.ask(
@@ -271,7 +272,11 @@ class Session:
 
     def _save_images(self, split: Split) -> None:
         images = self.checkpoint.preprocessing.normalize(np.array(split.images)).numpy()
-        np.save(self._path(f"{split.name}.npy"), images)
+        self._save(f"{split.name}.npy", images)
+
+    def _save(self, name: str, images: np.ndarray) -> None:
+        with writing(self._path(name), TEMPORARY):
+            np.save(self._path(name), images)
 
     def _tolerance(self) -> Tolerance:
         if self.checkpoint.metadata.profile == "smoke":  # hardly trained: a small error changes many of its answers

@@ -27,6 +27,7 @@ import numpy as np
 
 from lib.backends import Backend, get_backend
 from lib.backends.interface import Shape
+from lib.files import TEMPORARY, writing
 from lib.granted import memory_bytes
 
 Answer = dict[str, Any]
@@ -82,7 +83,8 @@ class Worker:
             batch = np.array(stored[chosen])
             self._compile(batch)
             logits.append(np.array(self.backend.predict(batch))[: len(stored) - start])
-        np.save(out, np.concatenate(logits))
+        with writing(out, TEMPORARY):
+            np.save(out, np.concatenate(logits))
         return {"num_images": len(stored)}
 
     def measure(
@@ -129,7 +131,7 @@ class Worker:
 
     def memory(self) -> Answer:
         """Peak memory of this process in bytes; not `ru_maxrss`, which counts the process that forked us."""
-        found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+        found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"), re.MULTILINE)
         return {"peak_memory_bytes": int(found.group(1)) * 1024 if found else None}
 
     def stop(self) -> Answer:
@@ -164,7 +166,7 @@ class EnergyCounter:
     def read(self) -> list[int]:
         """The counters, in microjoules; empty where there is none or it cannot be read."""
         try:
-            return [int(file.read_text()) for file in self._files]
+            return [int(file.read_text(encoding="utf-8")) for file in self._files]
         except (OSError, ValueError):
             return []
 
@@ -201,7 +203,7 @@ def limit_memory() -> None:
     """Let an allocation beyond this worker's share of the memory fail here, where it is told in words. Should the
     kernel have to end a process all the same, let it be this one and not the notebook."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
     if memory := memory_bytes():
         share = max(memory // NUM_WORKERS, LEAST_SHARE)
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
@@ -220,7 +222,7 @@ def find_backend(name: str) -> type[Backend]:
 def main(backend_name: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # "interrupt the kernel" reaches the whole group; the notebook decides
     limit_memory()
-    answers = os.fdopen(os.dup(1), "w")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
     def answer(content: Answer) -> None:

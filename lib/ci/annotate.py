@@ -65,7 +65,7 @@ def _line_of_cell(executed: Path, number: int, source: Path) -> int:
     """
     try:
         cells: list[Any] = json.loads(executed.read_bytes())["cells"]
-        text = source.read_text()
+        text = source.read_text(encoding="utf-8")
     except (OSError, ValueError, KeyError, TypeError):
         return 1
     identities = [cell.get("id", "") for cell in cells if cell.get("cell_type") == "code"][:number]

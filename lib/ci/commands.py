@@ -51,7 +51,7 @@ def _changes(arguments: argparse.Namespace) -> int:
     if arguments.event:
         arguments.base = base_commit(os.environ)
     if arguments.base is None:
-        text = Path(arguments.files).read_text() if arguments.files else sys.stdin.read()
+        text = Path(arguments.files).read_text(encoding="utf-8") if arguments.files else sys.stdin.read()
         run = must_run(text.splitlines())
     else:
         changed = changed_files(arguments.base)

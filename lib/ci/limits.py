@@ -98,7 +98,7 @@ def load_limits(path: Path | None = None) -> Limits:
     """
     source = project_path(path) if path is not None else LIMITS
     try:
-        content = tomllib.loads(source.read_text())
+        content = tomllib.loads(source.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"no limits {source}; give a file with --limits") from None
     except (OSError, ValueError) as error:

@@ -43,7 +43,7 @@ def write_pages(run_dir: Path, architecture: str, out: Path, notebook: str = "",
             rendered = Path(folder) / "page.html"
             render_page(path, rendered, title=path.stem, failure=judge(path))
             pages.append(target / f"{path.stem}{suffix}.{architecture}.html")
-            write_atomic(pages[-1], without_dead_links(rendered.read_text()))
+            write_atomic(pages[-1], without_dead_links(rendered.read_text(encoding="utf-8")))
     return pages
 
 

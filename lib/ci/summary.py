@@ -68,7 +68,7 @@ def append_summary(text: str, environ: Mapping[str, str]) -> None:
     """Add to the summary of the step, where there is one and GitHub would still take it."""
     path = environ.get("GITHUB_STEP_SUMMARY", "")
     if path and _size_of(path) + _length(text) <= LIMIT:
-        with Path(path).open("a") as file:
+        with Path(path).open("a", encoding="utf-8") as file:
             file.write(text)
 
 

@@ -6,21 +6,18 @@ One folder per set of images. It is written beside its place and renamed, and ev
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from lib.data.images import IMAGE_SIZE
-from lib.errors import UserError
-from lib.files import cache_dir, sha256_file, write_atomic
+from lib.files import cache_dir, locked, sha256_file, write_atomic, writing
 
 VERSION = 2  # raise when the stored layout, the decoding or the order of the images changes
 _FILES = ("images", "labels", "track_ids", "sizes", "digests")
@@ -82,19 +79,10 @@ def _read(folder: Path) -> Stored | None:
 def _write(stored: Stored, folder: Path) -> None:
     for name in _FILES:
         np.save(folder / f"{name}.npy", getattr(stored, name), allow_pickle=False)
-    (folder / "paths.json").write_text(json.dumps(stored.paths))
+    (folder / "paths.json").write_text(json.dumps(stored.paths), encoding="utf-8")
     digests = {file.name: sha256_file(file) for file in sorted(folder.iterdir())}
     meta = {"version": VERSION, "num_val": stored.num_val, "sha256": digests}
-    (folder / "meta.json").write_text(json.dumps(meta, indent=1))
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Only one process at a time; the lock goes with its process. Where locks are not supported, work is done twice."""
-    with path.open("a") as file:
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    (folder / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
 
 def _install(stored: Stored, folder: Path) -> Stored:
@@ -128,9 +116,9 @@ def store(key: str, make: Callable[[], Stored]) -> Stored:
     stored = _read(folder)
     if stored is not None:
         return stored
-    try:
+    with writing(f"the cache {folder}", "set GTSRB_CACHE to a folder that is writable"):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.parent / f".{key}.lock"):
+        with locked(folder.parent / f".{key}.lock"):
             stored = _read(folder)  # another process may have made it meanwhile
             if stored is not None:
                 return stored
@@ -138,11 +126,6 @@ def store(key: str, make: Callable[[], Stored]) -> Stored:
                 if orphan.is_dir():
                     shutil.rmtree(orphan, ignore_errors=True)
             return _install(make(), folder)
-    except OSError as error:
-        raise UserError(
-            f"cannot write the cache {folder}: {error.strerror or error}; "
-            "free space, or set GTSRB_CACHE to a folder that is writable"
-        ) from error
 
 
 def remember(note: str, key: str) -> None:
@@ -153,7 +136,7 @@ def remember(note: str, key: str) -> None:
 def recall(note: str) -> Stored | None:
     """The cached images of files that were noted, if they are undamaged."""
     try:
-        key = (data_cache() / "fingerprints" / note).read_text()
+        key = (data_cache() / "fingerprints" / note).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return None
     # The key is a file name: a damaged note must not lead out of the cache.

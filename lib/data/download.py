@@ -7,7 +7,6 @@ is renamed when it is complete.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -19,7 +18,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -30,7 +29,7 @@ import requests
 from lib.data import layout
 from lib.data.images import MAX_SIGN_BYTES
 from lib.errors import UserError, unknown
-from lib.files import project_path
+from lib.files import locked, project_path, writing
 
 Progress = Callable[[str], None]
 
@@ -160,25 +159,14 @@ def _checked_url(url: str) -> str:
     return url.rstrip("/") + "/"
 
 
-@contextmanager
-def _writing(place: Path) -> Iterator[None]:
-    """Turn what the file system refuses into one clear line."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"cannot write {place}: {error.strerror or error}; free space, or choose another data_root"
-        ) from error
+def _writing(place: Path) -> AbstractContextManager[None]:
+    return writing(place, "choose another data_root")
 
 
 @contextmanager
 def _only_one(base: Path) -> Iterator[None]:
     """One download per folder at a time; a second waits and then finds everything there."""
-    with _writing(base):
-        file = (base / ".download.lock").open("a")
-    with file:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with locked(base / ".download.lock"):
         for orphan in base.glob(".unpacking-*"):  # of a process that was killed: we hold its lock
             shutil.rmtree(orphan, ignore_errors=True)
         yield

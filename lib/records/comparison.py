@@ -54,11 +54,13 @@ class Comparison:
     Attributes:
         records: all that were found, in the order asked for.
         missing: backends that were expected and have no record.
+        left_out: what was found and cannot be compared, each with its reason.
     """
 
     records: list[BenchmarkRecord] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     train: TrainRecord | None = None
+    left_out: list[str] = field(default_factory=list)
 
     @property
     def measured(self) -> list[BenchmarkRecord]:
@@ -170,28 +172,36 @@ def first_answer_s(cold: ColdStart) -> float:
 def load_comparison(run_dir: Path, expected: Sequence[str]) -> Comparison:
     """Read the benchmark records of a run. Records of other backends than the expected ones are compared too.
 
+    A damaged record is left out, and so is a copy under another name.
+
     Args:
         expected: names of backends; those without a record are named as missing.
 
     Raises:
-        UserError: a damaged record, two of one backend, or records that measured different checkpoints or data.
+        UserError: no record that can be read, or records that measured different checkpoints or data.
     """
     found: dict[str, BenchmarkRecord] = {}
-    files: dict[str, Path] = {}
+    left_out: list[str] = []
     for path in sorted((run_dir / "results").glob(f"{BENCHMARK}.*.json")):
-        record = read_record(path, BenchmarkRecord)
-        if record.backend in found:
-            raise UserError(
-                f"two records of backend {record.backend}: {files[record.backend].name} and {path.name} in "
-                f"{path.parent}; remove one of them"
-            )
-        found[record.backend], files[record.backend] = record, path
+        try:
+            record = read_record(path, BenchmarkRecord)
+            if path != record_path(run_dir, BENCHMARK, record.backend):
+                raise UserError(f"{path} is a copy of the record of {record.backend}; remove it")
+            found[record.backend] = record
+        except UserError as error:
+            left_out.append(str(error))
+    if left_out and not found:
+        raise UserError(left_out[0])
     order = [*expected, *(name for name in found if name not in expected)]
     records = [found[name] for name in order if name in found]
-    train_path = record_path(run_dir, TRAIN)
-    train = read_record(train_path, TrainRecord) if train_path.exists() else None
+    train = None
+    if (train_path := record_path(run_dir, TRAIN)).exists():
+        try:
+            train = read_record(train_path, TrainRecord)
+        except UserError as error:
+            left_out.append(str(error))
     _refuse_mixed(records, train)
-    return Comparison(records, [name for name in expected if name not in found], train)
+    return Comparison(records, [name for name in expected if name not in found], train, left_out)
 
 
 def _refuse_mixed(records: Sequence[BenchmarkRecord], train: TrainRecord | None) -> None:

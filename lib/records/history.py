@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,25 +97,38 @@ class History:
         return told + "."
 
 
+def history_root(folder: str | Path) -> Path:
+    """The folder that holds earlier runs; a relative path counts from the project root.
+
+    Raises:
+        UserError: no such folder.
+    """
+    root = project_path(folder)
+    if not root.is_dir():
+        raise UserError(f"history {str(folder)!r} is not a folder; give one that holds earlier runs, such as runs")
+    return root
+
+
 def load_history(folder: str | Path, measured: Sequence[BenchmarkRecord], run_dir: Path) -> History:
     """Read earlier runs below a folder; records that are damaged or not comparable are counted and left out.
 
     Args:
-        folder: holds run folders; a relative path counts from the project root.
+        folder: as `history_root` takes it.
         measured: records of the run that is judged, which does not count as an earlier one.
         run_dir: of that run; its second measurements are read from there.
 
     Raises:
-        UserError: no such folder, or a second measurement that cannot be read.
+        UserError: no such folder.
     """
-    root = project_path(folder)
-    if not root.is_dir():
-        raise UserError(f"history {str(folder)!r} is no folder; give one that holds earlier runs, such as runs")
+    root = history_root(folder)
     folders = sorted({path.resolve() for path in root.iterdir() if path.is_dir()} - {run_dir.resolve()})
     current = [record for record in measured if record.status == "ok"]
     history = _compared(folders, current, run_dir)
     paths = [second_path(run_dir, record.backend) for record in current]
-    again = [read_record(path, BenchmarkRecord) for path in paths if path.is_file()]
+    again = []
+    for path in paths:
+        with suppress(UserError):  # one that is not there, or cannot be read, confirms nothing
+            again.append(read_record(path, BenchmarkRecord))
     seconds = {(trend.backend, trend.scenario): trend for trend in _compared(folders, again, run_dir).trends}
     trends = [
         Trend(trend.backend, trend.scenario, trend.points, seconds.get((trend.backend, trend.scenario)))

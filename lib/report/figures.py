@@ -11,7 +11,7 @@ from html import escape
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
-import matplotlib
+import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
@@ -84,11 +84,11 @@ def backend_colour(name: str, names: Sequence[str] = ()) -> str:
 
 
 def styled(function: Callable[P, R]) -> Callable[P, R]:
-    """Draw in the common style and leave the caller's settings as they were."""
+    """Draw in the common style, whatever the user has set for Matplotlib, and leave these settings as they were."""
 
     @wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        with matplotlib.rc_context(STYLE):
+        with matplotlib.style.context(["default", STYLE]):
             return function(*args, **kwargs)
 
     return wrapper

@@ -17,11 +17,12 @@ TEMPLATES = Path(__file__).parent / "template"
 @cache
 def assets() -> dict[str, str]:
     """Style and script of every page, and the policy that allows these two and nothing else."""
-    style = (TEMPLATES / "table.css").read_text() + (TEMPLATES / "page.css").read_text()  # the page may override
-    dark = (TEMPLATES / "dark.css").read_text()
+    table, page, dark, script = (
+        (TEMPLATES / name).read_text(encoding="utf-8") for name in ("table.css", "page.css", "dark.css", "page.js")
+    )
+    style = table + page  # the page may override
     style += f"@media screen and (prefers-color-scheme:dark){{{dark}}}"
     style = re.sub(r"/\*.*?\*/", "", style, flags=re.DOTALL).replace("\n", "")
-    script = (TEMPLATES / "page.js").read_text()
 
     def digest(content: str) -> str:
         return base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()

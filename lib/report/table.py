@@ -55,7 +55,8 @@ def live_style() -> str:
 
     The page drops it, because it brings the same rules once.
     """
-    return f"<style>{TABLE_CSS.read_text()}</style>"
+    css = TABLE_CSS.read_text(encoding="utf-8")
+    return f"<style>{css}</style>"
 
 
 def image_uri(image: np.ndarray) -> str:

@@ -17,7 +17,7 @@ def load_records(run_dir: Path, backends: str) -> Comparison:
         backends: names to expect, comma-separated; empty = all default ones.
 
     Raises:
-        UserError: an unknown backend, a damaged record, two of one backend, or records of different networks or data.
+        UserError: an unknown backend, no record that can be read, or records of different networks or data.
     """
     names = [get_backend(name.strip()).name for name in backends.split(",") if name.strip()]
     return load_comparison(run_dir, names or default_names())

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import papermill
+from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, KernelSpecManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NBClientEngine, papermill_engines
@@ -30,6 +31,8 @@ from lib.series.memory import PeakMemory, kernel_pid
 from lib.series.outputs import Kept
 
 ENGINE = "gtsrb"
+SOCKET_FOLDER, SOCKET = "gtsrb-kernel-", "socket"  # tempfile adds 8 characters, jupyter_client the number of a port
+SOCKET_BYTES = 107  # of the path of a Unix socket: `sun_path` without its end
 DRAIN_S = 60  # for what a cell printed to arrive after it has ended; more than the kernel can hold back
 TOLD_EVERY_S = 0.2  # of printed lines, the last one is told that often
 
@@ -47,6 +50,12 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
         super().__init__(*arguments, **named)
         self._kept = Kept()
         self._told = 0.0
+
+    def create_kernel_manager(self) -> Any:
+        """For a kernel of this interpreter, not of what a `python3` on the user's search path means."""
+        manager = super().create_kernel_manager()
+        manager.kernel_spec_manager = KernelSpecManager(kernel_dirs=[])
+        return manager
 
     def execute_cell(self, cell: Any, cell_index: int, **arguments: Any) -> Any:
         is_code = [other.cell_type == "code" for other in self.nb.cells]
@@ -81,10 +90,16 @@ def _kernel_config(folder: str) -> Config:
     moment, so that two launches at once may be told the same ones.
     """
     config = Config()
-    if sys.platform != "win32":
-        config.KernelManager.transport = "ipc"
-        config.KernelManager.ip = str(Path(folder) / "socket")
+    config.KernelManager.transport = "ipc"
+    config.KernelManager.ip = str(Path(folder) / SOCKET)
     return config
+
+
+def _socket_parent() -> str:
+    """Folder for the folder of the sockets: a temporary folder with a long path, as clusters have it, does not fit into
+    the address of a Unix socket."""
+    longest = Path(tempfile.gettempdir()) / f"{SOCKET_FOLDER}12345678" / f"{SOCKET}-12345"
+    return tempfile.gettempdir() if len(os.fsencode(longest)) <= SOCKET_BYTES else "/tmp"  # noqa: S108  # private in it
 
 
 class _Engine(NBClientEngine):  # type: ignore[misc]
@@ -105,7 +120,7 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
             cell_ends = time.monotonic() + max(1, seconds)
             return max(1, seconds)
 
-        with tempfile.TemporaryDirectory(prefix="gtsrb-kernel-") as folder:
+        with tempfile.TemporaryDirectory(prefix=SOCKET_FOLDER, dir=_socket_parent()) as folder:
             try:
                 return _Client(
                     nb_man,
@@ -129,17 +144,22 @@ def execute(notebook: Path, output: Path, parameters: dict[str, Any], cell_limit
     papermill_engines.register(ENGINE, _Engine)
     with contextlib.suppress(PapermillExecutionError):  # the failing cell is in the notebook
         papermill.execute_notebook(
-            notebook,
-            output,
+            _literal(notebook),
+            _literal(output),
             parameters,
             engine_name=ENGINE,
-            kernel_name="python3",
+            kernel_name=NATIVE_KERNEL_NAME,
             cwd=notebook.parent,
             progress_bar=False,
             autosave_cell_every=5,
             cell_limit_s=cell_limit_s,
             notebook_limit_s=notebook_limit_s,
         )
+
+
+def _literal(path: Path) -> str:
+    """A path for papermill, which takes braces in it as placeholders."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _end_with_parent() -> None:

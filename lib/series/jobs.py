@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lib.backends import default_names, get_backend
 from lib.errors import UserError
@@ -20,6 +20,7 @@ class Job:
     notebook: str
     backend: str  # "" for notebooks that have none
     parameters: dict[str, ParameterValue]  # those that were given; the notebook has the defaults
+    broken: str = ""  # why it cannot run; empty where it can
 
     @property
     def label(self) -> str:
@@ -30,6 +31,8 @@ class Job:
 def plan_jobs(notebooks: Sequence[str], given: dict[str, str], backends: Sequence[str]) -> list[Job]:
     """Which notebooks run with which parameters. Everything is checked before anything starts.
 
+    A damaged notebook is refused where it is asked for. In the whole series it is a job that fails, and stops no other.
+
     Args:
         notebooks: names in any accepted form; empty = the whole series.
         given: parameter values as typed.
@@ -39,7 +42,15 @@ def plan_jobs(notebooks: Sequence[str], given: dict[str, str], backends: Sequenc
         UserError: unknown notebook, parameter or backend, or a bad value.
     """
     names = sorted({notebook_path(name).stem for name in notebooks}) or notebook_names()
-    schemas = {name: load_schema(name) for name in names}
+    schemas: dict[str, Schema] = {}
+    jobs: list[Job] = []
+    for name in names:
+        try:
+            schemas[name] = load_schema(name)
+        except UserError as error:
+            if notebooks:
+                raise
+            jobs.append(Job(name, "", {}, str(error)))
     declared = {parameter: None for schema in schemas.values() for parameter in schema}
     for name in given:
         if name not in declared:
@@ -51,14 +62,13 @@ def plan_jobs(notebooks: Sequence[str], given: dict[str, str], backends: Sequenc
         if chosen:
             raise UserError("give either --backends or -p backend, not both")
         chosen = [get_backend(given["backend"]).name]
-    jobs: list[Job] = []
     for name, schema in schemas.items():
         values = _values_for(schema, given)
         if name == BENCHMARK:
             jobs += [Job(name, backend, {**values, "backend": backend}) for backend in chosen or _defaults(names)]
         else:
             jobs.append(Job(name, "", values))
-    return [_expecting(job, jobs) for job in jobs]
+    return [_expecting(job, jobs) for job in sorted(jobs, key=lambda job: job.notebook)]
 
 
 def _defaults(names: Sequence[str]) -> list[str]:
@@ -77,4 +87,4 @@ def _expecting(job: Job, jobs: Sequence[Job]) -> Job:
     measured = [other.backend for other in jobs if other.backend]
     if job.notebook != COMPARE or not measured or job.parameters.get("backends"):
         return job
-    return Job(job.notebook, job.backend, {**job.parameters, "backends": ",".join(measured)})
+    return replace(job, parameters={**job.parameters, "backends": ",".join(measured)})

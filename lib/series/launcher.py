@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.errors import UserError
-from lib.files import PROJECT_ROOT
+from lib.files import PROJECT_ROOT, cache_dir, writing
 from lib.records.environment import patient
 from lib.records.results import BenchmarkRecord, read_record, record_path
 from lib.report import SERIES_VARIABLE
@@ -37,6 +37,8 @@ from lib.series.rundir import LATEST, claimed, new_run_dir, point_latest_to, pre
 CELL_LIMIT_S = 45 * 60  # a full training takes less than 30 minutes on two cores
 NOTEBOOK_LIMIT_S = 60 * 60
 EXECUTING = ".executing-"  # folder of a notebook that runs
+_JUPYTER_FOLDERS = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
+_USERS_OWN = ("PYTHONSTARTUP", "MPLBACKEND")
 
 
 @dataclass
@@ -100,6 +102,8 @@ def run_jobs(
     for number, job in enumerate(jobs, start=1):
         if untrained and job.notebook > TRAIN:
             result = JobResult(job.notebook, job.backend, "skipped", reason=f"{TRAIN} failed")
+        elif job.broken:
+            result = JobResult(job.notebook, job.backend, "failed", reason=job.broken)
         else:
             progress.begin(number, job.label)
             result = _run_job(job, run_dir, progress, cell_limit_s, notebook_limit_s)
@@ -114,7 +118,7 @@ def _clear(jobs: Sequence[Job], run_dir: Path) -> None:
     """Remove what this launch makes worthless: folders of launches that were killed, all of the network before."""
     for orphan in run_dir.glob(f"{EXECUTING}*"):
         shutil.rmtree(orphan, ignore_errors=True)
-    if any(job.notebook == TRAIN for job in jobs):
+    if any(job.notebook == TRAIN and not job.broken for job in jobs):
         forget_network(run_dir)
 
 
@@ -125,7 +129,7 @@ def _run_job(job: Job, run_dir: Path, progress: Progress, cell_limit_s: int, not
     record = record_path(run_dir, job.notebook, job.backend)
     for earlier in (executed, page, record):  # what an earlier launch left must not stand in for this one
         earlier.unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory(prefix=EXECUTING, dir=run_dir) as folder:
+    with tempfile.TemporaryDirectory(prefix=EXECUTING, dir=run_dir, ignore_cleanup_errors=True) as folder:
         output = Path(folder) / f"{job.label}.ipynb"
         spec = {
             "notebook": str(notebook_path(job.notebook)),
@@ -179,14 +183,13 @@ def _status_of(job: Job, record: Path) -> tuple[str, str]:
 
 def _execute(spec: dict[str, Any], folder: Path, progress: Progress, notebook_limit_s: int) -> str:
     """Run the notebook in a process of its own; returns why it stopped early, or an empty string."""
-    search_path = os.pathsep.join(part for part in (str(PROJECT_ROOT), os.environ.get("PYTHONPATH")) if part)
     with (folder / "runner.log").open("w+b") as log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "lib.series.execute"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env={**os.environ, "PYTHONPATH": search_path, SERIES_VARIABLE: "1"},
+            env=_kernel_environ(folder, Path(spec["notebook"]).stem),
         )
         stopped = ""
         try:
@@ -213,6 +216,26 @@ def _execute(spec: dict[str, Any], folder: Path, progress: Progress, notebook_li
     return stopped
 
 
+def _kernel_environ(folder: Path, notebook: str) -> dict[str, str]:
+    """Variables of a process that runs a notebook: this project to import from, and no settings of the user.
+
+    Jupyter, IPython and Matplotlib keep theirs in the home folder, which may be missing or not writable, too.
+
+    Args:
+        folder: for what they write.
+    """
+    environ = {name: value for name, value in os.environ.items() if name not in _USERS_OWN}
+    search_path = os.pathsep.join(part for part in (str(PROJECT_ROOT), os.environ.get("PYTHONPATH")) if part)
+    return {
+        **environ,
+        **dict.fromkeys(_JUPYTER_FOLDERS, str(folder / "jupyter")),
+        "MATPLOTLIBRC": os.devnull,
+        "MPLCONFIGDIR": str(cache_dir() / "matplotlib"),  # its list of fonts takes seconds to make
+        "PYTHONPATH": search_path,
+        SERIES_VARIABLE: notebook,
+    }
+
+
 def _events(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
     assert process.stdout is not None
     for line in process.stdout:
@@ -220,22 +243,6 @@ def _events(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
             event = json.loads(line)
             if isinstance(event, dict) and "event" in event:
                 yield event
-
-
-def run_guarded(
-    jobs: Sequence[Job], run_dir: Path, *, cell_limit_s: int | None, notebook_limit_s: int | None
-) -> Series:
-    """As `run_jobs`; what the disk refuses ends in one line.
-
-    Raises:
-        UserError: disk full, folder removed: whatever a single write did not tell by itself.
-    """
-    try:
-        return run_jobs(jobs, run_dir, cell_limit_s=cell_limit_s, notebook_limit_s=notebook_limit_s)
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {run_dir}: {error.strerror or error}; free space or choose another folder"
-        ) from None
 
 
 def launch(
@@ -253,12 +260,14 @@ def launch(
         UserError: bad input; nothing has been started or written then.
     """
     jobs = plan_jobs(notebooks, given, backends)
-    check_data(jobs, lambda line: print(line, file=sys.stderr, flush=True))
+    sound = [job for job in jobs if not job.broken]
+    check_data(sound, lambda line: print(line, file=sys.stderr, flush=True))
     run_dir = choose_run_dir(notebooks, out)
     with claimed(run_dir):
-        check_inputs(jobs, run_dir)
+        check_inputs(sound, run_dir)
         try:
-            series = run_guarded(jobs, run_dir, cell_limit_s=cell_limit_s, notebook_limit_s=notebook_limit_s)
+            with writing(run_dir):  # whatever a single write did not report by itself: disk full, folder removed
+                series = run_jobs(jobs, run_dir, cell_limit_s=cell_limit_s, notebook_limit_s=notebook_limit_s)
         finally:
             if not out:
                 point_latest_to(run_dir)

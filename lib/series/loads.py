@@ -56,7 +56,7 @@ def load_check(
             for scenario, batch_size in BATCH_SIZES.items():
                 cycles = measure_blocks(sides, block_plan(batch_size), seconds, loads(num_cores()))
                 about = {"backend": backend.name, "scenario": scenario, "num_threads": threads}
-                with lines.open("a") as file:
+                with lines.open("a", encoding="utf-8") as file:
                     for number, cycle in enumerate(cycles):
                         for block in cycle:
                             file.write(json.dumps({**about, "cycle": number, **asdict(block)}) + "\n")

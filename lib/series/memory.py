@@ -24,14 +24,15 @@ class PeakMemory:
         """Forget the peak so far, so that the next one belongs to what runs now."""
         if self._folder is not None:
             with contextlib.suppress(OSError):
-                (self._folder / "clear_refs").write_text("5")
+                (self._folder / "clear_refs").write_text("5", encoding="utf-8")
 
     def end(self, metadata: Any) -> None:
         """Write the peak since `begin`, in bytes, into the metadata of a cell."""
         if self._folder is None:
             return
         with contextlib.suppress(OSError):
-            found = re.search(r"^VmHWM:\s+(\d+) kB", (self._folder / "status").read_text(), re.MULTILINE)
+            status = (self._folder / "status").read_text(encoding="utf-8", errors="replace")
+            found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
             if found:
                 metadata[PEAK_MEMORY] = int(found[1]) * 1024
 

@@ -23,7 +23,7 @@ from lib.records.results import (
     record_path,
     write_record,
 )
-from lib.report import LIMITS_VARIABLE
+from lib.report import LIMITS_VARIABLE, SERIES_VARIABLE
 from lib.report.provenance import run_metadata
 from lib.report.table import Banner
 from lib.report.tables import environment_table, parameter_table
@@ -93,9 +93,16 @@ def start(notebook: str, namespace: dict[str, Any]) -> Run:
         namespace: the notebook's `globals()`.
 
     Raises:
-        UserError: an unknown parameter, a bad value, or a run folder that cannot be written to.
+        UserError: an unknown parameter, a bad value, a run folder that cannot be written to, or a copy of a notebook
+            that has another name and would overwrite its record.
     """
     schema = load_schema(notebook)
+    executed = os.environ.get(SERIES_VARIABLE) or schema.notebook
+    if executed != schema.notebook:
+        raise UserError(
+            f"this is {executed}, and it would write the record of {schema.notebook}; "
+            f"give it its own name: start({executed!r}, globals())"
+        )
     injected = injected_names(namespace.get("In", []))
     schema.resolve({name: namespace[name] for name in injected if name in namespace})
     missing = [name for name in schema if name not in namespace]

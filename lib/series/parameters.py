@@ -8,6 +8,7 @@ syntax tree, the comment from the tokens; nothing is executed. Brackets at the e
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import io
 import json
@@ -28,6 +29,7 @@ TYPES: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
 _SECRET = re.compile(r"secret|token|passw|credential|api_?key|private_?key", re.IGNORECASE)
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
+_NAME = re.compile(r"[0-9]{2}_[A-Za-z0-9_]+")
 _BACKEND = "a backend"
 _WORDS = {"true": True, "false": False}
 
@@ -63,6 +65,8 @@ class Parameter:
         parsed = self._of_type(value)
         if parsed is None:
             raise UserError(f"parameter {self.name!r} must be {self.allowed}: got {value!r}")
+        if isinstance(parsed, str) and parsed != parsed.encode(errors="replace").decode():
+            raise UserError(f"parameter {self.name!r} must be UTF-8: got {value!r}")
         if self.choices and parsed not in self.choices:
             raise unknown(self.name, parsed, self.choices)
         if isinstance(parsed, int | float) and not isinstance(parsed, bool) and not self._in_range(parsed):
@@ -119,8 +123,8 @@ def unknown_parameter(name: str, known: Any) -> UserError:
 
 
 def notebook_names() -> list[str]:
-    """The notebooks of the series, in order."""
-    return sorted(path.stem for path in NOTEBOOK_DIR.glob("[0-9][0-9]_*.ipynb"))
+    """The notebooks of the series, in order. A copy such as JupyterLab's `02_train-Copy1.ipynb` is not one of them."""
+    return sorted(path.stem for path in NOTEBOOK_DIR.glob("*.ipynb") if _NAME.fullmatch(path.stem))
 
 
 def notebook_path(notebook: str) -> Path:
@@ -140,19 +144,25 @@ def load_schema(notebook: str) -> Schema:
     """The schema of a notebook of the series.
 
     Raises:
-        UserError: no such notebook.
-        ValueError: its parameters cell breaks the contract.
+        UserError: no such notebook, a file that is no notebook, or a parameters cell that breaks the contract.
     """
     path = notebook_path(notebook)
-    return _schema_of(path, path.stat().st_mtime_ns)
+    try:
+        return _schema_of(path, path.stat().st_mtime_ns)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is not a readable notebook ({error}); repair it, or restore it with `git checkout`"
+        ) from None
 
 
 @functools.cache
 def _schema_of(path: Path, _changed: int) -> Schema:
-    cells = json.loads(path.read_text())["cells"]
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]  # as papermill and JupyterLab read it
     tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
     if len(tagged) != 1:
-        raise ValueError(f"{path.name} has {len(tagged)} cells tagged 'parameters', one is needed")
+        raise UserError(f"{len(tagged)} cells are tagged 'parameters'; tag one, or move the file out of this folder")
     source = tagged[0]["source"]
     return Schema(path.stem, parse_parameters(source if isinstance(source, str) else "".join(source)))
 
@@ -161,14 +171,15 @@ def parse_parameters(source: str) -> list[Parameter]:
     """Read a parameters cell.
 
     Raises:
-        ValueError: a line that is not `name: type = literal  # help`.
+        UserError: a line that is not `name: type = literal  # help`.
     """
-    comments = {
-        token.start[0]: token.string.lstrip("# ").strip()
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT
-    }
-    return [_parse_line(statement, comments.get(statement.lineno, "")) for statement in ast.parse(source).body]
+    try:
+        statements = ast.parse(source).body
+        tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    except (SyntaxError, ValueError, tokenize.TokenError) as error:
+        raise UserError(f"the parameters cell is not Python: {error}") from None
+    comments = {token.start[0]: token.string.lstrip("# ").strip() for token in tokens if token.type == tokenize.COMMENT}
+    return [_parse_line(statement, comments.get(statement.lineno, "")) for statement in statements]
 
 
 def _parse_line(statement: ast.stmt, comment: str) -> Parameter:
@@ -180,23 +191,30 @@ def _parse_line(statement: ast.stmt, comment: str) -> Parameter:
         and statement.annotation.id in TYPES
         and statement.value is not None
     ):
-        raise ValueError(f"{where} must read `name: type = literal  # help` with a type of {', '.join(TYPES)}")
+        raise UserError(f"{where} must read `name: type = literal  # help` with a type of {', '.join(TYPES)}")
     name, type_name = statement.target.id, statement.annotation.id
-    default: Any = ast.literal_eval(statement.value)
+    default: Any = None
+    with contextlib.suppress(ValueError):
+        default = ast.literal_eval(statement.value)
     if not isinstance(default, bool | int | float | str) or type(default) is not TYPES[type_name]:
-        raise ValueError(f"{where}: the default of {name!r} is no {type_name}")
+        raise UserError(f"{where}: the default of {name!r} must be a literal of type {type_name}")
     if not comment:
-        raise ValueError(f"{where}: {name!r} has no comment")
+        raise UserError(f"{where}: {name!r} has no comment")
     if _SECRET.search(name):
-        raise ValueError(f"{where}: {name!r} looks like a secret, and parameters are stored in pages and records")
+        raise UserError(f"{where}: {name!r} looks like a secret, and parameters are stored in pages and records")
     brackets = re.search(r"\s*\[([^\[\]]*)\]$", comment)
-    return Parameter(
+    parameter = Parameter(
         name=name,
         type=type_name,
         default=default,
         help=comment[: brackets.start()] if brackets else comment,
         **_limits(brackets.group(1) if brackets else ""),
     )
+    try:
+        parameter.parse(default)
+    except UserError as error:
+        raise UserError(f"{where}, default: {error}") from None
+    return parameter
 
 
 def _limits(text: str) -> dict[str, Any]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib.data import check_num_images, load_data
+from lib.bench.plan import UNTRAINED_IMAGES
+from lib.data import IMAGE_SIZE, check_num_images, load_data
+from lib.data.splitting import VAL_SHARE
 from lib.errors import UserError
-from lib.files import CHECKPOINT_NAME
+from lib.files import CHECKPOINT_NAME, TEMPORARY, writing
+from lib.records.history import history_root
 from lib.series.compare import load_records
 from lib.series.jobs import BENCHMARK, COMPARE, TRAIN, Job
 from lib.series.parameters import load_schema
@@ -16,6 +21,8 @@ from lib.series.sizes import num_images_for
 
 if TYPE_CHECKING:
     from lib.model import Checkpoint
+
+ALL_IMAGES = 40_000  # of the largest real training set, about
 
 
 def check_data(jobs: Sequence[Job], progress: Callable[[str], None]) -> None:
@@ -46,8 +53,8 @@ def check_inputs(jobs: Sequence[Job], run_dir: Path) -> None:
     """What earlier launches left in the run folder and this one builds on.
 
     Raises:
-        UserError: an unreadable or foreign checkpoint, an unknown model, a damaged or older record, or records that
-            do not fit.
+        UserError: an unreadable or foreign checkpoint, an unknown model, a damaged or older record, records that do not
+            fit, no folder of earlier runs, or a full temporary folder.
     """
     notebooks = {job.notebook for job in jobs}
     checkpoint = run_dir / CHECKPOINT_NAME
@@ -57,12 +64,33 @@ def check_inputs(jobs: Sequence[Job], run_dir: Path) -> None:
         from lib.series.networks import check_network  # imports torch, and torchvision for a model's name
 
         check_network(model, int(benchmark.parameters.get("image_size", 0)))
+    if benchmark:
+        _check_temporary_folder(benchmark)
     if benchmark and not model and TRAIN not in notebooks and checkpoint.exists():
         from lib.model import load_checkpoint  # imports torch: only where there is something to check
 
         _refuse_other_data(load_checkpoint(checkpoint), benchmark)
+    for job in jobs:
+        if history := job.parameters.get("history"):
+            history_root(str(history))
     if notebooks == {COMPARE}:
         load_records(run_dir, str(next(job.parameters.get("backends", "") for job in jobs)))
+
+
+def _check_temporary_folder(job: Job) -> None:
+    """Room for the validation images, which 03 hands to its workers as files of float32."""
+    values = load_schema(job.notebook).resolve(job.parameters)
+    profile, dataset = str(values.get("profile", "fast")), str(values.get("dataset", "synthetic"))
+    num_images = VAL_SHARE * (int(values.get("num_images", 0)) or num_images_for(profile, dataset) or ALL_IMAGES)
+    size = int(values.get("image_size", 0)) or IMAGE_SIZE
+    needed = min(num_images, UNTRAINED_IMAGES if values.get("model") else num_images) * 3 * size**2 * 4
+    with writing("a temporary folder", TEMPORARY):
+        folder = tempfile.gettempdir()
+    if (free := shutil.disk_usage(folder).free) < needed:
+        raise UserError(
+            f"{folder} has {free / 1e6:,.0f} MB left, and {job.notebook} writes {needed / 1e6:,.0f} MB and more there; "
+            f"free space or {TEMPORARY}"
+        )
 
 
 def _refuse_other_data(checkpoint: Checkpoint, job: Job) -> None:

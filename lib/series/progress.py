@@ -89,7 +89,7 @@ class Progress:
             return
         try:
             self._put(line, last)
-        except BrokenPipeError:  # nobody reads any more, as in `... | head`; the notebooks go on
+        except OSError:  # nobody reads any more, as in `... | head`, or the disk is full; the notebooks go on
             self._deaf = True
 
     def _put(self, line: str, last: bool) -> None:

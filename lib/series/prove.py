@@ -21,7 +21,7 @@ from lib.bench.client import PREPARE_LIMIT_S, BackendError, WorkerClient
 from lib.bench.session import backend_versions
 from lib.data import load_data
 from lib.errors import UserError
-from lib.files import write_atomic
+from lib.files import TEMPORARY, write_atomic, writing
 from lib.granted import num_cores
 from lib.model import (
     CheckpointMetadata,
@@ -63,7 +63,8 @@ def prove(
         checkpoint = load_checkpoint(path)
         for split in (data.train, data.val):
             images = checkpoint.preprocessing.normalize(np.array(split.images[:BATCH_SIZE]))
-            np.save(folder / f"{split.name}.npy", images.numpy())
+            with writing(folder, TEMPORARY):
+                np.save(folder / f"{split.name}.npy", images.numpy())
         try:
             reference = _use(get_backend(REFERENCE), path, folder, threads)
         except BackendError as error:

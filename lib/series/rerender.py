@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from lib.errors import UserError
@@ -11,11 +12,12 @@ from lib.report.page import render_page
 from lib.series.outcome import judge
 
 
-def rerender(directory: Path) -> list[Path]:
-    """Render every executed notebook of a run; returns the pages and, last, the index.
+def rerender(directory: Path) -> Iterator[Path]:
+    """Render every executed notebook of a run; yields the pages and, last, the index.
 
     Raises:
-        UserError: no such folder, or no executed notebooks in it.
+        UserError: no such folder, or no executed notebooks in it; or, after all that can be made, a notebook that
+            cannot be read.
     """
     run_dir = project_path(directory)
     executed = sorted((run_dir / "notebooks").glob("[!.]*.ipynb"))
@@ -23,8 +25,15 @@ def rerender(directory: Path) -> list[Path]:
         raise UserError(
             f"{run_dir} holds no executed notebooks (notebooks/*.ipynb); give a run folder, such as runs/latest"
         )
-    pages = []
+    unreadable: list[UserError] = []
     for notebook in executed:
-        pages.append(run_dir / "pages" / f"{notebook.stem}.html")
-        render_page(notebook, pages[-1], title=notebook.stem, failure=judge(notebook), index="../index.html")
-    return [*pages, write_index(run_dir)]
+        page = run_dir / "pages" / f"{notebook.stem}.html"
+        try:
+            render_page(notebook, page, title=notebook.stem, failure=judge(notebook), index="../index.html")
+        except UserError as error:
+            unreadable.append(error)
+        else:
+            yield page
+    yield write_index(run_dir)
+    if unreadable:
+        raise unreadable[0]

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from lib.errors import UserError
-from lib.files import PROJECT_ROOT, project_path
+from lib.files import PROJECT_ROOT, locked, project_path, writing
 
 RUNS = PROJECT_ROOT / "runs"
 LATEST = RUNS / "latest"
+_ELSEWHERE = "choose another folder with --out (in a notebook: run_dir)"
 
 
 def new_run_dir() -> Path:
-    """A fresh folder under `runs/`, named by the time; two runs of one second get two folders."""
-    stamp = time.strftime("%Y-%m-%d_%H%M%S")
-    for suffix in ("", *(f"_{number}" for number in range(2, 100))):
-        path = RUNS / f"{stamp}{suffix}"
-        try:
-            path.mkdir(parents=True)
-            return path
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise UserError(f"cannot write to {RUNS}: {error.strerror}; choose another folder with --out") from None
+    """A fresh folder under `runs/`, named by the time; two runs of one second get two folders.
+
+    Raises:
+        UserError: not writable, or `runs/latest` cannot be made to point to it: found out before anything runs.
+    """
+    if LATEST.exists() and not LATEST.is_symlink():
+        raise UserError(
+            f"{LATEST} is a folder, and a new run is linked there; rename it, for instance to {RUNS / 'earlier'}, or "
+            + _ELSEWHERE
+        )
+    with writing(RUNS, _ELSEWHERE):
+        RUNS.mkdir(parents=True, exist_ok=True)
+        _link(RUNS).unlink()
+        stamp = time.strftime("%Y-%m-%d_%H%M%S")
+        for suffix in ("", *(f"_{number}" for number in range(2, 100))):
+            path = RUNS / f"{stamp}{suffix}"
+            with suppress(FileExistsError):
+                path.mkdir()
+                return path
     raise UserError(f"{RUNS} has a hundred runs of this second already")
 
 
@@ -39,18 +47,16 @@ def prepare_run_dir(run_dir: str | Path) -> Path:
     run yet, one is begun.
 
     Raises:
-        UserError: not writable, or a file of that name is in the way.
+        UserError: not writable, a file of that name is in the way, or no path that `project_path` takes.
     """
     path = project_path(run_dir)
     if path == LATEST and not path.exists():
         path = new_run_dir()
         point_latest_to(path)
-    try:
+    with writing(f"the run folder {path}"):
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
-    except OSError as error:
-        raise UserError(f"cannot write to the run folder {path}: {error.strerror}; choose another folder") from None
     return path.resolve()
 
 
@@ -61,28 +67,39 @@ def claimed(run_dir: Path) -> Iterator[None]:
     Raises:
         UserError: another launch is at work in it.
     """
-    descriptor = os.open(run_dir, os.O_RDONLY)
-    try:
+    with ExitStack() as held:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(locked(run_dir / ".lock", wait=False))
         except BlockingIOError:
             raise UserError(
                 f"another launch is at work in {run_dir}; wait until it has ended, or choose another folder with --out"
             ) from None
         yield
-    finally:
-        os.close(descriptor)
 
 
 def point_latest_to(run_dir: Path) -> None:
-    """Swap `runs/latest` in one step: a reader sees the old run or the new one, never neither."""
-    if LATEST.exists() and not LATEST.is_symlink():
-        raise UserError(f"{LATEST} is not a symlink; move it away: it is where the newest run is linked")
-    target = os.path.relpath(run_dir.resolve(), RUNS)
+    """Swap `runs/latest` in one step: a reader sees the old run or the new one, never neither.
+
+    Nothing is done for a run that lies there itself, as an unpacked artifact does.
+
+    Raises:
+        UserError: no link can be made.
+    """
+    if not LATEST.exists() or not LATEST.samefile(run_dir):
+        with writing(LATEST, _ELSEWHERE):
+            os.replace(_link(run_dir), LATEST)
+
+
+def _link(run_dir: Path) -> Path:
+    """A link to a run beside `runs/latest`.
+
+    Raises:
+        UserError: the file system has no links, as exFAT and many network shares.
+    """
     temporary = RUNS / f".latest.{os.getpid()}"
     try:
         temporary.unlink(missing_ok=True)
-        temporary.symlink_to(target)
-        os.replace(temporary, LATEST)
+        temporary.symlink_to(os.path.relpath(run_dir.resolve(), RUNS))
     except OSError as error:
-        raise UserError(f"cannot link {LATEST}: {error.strerror}") from None
+        raise UserError(f"cannot make the link {LATEST}: {error.strerror}; {_ELSEWHERE}") from None
+    return temporary

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib.errors import UserError
-from lib.files import CHECKPOINT_NAME, project_path, replacing, sha256_file, write_atomic
+from lib.files import CHECKPOINT_NAME, project_path, replacing, sha256_file, write_atomic, writing
 from lib.records.judgement import disturbances, judged
 from lib.records.results import BenchmarkRecord, ExploreRecord, Record, TrainRecord
 from lib.records.statistics import median_latency, samples_per_s, scenario_ratio
@@ -27,7 +27,7 @@ from lib.report.run import RunFolder, load_run
 from lib.report.table import Table, Value
 from lib.report.warnings import warnings_words
 from lib.series.jobs import BENCHMARK, COMPARE, TRAIN, Job, plan_jobs
-from lib.series.launcher import run_guarded
+from lib.series.launcher import run_jobs
 from lib.series.preflight import check_data, check_inputs
 from lib.series.rundir import claimed, prepare_run_dir
 
@@ -134,7 +134,8 @@ def sweep(
             _tell(f"combination {number} of {len(points)}: {_words(point.given)}{done}")
             if jobs:
                 check_inputs(jobs, run_dir)
-                run_guarded(jobs, run_dir, cell_limit_s=cell_limit_s, notebook_limit_s=notebook_limit_s)
+                with writing(run_dir):
+                    run_jobs(jobs, run_dir, cell_limit_s=cell_limit_s, notebook_limit_s=notebook_limit_s)
             rows = table_rows(folder, points[:number])
             failed = any(row["status"] not in ("ok", "unavailable") for row in rows)
             write_atomic(folder / TABLE, to_csv(rows))

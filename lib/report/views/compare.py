@@ -73,6 +73,7 @@ def answer(comparison: Comparison) -> Shown:
         banners.append(
             Banner(f"No record of: {names}. To measure one: python -m lib run 03_benchmark -p backend NAME.")
         )
+    banners += [Banner(f"Left out: {reason}.", "error") for reason in comparison.left_out]
     for record in comparison.unmeasured:
         kind: Any = "error" if record.status == "failed" else "info"
         banners.append(Banner(f"{record.backend} is {record.status}: {record.error}", kind))

@@ -14,7 +14,7 @@ READY       := .venv/.ready
 PIP         := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-lab rehearse lint lab params lock lock-check clean .venv
+.PHONY: help run test coverage test-lab rehearse lint lab params lock lock-check clean .venv
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z.-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,11 @@ run: $(READY) $(EXTRAS:%=.venv/.extra-%)  ## set up if needed, then run the whol
 
 test: $(READY) $(EXTRAS:%=.venv/.extra-%) lint  ## set up if needed, then lint and test
 	$(BIN)/python -m pytest -n auto $(ARGS)
+
+coverage: $(READY) $(EXTRAS:%=.venv/.extra-%)  ## the tests, and which public functions of lib/ none of them executes
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest -n auto $(ARGS)
+	$(BIN)/python -m tests.unexecuted
 
 lint: $(READY)  ## ruff and mypy; schemas and security of the workflow files
 	$(BIN)/ruff check .
@@ -84,5 +89,5 @@ lock-check: $(READY)  ## every pinned version has a wheel for x86-64 and for Arm
 	done; done
 
 clean:  ## remove the environment, caches and build files; runs/ and data/ are kept
-	rm -rf .venv .cache build .mypy_cache .ruff_cache .pytest_cache *.egg-info
+	rm -rf .venv .cache .coverage* build .mypy_cache .ruff_cache .pytest_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

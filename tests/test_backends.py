@@ -16,6 +16,8 @@ import torch
 from lib.backends import REFERENCE, Backend, backend_names, default_names, get_backend, register
 from lib.backends._torch_eager import _texts
 from lib.backends.interface import RUNTIME, registered
+from lib.backends.null import Null
+from lib.bench.peaks import F16_FLAGS
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
 from lib.model import (
@@ -23,6 +25,9 @@ from lib.model import (
     leaf_layers,
     load_checkpoint,
 )
+from lib.records.environment import ISA_FLAGS
+from lib.records.recommendation import FAST_FLAGS
+from lib.training.loop import BF16_TRAINING_FLAGS
 from tests.backend_child import images
 from tests.untrained import save_untrained
 from tests.waiting import HANG_S
@@ -112,25 +117,29 @@ class TestEveryBackend:
             80 if backend.precision == "fp32" else 10
         )  # random weights are harder for 8 bits than trained
 
-    def test_groups_are_made_of_the_layers_of_the_network_and_of_each_once(self, told: Told) -> None:
+    def test_groups_hold_each_computing_layer_of_the_network_once(self, told: Told) -> None:
         backend, answer = told
         layers = [layer.name for layer in leaf_layers(build_network("signnet_small"))]
+        computing = {name for name in layers if "conv" in name or name == "head"}
         for groups in (answer["times"], answer["kernels"]):
             members = [member for group in groups if group != RUNTIME for member in group.split("+")]
             assert len(members) == len(set(members)) and set(members) <= set(layers)
-            computing = {name for name in layers if "conv" in name or name == "head"}
-            assert not members or computing <= set(members)
+            assert computing <= set(members) if backend.is_network else not groups
         assert set(answer["times"]) - {RUNTIME} <= set(answer["kernels"])
-        assert backend.is_network or not answer["times"]
 
     def test_a_convolution_ran_where_the_network_has_one(self, told: Told) -> None:
-        for group, kernels in told[1]["kernels"].items():
-            if "conv" in group:
-                assert any("conv" in kernel.lower() for kernel in kernels), (group, kernels)
+        backend, answer = told
+        groups = {group: kernels for group, kernels in answer["kernels"].items() if "conv" in group}
+        assert bool(groups) == backend.is_network
+        for group, kernels in groups.items():
+            assert any("conv" in kernel.lower() for kernel in kernels), (group, kernels)
 
     def test_times_every_group_once_a_pass(self, told: Told) -> None:
-        for passes in told[1]["times"].values():
-            assert len(passes) == 2 and min(passes) >= 0
+        backend, answer = told
+        assert {len(passes) for passes in answer["times"].values()} == ({2} if backend.is_network else set())
+        assert min((min(passes) for passes in answer["times"].values()), default=0) >= 0
+        spent = sum(sum(passes) for passes in answer["times"].values())
+        assert (spent > 0) == backend.is_network
 
     def test_keeps_its_promise_in_large_batches(self, told: Told) -> None:
         assert not told[1]["reason"]
@@ -143,6 +152,28 @@ def test_backend_names_itself_and_its_promise(backend: type[Backend]) -> None:
     assert backend.precision in ("fp32", "bf16", "f16", "int8")
     assert backend.top1_drop <= (0.003 if backend.precision == "int8" else 0.0005)
     assert not backend.extra or (PROJECT_ROOT / f"requirements-{backend.extra}.txt").exists()
+
+
+@pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
+def test_proof_of_a_network_fails_where_no_kernel_was_seen(backend: type[Backend]) -> None:
+    unseen = backend().prove({})
+    assert unseen.passed != backend.is_network and bool(unseen.reason) == backend.is_network
+    assert not backend().prove({"stem.conv": []}).passed
+
+
+def test_backend_that_judges_no_kernels_cannot_be_used() -> None:
+    class Trusting(Backend):
+        load = Null.load
+        predict = Null.predict
+
+    with pytest.raises(TypeError, match="broken_promise"):
+        Trusting()  # type: ignore[abstract]
+
+
+def test_every_flag_that_is_asked_for_is_one_that_records_have() -> None:
+    asked = {flag for backend in BACKENDS for flag in backend.needs_any_flag} | F16_FLAGS | BF16_TRAINING_FLAGS
+    asked |= {flag for flags in FAST_FLAGS.values() for flag in flags}
+    assert asked and asked <= set(ISA_FLAGS)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +20,10 @@ from lib.backends import Backend, get_backend
 from lib.backends.interface import RUNTIME
 from lib.backends.null import Null
 from lib.backends.torch_onednn import TorchOneDnn
+from lib.bench import peaks
 from lib.bench.client import BackendError, OutOfMemoryError, WorkerClient
 from lib.bench.parity import Tolerance, compare_logits
-from lib.bench.plan import PLANS, scenario_plans, thread_counts
+from lib.bench.plan import PLANS, SWEEPS, SweepPlan, scenario_plans, thread_counts
 from lib.bench.planted import PLANTED, Planted, Planted5
 from lib.bench.rounds import _groups, _outside_inputs, turns
 from lib.bench.samples import balanced_sample
@@ -34,7 +37,7 @@ from lib.model import (
     leaf_layers,
     load_checkpoint,
 )
-from lib.records.results import PROFILES, Parity, Profile
+from lib.records.results import PROFILES, Parity, Peak, Peaks, Profile
 from lib.report.warnings import warning_words
 from lib.training import evaluate, predict_logits
 from tests.test_training import make_split
@@ -111,7 +114,25 @@ def test_error_in_a_worker_names_command_and_cause(worker: WorkerClient) -> None
 def test_killed_worker_is_told_with_its_signal(worker: WorkerClient) -> None:
     os.kill(worker.pid, 9)
     with pytest.raises(BackendError, match=r"died with signal SIGKILL \(out of memory\?\)"):
-        worker.ask("stop")
+        worker.ask("memory")
+
+
+class Deaf(Null):
+    """Does not end when it is asked to."""
+
+    name = "deaf"
+
+    def load(self, checkpoint: Path, folder: Path, num_threads: int) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def test_worker_that_ignores_its_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lib.bench.client.END_LIMIT_S", 0.1)
+    np.save(tmp_path / "images.npy", np.zeros((1, 3, 32, 32), np.float32))
+    client = WorkerClient(Deaf, 1)
+    client.load(tmp_path, tmp_path, tmp_path / "images.npy")
+    client.kill()
+    assert not Path(f"/proc/{client.pid}").exists()
 
 
 def test_hanging_worker_is_ended_after_the_limit(worker: WorkerClient) -> None:
@@ -587,6 +608,67 @@ def test_times_of_foreign_layers_are_refused() -> None:
     with pytest.raises(BackendError, match=r"'conv1' in two groups"):
         _groups([{"conv1+relu1": [1.0], "conv1": [1.0]}], layers)
     assert list(_groups([{"conv2": [1.0], "conv1+relu1": [1.0], RUNTIME: [1.0]}], layers)) == ["conv1+relu1", "conv2"]
+
+
+class RefusesFour(Null):
+    """Breaks with batches of four, and leaves behind which processes ran, with how many threads."""
+
+    name = "refuses-four"
+
+    def load(self, checkpoint: Path, folder: Path, num_threads: int) -> None:
+        (checkpoint.parent / f"threads-{os.environ['OMP_NUM_THREADS']}-{os.getpid()}").touch()
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        if len(images) == 4:
+            raise RuntimeError("four are too many")
+        return super().predict(images)
+
+
+def test_sweep_measures_batch_sizes_and_threads_and_notes_the_point_that_breaks(
+    checkpoint: Checkpoint, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SWEEPS, "smoke", SweepPlan((1, 4, 8), (1, 8), num_rounds=2, max_rounds=2, seconds=0.0))
+    own = replace(checkpoint, path=Path(shutil.copy(checkpoint.path, tmp_path)))
+    session = Session(RefusesFour, own, data, profile="smoke", num_threads=2)
+    session.measure_sweep()
+    session.close()
+    assert session.status == "ok", session.error
+    measured = {(point.num_threads, point.batch_size): point for point in session.sweep}
+    assert list(measured) == [(1, 1), (1, 8), (2, 1), (2, 4), (2, 8)]
+    broken = measured.pop((2, 4))
+    assert "four are too many" in broken.error and broken.latencies_s == broken.reference_latencies_s == []
+    for place, point in measured.items():
+        assert (len(point.latencies_s), len(point.reference_latencies_s), point.error) == (2, 2, ""), place
+    started = [path.name.split("-")[1:] for path in tmp_path.glob("threads-*")]
+    assert Counter(threads for threads, _ in started) == {"1": 1, "2": 3}, "also to begin with, and after the break"
+    assert not [pid for _, pid in started if Path(f"/proc/{pid}").exists()], "workers were left behind"
+
+
+def test_profile_without_a_sweep_measures_none(checkpoint: Checkpoint, data: Data) -> None:
+    session = Session("null", checkpoint, data, profile="fast", num_threads=1)
+    session.measure_sweep()
+    assert session.status == "ok" and session.sweep == []
+
+
+def test_machine_is_measured_with_the_threads_of_the_session_unless_it_has_failed(
+    checkpoint: Checkpoint, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Peaks({"fp32": Peak(1e11, "a library")}, Peak(1e10, "copy"))
+    asked: list[int] = []
+
+    def measure_peaks(num_threads: int) -> Peaks:
+        asked.append(num_threads)
+        return found
+
+    monkeypatch.setattr(peaks, "measure_peaks", measure_peaks)
+    session = Session("null", checkpoint, data, profile="smoke", num_threads=1)
+    session.measure_machine(tmp_path)
+    assert session.peaks == found and asked == [1]
+    assert session.preprocessing is not None and session.preprocessing.num_images == data.val.num_images
+    broken = Session("null", checkpoint, data, profile="smoke", num_threads=1)
+    broken.fail("broken before")
+    broken.measure_machine(tmp_path)
+    assert broken.peaks is None and broken.preprocessing is None
 
 
 def test_steps_can_be_run_again(checkpoint: Checkpoint, data: Data) -> None:

@@ -510,7 +510,7 @@ def test_annotations_are_unescaped_and_stopped_commands_are_text() -> None:
 def test_replaced_command_must_stand_alone() -> None:
     assert find_command("make TORCH_INDEX=https://x \\\n  .venv\n") is not None
     assert find_command("python -m lib run") is None
-    script = ".venv/bin/python -m pytest -n auto --all-backends"
+    script = ".venv/bin/python -m coverage run -m pytest -n auto --all-backends"
     suite = find_command(script)
     assert suite is not None and suite.act(cast(Job, None), script) == f"{script} {FEW_TESTS}"
     with pytest.raises(StandInError, match="a step of its own"):

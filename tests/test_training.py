@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partialmethod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from lib.data import Data, Split
@@ -22,6 +26,7 @@ from lib.records.results import Epoch
 from lib.report import views
 from lib.signs import NUM_CLASSES, mirror_map
 from lib.training import (
+    RECIPES,
     Augmentation,
     Estimate,
     augment_batch,
@@ -83,10 +88,60 @@ def test_training_learns_and_reports_each_epoch(data: Data) -> None:
     assert trained.history[-1].val_top1 == 1.0
 
 
-def test_same_seed_gives_identical_weights_and_another_seed_does_not(data: Data) -> None:
-    first, second, other = quick(data, seed=1), quick(data, seed=1), quick(data, seed=2)
-    np.testing.assert_array_equal(first, second)
-    assert not np.array_equal(first, other)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_same_seed_gives_an_identical_checkpoint_file_and_another_seed_does_not(
+    data: Data, tmp_path: Path, recipe: str
+) -> None:
+    def checkpoint(name: str, seed: int) -> bytes:
+        train(recipe, data, profile="smoke", num_epochs=2, seed=seed).save(tmp_path / name)
+        return (tmp_path / name).read_bytes()
+
+    first, second, other = checkpoint("first", 1), checkpoint("second", 1), checkpoint("other", 2)
+    assert first == second
+    weights = [safetensors.torch.load(content) for content in (first, other)]
+    assert all(not torch.equal(weight, weights[1][name]) for name, weight in weights[0].items() if weight.ndim > 1)
+
+
+Step = tuple[float, dict[float, list[torch.nn.Parameter]]]
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
+    """Of every step of an optimizer: its learning rate, and the parameters by their weight decay."""
+    seen: list[Step] = []
+
+    def noting(optimizer: torch.optim.Optimizer, step: Callable[..., Any]) -> Any:
+        (lr,) = {group["lr"] for group in optimizer.param_groups}
+        seen.append((lr, {group["weight_decay"]: group["params"] for group in optimizer.param_groups}))
+        return step(optimizer)
+
+    for kind in (torch.optim.SGD, torch.optim.Adam):
+        monkeypatch.setattr(kind, "step", partialmethod(noting, kind.step))
+    return seen
+
+
+def test_one_cycle_warms_up_for_a_quarter_and_falls_to_nearly_nothing(data: Data, steps: list[Step]) -> None:
+    trained = train("signnet", data, profile="smoke", num_epochs=8)
+    rates = [lr / RECIPES["signnet"].lr for lr, _ in steps]
+    assert len(rates) == 16  # two batches of 128 images an epoch
+    assert rates[:5] == pytest.approx([0.1, 0.325, 0.55, 0.775, 1.0]), "linear"
+    assert rates[4:] == sorted(rates[4:], reverse=True) and rates[10] == pytest.approx(0.5, abs=0.001)
+    assert rates[-1] < 0.02
+    assert [epoch.lr for epoch in trained.history] == [lr for lr, _ in steps[1::2]], "of its last step"
+
+
+def test_constant_schedule_keeps_its_rate(data: Data, steps: list[Step]) -> None:
+    train("learning_path", data, profile="smoke", num_epochs=1)
+    assert [lr for lr, _ in steps] == [RECIPES["learning_path"].lr] * 5
+
+
+def test_weight_decay_spares_biases_and_batch_norm(data: Data, steps: list[Step]) -> None:
+    model = train("signnet", data, profile="smoke", num_epochs=1).model
+    _, by_decay = steps[0]
+    assert set(by_decay) == {RECIPES["signnet"].weight_decay, 0.0} and RECIPES["signnet"].weight_decay > 0
+    assert {weight.ndim for weight in by_decay[0.0]} == {1}
+    assert {weight.ndim for weight in by_decay[RECIPES["signnet"].weight_decay]} == {2, 4}
+    assert sum(len(weights) for weights in by_decay.values()) == len(list(model.parameters()))
 
 
 def test_first_step_is_traced_forward_and_backward(data: Data) -> None:
@@ -121,7 +176,7 @@ def test_tracing_changes_no_weight_and_swallows_nothing_that_is_printed_later(
 def test_trains_in_bf16_only_where_onednn_has_it_backward_too(
     data: Data, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], precision: str
 ) -> None:
-    from lib.training.recipes import RECIPES, Plan
+    from lib.training.recipes import Plan
 
     monkeypatch.setattr(sys.modules["lib.training.loop"], "isa_flags", lambda: flags)
     short = replace(RECIPES["signnet"], plans={"smoke": Plan("learning_path", num_epochs=1, max_steps=1)})
@@ -172,7 +227,7 @@ def test_estimate_says_that_a_limit_comes_first_after_few_steps_of_a_slow_traini
 
 
 def test_smoke_profile_stops_after_its_steps(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lib.training.recipes import RECIPES, Plan
+    from lib.training.recipes import Plan
 
     short = replace(RECIPES["learning_path"], plans={"smoke": Plan("learning_path", num_epochs=50, max_steps=7)})
     monkeypatch.setitem(RECIPES, "learning_path", short)
@@ -187,8 +242,6 @@ def test_unknown_name_lists_what_is_allowed(data: Data, argument: str, value: st
 
 
 def test_loss_that_is_not_finite_ends_training(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lib.training.recipes import RECIPES
-
     monkeypatch.setitem(RECIPES, "learning_path", replace(RECIPES["learning_path"], lr=float("inf")))
     with pytest.raises(UserError, match="diverged in epoch"):
         train("learning_path", data, profile="smoke", num_epochs=2)

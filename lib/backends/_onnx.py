@@ -7,7 +7,7 @@ the export gives are unique and made of the layer's: node `stem.conv/Conv`, its 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -207,8 +207,3 @@ def _joined(num_nodes: int, layers: list[str], owner: dict[int, int]) -> list[st
         if layers[index] and layers[index] not in group:
             group.append(layers[index])
     return ["+".join(members.get(root(position), [])) or RUNTIME for position in range(num_nodes)]
-
-
-def layers_of(groups: Iterable[str]) -> list[str]:
-    """The layers in some groups."""
-    return [layer for group in groups if group != RUNTIME for layer in group.split("+")]

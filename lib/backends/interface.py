@@ -100,14 +100,16 @@ class Backend(ABC):
         for names in kernels.values():
             for name in names:
                 found[name] = found.get(name, 0) + 1
-        reason = self.broken_promise(kernels)
+        unseen = self.is_network and not found
+        reason = "nothing shows which kernels ran" if unseen else self.broken_promise(kernels)
         return Proof(
             self.promise, found, passed=not reason, reason=reason, investigate=self.doubts(kernels), kernels=kernels
         )
 
+    @abstractmethod
     def broken_promise(self, kernels: Kernels) -> str:
-        """What is wrong with the kernels that ran, or an empty string."""
-        return ""
+        """What is wrong with the kernels that ran, or an empty string. Not asked where a network ran and no kernel was
+        seen: that proves nothing."""
 
     def doubts(self, kernels: Kernels) -> str:
         """What keeps the promise and still deserves a look, or an empty string."""

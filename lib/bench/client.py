@@ -24,6 +24,7 @@ from lib.variables import passed_on
 
 ANSWER_LIMIT_S = 300.0  # longer than any one command takes, short enough to end a hanging job
 PREPARE_LIMIT_S = 900.0  # compiling ahead of time takes minutes on a slow machine
+END_LIMIT_S = 5.0  # after SIGTERM, which ends a worker at once unless something in it wants to write first
 
 
 # Both sides keep freed memory. By default glibc gives large blocks back to the kernel or not, depending on what lies at
@@ -118,6 +119,9 @@ class WorkerClient:
 
     def kill(self) -> None:
         """End the process whatever it does."""
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_LIMIT_S)
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):

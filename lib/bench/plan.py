@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass, replace
 
 FEW_THREADS = 4
-MAX_ROUNDS = 2000
 MAX_ITERATIONS = 2000  # timed calls of one side in one round: more tell nothing new, and all are kept
 
 

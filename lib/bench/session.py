@@ -479,10 +479,6 @@ class Session:
         """Of the packages that the backend runs on."""
         return backend_versions(self.backend)
 
-    def kernels(self, scenario: str) -> Kernels:
-        """Which kernels of the backend ran in each layer, as `check_proof` found them; empty where it did not."""
-        return self._kernels.get(scenario, ({}, {}))[0]
-
     def _logits(self, split: str, role: str) -> np.ndarray:
         out = self._path(f"logits-{split}-{role}.npy")
         images = self._path(f"{split}.npy")

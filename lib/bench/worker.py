@@ -134,10 +134,6 @@ class Worker:
         found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"), re.MULTILINE)
         return {"peak_memory_bytes": int(found.group(1)) * 1024 if found else None}
 
-    def stop(self) -> Answer:
-        """The last command."""
-        return {}
-
     def _compile(self, batch: np.ndarray) -> float:
         """Make the backend ready for the shape of a batch, once; returns how long that took."""
         shape: Any = tuple(batch.shape)
@@ -180,7 +176,7 @@ class EnergyCounter:
 
 
 def serve(worker: Worker, commands: Any, answer: Callable[[Answer], None]) -> None:
-    """Answer commands until `stop` or the end of input."""
+    """Answer commands until the end of input."""
     for line in commands:
         command = json.loads(line)
         name = command.pop("command")
@@ -189,8 +185,6 @@ def serve(worker: Worker, commands: Any, answer: Callable[[Answer], None]) -> No
         except Exception as error:  # the parent tells it as the backend's failure, with the trace in its log
             traceback.print_exc()
             answer({"error": f"{type(error).__name__}: {error}", "out_of_memory": is_out_of_memory(error)})
-        if name == "stop":
-            return
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -4,7 +4,6 @@ from lib.model.checkpoint import Checkpoint, CheckpointMetadata, load_checkpoint
 from lib.model.foreign import random_checkpoint
 from lib.model.networks import (
     ARCHITECTURES,
-    IMAGE_SHAPE,
     LayerInfo,
     build_network,
     call_name,
@@ -15,7 +14,6 @@ from lib.model.preprocessing import Preprocessing, fit_preprocessing
 
 __all__ = [
     "ARCHITECTURES",
-    "IMAGE_SHAPE",
     "Checkpoint",
     "CheckpointMetadata",
     "LayerInfo",

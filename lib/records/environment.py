@@ -20,7 +20,7 @@ from lib.records.results import Environment
 from lib.variables import tuning
 
 # Flags that change the speed of inference, under the names that /proc/cpuinfo gives them.
-_ISA_FLAGS = (
+ISA_FLAGS = (
     # x86-64
     "sse4_2",
     "avx",
@@ -110,7 +110,7 @@ def isa_flags() -> tuple[str, ...]:
     # the emulator answers /proc/cpuinfo for the emulated CPU, lscpu answers for the host
     found = re.search(r"^(?:flags|Features)\s*:(.*)$", text_of("/proc/cpuinfo"), re.MULTILINE)
     present = set((found.group(1) if found else "" if is_emulated() else _lscpu().get("Flags", "")).split())
-    return tuple(flag for flag in _ISA_FLAGS if flag in present)
+    return tuple(flag for flag in ISA_FLAGS if flag in present)
 
 
 def cpu_has_bf16() -> bool:

@@ -22,8 +22,8 @@ from lib.records.sweep import batch_points, judged_points
 LONG_S = 1.0  # preparation and compilation longer than this are conditions
 MORE_MEMORY = 1.25  # and so is this much more memory than the reference takes
 FAST_FLAGS = {  # what a CPU needs for these precisions to be quick
-    "bf16": ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16", "svebf16"),
-    "f16": ("amx_fp16", "avx512_fp16", "fphp", "asimdhp"),
+    "bf16": ("amx_bf16", "avx512_bf16", "bf16", "svebf16"),
+    "f16": ("avx512_fp16", "asimdhp"),
     "int8": ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp"),
 }
 

@@ -284,11 +284,6 @@ class Stack:
         return "\n\n".join(str(part) for part in self.parts)
 
 
-def banner(text: str, kind: Kind = "warning") -> Banner:
-    """A displayable message. As the last line of a cell it is shown; elsewhere pass it to IPython's `display`."""
-    return Banner(text, kind)
-
-
 SMOKE_TEXT = "This is a smoke run: it shows that everything works. Its accuracy and its times mean nothing."
 
 

@@ -107,13 +107,12 @@ def _erase(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
 
 
 def augment_batch(
-    images: Tensor, labels: Tensor, generator: torch.Generator, plan: Augmentation | None = None
+    images: Tensor, labels: Tensor, generator: torch.Generator, plan: Augmentation
 ) -> tuple[Tensor, Tensor]:
     """uint8 (N, 3, H, W) and int64 (N,) -> float32 (N, 3, H, W) in 0..1 and the labels after flips.
 
     All randomness comes from `generator`; the inputs are not altered.
     """
-    plan = plan or Augmentation()
     unit = images.to(torch.float32) / 255
     if plan.mirror:
         unit, labels = _mirror(unit, labels, generator)

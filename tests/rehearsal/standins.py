@@ -304,11 +304,12 @@ COMMANDS = (
         _install,
     ),
     Command(
-        r"^\S+python -m pytest\b",
+        r"^\S+python -m (coverage run -m )?pytest\b",
         f"the same on {FEW_TESTS} alone",
         "the suite takes half an hour, and would call the rehearsal",
         _few_tests,
     ),
+    Command(r"^\S+python -m tests\.unexecuted\b", "nothing", f"{FEW_TESTS} alone executes little", _nothing),
     Command(r"^\S+python -m playwright install\b", "nothing", "it would download a browser", _nothing),
     Command(r"^pip(x install|-audit)\b", "nothing", "it would ask a registry, or the advisory database", _nothing),
     Command(r"^(make test\b|\.ci/run\b|\./\.ci/run\b)", "nothing", "the tests would call the rehearsal", _nothing),
@@ -349,7 +350,7 @@ def world(home: Path) -> dict[str, str]:
         "SHELL": "/bin/bash",
         "LANG": "C.UTF-8",
         "CI": "true",
-        **{name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
+        **{name: os.environ[name] for name in ("LD_LIBRARY_PATH", "COVERAGE_PROCESS_CONFIG") if name in os.environ},
         **OFFLINE,
     }
 

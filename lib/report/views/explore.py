@@ -12,7 +12,7 @@ from lib.report.plots import plot_augmentation, plot_class_balance
 from lib.report.table import Banner, Cell, Stack, Table, Value, profile_banner
 from lib.report.words import percent
 from lib.signs import NUM_CLASSES, SIGNS
-from lib.training import augment_batch
+from lib.training import RECIPES, augment_batch
 
 SHOWN = 3  # pixels of a picture for one of an image; a cell shows it at half of that
 
@@ -121,10 +121,12 @@ def _judged(audit: Audit) -> list[Banner]:
     return banners
 
 
-def augmentation(split: Split, *, num_samples: int = 12, num_versions: int = 3, seed: int = 0) -> None:
-    """Evenly chosen images above versions of them as training sees them."""
+def augmentation(split: Split, recipe: str, *, num_samples: int = 12, num_versions: int = 3, seed: int = 0) -> None:
+    """Evenly chosen images above versions of them as training by a recipe that augments sees them."""
+    plan = RECIPES[recipe].augmentation
+    assert plan is not None, f"{recipe} takes images as they are"
     chosen = np.linspace(0, split.num_images - 1, num_samples).round().astype(int)
     images, labels = torch.from_numpy(np.array(split.images[chosen])), torch.from_numpy(np.array(split.labels[chosen]))
     generator = torch.Generator().manual_seed(seed)
-    versions = [augment_batch(images, labels, generator)[0].numpy() for _ in range(num_versions)]
+    versions = [augment_batch(images, labels, generator, plan)[0].numpy() for _ in range(num_versions)]
     show(plot_augmentation(images.numpy(), np.stack(versions)))

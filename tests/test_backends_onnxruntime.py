@@ -102,11 +102,11 @@ def test_every_layer_is_in_one_group_and_has_a_time(
 def test_layers_that_are_fused_share_a_group(fp32: Backend) -> None:
     groups = fp32.trace(images())
     assert "stage1.block1.conv2+stage1.block1.bn2+stage1.block1.add+stage1.block1.relu2" in groups
-    operator = "nchwc.Conv" if platform.machine() == "x86_64" else "FusedConv"
+    operator = "nchwc.Conv" if platform.machine() == "x86_64" else "microsoft.FusedConv"
     assert groups["stem.conv+stem.bn+stem.relu"] == [f"{operator} float CPUExecutionProvider"]
 
 
-@pytest.mark.parametrize("operator", ["nchwc.Conv", "FusedConv", "Conv"])
+@pytest.mark.parametrize("operator", ["nchwc.Conv", "microsoft.FusedConv", "Conv"])
 def test_fp32_promise_is_kept_by_the_convolutions_of_every_architecture(operator: str) -> None:
     assert OnnxRuntime().broken_promise({"conv": [f"{operator} float CPUExecutionProvider"]}) == ""
     assert OnnxRuntime().broken_promise({"conv": [f"{operator} float16 CPUExecutionProvider"]})

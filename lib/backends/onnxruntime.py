@@ -1,7 +1,7 @@
 """ONNX Runtime on its CPU provider, fp32: kernels of MLAS.
 
 On x86-64 convolutions run in a blocked layout (`nchwc.Conv`). MLAS has none for Arm: there they run in the network's
-own layout, with the activation and the sum of a residual block fused in (`FusedConv`).
+own layout, with the activation and the sum of a residual block fused in (`microsoft.FusedConv`).
 """
 
 from __future__ import annotations

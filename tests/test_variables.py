@@ -83,7 +83,7 @@ def test_worker_runs_the_code_of_its_parent_wherever_it_is_started(
 
 
 def test_variables_that_change_how_libraries_compute_are_told_from_the_others() -> None:
-    kept, others = tuning({**TUNING, **OTHERS, **PASSED_ON, "TORCH_HOME": "/x"})
+    kept, others = tuning({**TUNING, **OTHERS, **PASSED_ON, "TORCH_HOME": "/x", "TORCHINDUCTOR_CACHE_DIR": "/x"})
     assert kept == {name: PASSED_ON[name] for name in ("LD_PRELOAD", "OPENBLAS_CORETYPE")} and others == TUNING
     kept, others = tuning({**TUNING, **OTHERS, KEEP_VARIABLE: "OMP_PROC_BIND, OV_NUM_STREAMS"})
     assert kept == {"OMP_PROC_BIND": "close", "OV_NUM_STREAMS": "1"} and "OMP_PROC_BIND" not in others

@@ -332,7 +332,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if not _silence(sys.stdout, "\n"):  # unbuffered, it has forgotten what it could not write
             raise
-        if isinstance(error, BrokenPipeError):  # `python -m lib params | head`: nobody reads the rest
+        if isinstance(error, BrokenPipeError):  # `python -m lib params | head`: the reader is gone
             return OK
         _report(f"error: cannot write to standard output: {error.strerror}")
         return USAGE

@@ -35,7 +35,7 @@ ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 
 
 def worker_command(module: str, *arguments: str) -> list[str]:
-    """How every measured process is started. `-P`: a folder `lib` where somebody works is not this project's."""
+    """How every measured process is started. `-P`: a folder `lib` in the working folder is not ours."""
     return [sys.executable, "-P", "-m", module, *arguments]
 
 

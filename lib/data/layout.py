@@ -74,7 +74,7 @@ class Listed(NamedTuple):
     path: str  # canonical: as in the official layout, relative to data_root/gtsrb, wherever the file is
     file: str  # where it is
     size: int  # bytes
-    # Of content and entry: whoever replaces a file may keep the first, as `cp -p` and `rsync -t` do, but not the
+    # Of content and entry: a program that replaces a file may keep the first, as `cp -p` and `rsync -t` do, but not the
     # second. An inode would add nothing, and network folders number theirs anew.
     times_ns: tuple[int, int]
 

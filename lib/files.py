@@ -44,6 +44,11 @@ def cache_dir() -> Path:
     return project_path(os.environ.get("GTSRB_CACHE") or ".cache")
 
 
+def search_path() -> str:
+    """PYTHONPATH of the processes that are started here: this project before anything else."""
+    return os.pathsep.join(part for part in (str(PROJECT_ROOT), os.environ.get("PYTHONPATH")) if part)
+
+
 @contextmanager
 def writing(place: object, remedy: str = "choose another folder") -> Iterator[None]:
     """Turn what the file system refuses into one line.

@@ -16,7 +16,7 @@ from typing import Any
 
 from lib.backends import Backend
 from lib.backends.interface import registered
-from lib.files import PROJECT_ROOT
+from lib.files import search_path
 from lib.granted import CORES, CORES_VARIABLE
 from lib.records.environment import patient
 from lib.records.results import ColdStart
@@ -43,14 +43,13 @@ def worker_environ(num_threads: int) -> dict[str, str]:
     """What every measured process gets: little of the shell, its number of threads and the cores that were granted,
     memory that is kept, and this project to import from."""
     threads = {name: str(num_threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-    search_path = os.pathsep.join(part for part in (str(PROJECT_ROOT), os.environ.get("PYTHONPATH")) if part)
     return {
         **passed_on(),
         **ALLOCATOR,
         **threads,
         CORES_VARIABLE: ",".join(map(str, sorted(CORES))),
         "LC_ALL": "C.UTF-8",
-        "PYTHONPATH": search_path,
+        "PYTHONPATH": search_path(),
     }
 
 

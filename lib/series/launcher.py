@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.errors import UserError
-from lib.files import PROJECT_ROOT, cache_dir, writing
+from lib.files import cache_dir, search_path, writing
 from lib.records.environment import patient
 from lib.records.results import BenchmarkRecord, read_record, record_path
 from lib.report import SERIES_VARIABLE
@@ -225,13 +225,12 @@ def _kernel_environ(folder: Path, notebook: str) -> dict[str, str]:
         folder: for what they write.
     """
     environ = {name: value for name, value in os.environ.items() if name not in _USERS_OWN}
-    search_path = os.pathsep.join(part for part in (str(PROJECT_ROOT), os.environ.get("PYTHONPATH")) if part)
     return {
         **environ,
         **dict.fromkeys(_JUPYTER_FOLDERS, str(folder / "jupyter")),
         "MATPLOTLIBRC": os.devnull,
         "MPLCONFIGDIR": str(cache_dir() / "matplotlib"),  # its list of fonts takes seconds to make
-        "PYTHONPATH": search_path,
+        "PYTHONPATH": search_path(),
         SERIES_VARIABLE: notebook,
     }
 
@@ -266,7 +265,7 @@ def launch(
     with claimed(run_dir):
         check_inputs(sound, run_dir)
         try:
-            with writing(run_dir):  # whatever a single write did not report by itself: disk full, folder removed
+            with writing(run_dir):  # what no single write reports: disk full, folder removed
                 series = run_jobs(jobs, run_dir, cell_limit_s=cell_limit_s, notebook_limit_s=notebook_limit_s)
         finally:
             if not out:

@@ -79,8 +79,8 @@ class Run:
         return "\n\n".join(str(table) for table in self._tables())
 
     def _tables(self) -> list[Any]:
-        told = [Banner(warnings_words(self.warnings))] if self.warnings else []
-        return [*told, parameter_table(self.params, self.schema), environment_table(self.environment)]
+        banners = [Banner(warnings_words(self.warnings))] if self.warnings else []
+        return [*banners, parameter_table(self.params, self.schema), environment_table(self.environment)]
 
 
 def start(notebook: str, namespace: dict[str, Any]) -> Run:
@@ -126,7 +126,7 @@ def start(notebook: str, namespace: dict[str, Any]) -> Run:
 
 
 def _warnings() -> list[RecordWarning]:
-    """What the shell of whoever started this kernel changes here."""
+    """Variables of the shell that started this kernel and change how libraries compute."""
     kept, others = tuning()
     figures: dict[str, Figure] = {
         where: written(found) for where, found in (("notebook", others), ("measured", kept)) if found

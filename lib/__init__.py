@@ -1,7 +1,27 @@
 """German traffic sign recognition on CPUs, from data to a decision.
 
-Imports point downwards only: errors, files < granted, variables < signs < records < data < model < training
-< backends < bench < report < series. Importing a package imports no inference runtime.
+The map, from the top down. Imports point downwards only, and importing a package imports no inference runtime.
+
+    cli         commands of `python -m lib`
+    ci          what the workflows call: settings, collecting, history, summary, gate
+    series      the notebooks as a series: parameters, jobs, launcher, run folders, sweep
+    executor    one notebook executed: output limit, memory, outcome, progress
+    html        an executed notebook becomes a page; the index of a run
+    report      what a notebook shows: figures, tables, sentences
+    bench       measuring: workers, rounds, parity, proof, peaks, session; and whether the harness is honest
+    backends    one file per backend, and their interface
+    training    recipes, augmentation, loop, evaluation
+    onednn      what oneDNN reports of the kernels that it ran
+    model       networks, checkpoint, preprocessing
+    analysis    numbers from records: statistics, comparison, recommendation, roofline, history, cost
+    data        synthetic and real images, tracks and splits, cache, download
+    machine     what this machine is: CPU, flags, BLAS, versions
+    records     what a run writes: the schema of its records, and the run folder
+    signs       the 43 classes, their artwork, the renderer
+    variables   which variables of the shell reach a process
+    granted     cores and memory that this process may use
+    files       paths, writing atomically, locks
+    errors      what a user is told instead of a traceback
 """
 
 import sys

@@ -2,7 +2,6 @@
 
 import sys
 
-import lib.series  # noqa: F401  # before anything imports nbformat: see there
 from lib.cli import main
 
 sys.exit(main())

@@ -129,8 +129,8 @@ def _backends(arguments: argparse.Namespace) -> int:
 
 
 def _prove(arguments: argparse.Namespace) -> int:
+    from lib.bench.prove import prove
     from lib.files import project_path
-    from lib.series.prove import prove
 
     names = [name.strip() for name in arguments.backends.split(",") if name.strip()]
     out = project_path(arguments.out)
@@ -140,9 +140,9 @@ def _prove(arguments: argparse.Namespace) -> int:
 
 
 def _selfcheck(arguments: argparse.Namespace) -> int:
+    from lib.bench.loads import load_check
+    from lib.bench.selfcheck import selfcheck
     from lib.files import project_path
-    from lib.series.loads import load_check
-    from lib.series.selfcheck import selfcheck
 
     out = project_path(arguments.out)
     if arguments.loads:

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from lib.files import PROJECT_ROOT, write_atomic
-from lib.records.environment import git_commit
+from lib.machine import git_commit
 
 MACHINE = """
 import importlib.metadata, json
 from lib.backends import all_backends
-from lib.records.environment import collect_environment
+from lib.machine import collect_environment
 found, installed = collect_environment(), importlib.metadata.packages_distributions()
 names = ["torch", "numpy", *(name for backend in all_backends() for name in backend.packages)]
 versions = {name: importlib.metadata.version(installed[name][0]) for name in names if name in installed}

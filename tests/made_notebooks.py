@@ -11,8 +11,8 @@ import nbformat
 from bs4 import BeautifulSoup
 from nbformat import NotebookNode, v4
 
-from lib.records.results import write_record
-from lib.report.page import render_page
+from lib.html.page import render_page
+from lib.records.schema import write_record
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 WIDGET = "application/vnd.jupyter.widget-view+json"

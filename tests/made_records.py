@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.records.results import (
+from lib.records.schema import (
     Accuracy,
     BenchmarkRecord,
     ColdStart,
@@ -307,6 +307,7 @@ def made_benchmark(backend: str = "torch-blas", *, sweep: bool = False, **change
         proof.investigate = "the same kernels as without the switch"
     fields: dict[str, Any] = {
         "backend": backend,
+        "is_network": backend != "null",
         "reference": REFERENCE,
         "precision": precision,
         "storage": precision,
@@ -345,6 +346,7 @@ def made_failed_benchmark(
     return BenchmarkRecord(
         **_common(),
         backend=backend,
+        is_network=backend != "null",
         reference=REFERENCE,
         precision=precision_of(backend),
         storage=precision_of(backend),

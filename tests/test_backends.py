@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from lib.analysis.recommendation import FAST_FLAGS
 from lib.backends import REFERENCE, Backend, backend_names, default_names, get_backend, register
 from lib.backends._torch_eager import _texts
 from lib.backends.interface import RUNTIME, registered
@@ -20,13 +21,12 @@ from lib.backends.null import Null
 from lib.bench.peaks import F16_FLAGS
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
+from lib.machine import ISA_FLAGS
 from lib.model import (
     build_network,
     leaf_layers,
     load_checkpoint,
 )
-from lib.records.environment import ISA_FLAGS
-from lib.records.recommendation import FAST_FLAGS
 from lib.training.loop import BF16_TRAINING_FLAGS
 from tests.backend_child import images
 from tests.untrained import save_untrained

@@ -14,10 +14,10 @@ from lib.backends import Backend, Kernels, get_backend
 from lib.backends._torch_compiled import TorchAhead, TorchCompiled, assign, own_cache, require_compiler
 from lib.backends.interface import RUNTIME
 from lib.errors import UserError
+from lib.machine import cpu_has_bf16
 from lib.model import LayerInfo, leaf_layers
 from lib.model import load_checkpoint as read
 from lib.onednn import parse_report
-from lib.records.environment import cpu_has_bf16
 from tests.untrained import save_untrained
 
 SHAPE = (4, 3, 32, 32)

@@ -14,10 +14,11 @@ import pytest
 from nbformat.v4 import new_output
 
 from lib.errors import UserError
+from lib.executor import output_limit as outputs
+from lib.executor.output_limit import Kept
 from lib.files import PROJECT_ROOT
-from lib.report.page import PAGE_LIMIT
-from lib.series import outputs, rundir
-from lib.series.outputs import Kept
+from lib.html.page import PAGE_LIMIT
+from lib.series import rundir
 from tests.test_launcher import Write, page, run, run_past_limit, write  # noqa: F401  # a fixture
 from tests.waiting import HANG_S
 

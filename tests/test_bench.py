@@ -37,8 +37,8 @@ from lib.model import (
     leaf_layers,
     load_checkpoint,
 )
-from lib.records.results import PROFILES, Parity, Peak, Peaks, Profile
-from lib.report.warnings import warning_words
+from lib.records.schema import PROFILES, Parity, Peak, Peaks, Profile
+from lib.report.caveats import warning_words
 from lib.training import evaluate, predict_logits
 from tests.test_training import make_split
 from tests.untrained import save_untrained

@@ -10,7 +10,7 @@ from lib.cli import main
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME
 from lib.series.jobs import plan_jobs
-from lib.series.networks import check_network
+from lib.series.network import check_network
 from lib.series.preflight import check_inputs
 from tests.gtsrb_layout import write_layout
 from tests.untrained import save_untrained

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
+from lib.analysis.comparison import load_comparison
 from lib.ci import RefusedError
 from lib.ci.check import check_benchmark, require_checkpoint
 from lib.ci.collect import NOTHING_ARRIVED, collect
 from lib.cli import main
 from lib.errors import UserError
 from lib.files import sha256_file
-from lib.records.comparison import load_comparison
-from lib.records.results import BenchmarkRecord, DataInfo, read_record, second_path, write_record
-from lib.report.run import load_run
+from lib.records.run import load_run
+from lib.records.schema import BenchmarkRecord, DataInfo, read_record, second_path, write_record
 from tests.made_records import made_benchmark, made_environment, made_explore, made_failed_benchmark, made_train
 
 CHECKPOINT = b"weights"

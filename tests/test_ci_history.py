@@ -16,7 +16,7 @@ from lib.ci.earlier import NoHistoryError, fetch_history
 from lib.ci.suspects import suspects
 from lib.cli import main
 from lib.errors import UserError
-from lib.records.results import record_path, second_path, write_record
+from lib.records.schema import record_path, second_path, write_record
 from tests.made_records import made_benchmark, made_compare
 from tests.rehearsal.api import REPOSITORY, Api, token_with
 

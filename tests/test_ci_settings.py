@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from lib.backends import all_backends, backend_names, get_backend
-from lib.ci import images
+from lib.ci import official_images as images
 from lib.ci.changes import WITHOUT_EFFECT, base_commit, changed_files, must_run
 from lib.ci.inputs import call_inputs, dispatch_inputs, inputs_yaml
 from lib.ci.settings import settings

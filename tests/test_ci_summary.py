@@ -14,12 +14,12 @@ import pytest
 from lib.ci.annotate import annotate_run, line_of_source
 from lib.ci.github import MAX_ANNOTATIONS, command, output_lines, run_url, write_outputs
 from lib.ci.pages import without_dead_links, write_pages
-from lib.ci.summary import LIMIT, Section, fit, summary
+from lib.ci.step_summary import LIMIT, Section, fit, summary
 from lib.cli import main
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
-from lib.records.results import record_path, write_record
-from lib.report.markdown import escape, link, table_lines
+from lib.html.markdown import escape, link, table_lines
+from lib.records.schema import record_path, write_record
 from lib.report.table import Cell, Table
 from tests.made_records import made_benchmark, made_failed_benchmark, write_made_run
 

@@ -12,20 +12,22 @@ from typing import Any
 
 import pytest
 
+from lib.analysis.comparison import Comparison, load_comparison
+from lib.analysis.csv_files import layer_rows, scenario_rows, sweep_rows
+from lib.analysis.history import load_history
+from lib.analysis.judgement import allowed_cores, disturbance, disturbances, judge
+from lib.analysis.recommendation import fastest, front, recommend
 from lib.bench import session as session_module
 from lib.bench.neighbours import Use
 from lib.bench.plan import MAX_ATTEMPTS, PATIENCE_S
 from lib.bench.session import Session
 from lib.ci.gate import judge_run
-from lib.ci.summary import summary
+from lib.ci.step_summary import summary
 from lib.data import Data
+from lib.html.index import best_backends, write_index
 from lib.model import load_checkpoint
-from lib.records.comparison import Comparison, load_comparison
-from lib.records.export import layer_rows, scenario_rows, sweep_rows
-from lib.records.history import load_history
-from lib.records.judgement import allowed_cores, disturbance, disturbances, judge
-from lib.records.recommendation import fastest, front, recommend
-from lib.records.results import (
+from lib.records.run import load_run
+from lib.records.schema import (
     BenchmarkRecord,
     CompareRecord,
     Conditions,
@@ -38,12 +40,10 @@ from lib.records.results import (
     write_record,
 )
 from lib.report import views
-from lib.report.index import best_backends, write_index
-from lib.report.run import load_run
-from lib.report.summary import summary_lines
+from lib.report.headline import headline
 from lib.report.tables import compare_layers_table
-from lib.report.verdict import headline
 from lib.series.results import write_compare
+from lib.series.summary import summary_lines
 from lib.series.sweep import headline as sweep_figures
 from tests.made_records import made_benchmark, made_layers, made_scenario, made_sweep, write_made_run
 from tests.test_pace import slowed

@@ -18,8 +18,8 @@ from lib.ci.verdicts import Verdict, Verdicts, verdict_annotations, verdict_tabl
 from lib.cli import main
 from lib.errors import UserError
 from lib.files import sha256_file
-from lib.records.results import Accuracy, BenchmarkRecord, StepKernels, write_record
-from lib.report.index import write_index
+from lib.html.index import write_index
+from lib.records.schema import Accuracy, BenchmarkRecord, StepKernels, write_record
 from lib.training.recipes import RECIPES
 from tests.made_records import (
     made_benchmark,

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from lib.analysis.history import History, Point, Trend, load_history
+from lib.analysis.statistics import Ratio
 from lib.errors import UserError
-from lib.records.history import History, Point, Trend, load_history
-from lib.records.results import BenchmarkRecord, record_path, second_path, write_record
-from lib.records.statistics import Ratio
+from lib.records.schema import BenchmarkRecord, record_path, second_path, write_record
 from lib.report.tables import history_table
 from lib.report.views.compare import change_words
 from tests.made_records import made_benchmark, made_scenario

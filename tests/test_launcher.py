@@ -18,22 +18,22 @@ import pytest
 
 from lib.cli import main
 from lib.errors import UserError
+from lib.executor.outcome import judge
 from lib.files import PROJECT_ROOT
+from lib.records.run import load_run
 from lib.report import LIMITS_VARIABLE
-from lib.report.run import load_run
 from lib.series import launcher, parameters, rundir
 from lib.series.joblist import add_jobs, forget_network
 from lib.series.jobs import plan_jobs
 from lib.series.launcher import JobResult, Series, choose_run_dir, run_jobs
 from lib.series.notebook import seconds_left
-from lib.series.outcome import judge
 from lib.variables import KEEP_VARIABLE
 from tests.waiting import HANG_S, until
 
 PARAMETERS = 'profile: str = "fast"  # size [smoke|fast]\nrun_dir: str = "runs/latest"  # where'
 BenchParameters = 'backend: str = "null"  # which [a backend]\n' + PARAMETERS
 RECORD = """from pathlib import Path
-from lib.records.results import record_path, write_record
+from lib.records.schema import record_path, write_record
 from tests.made_records import made_benchmark, made_explore
 write_record({kind}, record_path(Path(run_dir), "{name}"{backend}))"""
 Write = Callable[..., None]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lib.records.results import Epoch
+from lib.records.schema import Epoch
 from lib.report import live
 from lib.report.live import UPDATE_S, Bar, Progress
 from lib.training import Estimate

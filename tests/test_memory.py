@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from lib.executor.memory import PeakMemory, kernel_pid
 from lib.report import PEAK_MEMORY
-from lib.series.memory import PeakMemory, kernel_pid
 
 LARGE = 200_000_000
 

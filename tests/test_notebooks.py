@@ -17,8 +17,8 @@ import pytest
 
 from lib.backends import backend_names
 from lib.files import PROJECT_ROOT
-from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, TrainRecord, read_record
-from lib.report.page import PAGE_LIMIT
+from lib.html.page import PAGE_LIMIT
+from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, TrainRecord, read_record
 from lib.series.parameters import NOTEBOOK_DIR, load_schema, notebook_names
 from lib.signs import NUM_CLASSES
 from tests.gtsrb_layout import TEST_FOLDER, TRAIN_FOLDER, write_layout

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from lib.ci.summary import summary
-from lib.records.comparison import Comparison
-from lib.records.judgement import two_paces
-from lib.records.pace import pace_warnings, slow_references
-from lib.records.recommendation import candidates, fastest, recommend
-from lib.records.results import BenchmarkRecord, Scenario, write_record
-from lib.report.index import write_index
+from lib.analysis.comparison import Comparison
+from lib.analysis.judgement import two_paces
+from lib.analysis.pace import pace_warnings, slow_references
+from lib.analysis.recommendation import candidates, fastest, recommend
+from lib.ci.step_summary import summary
+from lib.html.index import write_index
+from lib.records.schema import BenchmarkRecord, Scenario, write_record
 from lib.report.views import answer
 from tests.made_records import made_benchmark, made_environment, made_scenario
 

@@ -15,11 +15,11 @@ import pytest
 from bs4 import BeautifulSoup
 
 from lib.errors import UserError
+from lib.html.frame import assets
+from lib.html.outputs import OUTPUT_LIMIT
+from lib.html.page import PAGE_LIMIT, Failure, render_page
+from lib.html.provenance import hosted, run_metadata
 from lib.report import NOTE_VARIABLE
-from lib.report.frame import assets
-from lib.report.outputs import OUTPUT_LIMIT
-from lib.report.page import PAGE_LIMIT, Failure, render_page
-from lib.report.provenance import hosted, run_metadata
 from lib.report.table import SMOKE_TEXT, Banner, Table
 from tests.made_notebooks import (
     HOSTILE,

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from lib.records.results import Record, record_path, write_record
+from lib.html.index import write_index
+from lib.html.page import Failure
+from lib.html.provenance import run_metadata
+from lib.records.schema import Record, record_path, write_record
 from lib.report import PEAK_MEMORY, tables
-from lib.report.index import write_index
-from lib.report.page import Failure
-from lib.report.provenance import run_metadata
 from lib.report.table import SORT_ROWS, Banner, Cell, Table
 from tests.browser import CHROMIUM, Browser, Opened, browser, findings
 from tests.made_notebooks import HOSTILE, PIXEL, code_cell, html_output, new_markdown_cell, new_output, rendered

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 from lib.errors import UserError
-from lib.records.results import CompareRecord, read_record, record_path, write_record
+from lib.records.schema import CompareRecord, read_record, record_path, write_record
 from lib.series.parameters import NOTEBOOK_DIR, load_schema
 from tests.made_records import made_benchmark
 

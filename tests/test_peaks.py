@@ -13,11 +13,11 @@ import torch
 
 from lib.bench import peaks
 from lib.bench.peaks import Library, Size
-from lib.bench.preprocessing import measure_preprocessing
+from lib.bench.preprocessing_time import measure_preprocessing
 from lib.data import Split
 from lib.data.images import digest_images
 from lib.model.preprocessing import Preprocessing
-from lib.records.results import Peak, Peaks
+from lib.records.schema import Peak, Peaks
 from tests.waiting import HANG_S
 
 SMALL: Size = (8, 16, 24)

@@ -7,32 +7,19 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 
+import lib
 from lib.backends import all_backends
 from lib.files import PROJECT_ROOT
 
-LAYERS = [
-    "errors",
-    "files",
-    "granted",
-    "variables",
-    "signs",
-    "records",
-    "data",
-    "model",
-    "onednn",
-    "training",
-    "backends",
-    "bench",
-    "report",
-    "series",
-    "ci",
-    "cli",
-]
+LAYERS = re.findall(r"^    (\w+)  ", lib.__doc__ or "", re.MULTILINE)[::-1]  # the map, from the ground up
+# The same thing on two floors: what a notebook shows.
+TWICE = ("benchmark", "compare", "explore", "train")
 MODULES = sorted((PROJECT_ROOT / "lib").rglob("*.py"))
 
 
@@ -57,6 +44,17 @@ def test_imports_point_downwards(path: Path) -> None:
             assert LAYERS.index(name.split(".")[1]) <= LAYERS.index(parts[0]), f"{path.name} imports {name}"
         if name.split(".")[0] == "matplotlib":
             assert parts[0] == "report"
+
+
+def test_map_of_lib_shows_every_room_once() -> None:
+    rooms = [path.stem for path in (PROJECT_ROOT / "lib").iterdir() if not path.name.startswith("__")]
+    assert sorted(LAYERS) == sorted(rooms)
+
+
+def test_module_names_occur_once() -> None:
+    names = Counter(path.stem for path in MODULES if path.stem != "__init__")
+    twice = {name for name, count in names.items() if count > 1}
+    assert twice == set(TWICE)
 
 
 def pins(name: str) -> dict[str, str]:
@@ -162,7 +160,7 @@ def printed_by(code: str) -> str:
 
 
 def test_reading_notebooks_waits_for_no_grammars() -> None:
-    code = "import sys, lib.series.execute, lib.report.page; print([n for n in sys.modules if n.startswith('lark')])"
+    code = "import sys, lib.executor.execute, lib.html.page; print([n for n in sys.modules if n.startswith('lark')])"
     assert printed_by(code) == "[]"
 
 

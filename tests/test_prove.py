@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lib.analysis.statistics import Ratio
 from lib.backends import get_backend
 from lib.backends.torch_onednn import TorchOneDnn
+from lib.bench.prove import BATCH_SIZE, NUM_IMAGES, _judge, random_network
 from lib.bench.selfcheck import Outcome, summary
 from lib.cli import main
 from lib.data import load_data
 from lib.model import load_checkpoint
-from lib.records.statistics import Ratio
-from lib.series.prove import BATCH_SIZE, NUM_IMAGES, _judge, random_network
 
 
 class OneDnnSwitchedOff(TorchOneDnn):

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from lib.records.export import write_csv
-from lib.records.layer_grid import layer_grid
-from lib.records.recommendation import Needs, drop_words, faster_from, front, recommend
-from lib.records.results import BenchmarkRecord, LayerTable, Recommendation, SweepPoint
+from lib.analysis.csv_files import write_csv
+from lib.analysis.layer_grid import layer_grid
+from lib.analysis.recommendation import Needs, drop_words, faster_from, front, recommend
+from lib.records.schema import BenchmarkRecord, LayerTable, Recommendation, SweepPoint
 from tests.made_records import (
     LAYERS,
     made_benchmark,

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from lib.analysis.comparison import load_comparison
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT, replacing, write_atomic
-from lib.records.comparison import load_comparison
-from lib.records.environment import PATIENCE_VARIABLE, collect_environment, git_commit, is_emulated, loaded_blas
-from lib.records.results import SCHEMA_VERSION, BenchmarkRecord, TrainRecord, read_record, record_path, write_record
+from lib.machine import PATIENCE_VARIABLE, collect_environment, git_commit, is_emulated, loaded_blas
+from lib.records.schema import SCHEMA_VERSION, BenchmarkRecord, TrainRecord, read_record, record_path, write_record
 from lib.report import views
 from tests.made_records import made_benchmark, made_train
 
@@ -147,7 +147,7 @@ def test_headline_answers_with_signed_ratios_in_both_directions(tmp_path: Path) 
 
 def test_environment_tells_the_cpu_without_importing_torch() -> None:
     code = (
-        "import sys; from lib.records.environment import collect_environment as c; e = c(1);"
+        "import sys; from lib.machine import collect_environment as c; e = c(1);"
         "assert 'torch' not in sys.modules and e.blas is None; print(e.num_cores, e.architecture)"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
@@ -170,7 +170,7 @@ def test_machine_id_does_not_tell_the_boot_id() -> None:
 
 MACHINE = """
 import json
-from lib.records.environment import collect_environment
+from lib.machine import collect_environment
 found = collect_environment(1)
 print(json.dumps([found.machine_id, found.cpu_model, found.emulated]))
 """
@@ -288,7 +288,7 @@ def test_the_blas_in_the_record_is_the_one_that_torch_loaded() -> None:
 
 @pytest.mark.parametrize(("factor", "printed"), [("3", "6.0"), ("", "100.0" if is_emulated() else "2.0")])
 def test_time_limits_grow_by_one_factor_which_emulation_sets_by_itself(factor: str, printed: str) -> None:
-    code = "from lib.records.environment import patient; print(patient(2))"
+    code = "from lib.machine import patient; print(patient(2))"
     environ = {**os.environ, PATIENCE_VARIABLE: factor}
     ended = subprocess.run([sys.executable, "-c", code], env=environ, cwd=PROJECT_ROOT, capture_output=True, check=True)
     assert ended.stdout.decode().strip() == printed

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from bs4 import BeautifulSoup
 
-from lib.records.results import BenchmarkRecord, Recommendation, RecordWarning
-from lib.records.roofline import roofline
-from lib.records.statistics import Ratio
+from lib.analysis.roofline import roofline
+from lib.analysis.statistics import Ratio
+from lib.html.frame import assets
+from lib.html.sanitize import ansi_to_html, clean_html, last_writes
+from lib.records.schema import BenchmarkRecord, Recommendation, RecordWarning
 from lib.report import tables, views, words
-from lib.report.frame import assets
-from lib.report.sanitize import ansi_to_html, clean_html, last_writes
 from lib.report.table import SORT_ROWS, Banner, Cell, Table, profile_banner, sort_key
 from tests.made_notebooks import HOSTILE
 from tests.made_records import (

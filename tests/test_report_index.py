@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from bs4 import BeautifulSoup
 
-from lib.records.results import BenchmarkRecord, record_path, write_record
-from lib.records.statistics import Ratio
-from lib.report.charts import NAME, WIDTH, Speed, speed_chart
-from lib.report.index import best_backend, merged_environment, write_index
-from lib.report.run import load_run
-from lib.report.summary import summary_lines
+from lib.analysis.statistics import Ratio
+from lib.html.charts import NAME, WIDTH, Speed, speed_chart
+from lib.html.index import best_backend, merged_environment, write_index
+from lib.records.run import load_run
+from lib.records.schema import BenchmarkRecord, record_path, write_record
 from lib.report.table import SMOKE_TEXT
+from lib.series.summary import summary_lines
 from tests.made_records import (
     SPEEDUPS,
     made_benchmark,

@@ -21,12 +21,12 @@ from nbclient import NotebookClient
 from nbformat import v4
 from PIL import Image
 
+from lib.analysis.history import History, Point, Trend
+from lib.analysis.roofline import Roofline, roofline
+from lib.analysis.statistics import Ratio
 from lib.data import Data, Split
 from lib.data.images import digest_images
 from lib.files import PROJECT_ROOT
-from lib.records.history import History, Point, Trend
-from lib.records.roofline import Roofline, roofline
-from lib.records.statistics import Ratio
 from lib.report import SERIES_VARIABLE, plots
 from lib.report.figures import IMAGE_LIMIT, PALETTE, RATIO_STEPS, backend_colour, describe, figure_html, figure_of, show
 from lib.report.interactive import is_live, tracks_of

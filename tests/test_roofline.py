@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from lib.records.cost import cost_of, energy_words, price_table
-from lib.records.results import BenchmarkRecord, Layer, LayerTable, Peak, Peaks, Scenario
-from lib.records.roofline import LayerRoofline, Roofline, machine_limits, roofline
+from lib.analysis.cost import cost_of, energy_words, price_table
+from lib.analysis.roofline import LayerRoofline, Roofline, machine_limits, roofline
+from lib.records.schema import BenchmarkRecord, Layer, LayerTable, Peak, Peaks, Scenario
 from tests.made_records import made_benchmark, made_environment
 
 PEAKS = Peaks({"fp32": Peak(100e9, "MKL, 512 x 512 x 512"), "int8": Peak(400e9, "oneDNN")}, Peak(10e9, "memcpy"))

@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lib.records.results import Conditions
-from lib.records.statistics import (
+from lib.analysis.statistics import (
     Ratio,
     is_unstable,
     median_latency,
@@ -19,6 +18,7 @@ from lib.records.statistics import (
     track_bootstrap,
     verdict,
 )
+from lib.records.schema import Conditions
 from tests.made_records import made_scenario
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lib.records.results import SweepPoint
-from lib.records.sweep import batch_points, crossing_words, failure_words, scaling_words, thread_points
+from lib.analysis.batch_sweep import batch_points, crossing_words, failure_words, scaling_words, thread_points
+from lib.records.schema import SweepPoint
 from tests.made_records import made_sweep
 
 

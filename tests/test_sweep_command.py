@@ -12,9 +12,9 @@ import pytest
 from lib.cli import main
 from lib.errors import UserError
 from lib.files import sha256_file
-from lib.records.results import record_path, write_record
-from lib.report.run import Job as Ended
-from lib.report.run import RunFolder
+from lib.records.run import Job as Ended
+from lib.records.run import RunFolder
+from lib.records.schema import record_path, write_record
 from lib.series import sweep as module
 from lib.series.joblist import add_jobs
 from lib.series.jobs import Job, plan_jobs

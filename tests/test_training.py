@@ -22,7 +22,7 @@ from lib.data.images import digest_images
 from lib.errors import UserError
 from lib.model import load_checkpoint
 from lib.onednn import parse_report
-from lib.records.results import Epoch
+from lib.records.schema import Epoch
 from lib.report import views
 from lib.signs import NUM_CLASSES, mirror_map
 from lib.training import (

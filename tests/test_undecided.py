@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from lib.analysis.comparison import load_comparison
+from lib.analysis.csv_files import write_csv
+from lib.analysis.recommendation import recommend
 from lib.ci.gate import judge_benchmark
-from lib.ci.summary import summary
-from lib.records.comparison import load_comparison
-from lib.records.export import write_csv
-from lib.records.recommendation import recommend
-from lib.records.results import BenchmarkRecord, record_path, write_record
-from lib.report.index import write_index
-from lib.report.markdown import escape
-from lib.report.summary import summary_lines
+from lib.ci.step_summary import summary
+from lib.html.index import write_index
+from lib.html.markdown import escape
+from lib.records.schema import BenchmarkRecord, record_path, write_record
 from lib.report.views import compare as views
+from lib.series.summary import summary_lines
 from tests.made_records import made_benchmark, made_parity, made_train
 
 REASON = "0.47 [0.10, 0.83] points of top-1 lost, 0.30 are allowed"

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from lib.records.results import (
+from lib.records.schema import (
     BenchmarkRecord,
     Figure,
     RecordWarning,
@@ -15,7 +15,7 @@ from lib.records.results import (
     read_record,
     write_record,
 )
-from lib.report.warnings import warning_words, warnings_words
+from lib.report.caveats import warning_words, warnings_words
 from tests.made_records import made_benchmark
 
 FIGURES: dict[WarningKind, dict[str, Figure]] = {

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lib.records.environment import patient
+from lib.machine import patient
 
 HANG_S = patient(900)  # ends a test that would wait for ever; says nothing about how quick anything is
 

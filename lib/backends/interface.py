@@ -12,8 +12,8 @@ from typing import ClassVar, TypeVar
 
 import numpy as np
 
-from lib.records.environment import isa_flags
-from lib.records.results import Proof
+from lib.machine import isa_flags
+from lib.records.schema import Proof
 
 # Keys of both are groups: names of the network's own layers, joined by `+` where a runtime fused them into one step
 # (`stem.conv+stem.bn+stem.relu`), or RUNTIME for what belongs to no layer, such as reorders and conversions.

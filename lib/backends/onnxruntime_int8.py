@@ -20,7 +20,7 @@ import numpy as np
 from lib.backends._onnx import INPUT
 from lib.backends.interface import Kernels, register
 from lib.backends.onnxruntime import CONVOLUTIONS, EXPORTED, PRODUCTS, PROVIDER, OnnxRuntime, groups_with
-from lib.records.environment import isa_flags
+from lib.machine import isa_flags
 
 _QUANTIZED = "quantized.onnx"
 _INT8_CONVOLUTIONS = ("QLinearConv", "ConvInteger")

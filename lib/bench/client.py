@@ -18,8 +18,8 @@ from lib.backends import Backend
 from lib.backends.interface import registered
 from lib.files import search_path
 from lib.granted import CORES, CORES_VARIABLE
-from lib.records.environment import patient
-from lib.records.results import ColdStart
+from lib.machine import patient
+from lib.records.schema import ColdStart
 from lib.variables import passed_on
 
 ANSWER_LIMIT_S = 300.0  # longer than any one command takes, short enough to end a hanging job

@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from lib.analysis.statistics import median_latency, paired_ratio
 from lib.backends import REFERENCE, get_backend
 from lib.bench.client import worker_command, worker_environ
 from lib.bench.worker import Worker
 from lib.data import Data
 from lib.files import PROJECT_ROOT
 from lib.model import Checkpoint
-from lib.records.statistics import median_latency, paired_ratio
 
 NUM_WARMUP = 3
 NUM_CALLS = {1: 30, 256: 2}  # in a turn, by batch size

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.records.results import Parity, ParityOutcome
-from lib.records.statistics import track_bootstrap
+from lib.analysis.statistics import track_bootstrap
+from lib.records.schema import Parity, ParityOutcome
 
 
 @dataclass(frozen=True)

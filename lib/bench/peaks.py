@@ -28,8 +28,8 @@ import pydantic
 from lib.bench.client import worker_command, worker_environ
 from lib.files import write_atomic
 from lib.granted import memory_bytes
-from lib.records.environment import cpu_has_bf16, isa_flags, machine_id, patient
-from lib.records.results import Peak, Peaks
+from lib.machine import cpu_has_bf16, isa_flags, machine_id, patient
+from lib.records.schema import Peak, Peaks
 
 LIMIT_S = 60.0  # of the process, import of the libraries included
 BUDGET_S = 12.0  # of measuring; on a quiet machine a third of it is enough

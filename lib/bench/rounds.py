@@ -14,7 +14,7 @@ from lib.backends.interface import RUNTIME
 from lib.bench.client import BackendError, WorkerClient
 from lib.bench.plan import MAX_ITERATIONS, ScenarioPlan
 from lib.model import LayerInfo
-from lib.records.results import Conditions, Layer, LayerTable, Scenario
+from lib.records.schema import Conditions, Layer, LayerTable, Scenario
 
 PAUSE_S = 0.005  # after a turn: OpenMP threads spin for some milliseconds before they sleep
 NUM_FIRST_CALLS = 2  # untimed, of every side before the first round

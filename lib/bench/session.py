@@ -18,6 +18,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from lib.analysis.judgement import disturbance, is_busy
+from lib.analysis.statistics import is_unstable, uncertainty
 from lib.backends import REFERENCE, Backend, Kernels, get_backend
 from lib.bench.client import PREPARE_LIMIT_S, BackendError, OutOfMemoryError, WorkerClient
 from lib.bench.neighbours import Neighbours, Use, Waited, use_over, wait_for_quiet
@@ -35,16 +37,15 @@ from lib.bench.plan import (
     scenario_plans,
     thread_counts,
 )
-from lib.bench.preprocessing import measure_preprocessing
+from lib.bench.preprocessing_time import measure_preprocessing
 from lib.bench.rounds import Sides, joined, measure_layers, measure_scenario
 from lib.bench.samples import balanced_sample
 from lib.data import Data, Split
 from lib.files import TEMPORARY, writing
 from lib.granted import num_cores
+from lib.machine import is_emulated
 from lib.model import Checkpoint, leaf_layers
-from lib.records.environment import is_emulated
-from lib.records.judgement import disturbance, is_busy
-from lib.records.results import (
+from lib.records.schema import (
     Accuracy,
     ColdStart,
     Conditions,
@@ -62,7 +63,6 @@ from lib.records.results import (
     SweepPoint,
     WarningKind,
 )
-from lib.records.statistics import is_unstable, uncertainty
 from lib.signs import NUM_CLASSES
 from lib.training.evaluation import evaluate
 

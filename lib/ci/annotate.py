@@ -9,8 +9,8 @@ from typing import Any
 
 from lib.ci.github import command, shown
 from lib.files import PROJECT_ROOT
-from lib.records.results import BenchmarkRecord
-from lib.report.run import Job, RunFolder, load_run, run_folder
+from lib.records.run import Job, RunFolder, load_run, run_folder
+from lib.records.schema import BenchmarkRecord
 
 
 def annotate_run(run_dir: Path) -> list[str]:
@@ -31,7 +31,7 @@ def annotate_run(run_dir: Path) -> list[str]:
 
 
 def _failed(run: RunFolder, job: Job) -> str:
-    from lib.series.outcome import judge  # takes seconds, and mostly nothing has failed
+    from lib.executor.outcome import judge  # takes seconds, and mostly nothing has failed
 
     line, place = 1, ""
     failure = judge(run.path / job.executed) if job.executed else None

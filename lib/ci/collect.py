@@ -12,15 +12,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from lib.analysis.comparison import BENCHMARK
 from lib.ci import RefusedError
 from lib.ci.check import refusal, require_sha256
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, project_path, sha256_file, write_atomic
-from lib.records.comparison import BENCHMARK
-from lib.records.results import BenchmarkRecord, Record, TrainRecord, second_path, write_record
-from lib.report.index import write_index
-from lib.report.provenance import NOTE_LIMIT, hosted
-from lib.report.run import SERIES_FILE, Job, load_run, read_any_record
+from lib.html.index import write_index
+from lib.html.provenance import NOTE_LIMIT, hosted
+from lib.records.run import SERIES_FILE, Job, load_run, read_any_record
+from lib.records.schema import BenchmarkRecord, Record, TrainRecord, second_path, write_record
 from lib.series.jobs import COMPARE
 from lib.series.parameters import notebook_names
 

@@ -64,7 +64,7 @@ def _changes(arguments: argparse.Namespace) -> int:
 
 @_told
 def _data(arguments: argparse.Namespace) -> int:
-    from lib.ci.images import fetch_images
+    from lib.ci.official_images import fetch_images
 
     found = fetch_images(arguments.dataset, progress=lambda line: print(line, flush=True))
     if found["note"]:
@@ -122,7 +122,7 @@ def _collect(arguments: argparse.Namespace) -> int:
 
 @_told
 def _summary(arguments: argparse.Namespace) -> int:
-    from lib.ci.summary import summary
+    from lib.ci.step_summary import summary
 
     print(summary(arguments.run_dir, os.environ, page_url=arguments.page_url, architecture=arguments.arch), end="")
     return OK
@@ -161,7 +161,7 @@ def _annotate(arguments: argparse.Namespace) -> int:
 def _gate(arguments: argparse.Namespace) -> int:
     from lib.ci.gate import judge_run
     from lib.ci.publish import keep_verdict, reason_against
-    from lib.ci.summary import append_summary, gate_section
+    from lib.ci.step_summary import append_summary, gate_section
     from lib.ci.verdicts import verdict_annotations, verdict_table
 
     verdicts = judge_run(arguments.run_dir, arguments.limits, arguments.needs)

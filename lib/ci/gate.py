@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lib.analysis.comparison import BENCHMARK
+from lib.analysis.history import CONFIRMED
+from lib.analysis.judgement import disturbances
 from lib.ci.limits import AtLeast, AtMost, Limits, load_limits
 from lib.ci.verdicts import Outcome, Verdict, Verdicts
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, project_path, sha256_file
-from lib.records.comparison import BENCHMARK
-from lib.records.history import CONFIRMED
-from lib.records.judgement import disturbances
-from lib.records.results import BenchmarkRecord, ParityOutcome
-from lib.report.run import RunFolder, is_network, load_run
-from lib.report.warnings import warnings_words
+from lib.records.run import RunFolder, load_run
+from lib.records.schema import BenchmarkRecord, ParityOutcome
+from lib.report.caveats import warnings_words
 from lib.report.words import percent, points, scenario_name, size
 from lib.series.parameters import notebook_names
 
@@ -199,7 +199,7 @@ def judge_benchmark(record: BenchmarkRecord) -> list[Verdict]:
     if why := disturbances(record):
         asked = "a machine that does nothing else"
         verdicts.append(Verdict("times", record.backend, "investigate", warnings_words(why).rstrip("."), asked))
-    if is_network(record.backend):
+    if record.is_network:
         verdicts.append(_parity(record))
     return verdicts
 

@@ -10,7 +10,7 @@ import pydantic
 
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT, project_path
-from lib.records.results import Profile
+from lib.records.schema import Profile
 
 LIMITS = PROJECT_ROOT / ".github" / "gate.toml"
 _Share = Annotated[float, pydantic.Field(ge=0, le=1)]

@@ -7,9 +7,9 @@ import tempfile
 from pathlib import Path
 
 from lib.errors import UserError
+from lib.executor.outcome import judge
 from lib.files import project_path, write_atomic
-from lib.report.page import render_page
-from lib.series.outcome import judge
+from lib.html.page import render_page
 from lib.series.parameters import notebook_path
 
 _INTO_THE_RUN = re.compile(r'<a\b[^>]*\bhref="(?![a-z][a-z0-9+.-]*:|#)[^"]*"[^>]*>(.*?)</a>', re.DOTALL)

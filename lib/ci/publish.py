@@ -8,8 +8,8 @@ from pathlib import Path
 from lib.ci.gate import Need, read_needs
 from lib.ci.verdicts import Verdicts
 from lib.files import project_path
-from lib.report.gate import Judged, write_judged
-from lib.report.index import write_index
+from lib.html.index import write_index
+from lib.report.gate_result import Judged, write_judged
 
 
 def reason_against(verdicts: Verdicts, needs: str, environ: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from lib.backends import all_backends, get_backend
 from lib.data.download import TEST_ARCHIVE, TEST_LABELS_ARCHIVE, TRAINING_ARCHIVES
 from lib.errors import UserError, unknown
-from lib.records.results import ParameterValue
+from lib.records.schema import ParameterValue
 from lib.series.jobs import TRAIN
 from lib.series.parameters import load_schema
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from lib.records.history import SUSPECTED
-from lib.records.results import CompareRecord, read_record, record_path, second_path
-from lib.report.run import run_folder
+from lib.analysis.history import SUSPECTED
+from lib.records.run import run_folder
+from lib.records.schema import CompareRecord, read_record, record_path, second_path
 from lib.series.jobs import COMPARE
 
 

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from lib.data.images import IMAGE_SIZE
-from lib.records.results import DataInfo
+from lib.records.schema import DataInfo
 
 DATASETS = ("synthetic", "gtsrb", "gtsrb-torchvision")
 

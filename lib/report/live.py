@@ -6,7 +6,7 @@ import re
 import time
 from typing import Any
 
-from lib.records.results import Epoch
+from lib.records.schema import Epoch
 from lib.report.interactive import is_live
 from lib.report.table import Banner
 from lib.report.words import duration

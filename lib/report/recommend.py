@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lib.analysis.recommendation import Needs, recommend
 from lib.backends import backend_names, get_backend
-from lib.records.recommendation import Needs, recommend
-from lib.records.results import BenchmarkRecord, Recommendation
+from lib.records.schema import BenchmarkRecord, Recommendation
 
 
 def needs_of_backends() -> dict[str, Needs]:
@@ -16,5 +16,5 @@ def needs_of_backends() -> dict[str, Needs]:
 
 
 def recommendations(records: Sequence[BenchmarkRecord]) -> list[Recommendation]:
-    """By the rules of `lib.records.recommendation`; empty for smoke records."""
+    """By the rules of `lib.analysis.recommendation`; empty for smoke records."""
     return recommend(records, needs_of_backends())

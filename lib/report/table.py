@@ -23,7 +23,7 @@ from lib.report.words import NOT_JUDGED, UNKNOWN, number
 Tone = Literal["", "good", "bad", "warn", "muted", "mark", "f1", "f2", "f3", "s1", "s2", "s3"]
 Kind = Literal["warning", "error", "info"]
 WRAP_LENGTH = 34  # characters; longer cells may break into lines
-TABLE_CSS = Path(__file__).parent / "template" / "table.css"
+TABLE_CSS = Path(__file__).parent / "table.css"
 NUMBER_CLASS = ' class="r-num"'
 TOTAL_CLASS = ' class="r-total"'
 SORT_ROWS = 8  # rows from which on a page lets its readers sort

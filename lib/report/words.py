@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lib.records.judgement import DISTURBED, Judgement
-from lib.records.statistics import SMALLEST_EFFECT, Ratio, verdict
+from lib.analysis.judgement import DISTURBED, Judgement
+from lib.analysis.statistics import SMALLEST_EFFECT, Ratio, verdict
 
 UNKNOWN = "–"
 NOT_JUDGED = "disturbed, not judged"

@@ -1,14 +1,1 @@
-"""The series: parameters, launching notebooks, what notebooks call first and last, the command line."""
-
-import os
-import sys
-from pathlib import Path
-
-# nbformat imports jsonschema, which imports this optional package to check addresses with foreign letters. It builds 39
-# grammars on import, for a second; whoever reads notebooks here needs none of them.
-sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
-
-try:
-    Path.home()
-except RuntimeError:  # a user without a name, as in a container: Jupyter looks for its settings in the home folder
-    os.environ["HOME"] = "/"
+"""The notebooks as a series: their parameters, launching them, what they call first and last, sweeps."""

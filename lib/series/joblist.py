@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lib.analysis.csv_files import LAYERS_CSV, SCENARIOS_CSV, SWEEP_CSV
 from lib.files import write_atomic
-from lib.records.export import LAYERS_CSV, SCENARIOS_CSV, SWEEP_CSV
-from lib.report.index import write_index
-from lib.report.provenance import hosted
-from lib.report.run import SERIES_FILE
+from lib.html.index import write_index
+from lib.html.provenance import hosted
+from lib.records.run import SERIES_FILE
 from lib.series.jobs import BENCHMARK, COMPARE
 
 Entry = dict[str, Any]

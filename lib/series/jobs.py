@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from lib.backends import default_names, get_backend
 from lib.errors import UserError
-from lib.records.results import ParameterValue
+from lib.records.schema import ParameterValue
 from lib.series.parameters import Schema, load_schema, notebook_names, notebook_path, unknown_parameter
 
 TRAIN, BENCHMARK, COMPARE = "02_train", "03_benchmark", "04_compare"

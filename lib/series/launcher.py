@@ -20,19 +20,19 @@ from pathlib import Path
 from typing import Any
 
 from lib.errors import UserError
+from lib.executor.outcome import judge
+from lib.executor.progress import Progress
 from lib.files import cache_dir, search_path, writing
-from lib.records.environment import patient
-from lib.records.results import BenchmarkRecord, read_record, record_path
+from lib.html.page import Failure, render_page
+from lib.machine import patient
+from lib.records.schema import BenchmarkRecord, read_record, record_path
 from lib.report import SERIES_VARIABLE
-from lib.report.page import Failure, render_page
-from lib.report.summary import summary_lines
 from lib.series.joblist import add_jobs, forget_network
 from lib.series.jobs import COMPARE, TRAIN, Job, plan_jobs
-from lib.series.outcome import judge
 from lib.series.parameters import notebook_path
 from lib.series.preflight import check_data, check_inputs
-from lib.series.progress import Progress
 from lib.series.rundir import LATEST, claimed, new_run_dir, point_latest_to, prepare_run_dir
+from lib.series.summary import summary_lines
 
 CELL_LIMIT_S = 45 * 60  # a full training takes less than 30 minutes on two cores
 NOTEBOOK_LIMIT_S = 60 * 60
@@ -185,7 +185,7 @@ def _execute(spec: dict[str, Any], folder: Path, progress: Progress, notebook_li
     """Run the notebook in a process of its own; returns why it stopped early, or an empty string."""
     with (folder / "runner.log").open("w+b") as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "lib.series.execute"],
+            [sys.executable, "-P", "-m", "lib.executor.execute"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -13,8 +13,9 @@ from typing import Any
 from lib.data import Data
 from lib.errors import UserError
 from lib.granted import num_cores
-from lib.records.environment import collect_environment
-from lib.records.results import (
+from lib.html.provenance import run_metadata
+from lib.machine import collect_environment
+from lib.records.schema import (
     Environment,
     Figure,
     ParameterValue,
@@ -24,10 +25,9 @@ from lib.records.results import (
     write_record,
 )
 from lib.report import LIMITS_VARIABLE, SERIES_VARIABLE
-from lib.report.provenance import run_metadata
+from lib.report.caveats import warnings_words
 from lib.report.table import Banner
 from lib.report.tables import environment_table, parameter_table
-from lib.report.warnings import warnings_words
 from lib.series.parameters import Schema, load_schema
 from lib.series.rundir import prepare_run_dir
 from lib.variables import tuning, written

@@ -22,7 +22,7 @@ from typing import Any
 from lib.backends import backend_names
 from lib.errors import UserError, did_you_mean, unknown
 from lib.files import PROJECT_ROOT
-from lib.records.results import ParameterValue
+from lib.records.schema import ParameterValue
 
 NOTEBOOK_DIR = PROJECT_ROOT / "notebooks"
 TYPES: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}

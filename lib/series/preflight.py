@@ -8,16 +8,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib.analysis.history import history_root
 from lib.bench.plan import UNTRAINED_IMAGES
 from lib.data import IMAGE_SIZE, check_num_images, load_data
+from lib.data.sizes import num_images_for
 from lib.data.splitting import VAL_SHARE
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, TEMPORARY, writing
-from lib.records.history import history_root
-from lib.series.compare import load_records
+from lib.series.compared import load_records
 from lib.series.jobs import BENCHMARK, COMPARE, TRAIN, Job
 from lib.series.parameters import load_schema
-from lib.series.sizes import num_images_for
 
 if TYPE_CHECKING:
     from lib.model import Checkpoint
@@ -61,7 +61,7 @@ def check_inputs(jobs: Sequence[Job], run_dir: Path) -> None:
     benchmark = next((job for job in jobs if job.notebook == BENCHMARK), None)
     model = str(benchmark.parameters.get("model", "")) if benchmark else ""
     if benchmark and (model or benchmark.parameters.get("image_size")):
-        from lib.series.networks import check_network  # imports torch, and torchvision for a model's name
+        from lib.series.network import check_network  # imports torch, and torchvision for a model's name
 
         check_network(model, int(benchmark.parameters.get("image_size", 0)))
     if benchmark:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lib.errors import UserError
+from lib.executor.outcome import judge
 from lib.files import project_path
-from lib.report.index import write_index
-from lib.report.page import render_page
-from lib.series.outcome import judge
+from lib.html.index import write_index
+from lib.html.page import render_page
 
 
 def rerender(directory: Path) -> Iterator[Path]:

@@ -7,21 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.analysis.comparison import Comparison
+from lib.analysis.csv_files import write_csv
+from lib.analysis.history import History
+from lib.analysis.judgement import disturbances, judge, judged
+from lib.analysis.pace import pace_warnings
+from lib.analysis.recommendation import undecided
+from lib.analysis.statistics import scenario_ratio
 from lib.bench.session import Session
 from lib.data import Audit, Data
 from lib.errors import UserError
 from lib.model import Checkpoint, leaf_layers, num_weights
-from lib.records.comparison import Comparison
-from lib.records.export import write_csv
-from lib.records.history import History
-from lib.records.judgement import disturbances, judge, judged
-from lib.records.pace import pace_warnings
-from lib.records.recommendation import undecided
-from lib.records.results import BenchmarkRecord, CompareRecord, ExploreRecord, RecordWarning, TrainRecord
-from lib.records.statistics import scenario_ratio
+from lib.records.run import networks
+from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, RecordWarning, TrainRecord
 from lib.report.plots import mean_brightness
 from lib.report.recommend import recommendations
-from lib.report.run import networks
 from lib.report.table import FileNote
 from lib.report.views.explore import class_counts
 from lib.series.notebook import Run
@@ -95,6 +95,7 @@ def benchmark_record(run: Run, data: Data, checkpoint: Checkpoint, session: Sess
     record = BenchmarkRecord(
         **common,
         backend=session.backend.name,
+        is_network=session.backend.is_network,
         reference=session.reference.name,
         precision=session.backend.precision,
         storage=session.backend.storage or session.backend.precision,

@@ -18,14 +18,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.analysis.judgement import disturbances, judged
+from lib.analysis.statistics import median_latency, samples_per_s, scenario_ratio
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, project_path, replacing, sha256_file, write_atomic, writing
-from lib.records.judgement import disturbances, judged
-from lib.records.results import BenchmarkRecord, ExploreRecord, Record, TrainRecord
-from lib.records.statistics import median_latency, samples_per_s, scenario_ratio
-from lib.report.run import RunFolder, load_run
+from lib.records.run import RunFolder, load_run
+from lib.records.schema import BenchmarkRecord, ExploreRecord, Record, TrainRecord
+from lib.report.caveats import warnings_words
 from lib.report.table import Table, Value
-from lib.report.warnings import warnings_words
 from lib.series.jobs import BENCHMARK, COMPARE, TRAIN, Job, plan_jobs
 from lib.series.launcher import run_jobs
 from lib.series.preflight import check_data, check_inputs

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from lib.analysis.statistics import track_bootstrap
 from lib.data import Data, Split, audit_splits
 from lib.model import Checkpoint, Preprocessing
-from lib.records.results import Accuracy
-from lib.records.statistics import track_bootstrap
+from lib.records.schema import Accuracy
 from lib.signs import NUM_CLASSES
 
 

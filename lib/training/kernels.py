@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lib.onednn import Primitive
-from lib.records.results import StepKernels
+from lib.records.schema import StepKernels
 
 
 def step_kernels(primitives: Sequence[Primitive]) -> StepKernels:

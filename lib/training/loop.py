@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lib.data import Data
 from lib.errors import UserError, unknown
 from lib.files import CHECKPOINT_NAME
+from lib.machine import isa_flags
 from lib.model import (
     Checkpoint,
     CheckpointMetadata,
@@ -28,8 +29,7 @@ from lib.model import (
     save_checkpoint,
 )
 from lib.onednn import Primitive, onednn_report
-from lib.records.environment import isa_flags
-from lib.records.results import PROFILES, Epoch, StepKernels
+from lib.records.schema import PROFILES, Epoch, StepKernels
 from lib.training.augmentation import augment_batch
 from lib.training.estimate import Estimate, Estimator
 from lib.training.evaluation import predict_logits

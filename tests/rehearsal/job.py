@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib.records.environment import patient
+from lib.machine import patient
 from lib.variables import KEEP_VARIABLE
 from tests.rehearsal import commandfiles
 from tests.rehearsal.api import token_with

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
-from lib.records.results import BenchmarkRecord, Layer, LayerTable, Scenario
-from lib.records.roofline import Roofline
-from lib.records.statistics import (
+from lib.analysis.batch_sweep import batch_points, judged_points, thread_points
+from lib.analysis.roofline import Roofline
+from lib.analysis.statistics import (
     Ratio,
     median_latency,
     noise_floor,
@@ -20,7 +20,7 @@ from lib.records.statistics import (
     scenario_ratio,
     verdict,
 )
-from lib.records.sweep import batch_points, judged_points, thread_points
+from lib.records.schema import BenchmarkRecord, Layer, LayerTable, Scenario
 from lib.report.figures import NEUTRAL, VERDICT_COLOURS, backend_colour, describe, new_axes, new_panels, styled
 from lib.report.tables.common import group_name
 from lib.report.words import number, ratio_interval, ratio_words, scenario_name

@@ -9,13 +9,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from lib.records.comparison import first_answer_s
-from lib.records.history import History, Trend
-from lib.records.judgement import disturbance, judge, judged
-from lib.records.layer_grid import Column, layer_grid
-from lib.records.recommendation import front
-from lib.records.results import BenchmarkRecord, Scenario, SweepPoint
-from lib.records.statistics import (
+from lib.analysis.batch_sweep import batch_points, crossing_words, judged_points, thread_points
+from lib.analysis.comparison import first_answer_s
+from lib.analysis.history import History, Trend
+from lib.analysis.judgement import disturbance, judge, judged
+from lib.analysis.layer_grid import Column, layer_grid
+from lib.analysis.recommendation import front
+from lib.analysis.statistics import (
     SMALLEST_EFFECT,
     Ratio,
     layer_ratio,
@@ -24,7 +24,7 @@ from lib.records.statistics import (
     scenario_ratio,
     verdict,
 )
-from lib.records.sweep import batch_points, crossing_words, judged_points, thread_points
+from lib.records.schema import BenchmarkRecord, Scenario, SweepPoint
 from lib.report.figures import (
     FASTER,
     NEUTRAL,

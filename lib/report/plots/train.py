@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from lib.records.results import Epoch
+from lib.records.schema import Epoch
 from lib.report.figures import NEUTRAL, PALETTE, describe, figure_of, new_axes, new_panels, styled, text_colour
 from lib.report.plots.pictures import as_picture, class_axes, class_axis, picture_axes, put_artwork, put_picture
 from lib.signs import SIGNS

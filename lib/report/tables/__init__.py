@@ -1,4 +1,4 @@
-"""Tables from records. Every summary is computed here from the raw samples, by `lib.records.statistics`."""
+"""Tables from records. Every summary is computed here from the raw samples, by `lib.analysis.statistics`."""
 
 from lib.report.tables.benchmark import (
     cold_start_table,

@@ -5,21 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from lib.records.cost import energy_words
-from lib.records.judgement import disturbance, judge
-from lib.records.results import (
-    BenchmarkRecord,
-    ColdStart,
-    LayerTable,
-    Parity,
-    Peaks,
-    Preparation,
-    PreprocessingTime,
-    Proof,
-    Scenario,
-)
-from lib.records.roofline import LayerRoofline, Roofline
-from lib.records.statistics import (
+from lib.analysis.cost import energy_words
+from lib.analysis.judgement import disturbance, judge
+from lib.analysis.roofline import LayerRoofline, Roofline
+from lib.analysis.statistics import (
     Ratio,
     is_unstable,
     layer_noise_floor,
@@ -30,6 +19,17 @@ from lib.records.statistics import (
     percentiles,
     samples_per_s,
     scenario_ratio,
+)
+from lib.records.schema import (
+    BenchmarkRecord,
+    ColdStart,
+    LayerTable,
+    Parity,
+    Peaks,
+    Preparation,
+    PreprocessingTime,
+    Proof,
+    Scenario,
 )
 from lib.report.table import Cell, Table, Value
 from lib.report.tables.common import counted, group_name, judgement_cell, parity_cell, ranked_kernels, ratio_cell

@@ -8,8 +8,13 @@ from typing import Protocol
 
 import numpy as np
 
-from lib.records.judgement import DISTURBED, Judgement
-from lib.records.results import (
+from lib.analysis.judgement import DISTURBED, Judgement
+from lib.analysis.statistics import (
+    SMALLEST_EFFECT,
+    Ratio,
+    verdict,
+)
+from lib.records.schema import (
     Accuracy,
     Environment,
     ParameterValue,
@@ -17,11 +22,6 @@ from lib.records.results import (
     ParityOutcome,
     Proof,
     StepKernels,
-)
-from lib.records.statistics import (
-    SMALLEST_EFFECT,
-    Ratio,
-    verdict,
 )
 from lib.report.table import Cell, Table, Tone, Value
 from lib.report.words import (

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lib.records.comparison import first_answer_s
-from lib.records.cost import CAVEAT, cost_of
-from lib.records.history import MIN_RUNS, History, Trend
-from lib.records.judgement import DISTURBED, disturbance, judge, judged
-from lib.records.layer_grid import Column, LayerGrid, layer_grid
-from lib.records.pace import slow_references
-from lib.records.results import BenchmarkRecord, Environment, ParityOutcome, Proof, Recommendation
-from lib.records.statistics import (
+from lib.analysis.comparison import first_answer_s
+from lib.analysis.cost import CAVEAT, cost_of
+from lib.analysis.history import MIN_RUNS, History, Trend
+from lib.analysis.judgement import DISTURBED, disturbance, judge, judged
+from lib.analysis.layer_grid import Column, LayerGrid, layer_grid
+from lib.analysis.pace import slow_references
+from lib.analysis.statistics import (
     Ratio,
     layer_ratio,
     median_latency,
     scenario_ratio,
     verdict,
 )
+from lib.records.schema import BenchmarkRecord, Environment, ParityOutcome, Proof, Recommendation
 from lib.report.table import Cell, Table, Tone, Value
 from lib.report.tables.common import judgement_cell, passed_cell, ranked_kernels, ratio_tone
 from lib.report.words import (

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lib.analysis.batch_sweep import batch_points, crossing_words, failure_words, judged_points, scaling_words
+from lib.analysis.judgement import disturbance, judged
+from lib.analysis.roofline import roofline as roofline_of
+from lib.analysis.statistics import SMALLEST_EFFECT, noise_floor
 from lib.backends import backend_names
 from lib.bench.session import Session
 from lib.data import Data
 from lib.model import Checkpoint
-from lib.records.judgement import disturbance, judged
-from lib.records.results import BenchmarkRecord, LayerTable, Scenario
-from lib.records.roofline import roofline as roofline_of
-from lib.records.statistics import SMALLEST_EFFECT, noise_floor
-from lib.records.sweep import batch_points, crossing_words, failure_words, judged_points, scaling_words
+from lib.records.schema import BenchmarkRecord, LayerTable, Scenario
+from lib.report.caveats import warnings_words
 from lib.report.figures import show
 from lib.report.plots import plot_latencies, plot_layers, plot_roofline, plot_round_ratios, plot_sweep
-from lib.report.run import is_network
 from lib.report.table import Banner, Fold, Stack, Table, Value, profile_banner
 from lib.report.tables import (
     accuracy_table,
@@ -33,7 +33,6 @@ from lib.report.tables import (
     roofline_table,
     scenario_table,
 )
-from lib.report.warnings import warnings_words
 from lib.report.words import NOT_JUDGED, capital, duration, scenario_name
 
 Shown = Any  # something that a notebook displays, or None
@@ -86,7 +85,7 @@ def fill_glance(record: BenchmarkRecord) -> None:
     from IPython.display import update_display
 
     parts: list[Table | Banner | None] = []
-    if not is_network(record.backend):
+    if not record.is_network:
         parts.append(Banner(f"{record.backend} computes no network: its times are those of the harness.", "info"))
     elif record.status == "ok" and record.scenarios:
         parts.append(glance_table(record))
@@ -270,7 +269,7 @@ def sweep(record: BenchmarkRecord) -> Shown:
         if record.status == "ok" and not record.sweep:
             return Banner("Other batch sizes and numbers of threads are measured in the profile full only.", "info")
         return _absent(record, "batch sizes and threads")
-    if not is_network(record.backend):
+    if not record.is_network:
         return Banner(f"{record.backend} computes no network: a speedup would mean nothing", "info")
     if batch_points(judged_points(record.sweep)):
         show(plot_sweep(record, backend_names()))

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar, cast
 
+from lib.analysis.batch_sweep import crossing_words, failure_words
+from lib.analysis.comparison import Comparison
+from lib.analysis.csv_files import LAYERS_CSV, SCENARIOS_CSV
+from lib.analysis.history import CONFIRMED, History, Trend
+from lib.analysis.pace import pace_warnings
+from lib.analysis.recommendation import undecided
 from lib.backends import backend_names
-from lib.records.comparison import Comparison
-from lib.records.export import LAYERS_CSV, SCENARIOS_CSV
-from lib.records.history import CONFIRMED, History, Trend
-from lib.records.pace import pace_warnings
-from lib.records.recommendation import undecided
-from lib.records.sweep import crossing_words, failure_words
+from lib.records.run import networks
+from lib.report.caveats import disturbed_backends_words, warning_words
 from lib.report.figures import show
 from lib.report.plots import (
     plot_accuracy_speed,
@@ -24,7 +26,6 @@ from lib.report.plots import (
 )
 from lib.report.plots.compare import widest_floor
 from lib.report.recommend import recommendations
-from lib.report.run import networks
 from lib.report.table import SMOKE_TEXT, Banner, Cell, Stack, Table, Value
 from lib.report.tables import (
     compare_costs_table,
@@ -37,7 +38,6 @@ from lib.report.tables import (
     recommendation_table,
 )
 from lib.report.views.benchmark import Shown
-from lib.report.warnings import disturbed_backends_words, warning_words
 from lib.report.words import scenario_name
 
 _View = TypeVar("_View", bound=Callable[..., Shown])

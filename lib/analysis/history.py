@@ -1,0 +1,229 @@
+"""Speedups over earlier runs. One measurement proves nothing: a change is confirmed by a second one of the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lib.analysis.comparison import BENCHMARK
+from lib.analysis.judgement import disturbance
+from lib.analysis.statistics import Ratio, noise_floor, scenario_ratio
+from lib.errors import UserError
+from lib.files import project_path
+from lib.records.schema import (
+    BenchmarkRecord,
+    Environment,
+    OtherSchemaError,
+    read_record,
+    second_path,
+)
+
+MIN_RUNS = 3  # earlier runs without which a range says nothing
+DIRECTIONS = {1: "faster", -1: "slower"}
+SUSPECTED, CONFIRMED = "suspected slower", "confirmed slower"  # the two verdicts that ask for something
+
+
+@dataclass(frozen=True)
+class Point:
+    """The speedup of one backend in one scenario of one run."""
+
+    run: str  # name of its folder
+    started: datetime
+    ratio: Ratio
+    noise_floor: float
+
+
+@dataclass(frozen=True)
+class Trend:
+    """One backend in one scenario over the runs, the oldest first, this run last.
+
+    Attributes:
+        second: the second measurement of this run, where there is one, beside the earlier runs on its own kind of CPU.
+    """
+
+    backend: str
+    scenario: str
+    points: list[Point]
+    second: Trend | None = None
+
+    @property
+    def earlier(self) -> list[Point]:
+        return self.points[:-1]
+
+    @property
+    def direction(self) -> int | None:
+        """1 or -1 where this run lies beyond the earlier ones, 0 where it does not, None with too few of them."""
+        return _beyond(self.points[-1], self.earlier) if len(self.earlier) >= MIN_RUNS else None
+
+    @property
+    def verdict(self) -> str:
+        """`no change`, `suspected faster`, `confirmed slower`, `slower, not confirmed`, `too few runs`, ...
+
+        Suspected: the interval lies beyond the range of the earlier speedups by more than the noise floor. Confirmed:
+        so does that of the second measurement. Where the second cannot be judged, the suspicion remains.
+        """
+        if self.direction is None:
+            return "too few runs"
+        if not self.direction:
+            return "no change"
+        word, second = DIRECTIONS[self.direction], self.second.direction if self.second is not None else None
+        if second is None:
+            return f"suspected {word}"
+        return f"confirmed {word}" if second == self.direction else f"{word}, not confirmed"
+
+
+@dataclass(frozen=True)
+class History:
+    """Earlier runs beside this one.
+
+    Attributes:
+        trends: of all backends and scenarios of this run.
+        num_runs: earlier runs with at least one record that is comparable.
+        left_out: why records of earlier runs were not used -> how many.
+    """
+
+    trends: list[Trend] = field(default_factory=list)
+    num_runs: int = 0
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    def words(self) -> str:
+        """How many runs, and what was left out."""
+        told = f"{self.num_runs} earlier runs are comparable"
+        if self.left_out:
+            told += "; left out: " + ", ".join(f"{count} records {why}" for why, count in self.left_out.items())
+        return told + "."
+
+
+def history_root(folder: str | Path) -> Path:
+    """The folder that holds earlier runs; a relative path counts from the project root.
+
+    Raises:
+        UserError: no such folder.
+    """
+    root = project_path(folder)
+    if not root.is_dir():
+        raise UserError(f"history {str(folder)!r} is not a folder; give one that holds earlier runs, such as runs")
+    return root
+
+
+def load_history(folder: str | Path, measured: Sequence[BenchmarkRecord], run_dir: Path) -> History:
+    """Read earlier runs below a folder; records that are damaged or not comparable are counted and left out.
+
+    Args:
+        folder: as `history_root` takes it.
+        measured: records of the run that is judged, which does not count as an earlier one.
+        run_dir: of that run; its second measurements are read from there.
+
+    Raises:
+        UserError: no such folder.
+    """
+    root = history_root(folder)
+    folders = sorted({path.resolve() for path in root.iterdir() if path.is_dir()} - {run_dir.resolve()})
+    current = [record for record in measured if record.status == "ok"]
+    history = _compared(folders, current, run_dir)
+    paths = [second_path(run_dir, record.backend) for record in current]
+    again = []
+    for path in paths:
+        with suppress(UserError):  # one that is not there, or cannot be read, confirms nothing
+            again.append(read_record(path, BenchmarkRecord))
+    seconds = {(trend.backend, trend.scenario): trend for trend in _compared(folders, again, run_dir).trends}
+    trends = [
+        Trend(trend.backend, trend.scenario, trend.points, seconds.get((trend.backend, trend.scenario)))
+        for trend in history.trends
+    ]
+    return History(trends, history.num_runs, history.left_out)
+
+
+def _compared(folders: Sequence[Path], measured: Sequence[BenchmarkRecord], run_dir: Path) -> History:
+    """Records of one run beside the earlier ones that may be compared with each of them."""
+    current = {record.backend: record for record in measured}
+    left_out: dict[str, int] = {}
+    points: dict[tuple[str, str], list[Point]] = {}
+    runs = set()
+    for folder in folders:
+        for path in sorted((folder / "results").glob(f"{BENCHMARK}.*.json")):
+            record, why = _read(path, current)
+            if record is None:
+                left_out[why] = left_out.get(why, 0) + 1
+                continue
+            runs.add(folder)
+            for name, point in _points(record, folder.name, current[record.backend]):
+                points.setdefault((record.backend, name), []).append(point)
+    trends = []
+    for backend, record in current.items():
+        for name, newest_point in _points(record, run_dir.resolve().name, record):
+            earlier = sorted(points.get((backend, name), []), key=lambda point: point.started)
+            trends.append(Trend(backend, name, [*earlier, newest_point]))
+    return History(trends, len(runs), left_out)
+
+
+def _read(path: Path, current: dict[str, BenchmarkRecord]) -> tuple[BenchmarkRecord | None, str]:
+    """A record that may stand beside the newest one, or why not."""
+    try:
+        record = read_record(path, BenchmarkRecord)
+    except OtherSchemaError:
+        return None, "of another schema"
+    except UserError:
+        return None, "that are damaged"
+    newest = current.get(record.backend)
+    if newest is None:
+        return None, "of backends that this run did not measure"
+    if record.status != "ok":
+        return None, "without numbers"
+    if _moment(record) is None:
+        return None, "without a time"
+    if _network(record) != _network(newest):
+        return None, "of another recipe, network or profile"
+    if _data(record) != _data(newest):
+        return None, "of other data"
+    if _cpu(record.environment) != _cpu(newest.environment):
+        return None, "of another CPU or number of threads"
+    newest_moment = _moment(newest)
+    if newest_moment is not None and (_moment(record) or newest_moment) > newest_moment:
+        return None, "that are newer than this run"
+    return record, ""
+
+
+def _network(record: BenchmarkRecord) -> tuple[object, ...]:
+    sizes = record.params.get("image_size"), record.params.get("batch_size")
+    return record.model, record.recipe, record.random_weights, record.profile, *sizes
+
+
+def _data(record: BenchmarkRecord) -> str | None:
+    return record.data.manifest_hash if record.data is not None else None
+
+
+def _cpu(environment: Environment) -> tuple[object, ...]:
+    return environment.architecture, environment.cpu_model, environment.num_threads, environment.emulated
+
+
+def _moment(record: BenchmarkRecord) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(record.started)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def _points(record: BenchmarkRecord, run: str, newest: BenchmarkRecord) -> list[tuple[str, Point]]:
+    """Scenarios of a record at the batch sizes of the newest one; what was disturbed is no point."""
+    sizes = {scenario.name: scenario.batch_size for scenario in newest.scenarios}
+    moment = _moment(record) or datetime.now(UTC)
+    return [
+        (scenario.name, Point(run, moment, scenario_ratio(scenario), noise_floor(scenario)))
+        for scenario in record.scenarios
+        if sizes.get(scenario.name) == scenario.batch_size and disturbance(scenario) is None
+    ]
+
+
+def _beyond(point: Point, others: Sequence[Point]) -> int:
+    """1 or -1 where the whole interval lies above or below the range of the others by more than the noise, else 0."""
+    margin = 1 + max([point.noise_floor, *(other.noise_floor for other in others)])
+    if point.ratio.low > max(other.ratio.value for other in others) * margin:
+        return 1
+    if point.ratio.high < min(other.ratio.value for other in others) / margin:
+        return -1
+    return 0

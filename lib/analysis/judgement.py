@@ -1,0 +1,141 @@
+"""What may be concluded from a measurement: a verdict, or that it was disturbed and is not judged.
+
+All that makes claims asks here: what is disturbed has raw numbers in its record and a verdict nowhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lib.analysis.statistics import LEAST_TIME_S, Ratio, noise_floor, scenario_ratio, verdict
+from lib.records.schema import (
+    BenchmarkRecord,
+    Conditions,
+    Figure,
+    LayerTable,
+    RecordWarning,
+    Scenario,
+    SweepPoint,
+    WarningKind,
+)
+
+DISTURBED = "disturbed"  # the verdict on what is not judged
+SAME_PACE = 1.3  # clocks of one kind of machine differ by less, a slow hand-over makes more (`lib.analysis.pace`)
+# That others may use where the measured threads take all cores: the most at which the ratio of two programs that are
+# built alike moved by less than 1 %, half of the smallest effect that is claimed (docs/selfcheck).
+LIMIT_CORES = 0.2
+
+
+def allowed_cores(spare_cores: int) -> float:
+    """What others may use: half of the cores that are left over, and a little in any case."""
+    return max(LIMIT_CORES, spare_cores / 2)
+
+
+def is_busy(conditions: Conditions) -> bool:
+    """Whether others used so much that ratios move."""
+    return conditions.others_cores > allowed_cores(conditions.spare_cores)
+
+
+def disturbance(measured: Scenario | LayerTable | SweepPoint) -> RecordWarning | None:
+    """Why something is not judged, with the figures that show it; None where it is.
+
+    Others used too much of the CPU, or the reference changed its pace on the way and the speedup with it. What was not
+    watched is judged.
+    """
+    conditions = measured.conditions
+    if conditions is None:
+        return None
+    found: dict[str, Figure] = {}
+    if is_busy(conditions):
+        found = {
+            "others_cores": conditions.others_cores,
+            "allowed_cores": allowed_cores(conditions.spare_cores),
+            "stolen_cores": conditions.stolen_cores,
+        }
+    elif paces := two_paces(*_rounds(measured)):
+        found = {"quick_s": paces[0], "slow_s": paces[1]}
+    if not found:
+        return None
+    kind, scenario = _place(measured)
+    found |= {"num_measured": conditions.num_measured, "waited_s": conditions.waited_s}
+    return RecordWarning(kind, scenario, found)
+
+
+def two_paces(
+    latencies_s: Sequence[Sequence[float]], reference_latencies_s: Sequence[Sequence[float]]
+) -> tuple[float, float] | None:
+    """Seconds of a quick and of a slow round of the reference, where they are too far apart to be one pace, and the
+    backend follows less than half of the way from one to the other. Where it follows, the speedup stays what it is.
+
+    By the rounds' middle calls, without the tenth of the rounds at either end, so that single hiccups do not count.
+
+    Args:
+        latencies_s: of the backend, one inner list per round.
+        reference_latencies_s: of the reference, in the same rounds.
+    """
+    backend, reference = (
+        np.array([np.median(calls) for calls in side]) for side in (latencies_s, reference_latencies_s)
+    )
+    cut, half = math.ceil(len(reference) / 10), len(reference) // 2
+    if len(reference) <= 2 * cut:
+        return None
+    order = np.argsort(reference)
+    quick, slow = reference[order[cut]], reference[order[-1 - cut]]
+    speedups = (reference / np.maximum(backend, LEAST_TIME_S))[order]
+    follows = np.median(speedups[-half:]) < math.sqrt(SAME_PACE) * np.median(speedups[:half])
+    return None if slow <= SAME_PACE * quick or follows else (float(quick), float(slow))
+
+
+def _place(measured: Scenario | LayerTable | SweepPoint) -> tuple[WarningKind, str]:
+    if isinstance(measured, Scenario):
+        return "disturbed", measured.name
+    return ("layers_disturbed", measured.scenario) if isinstance(measured, LayerTable) else ("sweep_disturbed", "")
+
+
+def _rounds(measured: Scenario | LayerTable | SweepPoint) -> Iterator[list[list[float]]]:
+    """Seconds of the backend's and of the reference's calls, or passes over all layers, one inner list per round."""
+    for side in ("latencies_s", "reference_latencies_s"):
+        if isinstance(measured, LayerTable):
+            rounds = zip(*(getattr(layer, side) for layer in measured.layers), strict=True)
+            yield [np.sum(layers, axis=0).tolist() for layers in rounds]
+        else:
+            yield getattr(measured, side)
+
+
+def judged(scenarios: Sequence[Scenario]) -> list[Scenario]:
+    """Those that were not disturbed."""
+    return [scenario for scenario in scenarios if disturbance(scenario) is None]
+
+
+def disturbances(record: BenchmarkRecord) -> list[RecordWarning]:
+    """Of all that the record of a backend has measured; one for the whole sweep, that of its most disturbed point."""
+    parts: list[Scenario | LayerTable] = [*record.scenarios, *record.layers]
+    found = [why for part in parts if (why := disturbance(part)) is not None]
+    points = [(point, why) for point in record.sweep if (why := disturbance(point)) is not None]
+    if points:
+        _, worst = max(points, key=lambda of: of[0].conditions.others_cores if of[0].conditions else 0.0)
+        found.append(RecordWarning(worst.kind, "", {**worst.figures, "num_points": len(points)}))
+    return found
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A ratio, and whether it may be believed."""
+
+    ratio: Ratio
+    noise_floor: float
+    disturbance: RecordWarning | None = None
+
+    @property
+    def verdict(self) -> str:
+        """`faster`, `slower`, `no difference`, or `disturbed`."""
+        return DISTURBED if self.disturbance is not None else verdict(self.ratio, self.noise_floor)
+
+
+def judge(scenario: Scenario) -> Judgement:
+    """The speedup of a backend in one scenario."""
+    return Judgement(scenario_ratio(scenario), noise_floor(scenario), disturbance(scenario))

@@ -1,0 +1,153 @@
+"""`python -m lib prove`: which kernels does every backend run on this machine? Nothing is timed.
+
+For whoever wants to know before measuring, on an Arm machine above all; works under emulation too.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lib.backends import REFERENCE, Backend, all_backends, get_backend
+from lib.bench.client import PREPARE_LIMIT_S, BackendError, WorkerClient
+from lib.bench.session import backend_versions
+from lib.data import load_data
+from lib.errors import UserError
+from lib.files import TEMPORARY, write_atomic, writing
+from lib.granted import num_cores
+from lib.machine import collect_environment
+from lib.model import (
+    CheckpointMetadata,
+    build_network,
+    fit_preprocessing,
+    load_checkpoint,
+    save_checkpoint,
+)
+
+NUM_IMAGES = 120  # synthetic; enough to calibrate on and to compare
+BATCH_SIZE = 32  # NNPACK takes convolutions from 16 images on
+SHOWN = 3  # kernels in a line of the printed table
+
+
+def prove(
+    names: Sequence[str], checkpoint_path: str, num_threads: int, out: Path, progress: Callable[[str], None]
+) -> bool:
+    """Prove backends one after the other, print a line for each, and write what ran in every layer as JSON.
+
+    Args:
+        names: of backends; empty = all.
+        checkpoint_path: whose network runs; empty = `signnet_small` with random weights.
+
+    Returns:
+        Whether no backend failed; an unavailable one has not failed, nor has one that is not installed and was not
+        asked for by name.
+
+    Raises:
+        UserError: unknown backend or unreadable checkpoint.
+    """
+    chosen = [get_backend(name) for name in names] or all_backends()
+    data = load_data("synthetic", num_images=NUM_IMAGES)
+    threads = num_threads or num_cores()
+    results = []
+    with tempfile.TemporaryDirectory(prefix="gtsrb-prove-") as temporary:
+        folder = Path(temporary)
+        path = Path(checkpoint_path) if checkpoint_path else random_network(folder, data.train.images)
+        checkpoint = load_checkpoint(path)
+        for split in (data.train, data.val):
+            images = checkpoint.preprocessing.normalize(np.array(split.images[:BATCH_SIZE]))
+            with writing(folder, TEMPORARY):
+                np.save(folder / f"{split.name}.npy", images.numpy())
+        try:
+            reference = _use(get_backend(REFERENCE), path, folder, threads)
+        except BackendError as error:
+            raise UserError(f"the reference {REFERENCE} does not run here, nothing can be compared: {error}") from None
+        for backend in chosen:
+            if not names and (missing := backend.missing_packages()):
+                progress(f"{backend.name:<24} not installed: {', '.join(missing)}")
+                continue
+            result = {"backend": backend.name, **_judge(backend, path, folder, threads, reference)}
+            results.append(result)
+            progress(f"{backend.name:<24} {_line(result)}")
+    environment = asdict(collect_environment(num_threads))
+    write_atomic(out, json.dumps({"environment": environment, "batch_size": BATCH_SIZE, "backends": results}, indent=1))
+    return all(result["status"] != "failed" for result in results)
+
+
+def _judge(
+    backend: type[Backend], checkpoint: Path, folder: Path, num_threads: int, reference: dict[str, Any]
+) -> dict[str, Any]:
+    if reason := backend.unavailable():
+        return {"status": "unavailable", "error": reason}
+    if missing := backend.missing_packages():
+        return {"status": "failed", "error": f"packages are missing: {', '.join(missing)}"}
+    try:
+        used = reference if backend.name == REFERENCE else _use(backend, checkpoint, folder, num_threads)
+    except BackendError as error:
+        return {"status": "failed", "error": str(error)}
+    noise = float(((used["logits"] - reference["logits"]) ** 2).sum())
+    signal = float((reference["logits"] ** 2).sum())
+    told = {
+        "sqnr_db": 10 * math.log10(signal / noise) if noise else None,
+        "agreement": float((used["logits"].argmax(1) == reference["logits"].argmax(1)).mean()),
+        "proof": used["proof"],
+        "kernels": used["kernels"],
+        "versions": backend_versions(backend),
+    }
+    reason = used["proof"]["reason"]
+    return {"status": "failed" if reason else "ok", "error": reason, **told}
+
+
+def _use(backend: type[Backend], checkpoint: Path, folder: Path, num_threads: int) -> dict[str, Any]:
+    """Prepare and load a backend as a benchmark does, and let it predict and trace one batch.
+
+    Raises:
+        BackendError: it broke.
+    """
+    model = folder / backend.name
+    model.mkdir()
+    builder = WorkerClient(backend, num_threads, PREPARE_LIMIT_S)
+    try:
+        calibration = str(folder / "train.npy")
+        builder.ask("prepare", checkpoint=str(checkpoint), calibration=calibration, folder=str(model))
+    finally:
+        builder.kill()
+    worker = WorkerClient(backend, num_threads, PREPARE_LIMIT_S)
+    try:
+        worker.load(checkpoint, model, folder / "val.npy")
+        logits = folder / f"{backend.name}.npy"
+        worker.ask("predict", images=str(folder / "val.npy"), batch_size=BATCH_SIZE, out=str(logits))
+        return {**worker.ask("trace", batch_size=BATCH_SIZE), "logits": np.load(logits).astype(np.float64)}
+    finally:
+        worker.kill()
+
+
+def random_network(folder: Path, images: Any, architecture: str = "signnet_small") -> Path:
+    """A checkpoint that nobody trained, for what needs the shape of a network and not its answers.
+
+    Args:
+        images: uint8 training images, for the statistics of the preprocessing.
+    """
+    torch.manual_seed(0)
+    path = folder / "random.safetensors"
+    metadata = CheckpointMetadata(
+        architecture, "random weights", "smoke", 0, 0, "synthetic", "", fit_preprocessing(images)
+    )
+    save_checkpoint(path, build_network(architecture), metadata)
+    return path
+
+
+def _line(result: dict[str, Any]) -> str:
+    if result["status"] != "ok":
+        return f"{result['status']}: {result['error']}"
+    proof = result["proof"]
+    most = sorted(proof["found"].items(), key=lambda item: ("reorder" in item[0].lower(), -item[1]))
+    found = ", ".join(f"{name} ({count}x)" for name, count in most[:SHOWN]) or "nobody can tell"
+    return f"ok: {found}" + (f"; investigate: {proof['investigate']}" if proof["investigate"] else "")

@@ -1,0 +1,3 @@
+"""One notebook, executed by papermill."""
+
+import lib.html  # noqa: F401  # before anything imports nbformat: see there

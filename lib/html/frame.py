@@ -1,0 +1,47 @@
+"""What all pages share: style, script, the policy that allows these two and nothing else, and the templates."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from lib.report.table import TABLE_CSS
+
+TEMPLATES = Path(__file__).parent / "template"
+
+
+@cache
+def assets() -> dict[str, str]:
+    """Style and script of every page, and the policy that allows these two and nothing else."""
+    table, page, dark, script = (
+        path.read_text(encoding="utf-8")
+        for path in (TABLE_CSS, *(TEMPLATES / name for name in ("page.css", "dark.css", "page.js")))
+    )
+    style = table + page  # the page may override
+    style += f"@media screen and (prefers-color-scheme:dark){{{dark}}}"
+    style = re.sub(r"/\*.*?\*/", "", style, flags=re.DOTALL).replace("\n", "")
+
+    def digest(content: str) -> str:
+        return base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+
+    policy = (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{digest(style)}'; "
+        f"script-src 'sha256-{digest(script)}'; base-uri 'none'; form-action 'none'"
+    )
+    return {"style": style, "script": script, "policy": policy}
+
+
+def template_environment() -> Environment:
+    """Jinja with escaping on, for pages that do not come from a notebook."""
+    return Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+
+
+def safe(html: str) -> Markup:
+    """Mark HTML that was sanitized, escaped or made here; templates escape everything else."""
+    return Markup(html)  # noqa: S704

@@ -1,0 +1,308 @@
+"""Where a page comes from: what ran, on which code, data and network, where, when, and with which parameters.
+
+The notebook's own description of its run (`lib.series.notebook`) is in the metadata of an output, so that it is there
+also where a run broke before it wrote its record. Whatever is not known is left out or says so; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import pydantic
+from markupsafe import Markup
+
+from lib.html.frame import safe
+from lib.records.schema import BenchmarkRecord, Environment, ExploreRecord, Record
+from lib.report import NOTE_VARIABLE, RUN_METADATA
+from lib.report.headline import STATUS_SIGNS, doubt, headline
+from lib.report.words import duration, size
+
+if TYPE_CHECKING:  # a notebook that only describes itself need not wait a second for this import
+    from nbformat import NotebookNode
+
+VALUE_LIMIT = 120  # characters of one parameter's value
+NOTE_LIMIT = 600  # characters of the note about a run
+_SERVER = re.compile(r"https://[A-Za-z0-9.-]+(:\d+)?")
+_REPOSITORY = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
+_COMMIT = re.compile(r"[0-9a-f]{7,64}")
+_ENVIRONMENT = pydantic.TypeAdapter(Environment)
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line of the block on top of a page."""
+
+    name: str
+    value: Markup
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How the run of this page ended."""
+
+    status: str  # ok, failed, unavailable
+    text: str
+
+    @property
+    def sign(self) -> str:
+        return STATUS_SIGNS[self.status]
+
+
+@dataclass
+class Origin:
+    """What is known about a run, from whichever place knows it."""
+
+    notebook: str
+    backend: str
+    parameters: dict[str, Any]
+    defaults: dict[str, Any]
+    environment: Environment | None
+    started: str
+    seconds: float | None
+    hosted: dict[str, str] = field(default_factory=dict)  # as `hosted` gives it
+    record: Record | None = None
+
+    @property
+    def is_smoke(self) -> bool:
+        return self.parameters.get("profile") == "smoke" or (self.record is not None and self.record.profile == "smoke")
+
+    @property
+    def note(self) -> str:
+        return self.hosted.get("note", "")
+
+
+def hosted(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Where a hosted run and its code can be looked up, from GitHub's variables, and the note for readers.
+
+    Keys, each only where known: `repository` and `run` (https addresses), `commit`, `note`.
+    """
+    found: dict[str, str] = {}
+    server, repository = environ.get("GITHUB_SERVER_URL", ""), environ.get("GITHUB_REPOSITORY", "")
+    run_id, commit = environ.get("GITHUB_RUN_ID", ""), environ.get("GITHUB_SHA", "")
+    if _SERVER.fullmatch(server) and _REPOSITORY.fullmatch(repository):
+        found["repository"] = f"{server}/{repository}"
+        if run_id.isdecimal() and run_id.isascii():
+            found["run"] = f"{server}/{repository}/actions/runs/{run_id}"
+    if _COMMIT.fullmatch(commit):
+        found["commit"] = commit
+    if note := " ".join(environ.get(NOTE_VARIABLE, "").split()):
+        found["note"] = note[:NOTE_LIMIT]
+    return found
+
+
+def _checked_hosted(given: Any) -> dict[str, str]:
+    """The same from a notebook, which anybody may have edited: nothing but addresses of the known form passes."""
+    if not isinstance(given, dict):
+        return {}
+    texts = {key: value for key, value in given.items() if isinstance(value, str)}
+    whole = re.fullmatch(rf"({_SERVER.pattern})/({_REPOSITORY.pattern})", texts.get("repository", ""))
+    run_id = texts.get("run", "").rpartition("/actions/runs/")[2]
+    environ = {"GITHUB_SHA": texts.get("commit", ""), NOTE_VARIABLE: texts.get("note", ""), "GITHUB_RUN_ID": run_id}
+    if whole:
+        environ |= {"GITHUB_SERVER_URL": whole[1], "GITHUB_REPOSITORY": whole[3]}
+    return hosted(environ)
+
+
+def run_metadata(notebook: str, parameters: Mapping[str, Any], environment: Mapping[str, Any], started: str) -> Any:
+    """What the notebook's description of its run carries for the page, as metadata of its HTML output."""
+    content = {
+        "notebook": notebook,
+        "parameters": dict(parameters),
+        "environment": dict(environment),
+        "started": started,
+        "hosted": hosted(),
+    }
+    return {RUN_METADATA: content}
+
+
+def _described(notebook: NotebookNode) -> dict[str, Any]:
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            metadata = output.get("metadata", {}).get("text/html", {})
+            if isinstance(metadata, dict) and isinstance(metadata.get(RUN_METADATA), dict):
+                return dict(metadata[RUN_METADATA])
+    return {}
+
+
+def _assigned(notebook: NotebookNode, tag: str) -> dict[str, Any]:
+    """Names and values of the literals that a tagged cell assigns."""
+    values: dict[str, Any] = {}
+    for cell in notebook.cells:
+        if tag not in cell.metadata.get("tags", []):
+            continue
+        try:
+            statements = ast.parse(cell.source).body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        for statement in statements:
+            targets = statement.targets if isinstance(statement, ast.Assign) else []
+            targets = [statement.target] if isinstance(statement, ast.AnnAssign) else targets
+            value = getattr(statement, "value", None)
+            for target in targets:
+                if isinstance(target, ast.Name) and isinstance(value, ast.Constant):
+                    values[target.id] = value.value
+                elif isinstance(target, ast.Name) and isinstance(value, ast.UnaryOp):
+                    values[target.id] = ast.literal_eval(value)
+    return values
+
+
+def _environment(given: Any) -> Environment | None:
+    try:
+        return _ENVIRONMENT.validate_python(given)
+    except pydantic.ValidationError:
+        return None
+
+
+def origin_of(notebook: NotebookNode, record: Record | None, title: str) -> Origin:
+    """Gather what the notebook, its record and the variables of a hosted run tell; the first two come first."""
+    described = _described(notebook)
+    papermill = notebook.metadata.get("papermill", {})
+    papermill = papermill if isinstance(papermill, dict) else {}
+    defaults = _assigned(notebook, "parameters")
+    parameters = {**defaults, **_assigned(notebook, "injected-parameters")}
+    if isinstance(papermill.get("parameters"), dict):
+        parameters |= papermill["parameters"]
+    if isinstance(described.get("parameters"), dict):
+        parameters |= described["parameters"]
+    if record is not None:
+        parameters |= record.params
+    seconds = papermill.get("duration")
+    if not isinstance(seconds, int | float):
+        seconds = record.duration_s if record is not None else None
+    label, _, backend = title.partition(".")
+    named = parameters.get("backend")
+    return Origin(
+        notebook=str(described.get("notebook") or label),
+        backend=record.backend if isinstance(record, BenchmarkRecord) else str(named or backend),
+        parameters=parameters,
+        defaults=defaults,
+        environment=record.environment if record is not None else _environment(described.get("environment")),
+        started=str(papermill.get("start_time") or described.get("started") or (record.started if record else "")),
+        seconds=seconds,
+        hosted=_hosted_of(described),
+        record=record,
+    )
+
+
+def _hosted_of(described: dict[str, Any]) -> dict[str, str]:
+    """A page may be made again elsewhere than where its notebook ran: the notebook knows better, but for the note."""
+    here = hosted()
+    if not described:
+        return here
+    return {**({"note": here["note"]} if "note" in here else {}), **_checked_hosted(described.get("hosted"))}
+
+
+def verdict_of(origin: Origin, failed: str) -> Verdict:
+    """How it ended.
+
+    Args:
+        failed: why and where the run ended early; empty where it did not.
+    """
+    record = origin.record
+    if failed:
+        return Verdict("failed", failed)
+    if isinstance(record, BenchmarkRecord) and record.status != "ok":
+        return Verdict(record.status, record.error or "no reason was written down")
+    if record is None:
+        return Verdict("ok", "all cells ran; no record was written")
+    look, num_warnings = doubt(record), len(record.warnings)
+    text = headline(record)
+    if num_warnings:
+        text += f" ({num_warnings} warning{'s' if num_warnings > 1 else ''} below)"
+    return Verdict("ok", text + (f". To investigate: {look}" if look else ""))
+
+
+def facts_of(origin: Origin) -> list[Fact]:
+    """The lines of the block, in the order in which a reader asks."""
+    record, environment = origin.record, origin.environment
+    given = origin.parameters.get("profile") or (record.profile if record is not None else "")
+    profile = f", profile {given}" if given else ""
+    what = origin.notebook + (f", backend {origin.backend}" if origin.backend else "") + profile
+    facts = [("What ran", escape(what)), ("Commit", _commit(origin))]
+    if origin.hosted.get("run"):
+        run_id = origin.hosted["run"].rpartition("/")[2]
+        facts.append(("Run", f'<a href="{escape(origin.hosted["run"])}">{escape(run_id)} on GitHub</a>'))
+    facts += _parameters(origin)
+    if record is not None and record.data is not None:
+        counts = ", ".join(f"{count:,} {split}" for split, count in record.data.num_images.items())
+        facts.append(
+            ("Data", f"{escape(record.data.source)}: {escape(counts)} images; {_hash(record.data.manifest_hash)}")
+        )
+    if record is not None and not isinstance(record, ExploreRecord):
+        facts.append(("Checkpoint", _hash(record.checkpoint_sha256)))
+    if environment is not None:
+        versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
+        facts += [("Machine", escape(_machine(environment))), ("Versions", escape(versions))]
+    facts.append(("Started", escape(_time(origin.started))))
+    facts.append(("Duration", duration(origin.seconds) if origin.seconds is not None else ""))
+    return [Fact(name, safe(value)) for name, value in facts if value]
+
+
+def _commit(origin: Origin) -> str:
+    known = origin.environment.git_commit if origin.environment is not None else None
+    commit = (known or origin.hosted.get("commit") or "").strip()
+    plain = commit.removesuffix("+")
+    if not plain:
+        return "unknown (not a git checkout)"
+    text = f"<code>{escape(plain[:12])}</code>"
+    if _COMMIT.fullmatch(plain) and origin.hosted.get("repository"):
+        text = f'<a href="{escape(origin.hosted["repository"])}/commit/{plain}">{text}</a>'
+    return text + (" with changes since" if commit.endswith("+") else "")
+
+
+def _value(value: Any) -> str:
+    text = repr(value)
+    return escape(text if len(text) <= VALUE_LIMIT else text[:VALUE_LIMIT] + "...")
+
+
+def _parameters(origin: Origin) -> list[tuple[str, str]]:
+    """Changed ones with their default, then the others."""
+    changed, others = [], []
+    for name, value in origin.parameters.items():
+        shown = f"<code>{escape(str(name))}</code>&nbsp;= "
+        if name in origin.defaults and origin.defaults[name] == value:
+            others.append(shown + _value(value))
+        else:
+            default = f" (default {_value(origin.defaults[name])})" if name in origin.defaults else ""
+            changed.append(f"{shown}<b>{_value(value)}</b>{default}")
+    found = [("Parameters changed", _list(changed) or "none")] if origin.parameters else []
+    return [*found, *([("Others, as by default", _list(others))] if others else [])]
+
+
+def _list(items: list[str]) -> str:
+    return "; ".join(f"<span>{item}</span>" for item in items)
+
+
+def _hash(sha256: str | None) -> str:
+    return f'SHA-256 <code class="r-hash">{escape(sha256)}</code>' if sha256 else "unknown"
+
+
+def _machine(environment: Environment) -> str:
+    parts = [
+        f"{environment.cpu_model or 'unknown CPU'} ({environment.architecture})",
+        f"{environment.num_threads} threads on {environment.num_cores} cores",
+        size(environment.memory_bytes) + " memory" if environment.memory_bytes is not None else "",
+        f"kernel {environment.kernel}",
+        f"BLAS {environment.blas}" if environment.blas else "",
+        f"oneDNN {environment.onednn}" + (" with the Arm Compute Library" if environment.acl else "")
+        if environment.onednn
+        else "",
+        "EMULATED: times mean nothing" if environment.emulated else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def _time(text: str) -> str:
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return ""
+    when = when if when.tzinfo is None else when.astimezone(UTC)
+    return when.strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,444 @@
+"""The records: one JSON file per executed notebook, written once, read often.
+
+Records hold raw samples; every summary is computed on reading (`lib.analysis.statistics`), so that no number is
+computed twice. Times are seconds, shares are 0..1, sizes are pixels. What is not known is `None`, never guessed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import pydantic
+
+from lib.errors import UserError
+from lib.files import write_atomic
+
+SCHEMA_VERSION = 4
+
+Profile = Literal["smoke", "fast", "full"]
+Status = Literal["ok", "unavailable", "failed"]
+ParityOutcome = Literal["passed", "inconclusive", "failed"]
+ParameterValue = bool | int | float | str
+Figure = int | float | str
+WarningKind = Literal[
+    "too_many_threads",
+    "emulated",
+    "random_weights",
+    "near_chance",
+    "inconclusive",
+    "investigate",
+    "disturbed",
+    "layers_disturbed",
+    "sweep_disturbed",
+    "unstable",
+    "slow_reference",
+    "variables",
+]
+
+
+@dataclass
+class Environment:
+    """The machine and software that produced a record (made by `lib.machine`)."""
+
+    machine_id: str  # hash of boot id and CPU: equal only on one machine in one boot
+    cpu_model: str | None
+    architecture: str  # x86_64, aarch64
+    emulated: bool  # True under qemu: its times mean nothing
+    isa_flags: list[str]  # those that matter for inference: avx2, avx512_bf16, sve, i8mm, ...
+    num_cores: int  # cores this process may run on
+    num_threads: int  # threads the work was told to use
+    memory_bytes: int | None
+    kernel: str
+    blas: str | None  # the BLAS library that torch calls: mkl, openblas, nvpl
+    onednn: str | None  # oneDNN version inside torch
+    acl: bool | None  # Arm Compute Library inside oneDNN
+    cpu_capability: str | None  # torch.backends.cpu.get_cpu_capability()
+    versions: dict[str, str]  # python and packages
+    git_commit: str | None  # with a trailing '+' where the tree had changes
+    load_average: float | None  # one-minute load when the record was started
+    blas_library: str | None = None  # file of a BLAS that torch has loaded; None where it is part of torch itself
+    variables: dict[str, str] = field(default_factory=dict)  # of the shell, that change how libraries compute
+
+
+@dataclass
+class DataInfo:
+    """Which data were used."""
+
+    source: str  # synthetic, gtsrb, gtsrb-torchvision
+    manifest_hash: str  # SHA-256 over the data's manifest
+    num_images: dict[str, int]  # by split: train, val, test
+    num_tracks: dict[str, int | None]  # None where it is not known which images belong together
+
+
+@dataclass
+class Accuracy:
+    """Top-1 on one split."""
+
+    top1: float
+    top1_interval: tuple[float, float] | None  # 95 % bootstrap interval, resampled by track; None without tracks
+    num_images: int
+    num_tracks: int | None
+    worst_class: int  # class with the lowest recall
+    worst_class_recall: float
+
+
+@dataclass
+class RecordWarning:
+    """What a reader of a record must know. `lib.report.caveats` has the words, one function for each kind."""
+
+    kind: WarningKind
+    scenario: str = ""  # empty where it concerns no single one
+    figures: dict[str, Figure] = field(default_factory=dict)  # those that the words name
+
+
+@dataclass(kw_only=True)
+class Record:
+    """What every record carries."""
+
+    kind: str
+    profile: Profile
+    params: dict[str, ParameterValue]
+    environment: Environment
+    data: DataInfo | None
+    checkpoint_sha256: str | None
+    started: str  # ISO 8601, UTC
+    duration_s: float
+    warnings: list[RecordWarning] = field(default_factory=list)
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(kw_only=True)
+class ExploreRecord(Record):
+    """01_explore: what is in the data."""
+
+    kind: str = "explore"
+    images_per_class: list[int]  # training images, by class id
+    tracks_per_class: list[int]
+    size_px_percentiles: dict[str, float]  # p5, p50, p95 of the larger image side, pixels
+    brightness_percentiles: dict[str, float]  # p5, p50, p95 of the mean pixel value, 0..255
+    duplicates: list[list[str]]  # images with exactly the same pixels, each as "split: path"
+
+
+@dataclass
+class Epoch:
+    """One line of the learning curve."""
+
+    epoch: int  # from 1
+    lr: float
+    train_loss: float
+    train_top1: float  # on the augmented batches, while training
+    val_loss: float
+    val_top1: float
+    seconds: float  # training alone, without the evaluation
+
+
+@dataclass
+class StepKernels:
+    """What oneDNN ran in one training step, but for reorders."""
+
+    found: dict[str, dict[str, int]]  # direction -> kernel -> times; directions are oneDNN's: backward_weights, ...
+    investigate: str = ""  # what deserves a look
+
+
+@dataclass(kw_only=True)
+class TrainRecord(Record):
+    """02_train: the network that all later records measure."""
+
+    kind: str = "train"
+    recipe: str
+    architecture: str
+    num_weights: int
+    num_macs: int  # multiply-accumulates of one image
+    num_epochs: int
+    train_s: float  # the training loop, without loading data and without evaluation
+    estimated_s: float | None  # what it was thought to take after its first steps; None where it was over too soon
+    precision: str  # in which it multiplied: fp32, bf16
+    kernels: StepKernels
+    history: list[Epoch]
+    accuracy: dict[str, Accuracy]  # by split: val, and test where present
+    accuracy_without_duplicates: dict[str, Accuracy]  # by split, where some of its images are in an earlier split too
+    per_class_recall: dict[str, list[float | None]]  # by split; None for a class without images
+    confusion: dict[str, list[list[int]]]  # by split; rows = true class, columns = predicted
+
+
+@dataclass
+class Parity:
+    """Right before fast: the backend's logits against the reference backend's, on the same images."""
+
+    num_images: int
+    num_tracks: int  # of these images
+    error_max: float  # largest absolute logit difference
+    error_mae: float
+    sqnr_db: float | None  # None where the difference is exactly zero
+    agreement: float  # share of equal argmax
+    top1: float  # on the validation images
+    reference_top1: float
+    num_gained: int  # images that only the backend reads right
+    num_lost: int  # images that only the reference reads right
+    top1_drop_interval: tuple[float, float] | None  # 95 %, resampled by track; None for a single track
+    top1_drop_allowed: float
+    outcome: ParityOutcome
+    reason: str = ""  # why it has not passed
+
+    @property
+    def top1_drop(self) -> float:
+        """Loss of top-1 against the reference on the same images, as a share; negative for a gain."""
+        return (self.num_lost - self.num_gained) / self.num_images
+
+
+@dataclass
+class ColdStart:
+    """What a first request waits for."""
+
+    import_s: float
+    load_s: float
+    compile_s: float  # making ready for single images, in this process
+    first_inference_s: float
+    peak_memory_bytes: int | None = None  # of the worker process after batches of 256, before any profiling
+
+
+@dataclass
+class Preparation:
+    """One-off work of a build machine: export, quantization, compilation ahead of time. No part of any cold start."""
+
+    seconds: float
+    num_bytes: int  # of the files that it wrote
+    num_calibration_images: int  # all from the training images
+
+
+@dataclass
+class Conditions:
+    """Under which something was measured. Of several parts and attempts: those of the numbers that were kept, at the
+    worst of the parts."""
+
+    others_cores: float  # in use by other processes and by other guests of the same host
+    stolen_cores: float  # by other guests alone
+    waited_cores: float  # that threads of the measured processes were ready for and did not get
+    spare_cores: int  # of the machine that the measured threads left over
+    num_measured: int = 1  # attempts
+    waited_s: float = 0.0  # for others to end, before any of the attempts
+
+
+@dataclass
+class Scenario:
+    """One measured question. One inner list per round; round i of both sides ran next to each other."""
+
+    name: str  # single_stream, offline
+    batch_size: int
+    latencies_s: list[list[float]]  # of the backend, per call
+    reference_latencies_s: list[list[float]]  # of the reference backend, per call
+    control_latencies_s: list[list[float]]  # of the reference backend in another process (A/A), per call
+    num_warmup: int  # untimed calls before each round's timed ones
+    compile_s: float = 0.0  # making the backend ready for this batch size, before any call
+    energy_j_per_image: float | None = None  # of the whole processor package; None where no counter can be read
+    rounds_per_start: list[int] = field(default_factory=list)  # of each set of new processes; empty: of the only one
+    conditions: Conditions | None = None  # None where it was not watched, as in smoke
+
+
+@dataclass
+class Layer:
+    """One layer of the network, or several that the backend runs as one step, under both backends.
+
+    A time is the layer's share of one forward pass; under the reference it is the sum over the members.
+    """
+
+    name: str  # the network's own name, e.g. stage2.0.conv1; joined by + where layers are fused
+    members: list[str]  # names of the network's layers in it, in the order in which they run
+    kind: str  # Conv2d, Linear, BatchNorm2d, ...; joined by +
+    num_macs: int  # of one image
+    num_inputs: int  # elements of one image that come from outside the group
+    num_weights: int
+    output_shape: list[int]  # of one image
+    latencies_s: list[list[float]]  # one inner list per round, one number per pass, as in `Scenario`
+    reference_latencies_s: list[list[float]]
+    control_latencies_s: list[list[float]]  # of the reference backend in another process (A/A)
+    kernels: list[str]  # what really ran, as the runtime tells it
+    reference_kernels: list[str]
+
+
+@dataclass
+class LayerTable:
+    """Per-layer times of one scenario."""
+
+    scenario: str
+    batch_size: int
+    layers: list[Layer]
+    runtime_latencies_s: list[list[float]] = field(default_factory=list)  # steps that belong to no layer: reorders, ...
+    runtime_kernels: list[str] = field(default_factory=list)
+    conditions: Conditions | None = None  # as of a scenario
+
+
+@dataclass
+class Proof:
+    """Which kernels really ran, and whether that is what the backend's name promises."""
+
+    promised: str  # in words
+    found: dict[str, int]  # kernel -> groups of layers that it ran in, in a pass of the offline scenario
+    passed: bool
+    reason: str = ""
+    investigate: str = ""  # the promise is kept, and still somebody should look
+    kernels: dict[str, list[str]] = field(default_factory=dict)  # by group of layers, in that pass
+
+
+@dataclass
+class Peak:
+    """The best that a measurement of the machine reached."""
+
+    per_s: float  # operations (2 per multiply-accumulate) or bytes per second
+    how: str  # library and size that reached it
+
+
+@dataclass
+class Peaks:
+    """What the machine can do at most, measured in the same run with the same number of threads."""
+
+    matmul: dict[str, Peak]  # by precision: fp32, and bf16 and int8 where the CPU has them
+    copy: Peak  # bytes read and written per second
+
+
+@dataclass
+class SweepPoint:
+    """One batch size at one number of threads, both sides interleaved. Empty latencies: it failed, see `error`."""
+
+    batch_size: int
+    num_threads: int
+    latencies_s: list[list[float]]
+    reference_latencies_s: list[list[float]]
+    error: str = ""
+    conditions: Conditions | None = None  # as of a scenario
+
+
+@dataclass
+class PreprocessingTime:
+    """What an image costs before the network sees it; seconds per image, one number per round."""
+
+    decode_s: list[float]  # of a file in memory, made as large as the original
+    resize_s: list[float]  # to the size of the data set
+    normalize_s: list[float]
+    num_images: int  # in each round
+    file_format: str  # PPM
+
+
+@dataclass(kw_only=True)
+class BenchmarkRecord(Record):
+    """03_benchmark: one backend against the reference backend, in one job on one machine."""
+
+    kind: str = "benchmark"
+    backend: str
+    is_network: bool  # False for a control that computes nothing: it is not a candidate
+    reference: str
+    precision: str  # in which it multiplies: fp32, bf16, f16, int8
+    storage: str  # in which it keeps weights and activations
+    model: str  # architecture of the network
+    recipe: str  # that trained it
+    random_weights: bool  # True for a network that nobody trained: its accuracy means nothing
+    status: Status
+    error: str = ""  # why unavailable or failed
+    preparation: Preparation | None = None
+    accuracy: dict[str, Accuracy] = field(default_factory=dict)  # by split, of this backend
+    parity: Parity | None = None
+    proof: Proof | None = None
+    cold_start: ColdStart | None = None
+    reference_cold_start: ColdStart | None = None
+    scenarios: list[Scenario] = field(default_factory=list)
+    layers: list[LayerTable] = field(default_factory=list)
+    peaks: Peaks | None = None
+    preprocessing: PreprocessingTime | None = None
+    sweep: list[SweepPoint] = field(default_factory=list)
+
+
+@dataclass
+class Recommendation:
+    """Which backend to use, by the rules of `lib.analysis.recommendation`."""
+
+    scenario: str
+    precision: str  # any, or fp32 where nothing else may be used
+    architecture: str  # of the machines that it holds for
+    backend: str  # empty where nothing could be judged
+    ratio: tuple[float, float, float] | None  # speedup, low, high; None where nothing beats the reference
+    equally_good: list[str]
+    conditions: list[str]
+    text: str  # all of it, in plain words
+
+
+@dataclass(kw_only=True)
+class CompareRecord(Record):
+    """04_compare: what the records say together."""
+
+    kind: str = "compare"
+    headline: str
+    backends: list[str]
+    missing: list[str]
+    verdicts: dict[str, dict[str, str]]  # backend -> scenario -> faster | slower | no difference | disturbed
+    ratios: dict[str, dict[str, tuple[float, float, float]]]  # the same of what was judged -> speedup, low, high
+    recommendations: list[Recommendation] = field(default_factory=list)
+    history: dict[str, dict[str, str]] = field(default_factory=dict)  # backend -> scenario -> `Trend.verdict`
+
+
+class OtherSchemaError(UserError):
+    """A record of another version of this project."""
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
+KINDS: dict[str, type[Record]] = {
+    "explore": ExploreRecord,
+    "train": TrainRecord,
+    "benchmark": BenchmarkRecord,
+    "compare": CompareRecord,
+}
+
+
+def record_path(run_dir: Path, notebook: str, backend: str = "") -> Path:
+    """Where the record of a notebook lies: `results/NN_name[.backend].json`."""
+    return run_dir / "results" / f"{notebook}{'.' + backend if backend else ''}.json"
+
+
+def second_path(run_dir: Path, backend: str) -> Path:
+    """Where the record of a backend lies that was measured a second time, on another machine as a rule."""
+    return run_dir / "results" / "confirm" / f"03_benchmark.{backend}.json"
+
+
+def write_record(record: Record, path: Path) -> None:
+    """Write a record atomically.
+
+    Raises:
+        UserError: the folder is not writable or the disk is full.
+    """
+    write_atomic(path, json.dumps(asdict(record), indent=1, allow_nan=False) + "\n")
+
+
+def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
+    """Read and validate one record.
+
+    Raises:
+        OtherSchemaError: it has another schema version.
+        UserError: no such file, not JSON, another kind, or a field missing or of a wrong type.
+    """
+    try:
+        content: Any = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"no record {path}; run the notebook that writes it first") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not a readable record ({error}); delete it and run its notebook again") from None
+    if not isinstance(content, dict) or "schema_version" not in content:
+        raise UserError(f"{path} is not a record of this project: it has no schema_version")
+    version = content["schema_version"]
+    if version != SCHEMA_VERSION:
+        raise OtherSchemaError(
+            f"{path} has record schema {version!r}, this version reads {SCHEMA_VERSION}; run its notebook again"
+        )
+    expected = next(name for name, record_type in KINDS.items() if record_type is kind)
+    if content.get("kind") != expected:
+        raise UserError(f"{path} is a record of kind {content.get('kind')!r}, expected {expected!r}")
+    try:
+        return pydantic.TypeAdapter(kind).validate_python(content, extra="forbid")
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path} is damaged at {place!r}: {first['msg']}; run its notebook again") from None
+
+
+PROFILES: tuple[Profile, ...] = get_args(Profile)

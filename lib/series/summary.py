@@ -1,0 +1,51 @@
+"""Five lines for the terminal at the end of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lib.analysis.comparison import load_comparison
+from lib.html.index import best_backends
+from lib.records.run import RunFolder, load_run
+from lib.report.headline import top1_text
+from lib.report.words import UNKNOWN
+
+
+def summary_lines(run_dir: Path) -> list[str]:
+    """Data and accuracy; layers; best backend per scenario; what did not run; what to open. Plain text, no colours."""
+    run = load_run(run_dir)
+    return [_accuracy(run), _layers(run), _best(run), _problems(run), f"Open: {run_dir / 'index.html'}"]
+
+
+def _accuracy(run: RunFolder) -> str:
+    if run.train is None:
+        return "Accuracy: no training record"
+    split, top1, interval = top1_text(run.train)
+    data = run.train.data
+    source = f"{data.source}, {sum(data.num_images.values()):,} images" if data is not None else "unknown data"
+    smoke = "; SMOKE RUN, figures mean nothing" if run.is_smoke else ""
+    return f"Accuracy: top-1 {top1} {interval} on {split} ({source}){smoke}".replace("  ", " ")
+
+
+def _layers(run: RunFolder) -> str:
+    """The answer of 04_compare, or made here where it did not run or is older than the records."""
+    if run.compare is not None and not run.stale_compare:
+        return f"Layers: {run.compare.headline}"
+    try:
+        return f"Layers: {load_comparison(run.path, []).headline()}"
+    except ValueError as error:  # UserError: mixed records, which nothing may be said about
+        return f"Layers: {error}"
+
+
+def _best(run: RunFolder) -> str:
+    found = [f"{best.scenario}: {best.backend}, {best.words}" for best in best_backends(run)]
+    return "Speed: " + ("; ".join(found) or "no benchmark")
+
+
+def _problems(run: RunFolder) -> str:
+    parts = [
+        f"{job.label} {job.status} ({job.reason or UNKNOWN})" for job in run.jobs if job.status not in ("ok", "unknown")
+    ]
+    if not run.jobs:
+        return "Not done: anything; the folder holds neither pages nor records"
+    return "Not done: " + ("; ".join(parts) if parts else "nothing, all notebooks ran")

@@ -17,7 +17,7 @@ from lib.errors import UserError
 from lib.executor import output_limit as outputs
 from lib.executor.output_limit import Kept
 from lib.files import PROJECT_ROOT
-from lib.html.page import PAGE_LIMIT
+from lib.html.frame import PAGE_LIMIT
 from lib.series import rundir
 from tests.test_launcher import Write, page, run, run_past_limit, write  # noqa: F401  # a fixture
 from tests.waiting import HANG_S

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from lib.files import CHECKPOINT_NAME
-from lib.html.page import PAGE_LIMIT
+from lib.html.frame import PAGE_LIMIT
 from lib.records.schema import BenchmarkRecord, CompareRecord, TrainRecord, read_record
 from tests.rehearsal.results import Walk
 from tests.rehearsal.scenarios import ARCH, never_run

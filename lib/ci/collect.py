@@ -6,10 +6,9 @@ may lead out of its folder or stand in for another job's.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lib.analysis.comparison import BENCHMARK
@@ -18,10 +17,9 @@ from lib.ci.check import refusal, require_sha256
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, project_path, sha256_file, write_atomic
 from lib.html.index import write_index
-from lib.html.provenance import NOTE_LIMIT, hosted
-from lib.records.run import SERIES_FILE, Job, load_run, read_any_record
-from lib.records.schema import BenchmarkRecord, Record, TrainRecord, second_path, write_record
-from lib.series.jobs import COMPARE
+from lib.html.provenance import hosted
+from lib.records.run import SERIES_FILE, Job, load_run, write_jobs
+from lib.records.schema import COMPARE, BenchmarkRecord, Record, TrainRecord, read_any_record, second_path, write_record
 from lib.series.parameters import notebook_names
 
 _PART = re.compile(r"part\.[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
@@ -95,7 +93,8 @@ def collect(
             if isinstance(record, BenchmarkRecord) and record.status == "ok":
                 write_record(record, second_path(target, record.backend))
                 lines.append(f"{record.backend} was measured again")
-    _write_series(target, found, jobs)
+    note = hosted().get("note", "") or " ".join(dict.fromkeys(part.note for part in found if part.note))
+    write_jobs(target, jobs, note)
     write_index(target)
     lines += [f"{job.label} {job.status}: {job.reason}" for job in jobs if job.status not in ("ok", "unavailable")]
     return [*lines, f"{len(everything)} parts with {len(jobs)} notebook runs: {target}"]
@@ -242,18 +241,7 @@ def _all_jobs(parts: Sequence[_Part], expected_backends: Sequence[str]) -> list[
     wanted = [(name, "") for name in notebook_names() if name not in (BENCHMARK, COMPARE)]
     wanted += [(BENCHMARK, backend) for backend in expected_backends]
     for notebook, backend in wanted:
-        absent = Job(notebook, backend, "failed", None, None, None, None, NOTHING_ARRIVED)
+        absent = Job(notebook, backend, "failed", reason=NOTHING_ARRIVED)
         jobs.setdefault(absent.label, absent)
     order = {backend: number for number, backend in enumerate(expected_backends)}
     return sorted(jobs.values(), key=lambda job: (job.notebook, order.get(job.backend, len(order)), job.backend))
-
-
-def _write_series(target: Path, parts: Sequence[_Part], jobs: Sequence[Job]) -> None:
-    started = min((part.started for part in parts if part.started), default="")
-    note = hosted().get("note", "") or " ".join(dict.fromkeys(part.note for part in parts if part.note))
-    content = {
-        "started": started,
-        **({"note": note[:NOTE_LIMIT]} if note else {}),
-        "notebooks": [{**asdict(job), "seconds": job.seconds or 0.0} for job in jobs],
-    }
-    write_atomic(target / SERIES_FILE, json.dumps(content, indent=1) + "\n")

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from lib.ci.settings import OTHERWISE, PARAMETERS
-from lib.series.jobs import TRAIN
+from lib.records.schema import TRAIN
 from lib.series.parameters import Parameter, load_schema
 
 BACKENDS_HELP = "backends that are measured, with commas between them; empty: all default ones"

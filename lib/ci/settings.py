@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from lib.backends import all_backends, get_backend
 from lib.data.download import TEST_ARCHIVE, TEST_LABELS_ARCHIVE, TRAINING_ARCHIVES
 from lib.errors import UserError, unknown
-from lib.records.schema import ParameterValue
-from lib.series.jobs import TRAIN
+from lib.records.schema import TRAIN, ParameterValue
 from lib.series.parameters import load_schema
 
 MACHINES = {"arm64": "aarch64", "x64": "x86_64"}  # as the runner's label says it -> as the machine does

@@ -12,11 +12,12 @@ from lib.ci.gate import judge_folder
 from lib.ci.github import run_url
 from lib.ci.limits import load_limits
 from lib.ci.verdicts import Verdicts, verdict_table
-from lib.html.index import best_backends, top1_text
+from lib.html.index import best_backends
 from lib.html.markdown import escape, link, table_lines
 from lib.records.run import RunFolder, load_run, networks, run_folder
 from lib.report import NOTE_VARIABLE
 from lib.report.caveats import disturbed_backends_words, warning_words
+from lib.report.headline import top1_text
 from lib.report.table import SMOKE_TEXT, Table, Value
 from lib.report.tables import compare_layers_table, compare_scenarios_table
 from lib.report.words import scenario_name

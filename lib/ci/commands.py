@@ -111,9 +111,10 @@ def _pages(arguments: argparse.Namespace) -> int:
 
 @_told
 def _collect(arguments: argparse.Namespace) -> int:
+    from lib.backends import split_names
     from lib.ci.collect import collect
 
-    names = [name.strip() for name in arguments.expect_backends.split(",") if name.strip()]
+    names = split_names(arguments.expect_backends)
     asked = {"checkpoint": arguments.checkpoint, "blas": arguments.blas}
     for line in collect(arguments.parts, arguments.out, names, **asked):
         print(line)

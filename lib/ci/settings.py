@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from lib.backends import all_backends, get_backend
+from lib.backends import all_backends, get_backend, split_names
 from lib.data.download import TEST_ARCHIVE, TEST_LABELS_ARCHIVE, TRAINING_ARCHIVES
 from lib.errors import UserError, unknown
 from lib.records.schema import TRAIN, ParameterValue
@@ -90,7 +90,7 @@ def _backends(text: str, machine: str) -> list[str]:
     """Names out of the registry, each once, in its order; empty text: all default ones of this architecture."""
     if len(text) > MAX_BACKENDS_CHARS:
         raise UserError(f"backends has {len(text):,} characters; give at most {MAX_BACKENDS_CHARS}: names with commas")
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    names = split_names(text)
     if not names:
         if text.strip():
             raise UserError(f"backends is {text!r}; give names with commas between them, or nothing for the default")

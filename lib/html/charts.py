@@ -70,11 +70,11 @@ def speed_chart(title: str, speeds: Sequence[Speed]) -> Markup:
             f'<circle class="{css}" cx="{x(speed.ratio.value):.1f}" cy="{y}" r="4"/>'
             f'<text class="c-value" x="{WIDTH}" y="{y + 5}" text-anchor="end">{SIGNS[speed.verdict]} {value}</text>'
         )
-    caption = f"{title}, 99 % intervals"
-    if len(ranked) > MOST:
-        caption += f"; {MOST} of {len(ranked)}"
+    if judged:
+        parts.append(f'<text class="c-tick" x="{NAME}" y="{bottom + 15}" text-anchor="end">99 % intervals</text>')
+    caption = title + (f"; {MOST} of {len(ranked)}" if len(ranked) > MOST else "")
     words = "; ".join(f"{speed.name} {_said(speed)}" for speed in ranked)
-    return _chart(caption, f"{caption}. {words}.", bottom + 20 if judged else bottom, parts)
+    return _chart(caption, f"{title}: {words}.", bottom + 20 if judged else bottom, parts)
 
 
 def _said(speed: Speed) -> str:

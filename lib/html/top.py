@@ -18,7 +18,7 @@ from lib.report.headline import STATUS_SIGNS, doubt, headline
 from lib.report.words import capital, scenario_name
 
 SHOWN = 3  # caveats that are not folded
-SHORT = 110  # characters of each of these
+SHORT = 90  # characters of each of these
 
 
 @dataclass
@@ -82,7 +82,7 @@ def charts_of(record: Record | None) -> list[Markup]:
     if isinstance(record, BenchmarkRecord) and record.status == "ok" and record.is_network:
         judged = {scenario_name(scenario.name): judge(scenario) for scenario in record.scenarios}
         speeds = [Speed(name, found.ratio, found.verdict) for name, found in judged.items()]
-        return [speed_chart(f"Speed of {record.backend} over {record.reference}", speeds)] if speeds else []
+        return [speed_chart(f"{record.backend} over {record.reference}", speeds)] if speeds else []
     if isinstance(record, CompareRecord):
         return _compared(record)
     return []
@@ -109,4 +109,4 @@ def speed_charts(records: Sequence[BenchmarkRecord]) -> list[Markup]:
 
 def _by_scenario(reference: str, speeds: Mapping[str, Sequence[Speed]]) -> list[Markup]:
     names = {name: capital(scenario_name(name)) for name in speeds}
-    return [speed_chart(f"{names[name]}: speed over {reference}", found) for name, found in speeds.items()]
+    return [speed_chart(f"{names[name]}, speed over {reference}", found) for name, found in speeds.items()]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from lib.data import IMAGE_SIZE, Data
 from lib.errors import UserError
 from lib.model import Checkpoint, random_checkpoint
 from lib.model.networks import TORCHVISION, check_architecture
+from lib.progress import Progress, silent
 from lib.series.notebook import Run
 from lib.training import ensure_checkpoint
 
@@ -28,7 +27,7 @@ def check_network(model: str, image_size: int) -> None:
 
 
 def network_for(
-    run: Run, data: Data, model: str, image_size: int, seed: int, progress: Callable[[str], None] = lambda line: None
+    run: Run, data: Data, model: str, image_size: int, seed: int, progress: Progress = silent
 ) -> tuple[Checkpoint, bool]:
     """The network to measure, and whether it was trained just now.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from lib.data.sizes import num_images_for
 from lib.data.splitting import VAL_SHARE
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, TEMPORARY, writing
+from lib.progress import Progress
 from lib.records.run import Job
 from lib.records.schema import BENCHMARK, COMPARE, TRAIN
 from lib.series.compared import load_records
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 ALL_IMAGES = 40_000  # of the largest real training set, about
 
 
-def check_data(jobs: Sequence[Job], progress: Callable[[str], None]) -> None:
+def check_data(jobs: Sequence[Job], progress: Progress) -> None:
     """Load real images once, which also decodes them into the cache; synthetic ones only have their number checked.
 
     Raises:

@@ -129,7 +129,7 @@ def sweep(
         for number, point in enumerate(points, start=1):
             run_dir = prepare_run_dir(folder / point.folder)
             _bring(checkpoint, run_dir)
-            jobs = point.jobs if again else unfinished(point.jobs, load_run(run_dir), run_dir)
+            jobs = point.jobs if again else unfinished(point.jobs, load_run(run_dir))
             done = "" if jobs else ": done already"
             to_stderr(f"combination {number} of {len(points)}: {_words(point.given)}{done}")
             if jobs:
@@ -169,12 +169,12 @@ def _bring(checkpoint: Path | None, run_dir: Path) -> None:
         shutil.copyfile(checkpoint, temporary)
 
 
-def unfinished(jobs: Sequence[Job], run: RunFolder, run_dir: Path) -> list[Job]:
+def unfinished(jobs: Sequence[Job], run: RunFolder) -> list[Job]:
     """Those jobs that did not end well in this folder, or ran with other parameters or on another checkpoint.
 
     One that has to run again takes along all that come after it: they read what it writes.
     """
-    checkpoint = run_dir / CHECKPOINT_NAME
+    checkpoint = run.path / CHECKPOINT_NAME
     sha256 = sha256_file(checkpoint) if checkpoint.exists() else None
     ended = {job.label for job in run.jobs if job.status in ("ok", "unavailable")}
     stale: list[Job] = []

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lib.records.run import Job
 from lib.records.schema import (
     Accuracy,
     BenchmarkRecord,
@@ -36,6 +37,7 @@ from lib.records.schema import (
 from lib.signs import NUM_CLASSES
 
 REFERENCE = "torch-onednn"
+STARTED = "2026-11-24T14:50:00+00:00"
 # speedup of each backend over the reference: single stream, offline
 SPEEDUPS = {
     "torch-onednn": (1.0, 1.0),
@@ -99,7 +101,7 @@ def _common(**changes: Any) -> dict[str, Any]:
         "data": DataInfo("synthetic", "ab" * 32, {"train": 7200, "val": 800, "test": 2600},
                          {"train": 240, "val": 43, "test": 90}),
         "checkpoint_sha256": "cd" * 32,
-        "started": "2026-11-24T14:50:00+00:00",
+        "started": STARTED,
         "duration_s": 83.4,
     }  # fmt: skip
     return {**fields, **changes}
@@ -379,3 +381,14 @@ def write_made_run(run_dir: Path, backends: Iterable[str] = SPEEDUPS, **changes:
         write_record(made_benchmark(backend, **changes), record_path(run_dir, "03_benchmark", backend))
     write_record(made_compare(**{"backends": measured, **changes}), record_path(run_dir, "04_compare"))
     return run_dir
+
+
+def listed_job(run_dir: Path, notebook: str, backend: str = "", status: str = "ok", **changes: Any) -> Job:
+    """A job as the list of a run has it, with its page and notebook in the folder."""
+    label = f"{notebook}.{backend}" if backend else notebook
+    files = {"page": f"pages/{label}.html", "executed": f"notebooks/{label}.ipynb"}
+    for path in files.values():
+        (run_dir / path).parent.mkdir(exist_ok=True, parents=True)
+        (run_dir / path).write_text("{}")
+    fields: dict[str, Any] = {**files, "record": f"results/{label}.json", "seconds": 12.3, "started": STARTED}
+    return Job(notebook, backend, status, **{**fields, **changes})

@@ -85,7 +85,7 @@ class Kept:
         if self._tail is not None and self._tail in outputs:
             self._trim(self._tail)
             if self._dropped:
-                self._tail.text = CUT + self._tail.text.lstrip("\n")
+                self._tail.text = CUT + self._tail.text
                 kept = f"the notebook keeps the first {END:,} and the last {END:,}"
                 note = f"[{self._dropped:,} of {self._printed:,} printed characters were left out: {kept}]\n"
                 outputs.insert(outputs.index(self._tail) + 1, new_output("stream", name="stderr", text=note))

@@ -102,6 +102,13 @@ def test_same_seed_gives_an_identical_checkpoint_file_and_another_seed_does_not(
     assert all(not torch.equal(weight, weights[1][name]) for name, weight in weights[0].items() if weight.ndim > 1)
 
 
+def test_seed_also_decides_order_and_augmentation(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    seed_weights = torch.manual_seed
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: seed_weights(0))  # equal weights to begin with
+    losses = [train("signnet", data, profile="smoke", num_epochs=1, seed=seed).history[0].train_loss for seed in (1, 2)]
+    assert losses[0] != losses[1]
+
+
 Step = tuple[float, dict[float, list[torch.nn.Parameter]]]
 
 

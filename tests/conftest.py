@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import coverage
 import pytest
 
 from tests.rehearsal.results import Walk
@@ -50,6 +51,13 @@ def finished(rehearsed: Walk, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (run_dir / name).parent.mkdir(parents=True, exist_ok=True)
         (run_dir / name).write_bytes(content)
     return run_dir
+
+
+def pytest_sessionfinish() -> None:
+    """Save what was covered so far: on a busy machine a worker of xdist can be killed before it ends by itself."""
+    running = coverage.Coverage.current()
+    if running is not None:
+        running.save()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -15,7 +15,7 @@ from lib.analysis.recommendation import candidates, fastest, recommend
 from lib.ci.step_summary import summary
 from lib.html.index import write_index
 from lib.records.schema import BenchmarkRecord, Scenario, write_record
-from lib.report.views import answer
+from lib.report.compare.answer import summary as answer
 from tests.made_records import made_benchmark, made_environment, made_scenario
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from lib.analysis.csv_files import write_csv
 from lib.analysis.layer_grid import layer_grid
-from lib.analysis.recommendation import Needs, drop_words, faster_from, front, recommend
-from lib.records.schema import BenchmarkRecord, LayerTable, Recommendation, SweepPoint
+from lib.analysis.recommendation import drop_words, faster_from, front, recommend
+from lib.records.schema import BenchmarkRecord, LayerTable, Needs, Recommendation, SweepPoint
 from tests.made_records import (
     LAYERS,
     made_benchmark,
@@ -40,9 +40,8 @@ def widened(record: BenchmarkRecord, spread: float) -> BenchmarkRecord:
     return record
 
 
-def best(*records: BenchmarkRecord, precision: str = "any", **needs: Needs) -> Recommendation:
-    known = {name.replace("_", "-"): need for name, need in needs.items()}
-    return next(found for found in recommend(records, known) if found.precision == precision)
+def best(*records: BenchmarkRecord, precision: str = "any") -> Recommendation:
+    return next(found for found in recommend(records) if found.precision == precision)
 
 
 # -------------------------------------------------------------------------------------------- recommendations
@@ -99,7 +98,8 @@ def test_equally_good_backends_are_named_and_the_one_with_fewest_conditions_is_u
     found = best(fast, plain)
     assert (found.backend, found.equally_good) == ("openvino", ["onnxruntime-int8"])
     assert "Equally good: onnxruntime-int8." in found.text
-    assert best(fast, plain, openvino=Needs(("openvino",), "more", default=False)).backend == "onnxruntime-int8"
+    plain.needs = Needs(("openvino",), "more", default=False)
+    assert best(fast, plain).backend == "onnxruntime-int8"
     assert best(fast, measured("openvino", 1.5)).equally_good == []
 
 
@@ -109,7 +109,8 @@ def test_conditions_tell_packages_compilation_memory_and_batch_sizes() -> None:
     assert record.cold_start is not None and record.proof is not None
     record.cold_start.peak_memory_bytes = 2**30
     record.proof.investigate = "a reorder per layer"
-    told = best(record, torch_compile=Needs(("compiler",), "compiled", default=False)).conditions
+    record.needs = Needs(("compiler",), "compiled", default=False)
+    told = best(record).conditions
     for part in (
         "it needs the packages compiler",
         "it compiles for 9 s in every process",

@@ -19,7 +19,7 @@ from lib.errors import UserError
 from lib.files import PROJECT_ROOT, replacing, write_atomic
 from lib.machine import PATIENCE_VARIABLE, collect_environment, git_commit, is_emulated, loaded_blas
 from lib.records.schema import SCHEMA_VERSION, BenchmarkRecord, TrainRecord, read_record, record_path, write_record
-from lib.report import views
+from lib.report.compare import answer
 from tests.made_records import made_benchmark, made_train
 
 
@@ -255,7 +255,7 @@ def test_damaged_and_copied_records_are_named_and_the_others_are_compared(tmp_pa
     comparison = load_comparison(tmp_path, ["torch-blas", "openvino"])
     assert [record.backend for record in comparison.records] == ["torch-blas"] and comparison.missing == ["openvino"]
     for reason, name in zip(comparison.left_out, ("openvino", "torch-blas-Copy1", "02_train"), strict=True):
-        assert f"{name}.json" in reason and reason in str(views.answer(comparison))
+        assert f"{name}.json" in reason and reason in str(answer.summary(comparison))
 
 
 def test_second_sentence_names_the_fastest_backend_of_every_scenario(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from lib.ci.step_summary import summary
 from lib.html.index import write_index
 from lib.html.markdown import escape
 from lib.records.schema import BenchmarkRecord, record_path, write_record
-from lib.report.views import compare as views
+from lib.report.compare import answer
 from lib.series.summary import summary_lines
 from tests.made_records import made_benchmark, made_parity, made_train
 
@@ -55,7 +55,7 @@ def test_it_is_ranked_nowhere(records: list[BenchmarkRecord], run_dir: Path) -> 
 
 
 def test_pages_and_summary_name_it_with_the_reason(run_dir: Path) -> None:
-    assert NAMED in str(views.answer(load_comparison(run_dir, [])))
+    assert NAMED in str(answer.summary(load_comparison(run_dir, [])))
     assert NAMED in write_index(run_dir).read_text()
     assert escape(NAMED) in summary(run_dir, {})
 

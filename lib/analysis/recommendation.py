@@ -10,13 +10,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from lib.analysis.batch_sweep import batch_points, judged_points
 from lib.analysis.judgement import disturbance
 from lib.analysis.pace import slow_references
 from lib.analysis.statistics import SMALLEST_EFFECT, Ratio, noise_floor, paired_ratio, scenario_ratio, verdict
+from lib.analysis.sweep_points import batch_points, judged_points
 from lib.records.schema import BenchmarkRecord, Parity, Recommendation, RecordWarning, Scenario, SweepPoint
 
 LONG_S = 1.0  # preparation and compilation longer than this are conditions
@@ -29,15 +29,6 @@ FAST_FLAGS = {  # what a CPU needs for these precisions to be quick
 
 
 @dataclass(frozen=True)
-class Needs:
-    """What a backend asks of an installation; records do not say it."""
-
-    packages: tuple[str, ...] = ()
-    extra: str = ""  # optional requirements that bring the packages
-    default: bool = True  # part of a default run
-
-
-@dataclass(frozen=True)
 class Candidate:
     """A right backend in one scenario."""
 
@@ -45,7 +36,6 @@ class Candidate:
     scenario: Scenario
     ratio: Ratio
     noise_floor: float
-    needs: Needs = field(default_factory=Needs)
 
     @property
     def verdict(self) -> str:
@@ -71,14 +61,11 @@ def drop_words(parity: Parity) -> str:
     return f"for {points:.2f}{interval} points of top-1" if lost else f"at {-points:.2f}{interval} points more top-1"
 
 
-def candidates(
-    records: Sequence[BenchmarkRecord], scenario: str, needs: Mapping[str, Needs] | None = None
-) -> list[Candidate]:
+def candidates(records: Sequence[BenchmarkRecord], scenario: str) -> list[Candidate]:
     """Right backends with times in a scenario, the best first. The reference is none: it is what they must beat."""
-    known = needs or {}
     flattered = slow_references(records, scenario)
     found = [
-        Candidate(record, measured, scenario_ratio(measured), noise_floor(measured), known.get(record.backend, Needs()))
+        Candidate(record, measured, scenario_ratio(measured), noise_floor(measured))
         for record in records
         for measured in record.scenarios
         if measured.name == scenario
@@ -128,7 +115,7 @@ def fastest(records: Sequence[BenchmarkRecord], scenario: str) -> Candidate | No
     return next((found for found in candidates(records, scenario) if found.verdict == "faster"), None)
 
 
-def recommend(records: Sequence[BenchmarkRecord], needs: Mapping[str, Needs] | None = None) -> list[Recommendation]:
+def recommend(records: Sequence[BenchmarkRecord]) -> list[Recommendation]:
     """One recommendation per scenario, and one more each where only fp32 may be used; empty for smoke records.
 
     Different architectures get recommendations of their own: their speedups say nothing about each other.
@@ -141,24 +128,22 @@ def recommend(records: Sequence[BenchmarkRecord], needs: Mapping[str, Needs] | N
         mine = [record for record in judged if record.environment.architecture == architecture]
         for scenario in dict.fromkeys(measured.name for record in mine for measured in record.scenarios):
             for precision in ("any", "fp32"):
-                found.append(_recommendation(mine, scenario, precision, needs or {}))
+                found.append(_recommendation(mine, scenario, precision))
     return found
 
 
-def _recommendation(
-    records: Sequence[BenchmarkRecord], scenario: str, precision: str, needs: Mapping[str, Needs]
-) -> Recommendation:
+def _recommendation(records: Sequence[BenchmarkRecord], scenario: str, precision: str) -> Recommendation:
     """Args: precision: fp32, or any."""
     reference, architecture = records[0].reference, records[0].environment.architecture
     faster = [
         found
-        for found in candidates(records, scenario, needs)
+        for found in candidates(records, scenario)
         if found.verdict == "faster" and precision in ("any", found.record.precision)
     ]
     place = scenario.replace("_", " ").capitalize() + (" in fp32" if precision == "fp32" else "")
     usable = [record for record in records if precision in ("any", record.precision)]
     disturbed = not_judged(usable, scenario)
-    if disturbed and not any(found.record in usable for found in candidates(records, scenario, needs)):
+    if disturbed and not any(found.record in usable for found in candidates(records, scenario)):
         text = f"{place}: disturbed, not judged ({', '.join(disturbed)}). Measure again."
         return Recommendation(scenario, precision, architecture, "", None, [], [], text)
     caveat = not_judged_words(disturbed)
@@ -188,7 +173,7 @@ def _recommendation(
 def _burden(candidate: Candidate) -> tuple[bool, bool, bool, float]:
     """Smaller = fewer conditions; the speed decides between equals."""
     record = candidate.record
-    extra = not candidate.needs.default or bool(candidate.needs.extra)
+    extra = not candidate.record.needs.default or bool(candidate.record.needs.extra)
     return extra, record.precision != "fp32", _ahead_of_time_s(candidate) > LONG_S, -candidate.ratio.low
 
 
@@ -211,8 +196,8 @@ def _conditions(candidate: Candidate, records: Sequence[BenchmarkRecord]) -> lis
     if record.precision != "fp32":
         flags = [flag for flag in FAST_FLAGS.get(record.precision, ()) if flag in record.environment.isa_flags]
         told.append(f"it computes in {record.precision}" + (f", on a CPU with {' or '.join(flags)}" if flags else ""))
-    if candidate.needs.packages and (candidate.needs.extra or not candidate.needs.default):
-        told.append(f"it needs the packages {', '.join(candidate.needs.packages)}")
+    if candidate.record.needs.packages and (candidate.record.needs.extra or not candidate.record.needs.default):
+        told.append(f"it needs the packages {', '.join(candidate.record.needs.packages)}")
     if record.preparation is not None and record.preparation.num_calibration_images:
         told.append(f"it is calibrated on {record.preparation.num_calibration_images:,} training images")
     if record.preparation is not None and record.preparation.seconds > LONG_S:

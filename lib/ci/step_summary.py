@@ -17,8 +17,9 @@ from lib.html.markdown import escape, link, table_lines
 from lib.records.run import RunFolder, load_run, networks, run_folder
 from lib.report import NOTE_VARIABLE
 from lib.report.caveats import disturbed_backends_words, warning_words
+from lib.report.compare.layer_map import layers_table
+from lib.report.compare.whole_network import backends_table
 from lib.report.table import SMOKE_TEXT, Table, Value
-from lib.report.tables import compare_layers_table, compare_scenarios_table
 from lib.report.words import scenario_name
 
 LIMIT = 1024 * 1024  # bytes of one step's summary; GitHub shows nothing at all of a longer one
@@ -118,9 +119,9 @@ def _problems(run: RunFolder) -> Section | None:
 def _tables(run: RunFolder) -> list[Section]:
     records = networks(run.benchmarks)
     measured = [record for record in records if record.status == "ok"]
-    sections = [_of_table("Backends", compare_scenarios_table(records))] if records else []
+    sections = [_of_table("Backends", backends_table(records))] if records else []
     for scenario in sorted({table.scenario for record in measured for table in record.layers}):
-        shown = compare_layers_table(measured, scenario)
+        shown = layers_table(measured, scenario)
         if shown.rows:
             sections.append(_of_table(f"Layers, {scenario_name(scenario)}", shown))
     return sections

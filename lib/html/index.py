@@ -22,10 +22,11 @@ from lib.html.provenance import hosted
 from lib.records.run import Job, RunFolder, load_run, networks
 from lib.records.schema import BenchmarkRecord, CompareRecord, Environment, ExploreRecord, Record, TrainRecord
 from lib.report.caveats import disturbed_backends_words, warning_words
+from lib.report.compare.whole_network import backends_table
+from lib.report.environment import environment_table
 from lib.report.gate_result import doubts_table, read_judged
 from lib.report.headline import STATUS_SIGNS, headline, top1_text
 from lib.report.table import SMOKE_TEXT, Banner, Cell, Table, Tone, Value
-from lib.report.tables import compare_scenarios_table, environment_table
 from lib.report.words import NOT_JUDGED, UNKNOWN, duration, scenario_name
 
 SHORT_HASH = 12  # characters
@@ -245,7 +246,7 @@ def write_index(run_dir: Path) -> Path:
             charts=_charts(run),
             doubts=safe(doubts_table(judged).to_html()) if judged is not None and judged.doubts else "",
             jobs=safe(_jobs_table(run).to_html()) if run.jobs else "",
-            backends=safe(compare_scenarios_table(benchmarks).to_html()) if benchmarks else "",
+            backends=safe(backends_table(benchmarks).to_html()) if benchmarks else "",
             machines=_machines(run),
             links=_links(),
         )

@@ -12,18 +12,16 @@ from lib.analysis.csv_files import write_csv
 from lib.analysis.history import History
 from lib.analysis.judgement import disturbances, judge, judged
 from lib.analysis.pace import pace_warnings
-from lib.analysis.recommendation import undecided
+from lib.analysis.recommendation import recommend, undecided
 from lib.analysis.statistics import scenario_ratio
 from lib.bench.session import Session
 from lib.data import Audit, Data
+from lib.data.audit import class_counts, mean_brightness
 from lib.errors import UserError
 from lib.model import Checkpoint, leaf_layers, num_weights
 from lib.records.run import networks
-from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, RecordWarning, TrainRecord
-from lib.report.plots import mean_brightness
-from lib.report.recommend import recommendations
+from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, Needs, RecordWarning, TrainRecord
 from lib.report.table import FileNote
-from lib.report.views.explore import class_counts
 from lib.series.notebook import Run
 from lib.training import Evaluation, Trained
 
@@ -99,6 +97,7 @@ def benchmark_record(run: Run, data: Data, checkpoint: Checkpoint, session: Sess
         reference=session.reference.name,
         precision=session.backend.precision,
         storage=session.backend.storage or session.backend.precision,
+        needs=Needs(session.backend.packages, session.backend.extra, session.backend.default),
         model=checkpoint.metadata.architecture,
         recipe=checkpoint.metadata.recipe,
         random_weights=checkpoint.metadata.random_weights,
@@ -160,7 +159,7 @@ def write_compare(run: Run, comparison: Comparison, history: History | None = No
             }
             for measured in compared
         },
-        recommendations=recommendations(comparison.measured),
+        recommendations=recommend(comparison.measured),
         history=history_verdicts,
     )
     path = run.write(record)

@@ -16,7 +16,7 @@ from lib.analysis.comparison import Comparison, load_comparison
 from lib.analysis.csv_files import layer_rows, scenario_rows, sweep_rows
 from lib.analysis.history import load_history
 from lib.analysis.judgement import allowed_cores, disturbance, disturbances, judge
-from lib.analysis.recommendation import fastest, front, recommend
+from lib.analysis.recommendation import front
 from lib.bench import session as session_module
 from lib.bench.neighbours import Use
 from lib.bench.plan import MAX_ATTEMPTS, PATIENCE_S
@@ -24,7 +24,7 @@ from lib.bench.session import Session
 from lib.ci.gate import judge_run
 from lib.ci.step_summary import summary
 from lib.data import Data
-from lib.html.index import best_backends, write_index
+from lib.html.index import write_index
 from lib.model import load_checkpoint
 from lib.records.run import load_run
 from lib.records.schema import (
@@ -42,7 +42,7 @@ from lib.records.schema import (
 from lib.report.benchmark import batch_sweep, by_layer, clock, end_to_end, glance, machine_limits
 from lib.report.compare import answer, costs, layer_map, sweeps, whole_network
 from lib.report.compare.layer_map import layers_table
-from lib.report.headline import headline
+from lib.report.headline import best_backends, headline
 from lib.series.results import write_compare
 from lib.series.summary import summary_lines
 from lib.series.sweep import headline as sweep_figures
@@ -146,12 +146,14 @@ def test_index_names_no_best_where_all_were_disturbed(tmp_path: Path) -> None:
     for backend in ("torch-blas", FAST):
         record = read_record(record_path(run, "03_benchmark", backend), BenchmarkRecord)
         assert not [speedup for speedup in speedups(record) if speedup in page]
-    assert [(best.backend, best.words) for best in best_backends(load_run(run))] == [("–", "disturbed, not judged")] * 2
+    assert [(best.backend, best.words) for best in best_backends(load_run(run).benchmarks)] == [
+        ("–", "disturbed, not judged")
+    ] * 2
 
 
 def test_index_ranks_the_others_and_names_who_is_missing(tmp_path: Path) -> None:
     run = run_of(tmp_path, {FAST: ["offline"]}, ["torch-blas", "onnxruntime", FAST])
-    single, offline = best_backends(load_run(run))
+    single, offline = best_backends(load_run(run).benchmarks)
     assert single.backend == FAST and "not judged" not in single.words
     assert offline.backend == "onnxruntime" and offline.words.endswith(f"; not judged, since disturbed: {FAST}")
 
@@ -176,18 +178,24 @@ def test_gate_does_not_ask_about_times_that_were_quiet(tmp_path: Path) -> None:
 
 def test_recommendation_ranking_and_front_leave_out_what_was_disturbed() -> None:
     records = [made_benchmark("onnxruntime"), beside_others(made_benchmark(FAST), ["offline"])]
-    best = fastest(records, "offline")
-    assert best is not None and best.record.backend == "onnxruntime"
     assert FAST not in front(records, "offline") and FAST in front(records, "single_stream")
-    (found,) = [item for item in recommend(records) if (item.scenario, item.precision) == ("offline", "any")]
+    (found,) = [
+        item
+        for item in answer.recommendations(Comparison(records))
+        if (item.scenario, item.precision) == ("offline", "any")
+    ]
     assert found.backend == "onnxruntime" and f"not judged, since disturbed: {FAST}" in found.text
-    (fp32,) = [item for item in recommend(records) if (item.scenario, item.precision) == ("offline", "fp32")]
+    (fp32,) = [
+        item
+        for item in answer.recommendations(Comparison(records))
+        if (item.scenario, item.precision) == ("offline", "fp32")
+    ]
     assert FAST not in fp32.text, "an int8 backend is missed by nobody who may only use fp32"
 
 
 def test_nothing_is_recommended_where_all_were_disturbed() -> None:
     records = [beside_others(made_benchmark(name)) for name in ("onnxruntime", FAST)]
-    for item in recommend(records):
+    for item in answer.recommendations(Comparison(records)):
         assert item.backend == "" and item.ratio is None
         assert "disturbed, not judged" in item.text and "Stay with" not in item.text
     assert "disturbed, not judged" in repr(answer.recommended(Comparison(records)))

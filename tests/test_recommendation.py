@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from lib.analysis.comparison import Comparison
 from lib.analysis.csv_files import write_csv
 from lib.analysis.layer_grid import layer_grid
-from lib.analysis.recommendation import drop_words, faster_from, front, recommend
+from lib.analysis.recommendation import faster_from, front
 from lib.records.schema import BenchmarkRecord, LayerTable, Needs, Recommendation, SweepPoint
+from lib.report.compare.answer import recommendations
+from lib.report.headline import drop_words
 from tests.made_records import (
     LAYERS,
     made_benchmark,
@@ -41,7 +44,7 @@ def widened(record: BenchmarkRecord, spread: float) -> BenchmarkRecord:
 
 
 def best(*records: BenchmarkRecord, precision: str = "any") -> Recommendation:
-    return next(found for found in recommend(records) if found.precision == precision)
+    return next(found for found in recommendations(Comparison(list(records))) if found.precision == precision)
 
 
 # -------------------------------------------------------------------------------------------- recommendations
@@ -138,7 +141,7 @@ def test_batch_size_from_which_a_recommendation_holds() -> None:
 
 
 def test_smoke_records_recommend_nothing() -> None:
-    assert recommend([measured("onnxruntime", 2.0, profile="smoke")]) == []
+    assert recommendations(Comparison([measured("onnxruntime", 2.0, profile="smoke")])) == []
 
 
 def test_random_weights_say_nothing_about_accuracy() -> None:
@@ -150,7 +153,7 @@ def test_random_weights_say_nothing_about_accuracy() -> None:
 def test_architectures_are_recommended_apart() -> None:
     record = measured("onnxruntime", 3.0)
     intel = replace(record, environment=replace(record.environment, architecture="x86_64", cpu_model="Xeon"))
-    found = recommend([measured("openvino", 1.5), intel])
+    found = recommendations(Comparison([measured("openvino", 1.5), intel]))
     assert {item.architecture: item.backend for item in found} == {"aarch64": "openvino", "x86_64": "onnxruntime"}
 
 

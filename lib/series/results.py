@@ -12,7 +12,7 @@ from lib.analysis.csv_files import write_csv
 from lib.analysis.history import History
 from lib.analysis.judgement import disturbances, judge, judged
 from lib.analysis.pace import pace_warnings
-from lib.analysis.recommendation import recommend, undecided
+from lib.analysis.recommendation import undecided
 from lib.analysis.statistics import scenario_ratio
 from lib.bench.session import Session
 from lib.data import Audit, Data
@@ -21,6 +21,8 @@ from lib.errors import UserError
 from lib.model import Checkpoint, leaf_layers, num_weights
 from lib.records.run import networks
 from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, Needs, RecordWarning, TrainRecord
+from lib.report.compare.answer import recommendations
+from lib.report.headline import comparison_headline
 from lib.report.table import FileNote
 from lib.series.notebook import Run
 from lib.training import Evaluation, Trained
@@ -144,7 +146,7 @@ def write_compare(run: Run, comparison: Comparison, history: History | None = No
     common["warnings"] = [*run.warnings, *pace_warnings(comparison.records), *undecided(comparison.records)]
     record = CompareRecord(
         **common,
-        headline=comparison.headline(),
+        headline=comparison_headline(comparison),
         backends=[record.backend for record in comparison.measured],
         missing=comparison.missing,
         verdicts={
@@ -159,7 +161,7 @@ def write_compare(run: Run, comparison: Comparison, history: History | None = No
             }
             for measured in compared
         },
-        recommendations=recommend(comparison.measured),
+        recommendations=recommendations(comparison),
         history=history_verdicts,
     )
     path = run.write(record)

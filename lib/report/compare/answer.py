@@ -11,16 +11,29 @@ from lib.analysis.comparison import Comparison
 from lib.analysis.csv_files import LAYERS_CSV, SCENARIOS_CSV
 from lib.analysis.judgement import DISTURBED, disturbance
 from lib.analysis.pace import pace_warnings
-from lib.analysis.recommendation import front, recommend, undecided
+from lib.analysis.recommendation import (
+    FAST_FLAGS,
+    LONG_S,
+    MORE_MEMORY,
+    Candidate,
+    Choice,
+    choices,
+    compile_s,
+    faster_from,
+    front,
+    undecided,
+)
 from lib.analysis.statistics import Ratio, scenario_ratio
+from lib.analysis.sweep_points import batch_points, judged_points
 from lib.backends import backend_names
 from lib.records.run import networks
 from lib.records.schema import BenchmarkRecord, Recommendation
 from lib.report.caveats import disturbed_backends_words, warning_words
 from lib.report.figures import INK, NEUTRAL, backend_colour, describe, marker, new_axes, show, speedup_axis, styled
 from lib.report.gaps import HOW_TO, Shown, with_records
+from lib.report.headline import best_sentence, choice_words, kernel_change_words
 from lib.report.table import SMOKE_TEXT, Banner, Cell, Stack, Table, Value
-from lib.report.words import NOT_JUDGED, UNKNOWN, VERDICT_SIGNS, scenario_name
+from lib.report.words import NOT_JUDGED, UNKNOWN, VERDICT_SIGNS, capital, scenario_name
 
 
 def summary(comparison: Comparison) -> Shown:
@@ -28,9 +41,7 @@ def summary(comparison: Comparison) -> Shown:
     if not comparison.records:
         return Banner(f"There are no benchmark records here; {HOW_TO}.", "info")
     banners = [Banner(SMOKE_TEXT)] if comparison.profile == "smoke" else []
-    headline, found = comparison.headline(), comparison.fastest()
-    told = found.removesuffix(".") in headline  # an open question begins with it
-    banners.append(Banner(headline if told else f"{headline} {found}", "info"))
+    banners.append(Banner(f"{best_sentence(comparison.measured)} {kernel_change_words(comparison)}".strip(), "info"))
     warnings = [*pace_warnings(comparison.records), *undecided(comparison.records)]
     banners += [Banner(warning_words(warning)) for warning in warnings]
     if disturbed := disturbed_backends_words(comparison.records):
@@ -49,15 +60,92 @@ def summary(comparison: Comparison) -> Shown:
 
 @with_records
 def recommended(comparison: Comparison) -> Shown:
-    """What to use, by stated rules."""
-    found = recommend(comparison.measured)
+    """What to use, by the rules of `lib.analysis.recommendation`."""
+    found = recommendations(comparison)
     if not found and comparison.profile == "smoke":
         return Banner("Records of a smoke run give no recommendation.", "info")
     if not found:
         return Banner("There is no recommendation: no backend was compared with the reference here.", "info")
     told = {(item.architecture, item.scenario, item.backend): item for item in reversed(found)}  # "any" wins over fp32
     both = [item for item in found if told[item.architecture, item.scenario, item.backend] is item]
-    return Stack(*(Banner(item.text, "info") for item in both), recommendation_table(found))
+    return Stack(recommendation_table(found), *(Banner(item.text, "info") for item in both))
+
+
+def recommendations(comparison: Comparison) -> list[Recommendation]:
+    """One per architecture and scenario, and one more each where only fp32 may be used; none for smoke records."""
+    if comparison.profile == "smoke":
+        return []
+    both = zip(choices(comparison.measured), choices(comparison.measured, "fp32"), strict=True)
+    return [recommendation(choice) for pair in both for choice in pair]
+
+
+def recommendation(choice: Choice) -> Recommendation:
+    """What to use, with its conditions, in words."""
+    best, place = choice.best, capital(scenario_name(choice.scenario))
+    place += " in fp32" if choice.precision == "fp32" else ""
+    others, conditions = [found.record.backend for found in choice.equally_good], list[str]()
+    if not choice.is_judged:
+        text = f"{place}: {NOT_JUDGED} ({', '.join(choice.disturbed)}). Measure again."
+    elif best is None:
+        text = f"{place}: {choice_words(choice)}. Stay with {choice.reference}."
+    else:
+        conditions = conditions_of(choice, best)
+        text = f"{place}, batch {best.scenario.batch_size}: use {choice.backend}, {choice_words(choice)}."
+        text += f" Equally good: {', '.join(others)}." if others else ""
+        text += f" Conditions: {'; '.join(conditions)}."
+    ratio = (best.ratio.value, best.ratio.low, best.ratio.high) if best is not None else None
+    return Recommendation(
+        choice.scenario, choice.precision, choice.architecture, choice.backend, ratio, others, conditions, text
+    )
+
+
+def conditions_of(choice: Choice, candidate: Candidate) -> list[str]:
+    """Under which circumstances the recommendation holds and what it costs."""
+    record, told = candidate.record, []
+    if record.precision != "fp32":
+        flags = [flag for flag in FAST_FLAGS.get(record.precision, ()) if flag in record.environment.isa_flags]
+        told.append(f"it computes in {record.precision}" + (f", on a CPU with {' or '.join(flags)}" if flags else ""))
+    if candidate.record.needs.packages and (candidate.record.needs.extra or not candidate.record.needs.default):
+        told.append(f"it needs the packages {', '.join(candidate.record.needs.packages)}")
+    if record.preparation is not None and record.preparation.num_calibration_images:
+        told.append(f"it is calibrated on {record.preparation.num_calibration_images:,} training images")
+    if record.preparation is not None and record.preparation.seconds > LONG_S:
+        told.append(f"it takes {record.preparation.seconds:.0f} s of preparation once")
+    if compile_s(candidate) > LONG_S:
+        told.append(f"it compiles for {compile_s(candidate):.0f} s in every process")
+    told += _memory(record)
+    if candidate.scenario.name == "offline":
+        told.append(_batch_sizes(candidate))
+    told.append(f"{record.environment.num_threads} threads on {record.environment.cpu_model or 'an unknown CPU'}")
+    if record.random_weights:
+        told.append("the network has random weights, so nothing is known about its accuracy")
+    if record.proof is not None and record.proof.investigate:
+        told.append(f"to be looked at: {record.proof.investigate}")
+    cpus = {other.environment.cpu_model for other in choice.records}
+    if len(cpus) > 1:
+        told.append("the backends were measured on different CPUs, so their order may be another on one of them")
+    return told
+
+
+def _memory(record: BenchmarkRecord) -> list[str]:
+    mine, reference = record.cold_start, record.reference_cold_start
+    if mine is None or reference is None or not mine.peak_memory_bytes or not reference.peak_memory_bytes:
+        return []
+    if mine.peak_memory_bytes < MORE_MEMORY * reference.peak_memory_bytes:
+        return []
+    used, usual = (round(value / 2**20) for value in (mine.peak_memory_bytes, reference.peak_memory_bytes))
+    return [f"it takes {used:,} MiB of memory, the reference {usual:,} MiB"]
+
+
+def _batch_sizes(candidate: Candidate) -> str:
+    size = candidate.scenario.batch_size
+    points = judged_points(batch_points(candidate.record.sweep))
+    if not points:
+        return f"batches of {size}; other sizes were not measured"
+    start = faster_from(points, candidate.noise_floor)
+    if start is None or start > size:
+        return f"batches of {size}; at other sizes the sweep shows no lasting gain"
+    return f"batches of {start} and more (measured up to {points[-1].batch_size})"
 
 
 def recommendation_table(found: Sequence[Recommendation]) -> Table:

@@ -23,7 +23,7 @@ from lib.errors import UserError
 from lib.model import load_checkpoint
 from lib.onednn import parse_report
 from lib.records.schema import Epoch
-from lib.report import views
+from lib.report.train import accuracy
 from lib.signs import NUM_CLASSES, mirror_map
 from lib.training import (
     RECIPES,
@@ -328,6 +328,6 @@ def test_accuracy_is_given_without_the_test_images_that_training_has_too(
     fewer = found["test"].without_duplicates
     assert fewer is not None and fewer.num_images == 36 and fewer.top1 == 35 / 36
     assert found["test"].accuracy.num_images == 40 and found["test"].accuracy.top1 == 37 / 40
-    text = str(views.accuracy(found))
+    text = str(accuracy(found))
     assert re.search(r"test, without 4 duplicates +97\.22 %", text) and "01_explore shows them" in text
-    assert "duplicates" not in str(views.accuracy({"val": found["val"]}))
+    assert "duplicates" not in str(accuracy({"val": found["val"]}))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.analysis.statistics import LEAST_TIME_S, Ratio, noise_floor, scenario_ratio, verdict
+from lib.analysis.statistics import LEAST_TIME_S, SMALLEST_EFFECT, Ratio, noise_floor, scenario_ratio, verdict
 from lib.records.schema import (
     BenchmarkRecord,
     Conditions,
@@ -139,3 +139,8 @@ class Judgement:
 def judge(scenario: Scenario) -> Judgement:
     """The speedup of a backend in one scenario."""
     return Judgement(scenario_ratio(scenario), noise_floor(scenario), disturbance(scenario))
+
+
+def widest_floor(record: BenchmarkRecord) -> float:
+    """Noise floor for what has no control of its own: the widest of the scenarios."""
+    return max([SMALLEST_EFFECT, *(noise_floor(scenario) for scenario in judged(record.scenarios))])

@@ -12,13 +12,14 @@ from lib.ci.gate import judge_folder
 from lib.ci.github import run_url
 from lib.ci.limits import load_limits
 from lib.ci.verdicts import Verdicts, verdict_table
-from lib.html.index import best_backends, top1_text
 from lib.html.markdown import escape, link, table_lines
 from lib.records.run import RunFolder, load_run, networks, run_folder
 from lib.report import NOTE_VARIABLE
 from lib.report.caveats import disturbed_backends_words, warning_words
+from lib.report.compare.layer_map import layers_table
+from lib.report.compare.whole_network import backends_table
+from lib.report.headline import best_backends, top1_text
 from lib.report.table import SMOKE_TEXT, Table, Value
-from lib.report.tables import compare_layers_table, compare_scenarios_table
 from lib.report.words import scenario_name
 
 LIMIT = 1024 * 1024  # bytes of one step's summary; GitHub shows nothing at all of a longer one
@@ -89,7 +90,9 @@ def _headline(run: RunFolder, verdicts: Verdicts, note: str, architecture: str) 
         split, top1, interval = top1_text(run.train)
         source = run.train.data.source if run.train.data is not None else "unknown data"
         rows.append([f"top-1 on {split or 'no split'} ({source})", f"{top1} {interval}".strip()])
-    rows += [[f"best backend, {best.scenario}", f"{best.backend}: {best.words}"] for best in best_backends(run)]
+    rows += [
+        [f"best backend, {best.scenario}", f"{best.backend}: {best.words}"] for best in best_backends(run.benchmarks)
+    ]
     rows.append(["quality gate, of what is in this run", verdicts.words])
     done = sum(job.status == "ok" for job in run.jobs)
     rows.append(["notebook runs done", f"{done} of {len(run.jobs)}"])
@@ -118,9 +121,9 @@ def _problems(run: RunFolder) -> Section | None:
 def _tables(run: RunFolder) -> list[Section]:
     records = networks(run.benchmarks)
     measured = [record for record in records if record.status == "ok"]
-    sections = [_of_table("Backends", compare_scenarios_table(records))] if records else []
+    sections = [_of_table("Backends", backends_table(records))] if records else []
     for scenario in sorted({table.scenario for record in measured for table in record.layers}):
-        shown = compare_layers_table(measured, scenario)
+        shown = layers_table(measured, scenario)
         if shown.rows:
             sections.append(_of_table(f"Layers, {scenario_name(scenario)}", shown))
     return sections

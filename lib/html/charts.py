@@ -15,7 +15,7 @@ from markupsafe import Markup
 from lib.analysis.judgement import DISTURBED
 from lib.analysis.statistics import Ratio
 from lib.html.frame import safe
-from lib.report.words import NOT_JUDGED, SIGNS, factor, percent
+from lib.report.words import NOT_JUDGED, VERDICT_SIGNS, factor, percent
 
 WIDTH = 440  # units of every chart; a page shows one at most as wide, in pixels
 ROW = 22
@@ -61,7 +61,7 @@ def speed_chart(title: str, reference: str, speeds: Sequence[Speed]) -> Markup:
         name = f'<text class="c-name" x="{NAME}" y="{y + 4}" text-anchor="end">{_cut(speed.name)}</text>'
         if speed.verdict == DISTURBED:
             parts.append(
-                f'{name}<text class="c-name" x="{NAME + 12}" y="{y + 4}">{SIGNS[DISTURBED]} {NOT_JUDGED}</text>'
+                f'{name}<text class="c-name" x="{NAME + 12}" y="{y + 4}">{VERDICT_SIGNS[DISTURBED]} {NOT_JUDGED}</text>'
             )
             continue
         css = {"faster": "c-up", "slower": "c-down"}.get(speed.verdict, "c-same")

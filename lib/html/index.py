@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime
 from html import escape
 from pathlib import Path
@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from lib.analysis.judgement import judge
 from lib.analysis.pace import pace_warnings
-from lib.analysis.recommendation import candidates, fastest, not_judged, not_judged_words, undecided
+from lib.analysis.recommendation import undecided
 from lib.files import write_atomic
 from lib.html.charts import Speed, bars_chart, curve_chart, speed_chart
 from lib.html.frame import assets, safe, template_environment
@@ -22,14 +22,14 @@ from lib.html.provenance import hosted
 from lib.records.run import Job, RunFolder, load_run, networks
 from lib.records.schema import BenchmarkRecord, CompareRecord, Environment, ExploreRecord, Record, TrainRecord
 from lib.report.caveats import disturbed_backends_words, warning_words
+from lib.report.compare.whole_network import backends_table
+from lib.report.environment import environment_table
 from lib.report.gate_result import doubts_table, read_judged
-from lib.report.headline import STATUS_SIGNS, headline, top1_text
+from lib.report.headline import STATUS_SIGNS, best_backends, headline, top1_text
 from lib.report.table import SMOKE_TEXT, Banner, Cell, Table, Tone, Value
-from lib.report.tables import compare_scenarios_table, environment_table
-from lib.report.words import NOT_JUDGED, UNKNOWN, duration, scenario_name
+from lib.report.words import UNKNOWN, duration, scenario_name
 
 SHORT_HASH = 12  # characters
-__all__ = ["Best", "best_backend", "best_backends", "headline", "top1_text", "write_index"]
 
 STATUS_TONES: dict[str, Tone] = {"ok": "good", "failed": "bad", "unavailable": "muted", "skipped": "warn"}
 
@@ -72,7 +72,7 @@ def _facts(run: RunFolder) -> list[tuple[str, str]]:
     if run.train is not None:
         split, top1, interval = top1_text(run.train)
         facts.append((top1, f"top-1 on {split} {interval}".strip()))
-    facts += [(best.backend, f"best in {best.scenario}: {best.words}") for best in best_backends(run)]
+    facts += [(best.backend, f"best in {best.scenario}: {best.words}") for best in best_backends(run.benchmarks)]
     if (judged := read_judged(run.path)) is not None:
         facts.append((judged.outcome, f"quality gate: {judged.words.partition(': ')[2]}"))
     num_ok = sum(job.status == "ok" for job in run.jobs)
@@ -107,39 +107,6 @@ def _origins(run: RunFolder) -> list[tuple[str, str]]:
 
 def _named(values: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(value for value in values if value))
-
-
-@dataclass(frozen=True)
-class Best:
-    """The fastest right backend of one scenario."""
-
-    scenario: str
-    backend: str
-    words: str  # how much faster, with the interval
-
-
-def best_backend(records: list[BenchmarkRecord], scenario: str) -> Best | None:
-    """The fastest backend among those whose accuracy and kernels hold, by the lower end of its interval.
-
-    The reference where none is faster beyond noise; nobody where all were disturbed; None where nothing was measured.
-    """
-    measured = [record for record in records if any(found.name == scenario for found in record.scenarios)]
-    if not measured:
-        return None
-    found, disturbed = fastest(measured, scenario), not_judged(measured, scenario)
-    if disturbed and not candidates(measured, scenario):
-        return Best(scenario_name(scenario), UNKNOWN, NOT_JUDGED)
-    caveat = not_judged_words(disturbed)
-    if found is None:
-        return Best(scenario_name(scenario), measured[0].reference, f"no backend beats the reference{caveat}")
-    return Best(scenario_name(scenario), found.record.backend, f"{found.words}{caveat}")
-
-
-def best_backends(run: RunFolder) -> list[Best]:
-    """One line per scenario that was measured."""
-    candidates = [record for record in networks(run.benchmarks) if record.status == "ok"]
-    names = dict.fromkeys(scenario.name for record in candidates for scenario in record.scenarios)
-    return [best for name in names if (best := best_backend(candidates, name)) is not None]
 
 
 def _when(started: str) -> str:
@@ -245,7 +212,7 @@ def write_index(run_dir: Path) -> Path:
             charts=_charts(run),
             doubts=safe(doubts_table(judged).to_html()) if judged is not None and judged.doubts else "",
             jobs=safe(_jobs_table(run).to_html()) if run.jobs else "",
-            backends=safe(compare_scenarios_table(benchmarks).to_html()) if benchmarks else "",
+            backends=safe(backends_table(benchmarks).to_html()) if benchmarks else "",
             machines=_machines(run),
             links=_links(),
         )

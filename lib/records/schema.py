@@ -7,6 +7,7 @@ computed twice. Times are seconds, shares are 0..1, sizes are pixels. What is no
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -322,6 +323,15 @@ class PreprocessingTime:
     file_format: str  # PPM
 
 
+@dataclass
+class Needs:
+    """What a backend asks of an installation."""
+
+    packages: tuple[str, ...] = ()
+    extra: str = ""  # optional requirements that bring the packages
+    default: bool = True  # part of a default run
+
+
 @dataclass(kw_only=True)
 class BenchmarkRecord(Record):
     """03_benchmark: one backend against the reference backend, in one job on one machine."""
@@ -330,6 +340,7 @@ class BenchmarkRecord(Record):
     backend: str
     is_network: bool  # False for a control that computes nothing: it is not a candidate
     reference: str
+    needs: Needs = field(default_factory=Needs)
     precision: str  # in which it multiplies: fp32, bf16, f16, int8
     storage: str  # in which it keeps weights and activations
     model: str  # architecture of the network
@@ -348,6 +359,19 @@ class BenchmarkRecord(Record):
     peaks: Peaks | None = None
     preprocessing: PreprocessingTime | None = None
     sweep: list[SweepPoint] = field(default_factory=list)
+
+    def scenario(self, name: str) -> Scenario | None:
+        """The scenario of this name; None where it was not measured."""
+        return next((scenario for scenario in self.scenarios if scenario.name == name), None)
+
+    def layer_table(self, scenario: str) -> LayerTable | None:
+        """The layers in a scenario; None where they were not measured."""
+        return next((table for table in self.layers if table.scenario == scenario), None)
+
+
+def scenario_names(records: Sequence[BenchmarkRecord]) -> list[str]:
+    """Every scenario that any of the records has, in the order in which they ran."""
+    return list(dict.fromkeys(scenario.name for record in records for scenario in record.scenarios))
 
 
 @dataclass

@@ -26,8 +26,8 @@ from lib.records.schema import (
 )
 from lib.report import LIMITS_VARIABLE, SERIES_VARIABLE
 from lib.report.caveats import warnings_words
+from lib.report.environment import environment_table, parameter_table
 from lib.report.table import Banner
-from lib.report.tables import environment_table, parameter_table
 from lib.series.parameters import Schema, load_schema
 from lib.series.rundir import prepare_run_dir
 from lib.variables import tuning, written

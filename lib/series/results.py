@@ -16,14 +16,14 @@ from lib.analysis.recommendation import undecided
 from lib.analysis.statistics import scenario_ratio
 from lib.bench.session import Session
 from lib.data import Audit, Data
+from lib.data.audit import class_counts, mean_brightness
 from lib.errors import UserError
 from lib.model import Checkpoint, leaf_layers, num_weights
 from lib.records.run import networks
-from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, RecordWarning, TrainRecord
-from lib.report.plots import mean_brightness
-from lib.report.recommend import recommendations
+from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, Needs, RecordWarning, TrainRecord
+from lib.report.compare.answer import recommendations
+from lib.report.headline import comparison_headline
 from lib.report.table import FileNote
-from lib.report.views.explore import class_counts
 from lib.series.notebook import Run
 from lib.training import Evaluation, Trained
 
@@ -99,6 +99,7 @@ def benchmark_record(run: Run, data: Data, checkpoint: Checkpoint, session: Sess
         reference=session.reference.name,
         precision=session.backend.precision,
         storage=session.backend.storage or session.backend.precision,
+        needs=Needs(session.backend.packages, session.backend.extra, session.backend.default),
         model=checkpoint.metadata.architecture,
         recipe=checkpoint.metadata.recipe,
         random_weights=checkpoint.metadata.random_weights,
@@ -145,7 +146,7 @@ def write_compare(run: Run, comparison: Comparison, history: History | None = No
     common["warnings"] = [*run.warnings, *pace_warnings(comparison.records), *undecided(comparison.records)]
     record = CompareRecord(
         **common,
-        headline=comparison.headline(),
+        headline=comparison_headline(comparison),
         backends=[record.backend for record in comparison.measured],
         missing=comparison.missing,
         verdicts={
@@ -160,7 +161,7 @@ def write_compare(run: Run, comparison: Comparison, history: History | None = No
             }
             for measured in compared
         },
-        recommendations=recommendations(comparison.measured),
+        recommendations=recommendations(comparison),
         history=history_verdicts,
     )
     path = run.write(record)

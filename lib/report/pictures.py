@@ -1,4 +1,4 @@
-"""Pictures inside figures: camera images, and the artwork of a sign as a label."""
+"""Pictures inside figures and tables: camera images, and the artwork of a sign as a label."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
+from lib.report.table import Cell
 from lib.signs import SIGNS, render_artwork
+
+THUMBNAIL = 44  # pixels, shown at half of that
+
+
+def sign_cell(class_id: int) -> Cell:
+    """A class by artwork, number and name."""
+    return Cell(f"{class_id} {SIGNS[class_id].name}", image=render_artwork(class_id, THUMBNAIL))
 
 
 def as_picture(image: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lib.data.sets import Data
+from lib.data.dataset import Data
 from lib.errors import UserError
 
 TRAIN, VAL, TEST = "train", "val", "test"

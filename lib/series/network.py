@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lib.data import IMAGE_SIZE, Data
+from lib.data import Data
 from lib.errors import UserError
 from lib.model import Checkpoint, random_checkpoint
 from lib.model.networks import TORCHVISION, check_architecture
 from lib.series.notebook import Run
-from lib.training import ensure_checkpoint
+from lib.training.loop import ensure_checkpoint
 
 
 def check_network(model: str, image_size: int) -> None:
@@ -43,8 +43,5 @@ def network_for(
     if not model:
         return ensure_checkpoint(run.run_dir, data, progress=progress)
     progress(f"{model}: random weights, statistics of batch norm from training images")
-    path = run.run_dir / "models" / f"{model}-{image_size or IMAGE_SIZE}px.safetensors"
-    network = random_checkpoint(
-        model, data.train.images, path=path, image_size=image_size, seed=seed, data_source=data.source
-    )
-    return network, False
+    path = run.run_dir / "models" / f"{model}-{image_size or data.image_size}px.safetensors"
+    return random_checkpoint(model, data, path, image_size=image_size, seed=seed), False

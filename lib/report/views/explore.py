@@ -12,7 +12,8 @@ from lib.report.plots import plot_augmentation, plot_class_balance
 from lib.report.table import Banner, Cell, Stack, Table, Value, profile_banner
 from lib.report.words import percent
 from lib.signs import NUM_CLASSES, SIGNS
-from lib.training import RECIPES, augment_batch
+from lib.training.augmentation import augment_batch
+from lib.training.recipes import RECIPES
 
 SHOWN = 3  # pixels of a picture for one of an image; a cell shows it at half of that
 

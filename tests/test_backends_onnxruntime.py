@@ -28,6 +28,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 from lib.backends.onnxruntime import EXPORTED, OnnxRuntime  # noqa: E402
 from lib.backends.onnxruntime_bf16 import IN_BF16, IN_FP32, OnnxRuntimeBf16, product_type  # noqa: E402
 from lib.backends.onnxruntime_int8 import OnnxRuntimeInt8  # noqa: E402
+from tests.made_data import made_data, noise  # noqa: E402
 from tests.untrained import save_untrained  # noqa: E402
 
 SHAPE = (4, 3, 32, 32)

@@ -30,6 +30,7 @@ from lib.report import SERIES_VARIABLE, plots
 from lib.report.figures import IMAGE_LIMIT, PALETTE, RATIO_STEPS, backend_colour, describe, figure_html, figure_of, show
 from lib.report.interactive import is_live, tracks_of
 from lib.signs import NUM_CLASSES
+from tests.made_data import made_data, made_split
 from tests.made_records import (
     MORE_SPEEDUPS,
     SPEEDUPS,

@@ -39,8 +39,7 @@ def _read(folder: Path, made_from: str) -> Splits | None:
 
 def _opened(folder: Path, name: str) -> Split:
     # Copy-on-write: torch warns about read-only arrays, and a stray write stays in this process.
-    modes = {"images": "c"}
-    return Split(name, **{array: np.load(folder / f"{name}.{array}.npy", modes.get(array)) for array in ARRAYS})
+    return Split(name, **{array: np.load(folder / f"{name}.{array}.npy", "c") for array in ARRAYS})
 
 
 def _write(splits: Splits, folder: Path, made_from: str) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -31,7 +32,8 @@ class Entry(NamedTuple):
     track_id: int
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True)
+class Part:
     """The training images or the test images, before they are read."""
 
     files: list[Listed]  # that the images depend on: while none of them is touched, nothing is read again

@@ -37,8 +37,7 @@ def serve_images(folder: Path, data_root: Path | None = None) -> Callable[[str, 
         UserError: no GTSRB there.
     """
     if data_root is None:
-        base = write_layout(folder / "official", GTSRB = Gtsrb()
-TRACKS_PER_CLASS, FRAMES, test_images=TEST_IMAGES)
+        base = write_layout(folder / "official", TRACKS_PER_CLASS, FRAMES, test_images=TEST_IMAGES)
     else:
         found = GTSRB.find(data_root)
         if found is None or found.test is None:

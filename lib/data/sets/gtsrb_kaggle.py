@@ -35,8 +35,9 @@ class GtsrbKaggle(FileSet):
     def search(self, root: Path) -> Found | None:
         """See `FileSet`."""
         for places in bases(root, PurePosixPath("Train")):
-            tables = (table for base in places if (table := base / "Train.csv").is_file())
-            if (table := only(root, f"a {self.title}", tables)) is not None:
+            tables = [base / "Train.csv" for base in places]
+            table = only(root, f"a {self.title}", (table for table in tables if table.is_file()))
+            if table is not None:
                 training = _part(table, [f"Train/{label}" for label in range(len(CLASS_NAMES))])
                 has_test = (table.parent / "Test.csv").is_file()
                 return Found(table.parent, training, _part(table.with_name("Test.csv"), ["Test"]) if has_test else None)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from lib.ci.commands import add_commands
-from lib.errors import UserError, unknown
+from lib.errors import UserError
 from lib.variables import KEEP_VARIABLE, remove_tuning, written
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -168,15 +168,11 @@ def _render(arguments: argparse.Namespace) -> int:
 
 
 def _data(arguments: argparse.Namespace) -> int:
-    from lib.data import DATASETS
-    from lib.data.download import download_gtsrb
+    from lib.data.download import fetch
     from lib.files import project_path
 
-    downloadable = [name for name in DATASETS if name != "synthetic"]
-    if arguments.dataset not in downloadable:
-        raise unknown("data set to download", arguments.dataset, downloadable)
     root = project_path(arguments.data_root)
-    download_gtsrb(root, dataset=arguments.dataset, progress=lambda line: print(line, flush=True))
+    fetch(arguments.dataset, root, progress=lambda line: print(line, flush=True))
     print(f"{arguments.dataset} lies in {root}; use it with -p dataset {arguments.dataset} -p data_root {root}")
     return OK
 

@@ -33,7 +33,7 @@ from lib.records.schema import (
     record_path,
     write_record,
 )
-from lib.signs import NUM_CLASSES
+from lib.signs import CLASS_NAMES, NUM_CLASSES
 
 REFERENCE = "torch-onednn"
 # speedup of each backend over the reference: single stream, offline
@@ -97,7 +97,7 @@ def _common(**changes: Any) -> dict[str, Any]:
         "params": {"dataset": "synthetic", "profile": "fast", "num_threads": 0, "seed": 0},
         "environment": made_environment(),
         "data": DataInfo("synthetic", "ab" * 32, {"train": 7200, "val": 800, "test": 2600},
-                         {"train": 240, "val": 43, "test": 90}),
+                         {"train": 240, "val": 43, "test": 90}, list(CLASS_NAMES)),
         "checkpoint_sha256": "cd" * 32,
         "started": "2026-11-24T14:50:00+00:00",
         "duration_s": 83.4,

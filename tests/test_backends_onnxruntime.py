@@ -28,6 +28,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 from lib.backends.onnxruntime import EXPORTED, OnnxRuntime  # noqa: E402
 from lib.backends.onnxruntime_bf16 import IN_BF16, IN_FP32, OnnxRuntimeBf16, product_type  # noqa: E402
 from lib.backends.onnxruntime_int8 import OnnxRuntimeInt8  # noqa: E402
+from tests.made_data import made_data, noise  # noqa: E402
 from tests.untrained import save_untrained  # noqa: E402
 
 SHAPE = (4, 3, 32, 32)
@@ -209,8 +210,8 @@ def test_idle_threads_stop_spinning_after_a_call(fp32: OnnxRuntime, checkpoint: 
 @pytest.fixture(scope="module", params=["mobilenet_v3_small", "resnet18"])
 def foreign(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, Path]:
     folder = tmp_path_factory.mktemp("foreign")
-    colors = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), np.uint8)
-    checkpoint = random_checkpoint(request.param, colors, folder / "checkpoint.safetensors")
+    data = made_data(noise("train", 4), noise("val", 4))
+    checkpoint = random_checkpoint(request.param, data, folder / "checkpoint.safetensors")
     OnnxRuntime().prepare(checkpoint.path, np.empty((0, 3, 32, 32), np.float32), folder)
     return checkpoint, folder
 

@@ -29,17 +29,18 @@ from lib.bench.rounds import _groups, _outside_inputs, turns
 from lib.bench.samples import balanced_sample
 from lib.bench.session import Session
 from lib.data import Data
+from lib.data.preprocessing import Preprocessing
 from lib.granted import num_cores
 from lib.model import (
     Checkpoint,
-    Preprocessing,
     build_network,
     leaf_layers,
     load_checkpoint,
 )
 from lib.records.schema import PROFILES, Parity, Peak, Peaks, Profile
 from lib.report.caveats import warning_words
-from lib.training import evaluate, predict_logits
+from lib.training.evaluation import evaluate, predict_logits
+from tests.made_data import made_data
 from tests.test_training import make_split
 from tests.untrained import save_untrained
 from tests.waiting import cpu_seconds
@@ -56,7 +57,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def data() -> Data:
-    return Data("synthetic", "0" * 64, 32, make_split("train", 20, 0), make_split("val", 60, 1), None, [])
+    return made_data(make_split("train", 20, 0), make_split("val", 60, 1))
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from lib.ci.inputs import call_inputs, dispatch_inputs, inputs_yaml
 from lib.ci.settings import settings
 from lib.cli import main
 from lib.data import download
-from lib.data.download import TEST_ARCHIVE, TRAINING_ARCHIVES, HostDownError
+from lib.data.download import HostDownError
+from lib.data.sets import all_datasets
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
 from lib.series.jobs import TRAIN
@@ -83,10 +84,12 @@ def test_extras_name_the_requirements_of_the_chosen_backends_and_exist() -> None
 
 
 def test_the_cache_key_of_images_holds_their_checksums() -> None:
-    keys = {name: settings({"ARCH": "arm64", "INPUT_DATASET": name})["data_key"] for name in TRAINING_ARCHIVES}
-    for name, archive in TRAINING_ARCHIVES.items():
-        assert archive.sha256[:16] in keys[name] and TEST_ARCHIVE.sha256[:16] in keys[name]
-    assert len(set(keys.values())) == len(keys)
+    keys = set()
+    for dataset in all_datasets():
+        key = settings({"ARCH": "arm64", "INPUT_DATASET": dataset.name})["data_key"]
+        assert all(archive.sha256[:16] in key for archive in dataset.archives) and bool(key) == bool(dataset.archives)
+        keys.add(key)
+    assert len(keys) == 3, "two of GTSRB, and none for images that are not fetched"
 
 
 HOSTILE = ['"; rm -rf /', "$(id)", "`id`", "a\nb=c", "smoke'\"", "🚀", "${{ github.token }}", "::error::x", "\x00"]
@@ -309,12 +312,12 @@ def _failing(error: Exception) -> Any:
 
 
 def test_synthetic_images_need_no_download(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "download_gtsrb", _failing(AssertionError("asked the network")))
+    monkeypatch.setattr(images, "fetch", _failing(AssertionError("asked the network")))
     assert images.fetch_images("synthetic") == {"dataset": "synthetic", "note": ""}
 
 
 def test_images_that_arrive_are_used_without_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "download_gtsrb", lambda *_args, **_more: None)
+    monkeypatch.setattr(images, "fetch", lambda *_args, **_more: None)
     assert images.fetch_images("gtsrb") == {"dataset": "gtsrb", "note": ""}
 
 
@@ -322,14 +325,14 @@ def test_a_host_that_is_down_falls_back_to_synthetic_images_with_a_note_in_one_l
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(download.BASE_URL_VARIABLE, "http://127.0.0.1:9/")  # the discard port: nobody listens
-    monkeypatch.setattr(download, "MAX_IDLE_ATTEMPTS", 1)
+    monkeypatch.setattr(download, "MAX_ATTEMPTS", 1)
     found = images.fetch_images("gtsrb", tmp_path, progress=lambda line: None)
     assert found["dataset"] == "synthetic"
     assert "synthetic" in found["note"] and "gtsrb" in found["note"] and "\n" not in found["note"]
 
 
 def test_what_is_wrong_with_the_images_is_no_reason_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "download_gtsrb", _failing(UserError("is not the official archive")))
+    monkeypatch.setattr(images, "fetch", _failing(UserError("is not the official archive")))
     with pytest.raises(UserError, match="official"):
         images.fetch_images("gtsrb")
     with pytest.raises(UserError, match="unknown data set"):
@@ -339,7 +342,7 @@ def test_what_is_wrong_with_the_images_is_no_reason_to_go_on(monkeypatch: pytest
 def test_the_command_warns_where_it_falls_back(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(images, "download_gtsrb", _failing(HostDownError("cannot download\nit: 50% lost")))
+    monkeypatch.setattr(images, "fetch", _failing(HostDownError("cannot download\nit: 50% lost")))
     monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
     assert main(["ci", "data", "--dataset", "gtsrb"]) == 0
     lines = (tmp_path / "output").read_text().splitlines()

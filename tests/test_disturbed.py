@@ -23,7 +23,6 @@ from lib.bench.plan import MAX_ATTEMPTS, PATIENCE_S
 from lib.bench.session import Session
 from lib.ci.gate import judge_run
 from lib.ci.step_summary import summary
-from lib.data import Data
 from lib.html.index import write_index
 from lib.model import load_checkpoint
 from lib.records.run import load_run
@@ -46,6 +45,7 @@ from lib.report.headline import best_backends, headline
 from lib.series.results import write_compare
 from lib.series.summary import summary_lines
 from lib.series.sweep import headline as sweep_figures
+from tests.made_data import made_data
 from tests.made_records import made_benchmark, made_layers, made_scenario, made_sweep, write_made_run
 from tests.test_pace import slowed
 from tests.test_training import make_split
@@ -326,7 +326,7 @@ class Machine:
 def measure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Session]:
     """Let a session measure its scenarios on such a machine, without workers and clocks."""
     checkpoint = load_checkpoint(save_untrained(tmp_path))
-    data = Data("synthetic", "0" * 64, 32, make_split("train", 2, 0), make_split("val", 2, 1), None, [])
+    data = made_data(make_split("train", 2, 0), make_split("val", 2, 1))
 
     def measured_on(machine: Machine, session: Session | None = None) -> Session:
         session = session or Session("torch-blas", checkpoint, data, num_threads=os.cpu_count() or 1)

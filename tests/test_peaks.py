@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,9 @@ from lib.bench import peaks
 from lib.bench.peaks import Library, Size
 from lib.bench.preprocessing_time import measure_preprocessing
 from lib.data import Split
-from lib.data.images import digest_images
-from lib.model.preprocessing import Preprocessing
+from lib.data.preprocessing import Preprocessing
 from lib.records.schema import Peak, Peaks
+from tests.made_data import noise
 from tests.waiting import HANG_S
 
 SMALL: Size = (8, 16, 24)
@@ -186,19 +187,16 @@ def test_copied_memory_exceeds_the_last_level_cache(monkeypatch: pytest.MonkeyPa
     assert peaks.copy_bytes() == 2**26, "a small machine is not filled"
 
 
-def made_split(num_images: int = 12, side: int = 64) -> Split:
-    images = np.random.default_rng(0).integers(0, 256, (num_images, 3, 32, 32), dtype=np.uint8)
-    numbers = np.arange(num_images, dtype=np.int64)
-    sizes = np.full((num_images, 2), side, np.int32)
-    names = [f"{number:05}.ppm" for number in numbers]
-    return Split("val", images, numbers % 43, numbers, sizes, names, digest_images(images))
+def images_of(side: int = 64) -> Split:
+    split = noise("val", 12)
+    return replace(split, sizes=np.full_like(split.sizes, side))
 
 
 PREPROCESSING = Preprocessing((0.3, 0.3, 0.3), (0.2, 0.2, 0.2))
 
 
 def test_preprocessing_has_a_number_for_every_part_and_round() -> None:
-    found = measure_preprocessing(made_split(), PREPROCESSING, num_images=5, num_rounds=3)
+    found = measure_preprocessing(images_of(), PREPROCESSING, num_images=5, num_rounds=3)
     assert [len(part) for part in (found.decode_s, found.resize_s, found.normalize_s)] == [3, 3, 3]
     assert min(found.decode_s + found.resize_s + found.normalize_s) > 0
     assert (found.num_images, found.file_format) == (5, "PPM")
@@ -206,7 +204,7 @@ def test_preprocessing_has_a_number_for_every_part_and_round() -> None:
 
 def test_preprocessing_works_on_images_of_their_original_size() -> None:
     small, large = (
-        min(measure_preprocessing(made_split(side=side), PREPROCESSING, num_rounds=3).decode_s) for side in (32, 640)
+        min(measure_preprocessing(images_of(side=side), PREPROCESSING, num_rounds=3).decode_s) for side in (32, 640)
     )
     assert large > 2 * small
 
@@ -215,7 +213,7 @@ def test_preprocessing_uses_one_thread_and_gives_the_others_back(monkeypatch: py
     seen = []
     normalize = Preprocessing.normalize
 
-    def noting(self: Preprocessing, images: np.ndarray) -> torch.Tensor:
+    def noting(self: Preprocessing, images: np.ndarray) -> np.ndarray:
         seen.append(torch.get_num_threads())
         return normalize(self, images)
 
@@ -223,14 +221,14 @@ def test_preprocessing_uses_one_thread_and_gives_the_others_back(monkeypatch: py
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        measure_preprocessing(made_split(), PREPROCESSING, num_rounds=1)
+        measure_preprocessing(images_of(), PREPROCESSING, num_rounds=1)
         assert set(seen) == {1} and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 
 
 def test_preprocessing_begins_no_round_after_its_budget() -> None:
-    assert len(measure_preprocessing(made_split(), PREPROCESSING, num_rounds=50, budget_s=0.0).decode_s) == 1
+    assert len(measure_preprocessing(images_of(), PREPROCESSING, num_rounds=50, budget_s=0.0).decode_s) == 1
 
 
 def test_peaks_are_measured_once_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,8 +53,8 @@ def test_unknown_backend_is_bad_input(capsys: pytest.CaptureFixture[str], tmp_pa
 
 def test_promise_that_is_not_kept_fails(tmp_path: Path) -> None:
     data = load_data("synthetic", num_images=NUM_IMAGES)
-    path = random_network(tmp_path, data.train.images)
-    images = load_checkpoint(path).preprocessing.normalize(np.array(data.val.images[:BATCH_SIZE])).numpy()
+    path = random_network(tmp_path, data)
+    images = load_checkpoint(path).preprocessing.normalize(data.val.images[:BATCH_SIZE])
     for name in ("train", "val"):
         np.save(tmp_path / f"{name}.npy", images)
     reference = {"logits": np.ones((len(images), 43)), "kernels": {}, "proof": {}}

@@ -18,26 +18,19 @@ import safetensors.torch
 import torch
 
 from lib.data import Data, Split
-from lib.data.images import digest_images
 from lib.errors import UserError
 from lib.model import load_checkpoint
 from lib.onednn import parse_report
 from lib.records.schema import Epoch
 from lib.report.train import accuracy
 from lib.signs import NUM_CLASSES, mirror_map
-from lib.training import (
-    RECIPES,
-    Augmentation,
-    Estimate,
-    augment_batch,
-    ensure_checkpoint,
-    evaluate,
-    evaluate_splits,
-    predict_logits,
-    train,
-)
-from lib.training.estimate import Estimator
+from lib.training.augmentation import augment_batch
+from lib.training.estimate import Estimate, Estimator
+from lib.training.evaluation import evaluate, evaluate_splits, predict_logits
 from lib.training.kernels import step_kernels
+from lib.training.loop import ensure_checkpoint, train
+from lib.training.recipes import RECIPES, Augmentation
+from tests.made_data import made_data, made_split
 from tests.untrained import save_untrained
 
 STILL = Augmentation(
@@ -51,28 +44,12 @@ def make_split(name: str, num_images: int, seed: int) -> Split:
     generator = np.random.default_rng(seed)
     labels = np.arange(num_images) // 10 % 2
     images = (generator.integers(0, 60, (num_images, 3, 32, 32)) + labels[:, None, None, None] * 150).astype(np.uint8)
-    return Split(
-        name=name,
-        images=images,
-        labels=labels.astype(np.int64),
-        track_ids=np.arange(num_images, dtype=np.int64) // 10,
-        sizes=np.full((num_images, 2), 32, np.int32),
-        sources=[""] * num_images,
-        digests=digest_images(images),
-    )
+    return made_split(name, images, labels, np.arange(num_images) // 10)
 
 
 @pytest.fixture(scope="module")
 def data() -> Data:
-    return Data(
-        source="synthetic",
-        manifest_hash="0" * 64,
-        image_size=32,
-        train=make_split("train", 320, 0),
-        val=make_split("val", 80, 1),
-        test=None,
-        notes=[],
-    )
+    return made_data(make_split("train", 320, 0), make_split("val", 80, 1))
 
 
 def quick(data: Data, **arguments: object) -> np.ndarray:

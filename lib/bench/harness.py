@@ -43,7 +43,7 @@ def harness_cost(
     `arrays` takes and gives numpy arrays, as a worker does; `network` has its tensor at hand and leaves the answer.
     """
     images = folder / "images.npy"
-    np.save(images, checkpoint.preprocessing.normalize(np.array(data.val.images[:256])).numpy())
+    np.save(images, checkpoint.preprocessing.normalize(data.val.images[:256]))
     command = worker_command("lib.bench.harness", str(checkpoint.path), str(images), str(num_threads))
     found: list[dict[str, dict[str, Turns]]] = []
     for _ in range(num_processes):

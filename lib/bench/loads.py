@@ -197,7 +197,7 @@ def load_check(
     data = load_data("synthetic", num_images=NUM_IMAGES)
     with tempfile.TemporaryDirectory(prefix="gtsrb-loads-") as temporary:
         folder = Path(temporary)
-        checkpoint = random_network(folder, data.train.images, "signnet")
+        checkpoint = random_network(folder, data, "signnet")
         images = np.random.default_rng(0).standard_normal((NUM_IMAGES, 3, 32, 32)).astype(np.float32)
         np.save(folder / "images.npy", images)
         reference = _started(get_backend(REFERENCE), checkpoint, folder, threads)

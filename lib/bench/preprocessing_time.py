@@ -14,7 +14,7 @@ from PIL import Image
 
 from lib.data import Split
 from lib.data.images import resize_image
-from lib.model.preprocessing import Preprocessing
+from lib.data.preprocessing import Preprocessing
 from lib.records.schema import PreprocessingTime
 
 NUM_IMAGES = 200

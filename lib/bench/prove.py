@@ -19,7 +19,8 @@ import torch
 from lib.backends import REFERENCE, Backend, all_backends, get_backend
 from lib.bench.client import PREPARE_LIMIT_S, BackendError, WorkerClient
 from lib.bench.session import backend_versions
-from lib.data import load_data
+from lib.data import Data, load_data
+from lib.data.preprocessing import fit_preprocessing
 from lib.errors import UserError
 from lib.files import TEMPORARY, write_atomic, writing
 from lib.granted import num_cores
@@ -27,7 +28,6 @@ from lib.machine import collect_environment
 from lib.model import (
     CheckpointMetadata,
     build_network,
-    fit_preprocessing,
     load_checkpoint,
     save_checkpoint,
 )
@@ -59,12 +59,12 @@ def prove(
     results = []
     with tempfile.TemporaryDirectory(prefix="gtsrb-prove-") as temporary:
         folder = Path(temporary)
-        path = Path(checkpoint_path) if checkpoint_path else random_network(folder, data.train.images)
+        path = Path(checkpoint_path) if checkpoint_path else random_network(folder, data)
         checkpoint = load_checkpoint(path)
         for split in (data.train, data.val):
-            images = checkpoint.preprocessing.normalize(np.array(split.images[:BATCH_SIZE]))
+            images = checkpoint.preprocessing.normalize(split.images[:BATCH_SIZE])
             with writing(folder, TEMPORARY):
-                np.save(folder / f"{split.name}.npy", images.numpy())
+                np.save(folder / f"{split.name}.npy", images)
         try:
             reference = _use(get_backend(REFERENCE), path, folder, threads)
         except BackendError as error:
@@ -129,18 +129,26 @@ def _use(backend: type[Backend], checkpoint: Path, folder: Path, num_threads: in
         worker.kill()
 
 
-def random_network(folder: Path, images: Any, architecture: str = "signnet_small") -> Path:
+def random_network(folder: Path, data: Data, architecture: str = "signnet_small") -> Path:
     """A checkpoint that nobody trained, for what needs the shape of a network and not its answers.
 
     Args:
-        images: uint8 training images, for the statistics of the preprocessing.
+        data: whose training images give the statistics of the preprocessing.
     """
     torch.manual_seed(0)
     path = folder / "random.safetensors"
     metadata = CheckpointMetadata(
-        architecture, "random weights", "smoke", 0, 0, "synthetic", "", fit_preprocessing(images)
+        architecture,
+        "random weights",
+        "smoke",
+        0,
+        0,
+        data.source,
+        "",
+        data.classes,
+        fit_preprocessing(data.train.images),
     )
-    save_checkpoint(path, build_network(architecture), metadata)
+    save_checkpoint(path, build_network(architecture, len(data.classes)), metadata)
     return path
 
 

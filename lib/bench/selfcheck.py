@@ -27,15 +27,14 @@ from lib.backends import REFERENCE, Backend, get_backend
 from lib.bench.harness import harness_cost
 from lib.bench.planted import PLANTED
 from lib.bench.session import Session
-from lib.data import Data, load_data
-from lib.data.sizes import num_images_for
+from lib.data import Data, load_data, num_images_for
 from lib.errors import UserError
 from lib.files import write_atomic
 from lib.granted import num_cores
 from lib.machine import collect_environment
 from lib.model import Checkpoint
 from lib.records.schema import Profile, RecordWarning, Scenario
-from lib.training import ensure_checkpoint
+from lib.training.loop import ensure_checkpoint
 
 Progress = Callable[[str], None]
 

@@ -63,7 +63,6 @@ from lib.records.schema import (
     SweepPoint,
     WarningKind,
 )
-from lib.signs import NUM_CLASSES
 from lib.training.evaluation import evaluate
 
 Progress = Callable[[str], None]
@@ -208,7 +207,7 @@ class Session:
         if not self.backend.needs_calibration:
             return np.empty((0, 3, size, size), np.float32)
         sample = balanced_sample(self.data.train, CALIBRATION_IMAGES[self.profile])
-        return self.checkpoint.preprocessing.normalize(sample.images).numpy()
+        return self.checkpoint.preprocessing.normalize(sample.images)
 
     def _reads_test(self) -> bool:
         """Only where there is time for all of them, and only for a network that learned something."""
@@ -251,7 +250,7 @@ class Session:
         if self.checkpoint.metadata.random_weights:
             self._warn("random_weights")
             return
-        if self.parity.reference_top1 < 3 / NUM_CLASSES:
+        if self.parity.reference_top1 < 3 / len(self.data.classes):
             self._warn("near_chance")
         self.accuracy["val"] = evaluate(logits, self.compared).accuracy
         if self.data.test is not None and self._reads_test():
@@ -271,7 +270,7 @@ class Session:
         return logits
 
     def _save_images(self, split: Split) -> None:
-        images = self.checkpoint.preprocessing.normalize(np.array(split.images)).numpy()
+        images = self.checkpoint.preprocessing.normalize(split.images)
         self._save(f"{split.name}.npy", images)
 
     def _save(self, name: str, images: np.ndarray) -> None:
@@ -486,7 +485,7 @@ class Session:
         worker.ask("predict", images=str(images), batch_size=OFFLINE_BATCH, out=str(out))
         logits: np.ndarray = np.load(out)
         num_images = len(np.load(images, mmap_mode="r"))
-        if logits.shape != (num_images, NUM_CLASSES) or not np.isfinite(logits).all():
+        if logits.shape != (num_images, len(self.data.classes)) or not np.isfinite(logits).all():
             raise BackendError(f"{worker.backend.name} gave logits of shape {logits.shape} or not finite")
         return logits
 

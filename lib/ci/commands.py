@@ -197,7 +197,7 @@ def add_commands(commands: Any) -> None:
     changes.set_defaults(function=_changes)
 
     data = actions.add_parser("data", help="fetch the images, or fall back to synthetic ones while their host is down")
-    data.add_argument("--dataset", required=True, metavar="NAME", help="synthetic, gtsrb or gtsrb-torchvision")
+    data.add_argument("--dataset", required=True, metavar="NAME", help="see `python -m lib params`")
     data.set_defaults(function=_data)
 
     inputs = actions.add_parser("inputs", help="print the inputs of the workflow as YAML, from the parameter schema")

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from lib.ci.settings import OTHERWISE, PARAMETERS
+from lib.data.sets import fetchable_names
 from lib.series.jobs import TRAIN
 from lib.series.parameters import Parameter, load_schema
 
@@ -40,10 +41,11 @@ def inputs_yaml() -> str:
 def _field(parameter: Parameter) -> dict[str, Any]:
     default = OTHERWISE.get(parameter.name, parameter.default)
     if parameter.choices:
+        options = fetchable_names() if parameter.name == "dataset" else list(parameter.choices)
         return {
             "description": parameter.help,
             "type": "choice",
-            "options": list(parameter.choices),
+            "options": options,
             "default": default,
         }
     return {"description": parameter.help, "type": "number", "default": default}

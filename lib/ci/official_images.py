@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from lib.data import DATASETS
-from lib.data.download import HostDownError, download_gtsrb
-from lib.errors import unknown
+from lib.data.download import HostDownError, fetch
+from lib.data.sets import get_dataset
 
 SYNTHETIC = "synthetic"
 
@@ -24,12 +23,10 @@ def fetch_images(dataset: str, data_root: str | Path = "", progress: Callable[[s
     Raises:
         UserError: an unknown data set, or one of those faults.
     """
-    if dataset not in DATASETS:
-        raise unknown("data set", dataset, DATASETS)
-    if dataset == SYNTHETIC:
-        return {"dataset": SYNTHETIC, "note": ""}
+    if not get_dataset(dataset).reads_files:
+        return {"dataset": dataset, "note": ""}
     try:
-        download_gtsrb(data_root, dataset=dataset, progress=progress)
+        fetch(dataset, data_root, progress=progress)
     except HostDownError as error:
         note = (
             f"The real images ({dataset}) could not be fetched, so this run used synthetic ones: its figures tell "

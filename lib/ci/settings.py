@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 
 from lib.backends import all_backends, get_backend
-from lib.data.download import TEST_ARCHIVE, TEST_LABELS_ARCHIVE, TRAINING_ARCHIVES
+from lib.data.sets import get_dataset
 from lib.errors import UserError, unknown
 from lib.records.schema import ParameterValue
 from lib.series.jobs import TRAIN
@@ -73,10 +73,8 @@ def event_defaults(event: str) -> dict[str, str]:
 
 def data_key(dataset: str) -> str:
     """Cache key of a downloaded data set: the checksums that its archives must have."""
-    if dataset not in TRAINING_ARCHIVES:
-        return ""
-    archives = (TRAINING_ARCHIVES[dataset], TEST_ARCHIVE, TEST_LABELS_ARCHIVE)
-    return "-".join(["data", dataset, *(archive.sha256[:16] for archive in archives)])
+    archives = get_dataset(dataset).archives
+    return "-".join(["data", dataset, *(archive.sha256[:16] for archive in archives)]) if archives else ""
 
 
 def _parameters(environ: Mapping[str, str]) -> dict[str, ParameterValue]:

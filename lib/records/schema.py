@@ -68,10 +68,11 @@ class Environment:
 class DataInfo:
     """Which data were used."""
 
-    source: str  # synthetic, gtsrb, gtsrb-torchvision
+    source: str  # name of the data set
     manifest_hash: str  # SHA-256 over the data's manifest
     num_images: dict[str, int]  # by split: train, val, test
     num_tracks: dict[str, int | None]  # None where it is not known which images belong together
+    classes: list[str]  # their names, by class id
 
 
 @dataclass

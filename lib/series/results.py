@@ -25,7 +25,8 @@ from lib.report.compare.answer import recommendations
 from lib.report.headline import comparison_headline
 from lib.report.table import FileNote
 from lib.series.notebook import Run
-from lib.training import Evaluation, Trained
+from lib.training.evaluation import Evaluation
+from lib.training.loop import Trained
 
 
 def _percentiles(values: np.ndarray) -> dict[str, float]:
@@ -66,7 +67,7 @@ def write_train(
         recipe=trained.recipe,
         architecture=trained.architecture,
         num_weights=num_weights(trained.model),
-        num_macs=sum(layer.num_macs for layer in leaf_layers(trained.model)),
+        num_macs=sum(layer.num_macs for layer in leaf_layers(trained.model, trained.preprocessing.image_shape)),
         num_epochs=trained.num_epochs,
         train_s=round(trained.train_s, 3),
         estimated_s=round(trained.estimate.seconds, 3) if trained.estimate is not None else None,

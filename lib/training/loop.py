@@ -16,15 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.data import Data
+from lib.data.preprocessing import Preprocessing, fit_preprocessing
 from lib.errors import UserError, unknown
 from lib.files import CHECKPOINT_NAME
 from lib.machine import isa_flags
 from lib.model import (
     Checkpoint,
     CheckpointMetadata,
-    Preprocessing,
     build_network,
-    fit_preprocessing,
     load_checkpoint,
     save_checkpoint,
 )
@@ -60,6 +59,7 @@ class Trained:
     estimate: Estimate | None  # made on the way; None where it was over too soon
     data_source: str
     data_hash: str
+    classes: tuple[str, ...]  # their names, by the index of their logit
 
     def save(self, path: Path) -> str:
         """Write the checkpoint and return its SHA-256."""
@@ -71,6 +71,7 @@ class Trained:
             seed=self.seed,
             data_source=self.data_source,
             data_hash=self.data_hash,
+            classes=self.classes,
             preprocessing=self.preprocessing,
         )
         return save_checkpoint(path, self.model, metadata)
@@ -117,6 +118,7 @@ class _Batches:
         self.images = torch.from_numpy(np.array(data.train.images))
         self.labels = torch.from_numpy(np.array(data.train.labels))
         self.recipe, self.preprocessing, self.generator = recipe, preprocessing, generator
+        self.classes = data.classes
         self.batch_size = min(recipe.batch_size, len(self.images))
 
     def __len__(self) -> int:
@@ -130,9 +132,9 @@ class _Batches:
     def load(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         images, labels = self.images[chosen], self.labels[chosen]
         if self.recipe.augmentation is None:
-            return self.preprocessing.normalize(images), labels
-        unit, labels = augment_batch(images, labels, self.generator, self.recipe.augmentation)
-        return self.preprocessing.normalize_unit(unit), labels
+            return torch.from_numpy(self.preprocessing.normalize(images.numpy())), labels
+        unit, labels = augment_batch(images, labels, self.generator, self.recipe.augmentation, self.classes)
+        return torch.from_numpy(self.preprocessing.normalize_unit(unit.numpy())), labels
 
 
 def train(
@@ -177,11 +179,11 @@ def train(
     torch.manual_seed(seed)  # weights
     generator = torch.Generator().manual_seed(seed)  # order and augmentation
     preprocessing = (
-        Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+        Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), data.image_size)
         if chosen.fixed_normalization
         else fit_preprocessing(data.train.images)
     )
-    model = build_network(plan.architecture).to(memory_format=torch.channels_last).train()
+    model = build_network(plan.architecture, len(data.classes)).to(memory_format=torch.channels_last).train()
     optimizer = _optimizer(model, chosen)
     batches = _Batches(data, chosen, preprocessing, generator)
     num_steps = num_epochs * len(batches)
@@ -252,6 +254,7 @@ def train(
         estimate=estimator.estimate,
         data_source=data.source,
         data_hash=data.manifest_hash,
+        classes=data.classes,
     )
 
 

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+import hashlib
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from lib.data.cache import Splits, cached
+from lib.data.dataset import Data, DataSet, Progress, Split, register, silent
+from lib.data.images import digest_images, resize_images
+from lib.data.splitting import choose_val
 from lib.errors import UserError
-from lib.signs import NUM_CLASSES
+from lib.files import PROJECT_ROOT, sha256_file
+from lib.signs import CLASS_NAMES, NUM_CLASSES
+
+DEFAULT_IMAGES = 10_000  # train and val, where no number is given
+TEST_SHARE = 12_630 / 39_209  # test images per train and val image, as in the official set
+DRAWN_SIZE = 32  # pixels of a drawn image
 
 FRAMES_PER_TRACK = 30  # as in GTSRB
 
@@ -77,11 +90,8 @@ def _spread_light(classes: np.ndarray, generator: np.random.Generator) -> np.nda
     return lights
 
 
-def generate(num_images: int, seed: int = 0, progress: Callable[[str], None] = lambda line: None) -> Synthetic:
+def generate(num_images: int, seed: int = 0, progress: Progress = silent) -> Synthetic:
     """Render `num_images` images; the same number and seed always give the same bytes on one kind of CPU.
-
-    Args:
-        progress: called with a line of text now and then.
 
     Raises:
         UserError: fewer images than classes, or a negative seed.
@@ -89,7 +99,7 @@ def generate(num_images: int, seed: int = 0, progress: Callable[[str], None] = l
     from lib.signs.renderer import TrackPlan, render_tracks  # torch, only when images are made
 
     if seed < 0:
-        raise UserError(f"seed {seed} is negative; give 0 or more")
+        raise UserError(f"seed is {seed}; give 0 or more")
     lengths = frames_per_track(num_images)
     classes = np.repeat(np.arange(NUM_CLASSES), tracks_per_class(len(lengths)))
     np.random.default_rng((seed, 0)).shuffle(classes)  # else the shorter last track always is of the last class
@@ -111,3 +121,64 @@ def generate(num_images: int, seed: int = 0, progress: Callable[[str], None] = l
         track_ids=np.repeat(np.arange(len(plans)), lengths).astype(np.int64),
         sizes=np.concatenate([sizes for _, sizes in tracks]),
     )
+
+
+def _generator_hash() -> str:
+    """SHA-256 over the sources that make synthetic images."""
+    files = [path for path in (PROJECT_ROOT / "lib" / "signs").rglob("[!.]*") if path.suffix in (".py", ".svg")]
+    files.append(PROJECT_ROOT / "lib" / "data" / "sets" / "synthetic.py")
+    names = {path.relative_to(PROJECT_ROOT).as_posix(): path for path in files}
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        digest.update(f"{name}\0{sha256_file(names[name])}\n".encode())
+    return digest.hexdigest()
+
+
+def _split(name: str, made: Synthetic, kept: np.ndarray, image_size: int) -> Split:
+    images = made.images[kept]
+    sources = np.full(len(images), "")
+    digests = digest_images(images)
+    images = resize_images(images, image_size)
+    return Split(name, images, made.labels[kept], made.track_ids[kept], made.sizes[kept], sources, digests)
+
+
+def _made(num_images: int, seed: int, image_size: int, progress: Progress) -> Splits:
+    trained = generate(num_images, seed, progress)
+    is_val = choose_val(trained.labels, trained.track_ids)
+    # A stream of its own: no seed of training images gives these.
+    test_seed = int.from_bytes(hashlib.sha256(f"test images {seed}".encode()).digest()[:4]) | 1 << 32
+    tested = generate(max(NUM_CLASSES, round(num_images * TEST_SHARE)), test_seed, progress)
+    tested = tested._replace(track_ids=tested.track_ids + trained.track_ids.max() + 1)
+    return {
+        "train": _split("train", trained, ~is_val, image_size),
+        "val": _split("val", trained, is_val, image_size),
+        "test": _split("test", tested, np.ones(len(tested.labels), bool), image_size),
+    }
+
+
+@register
+class SyntheticSet(DataSet):
+    """The drawn images."""
+
+    name = "synthetic"
+    title = "signs drawn by this project"
+    classes = CLASS_NAMES
+    order = 0
+    num_images: ClassVar = {"smoke": 4_000, "fast": 15_000, "full": 40_000}  # full: as many as GTSRB has
+
+    def load(self, data_root: Path, num_images: int, seed: int, image_size: int, progress: Progress) -> Data:
+        """See `DataSet`. Test images are a third of the others, as in the official set."""
+        num_images = num_images or DEFAULT_IMAGES
+        recipe = {"num_images": num_images, "seed": seed, "generator": _generator_hash()}
+        manifest_hash = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+        # The same sources may draw slightly other pixels elsewhere; the cache must not carry them over.
+        drawn_by = [f"{name} {version(name)}" for name in ("torch", "numpy", "pillow", "resvg-py")]
+        splits = cached(
+            f"{self.name}-{num_images}-{seed}-{image_size}px",
+            f"{manifest_hash} {platform.machine()} {' '.join(drawn_by)}",
+            lambda: _made(num_images, seed, image_size, progress),
+        )
+        notes = ["synthetic images drawn by this project: accuracy on them says little about photographs"]
+        if image_size != DRAWN_SIZE:
+            notes.append(f"drawn at {DRAWN_SIZE} x {DRAWN_SIZE} pixels and resized: larger ones show no more detail")
+        return Data(self.name, manifest_hash, self.classes, **splits, notes=notes)

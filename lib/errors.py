@@ -1,13 +1,22 @@
-"""The one exception for bad input: what was given, what is allowed, what to do."""
+"""What a user reads while things run: the one exception for bad input, and lines of progress."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+Progress = Callable[[str], None]  # takes a line about how far long work has come
+
+
+def silent(line: str) -> None:
+    """Progress that is not shown."""
 
 
 class UserError(ValueError):
-    """Bad input. The command line prints the message alone and ends with status 2."""
+    """Bad input: what was given, what is allowed, what to do.
+
+    The command line prints the message alone and ends with status 2.
+    """
 
     def _render_traceback_(self) -> list[str]:
         """IPython calls this instead of printing a traceback: a notebook shows one clear line."""

@@ -17,7 +17,7 @@ from lib.analysis.batch_sweep import batch_points, judged_points
 from lib.analysis.judgement import disturbance
 from lib.analysis.pace import slow_references
 from lib.analysis.statistics import SMALLEST_EFFECT, Ratio, noise_floor, paired_ratio, scenario_ratio, verdict
-from lib.records.schema import BenchmarkRecord, Parity, Recommendation, RecordWarning, Scenario, SweepPoint
+from lib.records.schema import BenchmarkRecord, Parity, Recommendation, Scenario, SweepPoint
 
 LONG_S = 1.0  # preparation and compilation longer than this are conditions
 MORE_MEMORY = 1.25  # and so is this much more memory than the reference takes
@@ -111,16 +111,6 @@ def not_judged(records: Sequence[BenchmarkRecord], scenario: str) -> list[str]:
 def not_judged_words(backends: Sequence[str]) -> str:
     """`; not judged, since disturbed: a, b`, to end a claim about the others; empty for none."""
     return f"; not judged, since disturbed: {', '.join(backends)}" if backends else ""
-
-
-def undecided(records: Sequence[BenchmarkRecord]) -> list[RecordWarning]:
-    """A warning that names the backends whose parity is inconclusive; empty where there are none."""
-    reasons = {
-        record.backend: record.parity.reason
-        for record in records
-        if record.status == "ok" and record.parity is not None and record.parity.outcome == "inconclusive"
-    }
-    return [RecordWarning("inconclusive", figures={**reasons})] if reasons else []
 
 
 def fastest(records: Sequence[BenchmarkRecord], scenario: str) -> Candidate | None:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,13 +24,14 @@ import numpy as np
 
 from lib.analysis.statistics import median_latency, paired_ratio
 from lib.backends import REFERENCE, Backend, get_backend
-from lib.bench.client import PREPARE_LIMIT_S, WorkerClient
+from lib.bench.client import WorkerClient
 from lib.bench.neighbours import Neighbours, Use
 from lib.bench.plan import ScenarioPlan
 from lib.bench.prove import random_network
-from lib.bench.rounds import measure_scenario
+from lib.bench.rounds import Sides, measure_scenario
+from lib.bench.workers import prepare_backend, start_worker
 from lib.data import load_data
-from lib.errors import UserError
+from lib.errors import Progress, UserError, silent
 from lib.files import write_atomic
 from lib.granted import num_cores
 from lib.machine import collect_environment
@@ -38,6 +39,8 @@ from lib.machine import collect_environment
 PERIOD_S = 0.01
 SETTLE_S = 0.1  # for a load to begin
 CORES = (0.05, 0.1, 0.2, 0.35, 0.5, 1.0)  # of all its processes together
+NUM_IMAGES = 256  # for all batches and to calibrate on
+BATCH_SIZES = {"single_stream": 1, "offline": 64}  # smaller than a benchmark's, for more rounds in a block
 _BUSY = """
 import os, sys, time
 core, share, period = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
@@ -69,114 +72,7 @@ class Block:
     use: Use
 
 
-def loads(num_cores: int) -> list[Load]:
-    """All that are tried: each amount on all cores and on half of them."""
-    return [Load(cores, count) for count in (num_cores, max(1, num_cores // 2)) for cores in CORES if cores <= count]
-
-
-@contextmanager
-def planted(load: Load) -> Iterator[list[int]]:
-    """Processes that keep their cores busy for their share of the time; their pids."""
-    where = sorted(os.sched_getaffinity(0))[: load.num_cores]
-    processes = [
-        subprocess.Popen([sys.executable, "-S", "-c", _BUSY, str(core), str(load.cores / len(where)), str(PERIOD_S)])
-        for core in where
-    ]
-    try:
-        if processes:
-            time.sleep(SETTLE_S)
-        yield [process.pid for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-
-
-def block_plan(batch_size: int) -> ScenarioPlan:
-    """One block: about a second, both sides together."""
-    single = batch_size == 1
-    return ScenarioPlan(
-        "block", batch_size, 10 if single else 3, 400, 0.7 if single else 1.0, num_warmup=2 if single else 0,
-        round_seconds=0.006 if single else 0.0, min_iterations=3 if single else 1, layer_rounds=0, max_layer_rounds=0,
-        layer_seconds=0.0, layer_passes=0,
-    )  # fmt: skip
-
-
-def measure_blocks(
-    sides: Mapping[str, WorkerClient],
-    plan: ScenarioPlan,
-    seconds: float,
-    planned: Sequence[Load],
-    progress: Callable[[str], None] = lambda line: None,
-) -> list[list[Block]]:
-    """Cycles, each with one block for every load and three without any, in an order that is drawn anew.
-
-    Args:
-        sides: backend and reference.
-        plan: of one block.
-        seconds: in which a new cycle may begin.
-    """
-    generator = random.Random(0)
-    begun = time.monotonic()
-    cycles: list[list[Block]] = []
-    while time.monotonic() - begun < seconds:
-        order = [*planned, *[Load()] * 3]
-        generator.shuffle(order)
-        cycles.append([_block(sides, plan, load, len(cycles)) for load in order])
-        progress(f"{time.monotonic() - begun:.0f} s: {len(cycles)} cycles")
-    return cycles
-
-
-def _block(sides: Mapping[str, WorkerClient], plan: ScenarioPlan, load: Load, seed: int) -> Block:
-    with planted(load):
-        neighbours = Neighbours(side.pid for side in sides.values())
-        scenario = measure_scenario(sides, plan, seed)
-        use = neighbours.use()
-    if use is None:
-        raise OSError("this system does not count who uses the CPU")
-    ratio = paired_ratio(scenario.latencies_s, scenario.reference_latencies_s).value
-    return Block(load, ratio, median_latency(scenario.reference_latencies_s), use)
-
-
-def shifts(cycles: Sequence[Sequence[Block]]) -> list[dict[str, Any]]:
-    """Per load, by what share it moves the ratio against the quiet blocks of the same cycle, with its standard error;
-    how much slower the reference is; and what was counted."""
-    found = []
-    quiet = [[math.log(block.ratio) for block in cycle if not block.load.cores] for cycle in cycles]
-    quiet_s = [np.mean([math.log(b.reference_s) for b in cycle if not b.load.cores]) for cycle in cycles]
-    for load in dict.fromkeys(block.load for block in cycles[0]):
-        blocks = [[block for block in cycle if block.load == load] for cycle in cycles]
-        if load.cores:
-            moved = [math.log(block.ratio) - np.mean(base) for (block,), base in zip(blocks, quiet, strict=True)]
-        else:  # the first quiet block of a cycle against the others: what noise alone moves
-            moved = [base[0] - np.mean(base[1:]) for base in quiet]
-        slower = [
-            np.mean([math.log(block.reference_s) for block in some]) - base
-            for some, base in zip(blocks, quiet_s, strict=True)
-        ]
-        uses = [block.use for some in blocks for block in some]
-        found.append(
-            {
-                "planted_cores": load.cores,
-                "on_cores": load.num_cores,
-                "shift": float(np.mean(moved)),
-                "standard_error": float(np.std(moved, ddof=1) / math.sqrt(len(moved))) if len(moved) > 1 else None,
-                "reference_slower": float(np.mean(slower)),
-                "counted_others": float(np.mean([use.others for use in uses])),
-                "counted_stolen": float(np.mean([use.stolen for use in uses])),
-                "counted_waited": float(np.mean([use.waited for use in uses])),
-            }
-        )
-    return sorted(found, key=lambda row: (row["on_cores"], row["planted_cores"]))
-
-
-NUM_IMAGES = 256  # for all batches and to calibrate on
-BATCH_SIZES = {"single_stream": 1, "offline": 64}  # smaller than a benchmark's, for more rounds in a block
-
-
-def load_check(
-    names: Sequence[str], num_threads: int, seconds: float, out: Path, progress: Callable[[str], None]
-) -> None:
+def load_check(names: Sequence[str], num_threads: int, seconds: float, out: Path, progress: Progress) -> None:
     """Measure backends against the reference beside planted loads and without; nothing else may run meanwhile.
 
     Args:
@@ -219,13 +115,103 @@ def load_check(
 
 
 def _started(backend: type[Backend], checkpoint: Path, folder: Path, num_threads: int) -> WorkerClient:
-    model, images = folder / backend.name, folder / "images.npy"
-    model.mkdir()
-    builder = WorkerClient(backend, num_threads, PREPARE_LIMIT_S)
+    images, model = folder / "images.npy", folder / backend.name
+    prepare_backend(backend, checkpoint, images, model, num_threads)
+    return start_worker(backend, checkpoint, model, images, num_threads)[0]
+
+
+def loads(num_cores: int) -> list[Load]:
+    """All that are tried: each amount on all cores and on half of them."""
+    return [Load(cores, count) for count in (num_cores, max(1, num_cores // 2)) for cores in CORES if cores <= count]
+
+
+@contextmanager
+def planted(load: Load) -> Iterator[list[int]]:
+    """Processes that keep their cores busy for their share of the time; their pids."""
+    where = sorted(os.sched_getaffinity(0))[: load.num_cores]
+    processes = [
+        subprocess.Popen([sys.executable, "-S", "-c", _BUSY, str(core), str(load.cores / len(where)), str(PERIOD_S)])
+        for core in where
+    ]
     try:
-        builder.ask("prepare", checkpoint=str(checkpoint), calibration=str(images), folder=str(model))
+        if processes:
+            time.sleep(SETTLE_S)
+        yield [process.pid for process in processes]
     finally:
-        builder.kill()
-    worker = WorkerClient(backend, num_threads)
-    worker.load(checkpoint, model, images)
-    return worker
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def block_plan(batch_size: int) -> ScenarioPlan:
+    """One block: about a second, both sides together."""
+    single = batch_size == 1
+    return ScenarioPlan(
+        "block", batch_size, 10 if single else 3, 400, 0.7 if single else 1.0, num_warmup=2 if single else 0,
+        round_seconds=0.006 if single else 0.0, min_iterations=3 if single else 1, layer_rounds=0, max_layer_rounds=0,
+        layer_seconds=0.0, layer_passes=0,
+    )  # fmt: skip
+
+
+def measure_blocks(
+    sides: Sides, plan: ScenarioPlan, seconds: float, planned: Sequence[Load], progress: Progress = silent
+) -> list[list[Block]]:
+    """Cycles, each with one block for every load and three without any, in an order that is drawn anew.
+
+    Args:
+        sides: backend and reference.
+        plan: of one block.
+        seconds: in which a new cycle may begin.
+    """
+    generator = random.Random(0)
+    begun = time.monotonic()
+    cycles: list[list[Block]] = []
+    while time.monotonic() - begun < seconds:
+        order = [*planned, *[Load()] * 3]
+        generator.shuffle(order)
+        cycles.append([_block(sides, plan, load, len(cycles)) for load in order])
+        progress(f"{time.monotonic() - begun:.0f} s: {len(cycles)} cycles")
+    return cycles
+
+
+def _block(sides: Sides, plan: ScenarioPlan, load: Load, seed: int) -> Block:
+    with planted(load):
+        neighbours = Neighbours(side.pid for side in sides.values())
+        scenario = measure_scenario(sides, plan, seed)
+        use = neighbours.use()
+    if use is None:
+        raise OSError("this system does not count who uses the CPU")
+    ratio = paired_ratio(scenario.latencies_s, scenario.reference_latencies_s).value
+    return Block(load, ratio, median_latency(scenario.reference_latencies_s), use)
+
+
+def shifts(cycles: Sequence[Sequence[Block]]) -> list[dict[str, Any]]:
+    """Per load, by what share it moves the ratio against the quiet blocks of the same cycle, with its standard error;
+    how much slower the reference is; and what was counted."""
+    found = []
+    quiet = [[math.log(block.ratio) for block in cycle if not block.load.cores] for cycle in cycles]
+    quiet_s = [np.mean([math.log(b.reference_s) for b in cycle if not b.load.cores]) for cycle in cycles]
+    for load in dict.fromkeys(block.load for block in cycles[0]):
+        blocks = [[block for block in cycle if block.load == load] for cycle in cycles]
+        if load.cores:
+            moved = [math.log(block.ratio) - np.mean(base) for (block,), base in zip(blocks, quiet, strict=True)]
+        else:  # the first quiet block of a cycle against the others: what noise alone moves
+            moved = [base[0] - np.mean(base[1:]) for base in quiet]
+        slower = [
+            np.mean([math.log(block.reference_s) for block in some]) - base
+            for some, base in zip(blocks, quiet_s, strict=True)
+        ]
+        uses = [block.use for some in blocks for block in some]
+        found.append(
+            {
+                "planted_cores": load.cores,
+                "on_cores": load.num_cores,
+                "shift": float(np.mean(moved)),
+                "standard_error": float(np.std(moved, ddof=1) / math.sqrt(len(moved))) if len(moved) > 1 else None,
+                "reference_slower": float(np.mean(slower)),
+                "counted_others": float(np.mean([use.others for use in uses])),
+                "counted_stolen": float(np.mean([use.stolen for use in uses])),
+                "counted_waited": float(np.mean([use.waited for use in uses])),
+            }
+        )
+    return sorted(found, key=lambda row: (row["on_cores"], row["planted_cores"]))

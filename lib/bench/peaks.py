@@ -26,6 +26,7 @@ import numpy as np
 import pydantic
 
 from lib.bench.client import worker_command, worker_environ
+from lib.errors import Progress, silent
 from lib.files import write_atomic
 from lib.granted import memory_bytes
 from lib.machine import cpu_has_bf16, isa_flags, machine_id, patient
@@ -48,12 +49,18 @@ Call = Callable[[], object]
 Found = dict[str, Peak]  # by precision, and "copy"
 
 
-def peaks_of_run(run_dir: Path, num_threads: int) -> Peaks | None:
+def peaks_of_run(run_dir: Path | None, num_threads: int, progress: Progress = silent) -> Peaks | None:
     """The peaks of this machine, from an earlier job of the same run or measured now and kept for later ones.
+
+    Args:
+        run_dir: None: they are measured and kept nowhere.
 
     Returns:
         None where they could not be measured.
     """
+    progress("the machine's peaks")
+    if run_dir is None:
+        return measure_peaks(num_threads)
     path = run_dir / "peaks" / f"{machine_id()}.{num_threads}.json"
     if path.exists():
         try:

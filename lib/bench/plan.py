@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from lib.records.schema import Profile
+
 FEW_THREADS = 4
 MAX_ITERATIONS = 2000  # timed calls of one side in one round: more tell nothing new, and all are kept
 
@@ -116,16 +118,24 @@ UNTRAINED_IMAGES = 1000
 CALIBRATION_IMAGES = {"smoke": 128, "fast": 512, "full": 512}
 
 
-def scenario_plans(profile: str, min_seconds: float = 0.0, batch_size: int = OFFLINE_BATCH) -> tuple[ScenarioPlan, ...]:
-    """The scenarios of a profile.
+@dataclass(frozen=True)
+class SessionPlan:
+    """What one session measures."""
 
-    Args:
-        min_seconds: least measuring time per scenario, all sides together; 0 = by profile.
-        batch_size: of the offline scenario.
-    """
-    single, offline = PLANS[profile]
-    plans = (single, replace(offline, batch_size=batch_size))
-    return tuple(replace(plan, round_seconds=min_seconds / plan.num_rounds) if min_seconds else plan for plan in plans)
+    profile: Profile = "fast"
+    num_threads: int = 0  # of each side; 0 = all cores
+    min_seconds: float = 0.0  # least measuring time per scenario, all sides together; 0 = by profile
+    batch_size: int = OFFLINE_BATCH  # of the offline scenario
+    seed: int = 0  # draws the order of the sides
+
+    @property
+    def scenarios(self) -> tuple[ScenarioPlan, ...]:
+        """Both scenarios of the profile."""
+        single, offline = PLANS[self.profile]
+        plans = (single, replace(offline, batch_size=self.batch_size))
+        if not self.min_seconds:
+            return plans
+        return tuple(replace(plan, round_seconds=self.min_seconds / plan.num_rounds) for plan in plans)
 
 
 def thread_counts(num_threads: int) -> list[int]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lib.analysis.comparison import first_answer_s
 from lib.analysis.cost import CAVEAT, cost_of
 from lib.analysis.history import MIN_RUNS, History, Trend
-from lib.analysis.judgement import DISTURBED, disturbance, judge, judged
+from lib.analysis.judgement import DISTURBED, judge, judged
 from lib.analysis.layer_grid import Column, LayerGrid, layer_grid
 from lib.analysis.pace import slow_references
 from lib.analysis.statistics import (
@@ -377,27 +377,23 @@ def _times(records: Sequence[BenchmarkRecord]) -> str:
 
 
 def compare_costs_table(records: Sequence[BenchmarkRecord]) -> Table:
-    """Images per dollar on runners of the size that measured, and energy where a counter can be read."""
+    """Images per dollar on runners of the size that measured."""
     costs, letters = {record.backend: cost_of(record) for record in _usable(records)}, machine_letters(records)
     runners = list(dict.fromkeys(row.runner for cost in costs.values() for row in cost.rows))
     rows: list[list[Value]] = []
     for record in _usable(records):
         cost = costs[record.backend]
         images = {row.runner: number(row.million_images_per_dollar) for row in cost.rows}
-        offline = next((scenario for scenario in record.scenarios if scenario.name == "offline"), None)
-        energy = offline.energy_j_per_image if offline is not None and disturbance(offline) is None else None
         cells: list[Value] = [images.get(runner) for runner in runners]
-        joules = None if energy is None else number(energy)
-        rows.append([_with_machine(record, letters), *cells, joules, cost.reason])
-    columns = ["backend", *[f"{runner} (million images per $)" for runner in runners], "J per image", "why not"]
+        rows.append([_with_machine(record, letters), *cells, cost.reason])
+    columns = ["backend", *[f"{runner} (million images per $)" for runner in runners], "why not"]
     if not any(cost.reason for cost in costs.values()):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     first = next(iter(costs.values()))
     notes = dict.fromkeys(row.note for cost in costs.values() for row in cost.rows if row.note)
     note = f"Offline scenario: {CAVEAT}. Prices: {first.source}, {first.date}, {first.url}. "
     note += "".join(f"{text[:1].upper()}{text[1:]}. " for text in notes)
-    note += "Energy: of the whole processor package; unknown where the machine shows no counter."
-    return Table(columns, rows, caption="What images cost", note=note, compact=True)
+    return Table(columns, rows, caption="What images cost", note=note.rstrip(), compact=True)
 
 
 def history_table(history: History) -> Table:

@@ -10,7 +10,6 @@ from lib.analysis.judgement import disturbance, judged
 from lib.analysis.roofline import roofline as roofline_of
 from lib.analysis.statistics import SMALLEST_EFFECT, noise_floor
 from lib.backends import backend_names
-from lib.bench.session import Session
 from lib.data import Data
 from lib.model import Checkpoint
 from lib.records.schema import BenchmarkRecord, LayerTable, Scenario
@@ -40,9 +39,9 @@ RAW = "Raw numbers"
 GLANCE = "at-a-glance"  # id of the display at the top of the page that the end of the notebook fills in
 
 
-def _absent(found: Session | BenchmarkRecord, what: str) -> Banner:
+def _absent(found: BenchmarkRecord, what: str) -> Banner:
     """Why there is no `what`."""
-    name = found.backend if isinstance(found.backend, str) else found.backend.name
+    name = found.backend
     if found.status == "unavailable":
         return Banner(f"{what}: not measured, {name} is unavailable here: {found.error}", "info")
     if found.status == "failed":
@@ -133,104 +132,104 @@ def checkpoint_table(checkpoint: Checkpoint, data: Data, trained_now: bool, prof
     return Stack(profile_banner(profile), warning, Table(["", "checkpoint"], rows, caption="The network"))
 
 
-def preparation(session: Session) -> Shown:
+def preparation(record: BenchmarkRecord) -> Shown:
     """One-off work before the first start."""
-    if session.preparation is None:
-        return _absent(session, "preparation")
-    return preparation_table(session.preparation, session.backend.name)
+    if record.preparation is None:
+        return _absent(record, "preparation")
+    return preparation_table(record.preparation, record.backend)
 
 
-def cold_start(session: Session) -> Shown:
+def cold_start(record: BenchmarkRecord) -> Shown:
     """What a first request waits for, both sides."""
-    if session.cold_start is None:
-        return _absent(session, "cold start")
+    if record.cold_start is None:
+        return _absent(record, "cold start")
     return cold_start_table(
         {
-            session.backend.name: session.cold_start,
-            f"{session.reference.name} (reference)": session.reference_cold_start,
+            record.backend: record.cold_start,
+            f"{record.reference} (reference)": record.reference_cold_start,
         }
     )
 
 
-def parity(session: Session) -> Shown:
+def parity(record: BenchmarkRecord) -> Shown:
     """Logits and accuracy against the reference."""
-    if session.parity is None:
-        if session.status == "ok" and not session.backend.is_network:
-            return Banner(f"{session.backend.name} computes no network: there is no accuracy to compare", "info")
-        return _absent(session, "parity")
-    random_weights = session.checkpoint.metadata.random_weights
-    accuracy = accuracy_table(session.accuracy) if session.accuracy else None
-    return Stack(parity_table(session.parity, random_weights=random_weights), accuracy)
+    if record.parity is None:
+        if record.status == "ok" and not record.is_network:
+            return Banner(f"{record.backend} computes no network: there is no accuracy to compare", "info")
+        return _absent(record, "parity")
+    random_weights = record.random_weights
+    accuracy = accuracy_table(record.accuracy) if record.accuracy else None
+    return Stack(parity_table(record.parity, random_weights=random_weights), accuracy)
 
 
-def proof(session: Session) -> Shown:
+def proof(record: BenchmarkRecord) -> Shown:
     """Which kernels ran, and what of it needs a look."""
-    if session.proof is None:
-        return _absent(session, "kernels")
-    doubt = session.proof.investigate
-    return Stack(Banner(f"To investigate: {doubt}.") if doubt else None, proof_table(session.proof))
+    if record.proof is None:
+        return _absent(record, "kernels")
+    doubt = record.proof.investigate
+    return Stack(Banner(f"To investigate: {doubt}.") if doubt else None, proof_table(record.proof))
 
 
-def scenarios(session: Session) -> Shown:
+def scenarios(record: BenchmarkRecord) -> Shown:
     """Latency, throughput and speedup."""
-    if not session.scenarios:
-        return _absent(session, "latency and throughput")
-    names = session.backend.name, session.reference.name
-    disturbed = [scenario for scenario in session.scenarios if disturbance(scenario) is not None]
+    if not record.scenarios:
+        return _absent(record, "latency and throughput")
+    names = record.backend, record.reference
+    disturbed = [scenario for scenario in record.scenarios if disturbance(scenario) is not None]
     raw = Fold(RAW, scenario_table(disturbed, *names, raw=True)) if disturbed else None
-    return Stack(_tried(session.scenarios), scenario_table(session.scenarios, *names), raw)
+    return Stack(_tried(record.scenarios), scenario_table(record.scenarios, *names), raw)
 
 
-def latencies(session: Session) -> Shown:
+def latencies(record: BenchmarkRecord) -> Shown:
     """Distribution of all calls."""
-    if not session.scenarios:
-        return _absent(session, "latency of every call")
-    if found := judged(session.scenarios):
-        show(plot_latencies(found, session.backend.name, session.reference.name, backend_names()))
-    return _disturbed("latency of every call", session.scenarios)
+    if not record.scenarios:
+        return _absent(record, "latency of every call")
+    if found := judged(record.scenarios):
+        show(plot_latencies(found, record.backend, record.reference, backend_names()))
+    return _disturbed("latency of every call", record.scenarios)
 
 
-def round_ratios(session: Session) -> Shown:
+def round_ratios(record: BenchmarkRecord) -> Shown:
     """Speedup of every round."""
-    if not session.scenarios:
-        return _absent(session, "speedup of every round")
-    if not session.backend.is_network:
-        return Banner(f"{session.backend.name} computes no network: a speedup would mean nothing", "info")
-    if found := judged(session.scenarios):
+    if not record.scenarios:
+        return _absent(record, "speedup of every round")
+    if not record.is_network:
+        return Banner(f"{record.backend} computes no network: a speedup would mean nothing", "info")
+    if found := judged(record.scenarios):
         show(plot_round_ratios(found))
-    return _disturbed("speedup of every round", session.scenarios)
+    return _disturbed("speedup of every round", record.scenarios)
 
 
-def layer_bars(session: Session) -> Shown:
+def layer_bars(record: BenchmarkRecord) -> Shown:
     """Milliseconds of the slowest layers, one figure per scenario, and how much of a call they add up to."""
-    if not session.layers:
-        return _absent(session, "layers")
-    tables = [table for table in session.layers if disturbance(table) is None]
+    if not record.layers:
+        return _absent(record, "layers")
+    tables = [table for table in record.layers if disturbance(table) is None]
     for table in tables:
-        show(plot_layers(table, session.backend.name, session.reference.name, backend_names()))
-    whole = judged(session.scenarios)
+        show(plot_layers(table, record.backend, record.reference, backend_names()))
+    whole = judged(record.scenarios)
     added = [table for table in tables if table.scenario in {scenario.name for scenario in whole}]
     return Stack(
-        _disturbed("layers", session.layers),
-        layer_sum_table(added, whole, session.backend.name, session.reference.name) if added else None,
+        _disturbed("layers", record.layers),
+        layer_sum_table(added, whole, record.backend, record.reference) if added else None,
     )
 
 
-def kernels(session: Session) -> Shown:
+def kernels(record: BenchmarkRecord) -> Shown:
     """Which kernels ran in which scenario."""
-    if not any(layer.kernels for table in session.layers for layer in table.layers):
-        return _absent(session, "kernels by scenario")
-    return kernel_table(session.layers, session.backend.name)
+    if not any(layer.kernels for table in record.layers for layer in table.layers):
+        return _absent(record, "kernels by scenario")
+    return kernel_table(record.layers, record.backend)
 
 
-def layers(session: Session, scenario: str) -> Shown:
+def layers(record: BenchmarkRecord, scenario: str) -> Shown:
     """Every layer with its kernels in one scenario."""
-    for table in session.layers:
+    for table in record.layers:
         if table.scenario == scenario:
-            shown = layer_table(table, session.backend.name, session.reference.name)
+            shown = layer_table(table, record.backend, record.reference)
             banner = _disturbed("layers", [table])
             return shown if banner is None else Stack(banner, Fold(RAW, shown))
-    return _absent(session, f"layers, {scenario_name(scenario)}")
+    return _absent(record, f"layers, {scenario_name(scenario)}")
 
 
 def roofline(record: BenchmarkRecord, network_layers: Sequence[str] = ()) -> Shown:

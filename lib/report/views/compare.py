@@ -10,8 +10,8 @@ from lib.analysis.batch_sweep import crossing_words, failure_words
 from lib.analysis.comparison import Comparison
 from lib.analysis.csv_files import LAYERS_CSV, SCENARIOS_CSV
 from lib.analysis.history import CONFIRMED, History, Trend
+from lib.analysis.judgement import undecided
 from lib.analysis.pace import pace_warnings
-from lib.analysis.recommendation import undecided
 from lib.backends import backend_names
 from lib.records.run import networks
 from lib.report.caveats import disturbed_backends_words, warning_words
@@ -161,7 +161,7 @@ def cold_starts(comparison: Comparison) -> Shown:
 
 @_with_records
 def costs(comparison: Comparison) -> Shown:
-    """Images per dollar and energy."""
+    """Images per dollar."""
     return compare_costs_table(networks(comparison.measured))
 
 

@@ -1,22 +1,13 @@
-"""What a user reads while things run: the one exception for bad input, and lines of progress."""
+"""The one exception for bad input: what was given, what is allowed, what to do."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
-
-Progress = Callable[[str], None]  # takes a line about how far long work has come
-
-
-def silent(line: str) -> None:
-    """Progress that is not shown."""
+from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Bad input: what was given, what is allowed, what to do.
-
-    The command line prints the message alone and ends with status 2.
-    """
+    """Bad input. The command line prints the message alone and ends with status 2."""
 
     def _render_traceback_(self) -> list[str]:
         """IPython calls this instead of printing a traceback: a notebook shows one clear line."""

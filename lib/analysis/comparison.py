@@ -151,7 +151,7 @@ class Comparison:
         old, new = QUESTION
         for record in self.measured:
             if record.backend == old and record.reference == new:
-                return next((table for table in record.layers if table.scenario == scenario), None)
+                return record.layer_table(scenario)
         return None
 
 

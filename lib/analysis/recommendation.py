@@ -17,15 +17,11 @@ from lib.analysis.batch_sweep import batch_points, judged_points
 from lib.analysis.judgement import disturbance
 from lib.analysis.pace import slow_references
 from lib.analysis.statistics import SMALLEST_EFFECT, Ratio, noise_floor, paired_ratio, scenario_ratio, verdict
+from lib.machine import flags_for
 from lib.records.schema import BenchmarkRecord, Parity, Recommendation, Scenario, SweepPoint
 
 LONG_S = 1.0  # preparation and compilation longer than this are conditions
 MORE_MEMORY = 1.25  # and so is this much more memory than the reference takes
-FAST_FLAGS = {  # what a CPU needs for these precisions to be quick
-    "bf16": ("amx_bf16", "avx512_bf16", "bf16", "svebf16"),
-    "f16": ("avx512_fp16", "asimdhp"),
-    "int8": ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp"),
-}
 
 
 @dataclass(frozen=True)
@@ -199,7 +195,7 @@ def _conditions(candidate: Candidate, records: Sequence[BenchmarkRecord]) -> lis
     """Under which circumstances the recommendation holds and what it costs."""
     record, told = candidate.record, []
     if record.precision != "fp32":
-        flags = [flag for flag in FAST_FLAGS.get(record.precision, ()) if flag in record.environment.isa_flags]
+        flags = [flag for flag in flags_for(record.precision) if flag in record.environment.isa_flags]
         told.append(f"it computes in {record.precision}" + (f", on a CPU with {' or '.join(flags)}" if flags else ""))
     if candidate.needs.packages and (candidate.needs.extra or not candidate.needs.default):
         told.append(f"it needs the packages {', '.join(candidate.needs.packages)}")

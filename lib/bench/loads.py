@@ -31,10 +31,11 @@ from lib.bench.prove import random_network
 from lib.bench.rounds import Sides, measure_scenario
 from lib.bench.workers import prepare_backend, start_worker
 from lib.data import load_data
-from lib.errors import Progress, UserError, silent
+from lib.errors import UserError
 from lib.files import write_atomic
 from lib.granted import num_cores
 from lib.machine import collect_environment
+from lib.progress import Progress, silent
 
 PERIOD_S = 0.01
 SETTLE_S = 0.1  # for a load to begin

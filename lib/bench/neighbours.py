@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil  # type: ignore[import-untyped]
+
 WINDOW_S = 2.0  # long enough to count what runs for a moment now and then
 
 
@@ -66,17 +68,14 @@ class Neighbours:
         return Use(max(0.0, others / seconds), (now.stolen - start.stolen) / seconds, waited / seconds)
 
     def _reading(self) -> _Reading | None:
-        tick = os.sysconf("SC_CLK_TCK")
         try:
-            user, nice, system, _idle, _iowait, irq, softirq, steal = map(
-                int, Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:9]
-            )
-            own = sum(_ticks(pid) for pid in [os.getpid(), *self._pids])
+            own = sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in [os.getpid(), *self._pids])  # user, system
             waits = {thread: wait for pid in self._pids for thread, wait in _waits(pid).items()}
-        except (OSError, ValueError):
+        except (OSError, ValueError, psutil.Error):
             return None
-        busy = user + nice + system + irq + softirq + steal
-        return _Reading(time.monotonic(), busy / tick, own / tick, steal / tick, waits)
+        times = psutil.cpu_times()
+        busy = times.user + times.nice + times.system + times.irq + times.softirq + times.steal
+        return _Reading(time.monotonic(), busy, own, times.steal, waits)
 
 
 def use_over(pids: Iterable[int], seconds: float) -> Use | None:
@@ -99,12 +98,6 @@ def wait_for_quiet(limit_s: float, is_quiet: Callable[[Use], bool], look: Callab
         if use is None or is_quiet(use):
             return Waited(waited, quiet=True)
     return Waited(waited, quiet=False)
-
-
-def _ticks(pid: int) -> int:
-    """User and system time of a process with all its threads (proc(5), fields 14 and 15)."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
 
 
 def _waits(pid: int) -> dict[str, float]:

@@ -26,10 +26,10 @@ import numpy as np
 import pydantic
 
 from lib.bench.client import worker_command, worker_environ
-from lib.errors import Progress, silent
 from lib.files import write_atomic
 from lib.granted import memory_bytes
-from lib.machine import cpu_has_bf16, isa_flags, machine_id, patient
+from lib.machine import flags_for, has_any, machine_id, patient
+from lib.progress import Progress, silent
 from lib.records.schema import Peak, Peaks
 
 LIMIT_S = 60.0  # of the process, import of the libraries included
@@ -42,7 +42,6 @@ NUM_REPEATS = 3  # of the best of each precision, spread over time, against what
 # rows, inner, columns; the first is small and finds out who is slow, two are those of convolutions as matrix products
 SIZES = ((256, 256, 256), (512, 512, 512), (16384, 576, 64), (8192, 1152, 128), (1024, 1024, 1024))
 LEAST_COPY_BYTES = 128 * 2**20
-F16_FLAGS = {"avx512_fp16", "asimdhp"}
 
 Size = tuple[int, int, int]
 Call = Callable[[], object]
@@ -241,8 +240,8 @@ def libraries(num_threads: int) -> list[Library]:
         Library("fp32", "oneDNN linear with packed weights", partial(_onednn_linear, precision="fp32")),
         Library("fp32", "NumPy", _numpy),
     ]
-    for precision, present in (("bf16", cpu_has_bf16()), ("f16", bool(F16_FLAGS & set(isa_flags())))):
-        if present:
+    for precision in ("bf16", "f16"):
+        if has_any(flags_for(precision)):
             found += [
                 Library(precision, "torch.mm", partial(_torch_mm, precision=precision)),
                 Library(precision, "oneDNN linear with packed weights", partial(_onednn_linear, precision=precision)),

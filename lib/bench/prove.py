@@ -21,7 +21,7 @@ from lib.bench.parity import agreement, signal_to_error_db
 from lib.bench.session import backend_versions, runs_here
 from lib.bench.workers import prepare_backend, save_images, start_worker
 from lib.data import load_data
-from lib.errors import Progress, UserError
+from lib.errors import UserError
 from lib.files import write_atomic
 from lib.granted import num_cores
 from lib.machine import collect_environment
@@ -32,6 +32,7 @@ from lib.model import (
     load_checkpoint,
     save_checkpoint,
 )
+from lib.progress import Progress
 
 NUM_IMAGES = 120  # synthetic; enough to calibrate on and to compare
 BATCH_SIZE = 32  # NNPACK takes convolutions from 16 images on
@@ -70,7 +71,7 @@ def prove(names: Sequence[str], checkpoint_path: str, num_threads: int, out: Pat
             if not names and (missing := backend.missing_packages()):
                 progress(f"{backend.name:<24} not installed: {', '.join(missing)}")
                 continue
-            result = {"backend": backend.name, **_judge(backend, path, folder, threads, reference)}
+            result = {"backend": backend.name, **judge_backend(backend, path, folder, threads, reference)}
             results.append(result)
             progress(f"{backend.name:<24} {_line(result)}")
     environment = asdict(collect_environment(num_threads))
@@ -78,12 +79,18 @@ def prove(names: Sequence[str], checkpoint_path: str, num_threads: int, out: Pat
     return all(result["status"] != "failed" for result in results)
 
 
-def _judge(
+def judge_backend(
     backend: type[Backend], checkpoint: Path, folder: Path, num_threads: int, reference: dict[str, Any]
 ) -> dict[str, Any]:
-    status, error = runs_here(backend)
+    """What `prove` writes of one backend.
+
+    Args:
+        folder: has the normalized images of `train` and `val`.
+        reference: what the reference gave for them; its logits are compared.
+    """
+    status, why = runs_here(backend)
     if status != "ok":
-        return {"status": status, "error": error}
+        return {"status": status, "error": why}
     try:
         used = reference if backend.name == REFERENCE else _use(backend, checkpoint, folder, num_threads)
     except BackendError as error:

@@ -27,11 +27,12 @@ from lib.bench.planted import PLANTED
 from lib.bench.session import Session
 from lib.data import Data, load_data
 from lib.data.sizes import num_images_for
-from lib.errors import Progress, UserError
+from lib.errors import UserError
 from lib.files import write_atomic
 from lib.granted import num_cores
 from lib.machine import collect_environment
 from lib.model import Checkpoint
+from lib.progress import Progress
 from lib.records.schema import BenchmarkRecord, Profile, Scenario
 from lib.training import ensure_checkpoint
 

@@ -24,9 +24,9 @@ from lib.bench.steps import FittingPlans, Traced, compare, measure_calls, measur
 from lib.bench.watch import Watch
 from lib.bench.workers import Workers
 from lib.data import Data, Split
-from lib.errors import Progress, silent
 from lib.machine import collect_environment
 from lib.model import Checkpoint, leaf_layers
+from lib.progress import Progress, silent
 from lib.records.schema import BenchmarkRecord, Profile, Status
 
 _NONE = np.empty(0, np.int64)  # images

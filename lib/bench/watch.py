@@ -12,7 +12,7 @@ from lib.bench.neighbours import Neighbours, Use, Waited, use_over, wait_for_qui
 from lib.bench.plan import MAX_ATTEMPTS, PATIENCE_S
 from lib.bench.rounds import Sides
 from lib.bench.workers import Workers
-from lib.errors import Progress
+from lib.progress import Progress
 from lib.records.schema import Conditions, LayerTable, Profile, Scenario
 
 Measured = TypeVar("Measured", Scenario, LayerTable)

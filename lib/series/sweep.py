@@ -11,6 +11,7 @@ import hashlib
 import io
 import itertools
 import math
+import os
 import re
 import shutil
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from lib.analysis.judgement import disturbances, judged
 from lib.analysis.statistics import median_latency, samples_per_s, scenario_ratio
+from lib.bench import kept_models
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, project_path, replacing, sha256_file, write_atomic, writing
 from lib.records.run import RunFolder, load_run
@@ -124,6 +126,7 @@ def sweep(
     for point in points:
         check_data(point.jobs, _tell)
     folder = prepare_run_dir(out)
+    os.environ[kept_models.VARIABLE] = "0"  # a model for every combination would be too many
     failed = False
     with claimed(folder):
         for number, point in enumerate(points, start=1):

@@ -184,7 +184,7 @@ def scenario_table(scenarios: Sequence[Scenario], backend: str, reference: str, 
         f"{duration(s.compile_s)} for batch {s.batch_size}" for s in scenarios if s.compile_s >= WORTH_TELLING_S
     ]
     note += f" Compiled before the clock started: {', '.join(compiled)}." if compiled else ""
-    if not raw and not judged(scenarios):
+    if not raw and all(disturbance(scenario) is not None for scenario in scenarios):
         note = ""
     caption = "As measured, while it was disturbed: no result" if raw else "Latency and throughput"
     return Table(columns, rows, caption=caption, note=note)

@@ -17,7 +17,7 @@ import shutil
 import tempfile
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,6 +27,7 @@ from lib.backends._torch_eager import ran
 from lib.backends.interface import RUNTIME, Backend, Kernels, LayerTimes, Shape
 from lib.errors import UserError
 from lib.onednn import Primitive, onednn_report
+from lib.variables import with_variable
 
 if TYPE_CHECKING:
     import torch
@@ -264,23 +265,13 @@ def require_compiler() -> None:
         )
 
 
-@contextmanager
-def own_cache(folder: Path) -> Iterator[None]:
+def own_cache(folder: Path) -> AbstractContextManager[None]:
     """Let Inductor keep its files in `folder`.
 
     By default they are in the machine's temporary folder, where a second run finds those of the first: which of the two
     was measured would be chance. In a folder of its own every compile is cold.
     """
-    name = "TORCHINDUCTOR_CACHE_DIR"
-    before = os.environ.get(name)
-    os.environ[name] = str(folder)
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = before
+    return with_variable("TORCHINDUCTOR_CACHE_DIR", str(folder))
 
 
 # --- what ran, and for which layer ---

@@ -11,7 +11,6 @@ import hashlib
 import io
 import itertools
 import math
-import os
 import re
 import shutil
 import sys
@@ -32,6 +31,7 @@ from lib.series.jobs import BENCHMARK, COMPARE, TRAIN, Job, plan_jobs
 from lib.series.launcher import run_jobs
 from lib.series.preflight import check_data, check_inputs
 from lib.series.rundir import claimed, prepare_run_dir
+from lib.variables import with_variable
 
 TABLE = "sweep.csv"
 MOST_POINTS = 1000
@@ -126,9 +126,8 @@ def sweep(
     for point in points:
         check_data(point.jobs, _tell)
     folder = prepare_run_dir(out)
-    os.environ[kept_models.VARIABLE] = "0"  # a model for every combination would be too many
     failed = False
-    with claimed(folder):
+    with claimed(folder), with_variable(kept_models.VARIABLE, "0"):  # models of every combination would be too many
         for number, point in enumerate(points, start=1):
             run_dir = prepare_run_dir(folder / point.folder)
             _bring(checkpoint, run_dir)

@@ -190,7 +190,7 @@ def _back_to_main(index: int, op_type: str, nodes: list[Any], made_by: dict[str,
 
 def _joined(num_nodes: int, layers: list[str], owner: dict[int, int]) -> list[str]:
     """Names of groups: nodes that share a layer, directly or through others, are one."""
-    import networkx
+    import networkx  # type: ignore[import-untyped]
 
     shared = networkx.Graph()  # of numbers of optimized nodes and names of the layers that they compute
     shared.add_nodes_from(range(num_nodes))

@@ -23,6 +23,7 @@ from lib.analysis.statistics import median_latency, paired_ratio
 from lib.backends import REFERENCE, get_backend
 from lib.bench.client import worker_command, worker_environ
 from lib.bench.worker import Worker
+from lib.bench.workers import save_images
 from lib.data import Data
 from lib.files import PROJECT_ROOT
 from lib.model import Checkpoint
@@ -43,7 +44,7 @@ def harness_cost(
     `arrays` takes and gives numpy arrays, as a worker does; `network` has its tensor at hand and leaves the answer.
     """
     images = folder / "images.npy"
-    np.save(images, checkpoint.preprocessing.normalize(np.array(data.val.images[:256])).numpy())
+    save_images(images, data.val.images[:256], checkpoint.preprocessing)
     command = worker_command("lib.bench.harness", str(checkpoint.path), str(images), str(num_threads))
     found: list[dict[str, dict[str, Turns]]] = []
     for _ in range(num_processes):

@@ -15,27 +15,27 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import closing, contextmanager
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lib.analysis.statistics import median_latency, paired_ratio
-from lib.backends import REFERENCE, Backend, get_backend
-from lib.bench.client import WorkerClient
+from lib.backends import get_backend
 from lib.bench.neighbours import Neighbours, Use
 from lib.bench.plan import ScenarioPlan
 from lib.bench.prove import random_network
 from lib.bench.rounds import Sides, measure_scenario
-from lib.bench.workers import prepare_backend, start_worker
+from lib.bench.workers import Workers
 from lib.data import load_data
 from lib.errors import UserError
 from lib.files import write_atomic
 from lib.granted import num_cores
 from lib.machine import collect_environment
-from lib.progress import Progress, silent
+from lib.model import load_checkpoint
+from lib.progress import Progress
 
 PERIOD_S = 0.01
 SETTLE_S = 0.1  # for a load to begin
@@ -92,33 +92,23 @@ def load_check(names: Sequence[str], num_threads: int, seconds: float, out: Path
         raise UserError(f"{lines} exists and outcomes are never overwritten; give another folder with --out")
     threads, found = num_threads or num_cores(), []
     data = load_data("synthetic", num_images=NUM_IMAGES)
-    with tempfile.TemporaryDirectory(prefix="gtsrb-loads-") as temporary:
-        folder = Path(temporary)
-        checkpoint = random_network(folder, data.train.images, "signnet")
-        images = np.random.default_rng(0).standard_normal((NUM_IMAGES, 3, 32, 32)).astype(np.float32)
-        np.save(folder / "images.npy", images)
-        reference = _started(get_backend(REFERENCE), checkpoint, folder, threads)
+    splits = dict.fromkeys(("val", "calibration"), data.train)
+    with tempfile.TemporaryDirectory(prefix="gtsrb-loads-") as folder:
+        checkpoint = load_checkpoint(random_network(Path(folder), data.train.images, "signnet"))
         for backend in backends:
-            sides = {"reference": reference, "backend": _started(backend, checkpoint, folder, threads)}
-            for scenario, batch_size in BATCH_SIZES.items():
-                cycles = measure_blocks(sides, block_plan(batch_size), seconds, loads(num_cores()))
-                about = {"backend": backend.name, "scenario": scenario, "num_threads": threads}
-                with lines.open("a", encoding="utf-8") as file:
-                    for number, cycle in enumerate(cycles):
-                        for block in cycle:
-                            file.write(json.dumps({**about, "cycle": number, **asdict(block)}) + "\n")
-                found += [{**about, "num_cycles": len(cycles), **row} for row in shifts(cycles)]
-                progress(f"{backend.name}, {scenario}: {len(cycles)} cycles")
-            sides["backend"].kill()
-        reference.kill()
+            with closing(Workers(backend, checkpoint, splits, threads)) as workers:
+                for scenario, batch_size in BATCH_SIZES.items():
+                    sides = workers.open_pair(threads)
+                    cycles = measure_blocks(sides, block_plan(batch_size), seconds, loads(num_cores()))
+                    about = {"backend": backend.name, "scenario": scenario, "num_threads": threads}
+                    with lines.open("a", encoding="utf-8") as file:
+                        for number, cycle in enumerate(cycles):
+                            for block in cycle:
+                                file.write(json.dumps({**about, "cycle": number, **asdict(block)}) + "\n")
+                    found += [{**about, "num_cycles": len(cycles), **row} for row in shifts(cycles)]
+                    progress(f"{backend.name}, {scenario}: {len(cycles)} cycles")
     content = {"environment": asdict(collect_environment(num_threads)), "shifts": found}
     write_atomic(out / "loads.json", json.dumps(content, indent=1) + "\n")
-
-
-def _started(backend: type[Backend], checkpoint: Path, folder: Path, num_threads: int) -> WorkerClient:
-    images, model = folder / "images.npy", folder / backend.name
-    prepare_backend(backend, checkpoint, images, model, num_threads)
-    return start_worker(backend, checkpoint, model, images, num_threads)[0]
 
 
 def loads(num_cores: int) -> list[Load]:
@@ -149,14 +139,11 @@ def block_plan(batch_size: int) -> ScenarioPlan:
     single = batch_size == 1
     return ScenarioPlan(
         "block", batch_size, 10 if single else 3, 400, 0.7 if single else 1.0, num_warmup=2 if single else 0,
-        round_seconds=0.006 if single else 0.0, min_iterations=3 if single else 1, layer_rounds=0, max_layer_rounds=0,
-        layer_seconds=0.0, layer_passes=0,
+        round_seconds=0.006 if single else 0.0, min_iterations=3 if single else 1,
     )  # fmt: skip
 
 
-def measure_blocks(
-    sides: Sides, plan: ScenarioPlan, seconds: float, planned: Sequence[Load], progress: Progress = silent
-) -> list[list[Block]]:
+def measure_blocks(sides: Sides, plan: ScenarioPlan, seconds: float, planned: Sequence[Load]) -> list[list[Block]]:
     """Cycles, each with one block for every load and three without any, in an order that is drawn anew.
 
     Args:
@@ -171,7 +158,6 @@ def measure_blocks(
         order = [*planned, *[Load()] * 3]
         generator.shuffle(order)
         cycles.append([_block(sides, plan, load, len(cycles)) for load in order])
-        progress(f"{time.monotonic() - begun:.0f} s: {len(cycles)} cycles")
     return cycles
 
 
@@ -202,7 +188,7 @@ def shifts(cycles: Sequence[Sequence[Block]]) -> list[dict[str, Any]]:
             np.mean([math.log(block.reference_s) for block in some]) - base
             for some, base in zip(blocks, quiet_s, strict=True)
         ]
-        uses = [block.use for some in blocks for block in some]
+        counted = np.mean([astuple(block.use) for some in blocks for block in some], axis=0)
         found.append(
             {
                 "planted_cores": load.cores,
@@ -210,9 +196,7 @@ def shifts(cycles: Sequence[Sequence[Block]]) -> list[dict[str, Any]]:
                 "shift": float(np.mean(moved)),
                 "standard_error": float(np.std(moved, ddof=1) / math.sqrt(len(moved))) if len(moved) > 1 else None,
                 "reference_slower": float(np.mean(slower)),
-                "counted_others": float(np.mean([use.others for use in uses])),
-                "counted_stolen": float(np.mean([use.stolen for use in uses])),
-                "counted_waited": float(np.mean([use.waited for use in uses])),
+                **{f"counted_{field.name}": float(cores) for field, cores in zip(fields(Use), counted, strict=True)},
             }
         )
     return sorted(found, key=lambda row: (row["on_cores"], row["planted_cores"]))

@@ -31,10 +31,10 @@ class ScenarioPlan:
     num_warmup: int  # untimed calls at the start of every turn
     round_seconds: float  # least timed seconds of one side in one round
     min_iterations: int  # least timed calls of one side in one round
-    layer_rounds: int  # at least
-    max_layer_rounds: int
-    layer_seconds: float  # all sides together; a slow network gets the least rounds, a quick one the most
-    layer_passes: int  # timed passes of one side in one round
+    layer_rounds: int = 0  # at least
+    max_layer_rounds: int = 0
+    layer_seconds: float = 0.0  # all sides together; a slow network gets the least rounds, a quick one the most
+    layer_passes: int = 0  # timed passes of one side in one round
     num_starts: int = 1  # of all processes, with as many parts of the rounds
 
     @property
@@ -63,7 +63,7 @@ class SweepPlan:
         """How one point is measured."""
         return ScenarioPlan(
             "sweep", batch_size, self.num_rounds, self.max_rounds, self.seconds, num_warmup=1, round_seconds=0.01,
-            min_iterations=1, layer_rounds=0, max_layer_rounds=0, layer_seconds=0.0, layer_passes=0,
+            min_iterations=1,
         )  # fmt: skip
 
 
@@ -75,11 +75,11 @@ PLANS: dict[str, tuple[ScenarioPlan, ...]] = {
     "smoke": (
         ScenarioPlan(
             *_SINGLE, num_rounds=6, max_rounds=6, seconds=0.0, num_warmup=2, round_seconds=0.0, min_iterations=3,
-            layer_rounds=3, max_layer_rounds=3, layer_seconds=0.0, layer_passes=3,
+            layer_rounds=3, max_layer_rounds=3, layer_passes=3,
         ),
         ScenarioPlan(
             *_OFFLINE, num_rounds=4, max_rounds=4, seconds=0.0, num_warmup=0, round_seconds=0.0, min_iterations=1,
-            layer_rounds=3, max_layer_rounds=3, layer_seconds=0.0, layer_passes=1,
+            layer_rounds=3, max_layer_rounds=3, layer_passes=1,
         ),
     ),
     "fast": (
@@ -95,11 +95,11 @@ PLANS: dict[str, tuple[ScenarioPlan, ...]] = {
     "full": (
         ScenarioPlan(
             *_SINGLE, num_rounds=80, max_rounds=800, seconds=15.0, num_warmup=2, round_seconds=0.006, min_iterations=3,
-            layer_rounds=15, max_layer_rounds=15, layer_seconds=0.0, layer_passes=20, num_starts=3,
+            layer_rounds=15, max_layer_rounds=15, layer_passes=20, num_starts=3,
         ),
         ScenarioPlan(
             *_OFFLINE, num_rounds=24, max_rounds=200, seconds=15.0, num_warmup=0, round_seconds=0.04, min_iterations=1,
-            layer_rounds=12, max_layer_rounds=12, layer_seconds=0.0, layer_passes=2, num_starts=3,
+            layer_rounds=12, max_layer_rounds=12, layer_passes=2, num_starts=3,
         ),
     ),
 }  # fmt: skip

@@ -71,7 +71,8 @@ class Session:
     ) -> None:
         chosen = get_backend(backend) if isinstance(backend, str) else backend
         self.data, self.preprocessing, self.plan, self.run_dir = data, checkpoint.preprocessing, plan, run_dir
-        self.layers = leaf_layers(checkpoint.model, (3, *[checkpoint.preprocessing.image_size] * 2))
+        size = checkpoint.preprocessing.image_size
+        self.layers = leaf_layers(checkpoint.model, (3, size, size))
         self.record = new_record(chosen, checkpoint, data, plan)
         splits = images_to_read(chosen, checkpoint, data, plan.profile)
         self.workers = Workers(chosen, checkpoint, splits, self.record.environment.num_threads, run_dir)

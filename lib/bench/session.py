@@ -16,12 +16,12 @@ import numpy as np
 
 from lib.backends import REFERENCE, Backend, get_backend
 from lib.bench.client import BackendError
+from lib.bench.neighbours import Watch
 from lib.bench.peaks import peaks_of_run
 from lib.bench.plan import CALIBRATION_IMAGES, UNTRAINED_IMAGES, SessionPlan
 from lib.bench.preprocessing_time import measure_preprocessing
 from lib.bench.samples import balanced_sample
 from lib.bench.steps import FittingPlans, Traced, compare, measure_calls, measure_network, prove, sweep_points, trace
-from lib.bench.watch import Watch
 from lib.bench.workers import Workers
 from lib.data import Data, Split
 from lib.machine import collect_environment

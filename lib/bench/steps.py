@@ -8,10 +8,10 @@ from typing import NamedTuple, TypeVar
 
 from lib.backends import Kernels
 from lib.bench.client import BackendError, OutOfMemoryError
+from lib.bench.neighbours import Watch
 from lib.bench.parity import compare_logits, tolerance
 from lib.bench.plan import SWEEPS, ScenarioPlan, SessionPlan, SweepPlan, thread_counts
 from lib.bench.rounds import joined, measure_layers, measure_scenario
-from lib.bench.watch import Watch
 from lib.bench.workers import Workers
 from lib.model import LayerInfo
 from lib.records.schema import Accuracy, BenchmarkRecord, LayerTable, Proof, Scenario, SweepPoint

@@ -25,33 +25,15 @@ from lib.variables import tuning
 # precision a CPU with this flag multiplies quickly. In any other one, numbers are converted back and forth.
 ISA_FLAGS = {
     "x86_64": {
-        "sse4_2": "",
-        "avx": "",
-        "avx2": "",
-        "fma": "",
-        "avx512f": "",
-        "avx512_vnni": "int8",
-        "avx_vnni": "int8",
-        "avx512_bf16": "bf16",
-        "avx512_fp16": "f16",
-        "amx_tile": "",
-        "amx_int8": "int8",
-        "amx_bf16": "bf16",
+        "sse4_2": "", "avx": "", "avx2": "", "fma": "", "avx512f": "",
+        "avx512_vnni": "int8", "avx_vnni": "int8", "avx512_bf16": "bf16", "avx512_fp16": "f16",
+        "amx_tile": "", "amx_int8": "int8", "amx_bf16": "bf16",
     },
     "aarch64": {
-        "asimd": "",
-        "asimdhp": "f16",
-        "asimddp": "int8",
-        "i8mm": "int8",
-        "bf16": "bf16",
-        "sve": "",
-        "sve2": "",
-        "svei8mm": "",
-        "svebf16": "",
-        "sme": "",
-        "sme2": "",
+        "asimd": "", "asimdhp": "f16", "asimddp": "int8", "i8mm": "int8", "bf16": "bf16",
+        "sve": "", "sve2": "", "svei8mm": "", "svebf16": "", "sme": "", "sme2": "",
     },
-}
+}  # fmt: skip
 # Processes that measure or train keep freed memory. By default glibc gives large blocks back to the kernel or not,
 # depending on what lies at the end of the heap, and fetching them again page by page takes time. Where this was tried,
 # two processes with one code differed by 12 to 25 % in offline, and torch-blas, whose im2col needs large blocks, took

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -231,49 +232,46 @@ def report(*problems: tuple[int, int, int, str]) -> str:
     )
 
 
-class TestAssignment:
-    def test_branches_that_ran_in_another_order_are_told_apart_by_their_problem(self) -> None:
-        layers = [
-            convolution("conv", 8, 4),
-            layer("bn", "BatchNorm2d"),
-            layer("add", "Add"),
-            convolution("shortcut", 8, 4, kernel=1),
-        ]
-        steps = ["mkldnn::_convolution_pointwise", "mkldnn::_convolution_pointwise_"]
-        primitives = parse_report(report((8, 4, 1, ""), (8, 4, 3, " attr-post-ops:sum:0.5+eltwise_relu")))
-        assert assign(steps, primitives, layers) == ["shortcut", "conv+bn+add"]
+CONV, BN, ADD = convolution("conv", 8, 4), layer("bn", "BatchNorm2d"), layer("add", "Add")
+RELU, POOL = layer("relu", "ReLU"), layer("pool", "MaxPool2d")
+CALL = "mkldnn::_convolution_pointwise"
+PLAIN = (8, 4, 3, "")
 
-    def test_conversion_named_after_a_fused_layer_belongs_to_no_layer(self) -> None:
-        layers = [convolution("conv", 8, 3), layer("relu", "ReLU"), layer("pool", "MaxPool2d")]
-        steps = ["cpp_fused_relu_0", "mkldnn::_convolution_pointwise", "cpp_fused_max_pool2d_with_indices_1"]
-        primitives = parse_report(report((8, 3, 3, " attr-post-ops:eltwise_relu")))
-        assert assign(steps, primitives, layers) == [RUNTIME, "conv+relu", "pool"]
 
-    def test_activation_that_is_not_fused_is_a_group_of_its_own(self) -> None:
-        layers = [convolution("conv", 8, 3), layer("bn", "BatchNorm2d"), layer("relu", "ReLU")]
-        steps = ["aten::convolution", "cpp_fused__native_batch_norm_legit_no_training_relu_1"]
-        assert assign(steps, parse_report(report((8, 3, 3, ""))), layers) == ["conv", "bn+relu"]
-
-    def test_activation_and_sum_are_steps_of_their_own_where_only_the_norm_is_folded_as_on_arm(self) -> None:
-        layers = [
-            convolution("conv", 8, 3),
-            layer("bn", "BatchNorm2d"),
-            layer("add", "Add"),
-            layer("relu", "ReLU"),
-        ]
-        steps = ["mkldnn::_convolution_pointwise", "cpp_fused_add_relu_1"]
-        assert assign(steps, parse_report(report((8, 3, 3, ""))), layers) == ["conv+bn", "add+relu"]
-
-    def test_bias_added_by_a_step_of_its_own_belongs_to_the_linear_layer(self) -> None:
-        layers = [layer("pool", "AdaptiveAvgPool2d"), layer("flatten", "Flatten"), layer("head", "Linear")]
-        steps = ["cpp_fused_mean_1", "mkl::_mkl_linear", "cpp_fused_addmm_mean_view_2"]
-        assert assign(steps, [], layers) == ["pool+flatten", "head", "head"]
-
-    def test_convolution_that_fits_no_layer_makes_the_assignment_fail(self) -> None:
-        layers = [convolution("conv", 8, 3)]
-        steps = ["mkldnn::_convolution_pointwise"]
-        assert assign(steps, parse_report(report((16, 3, 3, ""))), layers) is None
-        assert assign([], [], layers) is None
+@pytest.mark.parametrize(
+    ("layers", "steps", "problems", "groups"),
+    [
+        pytest.param(
+            [CONV, BN, ADD, convolution("shortcut", 8, 4, kernel=1)], [CALL, CALL],
+            [(8, 4, 1, ""), (8, 4, 3, " attr-post-ops:sum:0.5+eltwise_relu")], ["shortcut", "conv+bn+add"],
+            id="branches that ran in another order are told apart by their problem",
+        ),
+        pytest.param(
+            [CONV, RELU, POOL], ["cpp_fused_relu_0", CALL, "cpp_fused_max_pool2d_with_indices_1"],
+            [(8, 4, 3, " attr-post-ops:eltwise_relu")], [RUNTIME, "conv+relu", "pool"],
+            id="a conversion named after a fused layer belongs to no layer",
+        ),
+        pytest.param(
+            [CONV, BN, RELU], ["aten::convolution", "cpp_fused__native_batch_norm_legit_no_training_relu_1"],
+            [PLAIN], ["conv", "bn+relu"], id="an activation that is not fused is a group of its own",
+        ),
+        pytest.param(
+            [CONV, BN, ADD, RELU], [CALL, "cpp_fused_add_relu_1"], [PLAIN], ["conv+bn", "add+relu"],
+            id="on Arm only the norm is folded; sum and activation are steps of their own",
+        ),
+        pytest.param(
+            [layer("pool", "AdaptiveAvgPool2d"), layer("flatten", "Flatten"), layer("head", "Linear")],
+            ["cpp_fused_mean_1", "mkl::_mkl_linear", "cpp_fused_addmm_mean_view_2"], [],
+            ["pool+flatten", "head", "head"], id="a bias added by a step of its own belongs to the linear layer",
+        ),
+        pytest.param([CONV], [CALL], [(16, 4, 3, "")], None, id="a convolution that fits no layer"),
+        pytest.param([CONV], [], [], None, id="a layer without a step"),
+    ],
+)  # fmt: skip
+def test_steps_are_assigned_to_layers(
+    layers: list[LayerInfo], steps: list[str], problems: list[Any], groups: list[str] | None
+) -> None:
+    assert assign(steps, parse_report(report(*problems)), layers) == groups
 
 
 def test_report_gives_post_operations_and_fpmath_mode() -> None:

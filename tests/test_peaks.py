@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.bench import peaks
+from lib.bench import peaks, preprocessing_time
 from lib.bench.peaks import Library, Size
 from lib.bench.preprocessing_time import measure_preprocessing
 from lib.data import Split
@@ -191,21 +191,25 @@ def made_split(num_images: int = 12, side: int = 64) -> Split:
 PREPROCESSING = Preprocessing((0.3, 0.3, 0.3), (0.2, 0.2, 0.2))
 
 
-def test_preprocessing_has_a_number_for_every_part_and_round() -> None:
-    found = measure_preprocessing(made_split(), PREPROCESSING, num_images=5, num_rounds=3)
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"NUM_IMAGES": 5, "NUM_ROUNDS": 3, "BUDGET_S": HANG_S}.items():
+        monkeypatch.setattr(preprocessing_time, name, value)
+
+
+def test_preprocessing_has_a_number_for_every_part_and_round(few: None) -> None:
+    found = measure_preprocessing(made_split(), PREPROCESSING)
     assert [len(part) for part in (found.decode_s, found.resize_s, found.normalize_s)] == [3, 3, 3]
     assert min(found.decode_s + found.resize_s + found.normalize_s) > 0
     assert (found.num_images, found.file_format) == (5, "PPM")
 
 
-def test_preprocessing_works_on_images_of_their_original_size() -> None:
-    small, large = (
-        min(measure_preprocessing(made_split(side=side), PREPROCESSING, num_rounds=3).decode_s) for side in (32, 640)
-    )
+def test_preprocessing_works_on_images_of_their_original_size(few: None) -> None:
+    small, large = (min(measure_preprocessing(made_split(side=side), PREPROCESSING).decode_s) for side in (32, 640))
     assert large > 2 * small
 
 
-def test_preprocessing_uses_one_thread_and_gives_the_others_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preprocessing_uses_one_thread_and_gives_the_others_back(few: None, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     normalize = Preprocessing.normalize
 
@@ -217,14 +221,15 @@ def test_preprocessing_uses_one_thread_and_gives_the_others_back(monkeypatch: py
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        measure_preprocessing(made_split(), PREPROCESSING, num_rounds=1)
+        measure_preprocessing(made_split(), PREPROCESSING)
         assert set(seen) == {1} and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 
 
-def test_preprocessing_begins_no_round_after_its_budget() -> None:
-    assert len(measure_preprocessing(made_split(), PREPROCESSING, num_rounds=50, budget_s=0.0).decode_s) == 1
+def test_preprocessing_begins_no_round_after_its_budget(few: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preprocessing_time, "BUDGET_S", 0.0)
+    assert len(measure_preprocessing(made_split(), PREPROCESSING).decode_s) == 1
 
 
 def test_peaks_are_measured_once_in_a_run_and_again_where_they_cannot_be_read(

@@ -28,6 +28,7 @@ from lib.data import Data
 from lib.files import PROJECT_ROOT
 from lib.model import Checkpoint
 
+NUM_PROCESSES = 6
 NUM_WARMUP = 3
 NUM_CALLS = {1: 30, 256: 2}  # in a turn, by batch size
 NUM_TURNS = {1: 120, 256: 20}
@@ -35,9 +36,7 @@ NUM_TURNS = {1: 120, 256: 20}
 Turns = list[list[float]]
 
 
-def harness_cost(
-    checkpoint: Checkpoint, data: Data, folder: Path, num_threads: int, num_processes: int = 6
-) -> dict[str, Any]:
+def harness_cost(checkpoint: Checkpoint, data: Data, folder: Path, num_threads: int) -> dict[str, Any]:
     """By batch size, the ratio of a call's time in a worker to that in a plain loop; and what a call of `null` takes.
 
     Both loops time all their calls together, without a clock call in between, and enter `inference_mode` once:
@@ -47,7 +46,7 @@ def harness_cost(
     save_images(images, data.val.images[:256], checkpoint.preprocessing)
     command = worker_command("lib.bench.harness", str(checkpoint.path), str(images), str(num_threads))
     found: list[dict[str, dict[str, Turns]]] = []
-    for _ in range(num_processes):
+    for _ in range(NUM_PROCESSES):
         process = subprocess.run(
             command, stdout=subprocess.PIPE, check=True, cwd=PROJECT_ROOT, env=worker_environ(num_threads)
         )

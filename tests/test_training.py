@@ -162,7 +162,7 @@ def test_trains_in_bf16_only_where_onednn_has_it_backward_too(
 ) -> None:
     from lib.training.recipes import Plan
 
-    monkeypatch.setattr(sys.modules["lib.training.loop"], "isa_flags", lambda: flags)
+    monkeypatch.setattr("lib.machine.isa_flags", lambda: flags)
     short = replace(RECIPES["signnet"], plans={"smoke": Plan("learning_path", num_epochs=1, max_steps=1)})
     monkeypatch.setitem(RECIPES, "signnet", short)
     assert train("signnet", data, profile="smoke").precision == precision

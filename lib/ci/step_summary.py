@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lib.analysis.judgement import undecided
 from lib.analysis.pace import pace_warnings
-from lib.analysis.recommendation import undecided
 from lib.ci.gate import judge_folder
 from lib.ci.github import run_url
 from lib.ci.limits import load_limits

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
 
+from lib.progress import Progress
 from lib.records.schema import DataInfo
-
-Progress = Callable[[str], None]  # called with a line now and then
-
-
-def silent(line: str) -> None:
-    """The `Progress` of a caller that wants no lines."""
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,13 @@ import requests
 from requests.adapters import HTTPAdapter, Retry
 from tqdm import tqdm
 
-from lib.data.dataset import Archive, Progress, silent
+from lib.data.dataset import Archive
 from lib.data.image_files import FileSet
 from lib.data.loading import DEFAULT_ROOT
 from lib.data.sets import all_datasets, get_dataset
 from lib.errors import UserError, unknown
 from lib.files import locked, project_path, sha256_file, writing
+from lib.progress import Progress, silent
 
 BASE_URL_VARIABLE = "GTSRB_BASE_URL"  # a mirror's address; what it serves is checked all the same
 TIMEOUT_S = (10, 60)  # to connect; without a byte

@@ -14,11 +14,12 @@ import numpy as np
 import PIL
 
 from lib.data.cache import Splits, cached
-from lib.data.dataset import Archive, Data, DataSet, Progress, Split, registered
+from lib.data.dataset import Archive, Data, DataSet, Split, registered
 from lib.data.folders import GET_DATA, Listed, contents, fingerprint
 from lib.data.images import decode_sign
 from lib.data.splitting import choose_val, thinned
 from lib.errors import UserError
+from lib.progress import Progress
 
 _REPORT_EVERY = 10_000  # images
 

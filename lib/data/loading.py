@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib.data.dataset import Data, Progress, silent
+from lib.data.dataset import Data
 from lib.data.images import IMAGE_SIZE
 from lib.data.sets import get_dataset
 from lib.errors import UserError
 from lib.files import project_path
+from lib.progress import Progress, silent
 
 DEFAULT_ROOT = "data"  # data_root where none is given, below the project root
 

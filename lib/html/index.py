@@ -12,9 +12,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from lib.analysis.judgement import judge
+from lib.analysis.judgement import judge, undecided
 from lib.analysis.pace import pace_warnings
-from lib.analysis.recommendation import undecided
 from lib.files import write_atomic
 from lib.html.charts import Speed, bars_chart, curve_chart, speed_chart
 from lib.html.frame import assets, safe, template_environment

@@ -209,6 +209,7 @@ class Preparation:
     seconds: float
     num_bytes: int  # of the files that it wrote
     num_calibration_images: int  # all from the training images
+    kept: str = ""  # where these files are, in the run folder; empty where nothing was kept
 
 
 @dataclass
@@ -235,7 +236,6 @@ class Scenario:
     control_latencies_s: list[list[float]]  # of the reference backend in another process (A/A), per call
     num_warmup: int  # untimed calls before each round's timed ones
     compile_s: float = 0.0  # making the backend ready for this batch size, before any call
-    energy_j_per_image: float | None = None  # of the whole processor package; None where no counter can be read
     rounds_per_start: list[int] = field(default_factory=list)  # of each set of new processes; empty: of the only one
     conditions: Conditions | None = None  # None where it was not watched, as in smoke
 

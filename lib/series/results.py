@@ -10,9 +10,8 @@ import numpy as np
 from lib.analysis.comparison import Comparison
 from lib.analysis.csv_files import write_csv
 from lib.analysis.history import History
-from lib.analysis.judgement import disturbances, judge, judged
+from lib.analysis.judgement import judge, judged, record_warnings, undecided
 from lib.analysis.pace import pace_warnings
-from lib.analysis.recommendation import undecided
 from lib.analysis.statistics import scenario_ratio
 from lib.bench.session import Session
 from lib.data import Audit, Data
@@ -20,7 +19,7 @@ from lib.data.audit import class_counts, mean_brightness
 from lib.errors import UserError
 from lib.model import Checkpoint, leaf_layers, num_weights
 from lib.records.run import networks
-from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, Needs, RecordWarning, TrainRecord
+from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, RecordWarning, TrainRecord
 from lib.report.compare.answer import recommendations
 from lib.report.headline import comparison_headline
 from lib.report.table import FileNote
@@ -86,51 +85,29 @@ def write_train(
     return _written(run, run.write(record))
 
 
-def benchmark_record(run: Run, data: Data, checkpoint: Checkpoint, session: Session) -> BenchmarkRecord:
+def benchmark_record(run: Run, session: Session) -> BenchmarkRecord:
     """Record of 03 as far as the session has come."""
-    common = run.common(data, checkpoint.sha256)
-    if checkpoint.metadata.profile == "smoke":
-        common["profile"] = "smoke"  # numbers of a smoke network are smoke numbers, however long they were measured
-    common["environment"] = replace(run.environment, versions={**run.environment.versions, **session.versions})
-    common["warnings"] = [*run.warnings, *session.warnings]
-    record = BenchmarkRecord(
-        **common,
-        backend=session.backend.name,
-        is_network=session.backend.is_network,
-        reference=session.reference.name,
-        precision=session.backend.precision,
-        storage=session.backend.storage or session.backend.precision,
-        needs=Needs(session.backend.packages, session.backend.extra, session.backend.default),
-        model=checkpoint.metadata.architecture,
-        recipe=checkpoint.metadata.recipe,
-        random_weights=checkpoint.metadata.random_weights,
-        status=session.status,
-        error=session.error,
-        preparation=session.preparation,
-        accuracy=session.accuracy,
-        parity=session.parity,
-        proof=session.proof,
-        cold_start=session.cold_start,
-        reference_cold_start=session.reference_cold_start,
-        scenarios=session.scenarios,
-        layers=session.layers,
-        peaks=session.peaks,
-        preprocessing=session.preprocessing,
-        sweep=session.sweep,
+    measured = session.record
+    return replace(
+        measured,
+        params=run.params,
+        environment=replace(run.environment, versions={**run.environment.versions, **measured.environment.versions}),
+        started=run.started,
+        duration_s=run.duration_s,
+        warnings=[*run.warnings, *record_warnings(measured)],
     )
-    record.warnings += disturbances(record)
-    return record
 
 
-def write_benchmark(run: Run, data: Data, checkpoint: Checkpoint, session: Session) -> FileNote:
+def write_benchmark(run: Run, session: Session) -> FileNote:
     """Write the record of 03, whatever became of the backend.
 
     Raises:
         UserError: the backend failed; the record is written then too.
     """
-    path = run.write(benchmark_record(run, data, checkpoint, session), session.backend.name)
-    if session.status == "failed":
-        raise UserError(f"backend {session.backend.name} failed: {session.error}")
+    record = benchmark_record(run, session)
+    path = run.write(record, record.backend)
+    if record.status == "failed":
+        raise UserError(f"backend {record.backend} failed: {record.error}")
     return _written(run, path)
 
 

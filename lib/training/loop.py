@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from lib.data import Data
 from lib.data.preprocessing import Preprocessing, fit_preprocessing
 from lib.errors import UserError, unknown
 from lib.files import CHECKPOINT_NAME
-from lib.machine import isa_flags
+from lib.machine import flags_for, has_any, keep_freed_memory
 from lib.model import (
     Checkpoint,
     CheckpointMetadata,
@@ -37,7 +36,7 @@ from lib.training.recipes import RECIPES, Recipe
 
 # Flags of CPUs for which oneDNN has bf16 convolutions backward. On Arm it has them forward only (seen with 3.12):
 # backward runs on its reference code, on which a step takes a hundred times as long.
-BF16_TRAINING_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+BF16_TRAINING_FLAGS = flags_for("bf16", "x86_64")
 OnEpoch = Callable[[Epoch, int], None]
 
 
@@ -103,7 +102,7 @@ def _lr_at(recipe: Recipe, step: int, num_steps: int) -> float:
 
 def _precision(recipe: Recipe) -> str:
     """In which this machine trains a recipe."""
-    return "bf16" if recipe.bf16 and BF16_TRAINING_FLAGS & set(isa_flags()) else "fp32"
+    return "bf16" if recipe.bf16 and has_any(BF16_TRAINING_FLAGS) else "fp32"
 
 
 def _autocast(precision: str) -> AbstractContextManager[object]:
@@ -175,7 +174,7 @@ def train(
     if num_threads:
         torch.set_num_threads(num_threads)
 
-    _keep_freed_memory()
+    keep_freed_memory()
     torch.manual_seed(seed)  # weights
     generator = torch.Generator().manual_seed(seed)  # order and augmentation
     preprocessing = (
@@ -256,17 +255,6 @@ def train(
         data_hash=data.manifest_hash,
         classes=data.classes,
     )
-
-
-def _keep_freed_memory() -> None:
-    """Tell glibc to reuse large blocks instead of giving them back: by default every large tensor is fetched anew from
-    the kernel and zeroed page by page, which costs a training step 10 to 25 % of its time. Elsewhere nothing happens.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h
-        mallopt(m_mmap_threshold, 32 * 1024 * 1024)  # the largest value that glibc takes
-        mallopt(m_trim_threshold, 2**31 - 1)
 
 
 def _validate(model: nn.Module, preprocessing: Preprocessing, data: Data) -> tuple[float, float]:

@@ -12,11 +12,12 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from lib.data.cache import Splits, cached
-from lib.data.dataset import Data, DataSet, Progress, Split, register, silent
+from lib.data.dataset import Data, DataSet, Split, register
 from lib.data.images import digest_images, resize_images
 from lib.data.splitting import choose_val
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT, sha256_file
+from lib.progress import Progress, silent
 from lib.signs import CLASS_NAMES, NUM_CLASSES
 
 DEFAULT_IMAGES = 10_000  # train and val, where no number is given

@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from lib.analysis.cost import energy_words
 from lib.analysis.judgement import disturbance, judge, judged
 from lib.analysis.statistics import (
     is_unstable,
@@ -107,15 +106,8 @@ def scenario_table(scenarios: Sequence[Scenario], backend: str, reference: str, 
         f"{duration(s.compile_s)} for batch {s.batch_size}" for s in scenarios if s.compile_s >= WORTH_TELLING_S
     ]
     note += f" Compiled before the clock started: {', '.join(compiled)}." if compiled else ""
-    told_of = [scenario for scenario in scenarios if raw or disturbance(scenario) is None]
-    energy = {scenario.name: energy_words(scenario) for scenario in told_of}
-    if not told_of:
+    if not raw and all(disturbance(scenario) is not None for scenario in scenarios):
         note = ""
-    elif len(set(energy.values())) == 1:
-        note += f" Energy: {next(iter(energy.values()))}."
-    else:
-        told = [f"{scenario_name(name)} {words}" for name, words in energy.items()]
-        note += f" Energy: {'; '.join(told)}."
     caption = "As measured, while it was disturbed: no result" if raw else "Latency and throughput"
     return Table(columns, rows, caption=caption, note=note)
 

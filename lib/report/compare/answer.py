@@ -9,10 +9,9 @@ from matplotlib.axes import Axes
 
 from lib.analysis.comparison import Comparison
 from lib.analysis.csv_files import LAYERS_CSV, SCENARIOS_CSV
-from lib.analysis.judgement import DISTURBED, disturbance
+from lib.analysis.judgement import DISTURBED, disturbance, undecided
 from lib.analysis.pace import pace_warnings
 from lib.analysis.recommendation import (
-    FAST_FLAGS,
     LONG_S,
     MORE_MEMORY,
     Candidate,
@@ -21,11 +20,11 @@ from lib.analysis.recommendation import (
     compile_s,
     faster_from,
     front,
-    undecided,
 )
 from lib.analysis.statistics import Ratio, scenario_ratio
 from lib.analysis.sweep_points import batch_points, judged_points
 from lib.backends import backend_names
+from lib.machine import flags_for
 from lib.records.run import networks
 from lib.records.schema import BenchmarkRecord, Recommendation
 from lib.report.caveats import disturbed_backends_words, warning_words
@@ -103,7 +102,7 @@ def conditions_of(choice: Choice, candidate: Candidate) -> list[str]:
     """Under which circumstances the recommendation holds and what it costs."""
     record, told = candidate.record, []
     if record.precision != "fp32":
-        flags = [flag for flag in FAST_FLAGS.get(record.precision, ()) if flag in record.environment.isa_flags]
+        flags = [flag for flag in flags_for(record.precision) if flag in record.environment.isa_flags]
         told.append(f"it computes in {record.precision}" + (f", on a CPU with {' or '.join(flags)}" if flags else ""))
     if candidate.record.needs.packages and (candidate.record.needs.extra or not candidate.record.needs.default):
         told.append(f"it needs the packages {', '.join(candidate.record.needs.packages)}")

@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 
 from lib.analysis.comparison import Comparison, first_answer_s
 from lib.analysis.cost import CAVEAT, cost_of
-from lib.analysis.judgement import disturbance
 from lib.records.run import networks
 from lib.records.schema import BenchmarkRecord
 from lib.report.compare.machines import machine_letters, with_machine
@@ -101,29 +100,25 @@ def starts_table(records: Sequence[BenchmarkRecord]) -> Table:
 
 @with_records
 def images(comparison: Comparison) -> Shown:
-    """Images per dollar and energy."""
+    """Images per dollar."""
     return costs_table(networks(comparison.measured))
 
 
 def costs_table(records: Sequence[BenchmarkRecord]) -> Table:
-    """Images per dollar on runners of the size that measured, and energy where a counter can be read."""
+    """Images per dollar on runners of the size that measured."""
     costs, letters = {record.backend: cost_of(record) for record in records}, machine_letters(records)
     runners = list(dict.fromkeys(row.runner for cost in costs.values() for row in cost.rows))
     rows: list[list[Value]] = []
     for record in records:
         cost = costs[record.backend]
         images = {row.runner: number(row.million_images_per_dollar) for row in cost.rows}
-        offline = next((scenario for scenario in record.scenarios if scenario.name == "offline"), None)
-        energy = offline.energy_j_per_image if offline is not None and disturbance(offline) is None else None
         cells: list[Value] = [images.get(runner) for runner in runners]
-        joules = None if energy is None else number(energy)
-        rows.append([with_machine(record, letters), *cells, joules, cost.reason])
-    columns = ["backend", *[f"{runner} (million images per $)" for runner in runners], "J per image", "why not"]
+        rows.append([with_machine(record, letters), *cells, cost.reason])
+    columns = ["backend", *[f"{runner} (million images per $)" for runner in runners], "why not"]
     if not any(cost.reason for cost in costs.values()):
         columns, rows = columns[:-1], [row[:-1] for row in rows]
     first = next(iter(costs.values()))
     notes = dict.fromkeys(row.note for cost in costs.values() for row in cost.rows if row.note)
     note = f"Offline scenario: {CAVEAT}. Prices: {first.source}, {first.date}, {first.url}. "
     note += "".join(f"{text[:1].upper()}{text[1:]}. " for text in notes)
-    note += "Energy: of the whole processor package; unknown where the machine shows no counter."
-    return Table(columns, rows, caption="What images cost", note=note, compact=True)
+    return Table(columns, rows, caption="What images cost", note=note.rstrip(), compact=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from lib.records.schema import (
     Preparation,
     PreprocessingTime,
     Proof,
+    Record,
     Scenario,
     Status,
     StepKernels,
@@ -379,3 +381,23 @@ def write_made_run(run_dir: Path, backends: Iterable[str] = SPEEDUPS, **changes:
         write_record(made_benchmark(backend, **changes), record_path(run_dir, "03_benchmark", backend))
     write_record(made_compare(**{"backends": measured, **changes}), record_path(run_dir, "04_compare"))
     return run_dir
+
+
+def write_run_files(folder: Path, records: Mapping[str, Record], statuses: Mapping[str, str] | None = None) -> Path:
+    """What the launcher leaves of jobs, by label: record, executed notebook and page of 1,000 bytes; and their list."""
+    jobs = []
+    for label, record in records.items():
+        places = {
+            "record": f"results/{label}.json",
+            "executed": f"notebooks/{label}.ipynb",
+            "page": f"pages/{label}.html",
+        }
+        for place in places.values():
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            (folder / place).write_text("x" * 1000)
+        write_record(record, folder / places["record"])
+        notebook, _, backend = label.partition(".")
+        status = (statuses or {}).get(label, getattr(record, "status", "ok"))
+        jobs.append({"notebook": notebook, "backend": backend, "status": status, "seconds": 2.0, **places})
+    (folder / "series.json").write_text(json.dumps({"notebooks": jobs}))
+    return folder

@@ -1,4 +1,4 @@
-"""The notebooks themselves: form, budget, what the rehearsed series leaves, and runs as a user would start them."""
+"""The notebooks themselves: form, budget, what a run of the series leaves, and runs as a user would start them."""
 
 from __future__ import annotations
 

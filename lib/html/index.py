@@ -174,13 +174,15 @@ def _charts(run: RunFolder) -> list[Markup]:
     return charts
 
 
-def _banners(run: RunFolder) -> list[Markup]:
-    note = hosted().get("note") or run.note
-    texts = [*([note] if note else []), *([SMOKE_TEXT] if run.is_smoke else [])]
-    texts += [run.stale_compare] if run.stale_compare else []
+def run_warnings(run: RunFolder) -> list[str]:
+    """What readers of a run must know before anything else, the note of a hosted run first."""
+    texts = [hosted().get("note") or run.note, SMOKE_TEXT if run.is_smoke else "", run.stale_compare]
     texts += [warning_words(warning) for warning in [*pace_warnings(run.benchmarks), *undecided(run.benchmarks)]]
-    texts += [disturbed_backends_words(run.benchmarks)]
-    return [*(safe(Banner(text).to_html()) for text in texts if text), *_problems(run.jobs)]
+    return [text for text in [*texts, disturbed_backends_words(run.benchmarks)] if text]
+
+
+def _banners(run: RunFolder) -> list[Markup]:
+    return [*(safe(Banner(text).to_html()) for text in run_warnings(run)), *_problems(run.jobs)]
 
 
 def _links() -> Markup:

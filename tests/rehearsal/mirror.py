@@ -1,4 +1,4 @@
-"""A host of the images that is up, on this machine: archives of tiny images in the official layout, or of real ones.
+"""A host of the images that is up, on this machine: archives of tiny images in the official layout.
 
 The project refuses whatever is not the official archives, so the checkouts of such a walk know these instead.
 """
@@ -15,7 +15,6 @@ from pathlib import Path
 
 from lib.data.dataset import Archive
 from lib.data.sets.gtsrb import Gtsrb
-from lib.errors import UserError
 from tests.gtsrb_layout import write_layout, zip_file, zip_folder
 
 GTSRB = Gtsrb()
@@ -27,22 +26,9 @@ class _Quiet(SimpleHTTPRequestHandler):
         """The log of the walk is for the workflow."""
 
 
-def serve_images(folder: Path, data_root: Path | None = None) -> Callable[[str, Path], None]:
-    """Serve until this process ends; returns what makes a checkout (job, workspace) fetch from here.
-
-    Args:
-        data_root: GTSRB with test images, to be served instead of tiny images.
-
-    Raises:
-        UserError: no GTSRB there.
-    """
-    if data_root is None:
-        base = write_layout(folder / "official", TRACKS_PER_CLASS, FRAMES, test_images=TEST_IMAGES)
-    else:
-        found = GTSRB.find(data_root)
-        if found is None or found.test is None:
-            raise UserError(f"{data_root} holds no GTSRB with test images; give a data_root of the data set gtsrb")
-        base = found.base
+def serve_images(folder: Path) -> Callable[[str, Path], None]:
+    """Serve until this process ends; returns what makes a checkout (job, workspace) fetch from here."""
+    base = write_layout(folder / "official", TRACKS_PER_CLASS, FRAMES, test_images=TEST_IMAGES)
     contents = {
         archive: zip_file(base / archive.target) if archive.target.suffix else zip_folder(base, str(archive.target))
         for archive in GTSRB.archives

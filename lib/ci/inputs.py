@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from lib.ci.settings import OTHERWISE
+from lib.data.sets import fetchable_names
 from lib.series.jobs import TRAIN
 from lib.series.parameters import load_schema
 
@@ -18,9 +19,8 @@ def dispatch_inputs() -> dict[str, dict[str, Any]]:
     fields: dict[str, dict[str, Any]] = {}
     for name in ("profile", "dataset", "recipe"):
         options = fetchable_names() if name == "dataset" else list(schema[name].choices)
-        kind = {"type": "choice", "options": options}
         default = OTHERWISE.get(name, schema[name].default)
-        fields[name] = {"description": schema[name].help, **kind, "default": default}
+        fields[name] = {"description": schema[name].help, "type": "choice", "options": options, "default": default}
     fields["backends"] = {"description": BACKENDS_HELP, "type": "string", "default": ""}
     threads = schema["num_threads"]
     fields["num_threads"] = {"description": threads.help, "type": "number", "default": threads.default}

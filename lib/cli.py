@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from lib.ci.commands import add_commands
-from lib.errors import UserError, unknown
+from lib.errors import UserError
 from lib.progress import to_stdout
 from lib.variables import KEEP_VARIABLE, remove_tuning, written
 
@@ -161,15 +161,11 @@ def _prune(arguments: argparse.Namespace) -> int:
 
 
 def _data(arguments: argparse.Namespace) -> int:
-    from lib.data import DATASETS
-    from lib.data.download import download_gtsrb
+    from lib.data.download import fetch
     from lib.files import project_path
 
-    downloadable = [name for name in DATASETS if name != "synthetic"]
-    if arguments.dataset not in downloadable:
-        raise unknown("data set to download", arguments.dataset, downloadable)
     root = project_path(arguments.data_root)
-    download_gtsrb(root, dataset=arguments.dataset, progress=to_stdout)
+    fetch(arguments.dataset, root, progress=to_stdout)
     print(f"{arguments.dataset} is in {root}; use it with -p dataset {arguments.dataset} -p data_root {root}")
     return OK
 

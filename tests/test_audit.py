@@ -11,7 +11,7 @@ import pytest
 from lib.data import Data, Split, assert_fair, audit, audit_splits
 from lib.data.images import digest_images
 from lib.errors import UserError
-from lib.report import views
+from lib.report import explore
 from lib.signs import SIGNS
 
 STOP = 14
@@ -68,14 +68,14 @@ def known_pair(data: Data, monkeypatch: pytest.MonkeyPatch) -> Data:
 
 
 def shown(data: Data) -> str:
-    return str(views.duplicates(data, audit_splits(data)))
+    return str(explore.duplicates(data, audit_splits(data)))
 
 
 def test_nothing_in_two_places_is_fair_and_shows_nothing(data: Data) -> None:
     found = audit_splits(data)
     assert_fair(found)
-    assert found.duplicates == [] and views.duplicates(data, found) is None
-    assert "images in both" in str(views.audit_table(found))
+    assert found.duplicates == [] and explore.duplicates(data, found) is None
+    assert "images in both" in str(explore.audit_table(found))
 
 
 def test_the_pair_that_gtsrb_is_known_for_is_a_note_that_names_images_track_and_share(
@@ -94,7 +94,7 @@ def test_the_pair_that_gtsrb_is_known_for_is_a_note_that_names_images_track_and_
     assert "WARNING" not in text
     (row,) = [line for line in text.splitlines() if "00103.ppm" in line]
     assert row.split("  ")[0] == f"14 {SIGNS[STOP].name}" and "00014/00023 " in row and "00014/00023_00006.ppm" in row
-    assert views.duplicates(data, found)._repr_html_().count("<img") == 8  # type: ignore[union-attr]
+    assert explore.duplicates(data, found)._repr_html_().count("<img") == 8  # type: ignore[union-attr]
 
 
 def test_another_pair_is_a_warning_beside_it_and_no_error(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +160,7 @@ def test_copies_inside_a_split_and_in_validation_are_found_and_shown_and_no_erro
     assert "WARNING: Validation images that are in training too, under another track: 1." in text
     assert "00014/00000_00000.ppm, 00014/00000_00001.ppm, 00014/00000_00002.ppm" in text
     assert "00014/00000, 00014/00040" in text
-    assert "inside their split: train 2, val 0, test 0" in str(views.audit_table(found))
+    assert "inside their split: train 2, val 0, test 0" in str(explore.audit_table(found))
 
 
 def test_equal_pixels_with_two_labels_are_named_with_both_classes(data: Data) -> None:

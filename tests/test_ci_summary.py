@@ -12,9 +12,9 @@ import nbformat
 import pytest
 
 from lib.ci.annotate import annotate_run, line_of_source
-from lib.ci.github import MAX_ANNOTATIONS, command, output_lines, run_url, write_outputs
+from lib.ci.github import MAX_ANNOTATIONS, command, run_url, write_outputs
 from lib.ci.pages import without_dead_links, write_pages
-from lib.ci.step_summary import LIMIT, Section, fit, summary
+from lib.ci.step_summary import fit, summary
 from lib.cli import main
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
@@ -24,10 +24,9 @@ from lib.report.table import Cell, Table
 from tests.made_records import made_benchmark, made_failed_benchmark, write_made_run
 
 HOSTILE = [
-    "a|b", "`code`", "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "line\nbreak", "**bold** _it_ ~~no~~",
-    "[text](https://evil.example)", "![i](https://evil.example/i.png)", "https://evil.example", "www.evil.example",
-    "\\", "\\|", "a\\|b|c", "&lt;b&gt;", "# head", "- item", "$x$", "> quote", "<!-- c", "\u202eabc", "x\x00y",
-    "| --- |", "mailto:a@evil.example", "::error::x",
+    "a|b", "`code`", "<img src=x onerror=alert(1)>", "line\nbreak", "**bold** _it_ ~~no~~", "[text](https://evil.example)",
+    "![i](https://evil.example/i.png)", "www.evil.example", "\\|", "&lt;b&gt;", "# head", "> quote", "\u202eabc",
+    "x\x00y", "| --- |", "mailto:a@evil.example",
 ]  # fmt: skip
 ENVIRON = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "me/signs", "GITHUB_RUN_ID": "42"}
 
@@ -79,11 +78,14 @@ def test_summary_tells_accuracy_best_backends_gate_layers_and_links(run: Path) -
     assert re.search(r"\| stage1\.0\.conv1 \| [\d.]+ % \| ▲ \d.*\| ▼ \d.* \| = ", layers)
 
 
-def test_summary_names_what_is_not_done_and_what_the_run_must_say(tmp_path: Path) -> None:
+def test_summary_names_what_is_not_done_and_what_the_run_must_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = write_made_run(tmp_path, ["torch-onednn"], profile="smoke")
     failed = made_failed_benchmark("ncnn", "failed", "<b>crashed</b>\n| at | once |")
     write_record(failed, tmp_path / "results" / "03_benchmark.ncnn.json")
-    text = summary(run, {"RUN_NOTE": "the host was down"})
+    monkeypatch.setenv("RUN_NOTE", "the host was down")
+    text = summary(run, {})
     assert "the host was down" in text and "smoke run" in text
     assert "&lt;b&gt;crashed&lt;/b&gt; \\| at \\| once \\|" in text
     assert "github.com" not in text
@@ -98,36 +100,18 @@ def test_summary_does_not_repeat_an_answer_that_is_older_than_the_records(tmp_pa
     assert answer not in text and "is older than 1 record; run python" in text
 
 
-def test_summary_carries_the_note_that_the_run_wrote_down(tmp_path: Path) -> None:
-    run = write_made_run(tmp_path, ["torch-onednn"])
-    (run / "series.json").write_text(json.dumps({"notebooks": [], "note": "the host was down"}))
-    assert "the host was down" in summary(run, {})
-
-
-def test_summary_is_cut_visibly_below_the_limit_of_what_the_file_already_holds(tmp_path: Path, run: Path) -> None:
-    held = tmp_path / "summary.md"
-    whole = summary(run, {"GITHUB_STEP_SUMMARY": str(held)})
-    assert "is cut" not in whole
-    held.write_bytes(b"x" * (LIMIT - len(whole.encode()) + 1))
-    cut = summary(run, {"GITHUB_STEP_SUMMARY": str(held)})
-    assert len(cut.encode()) + held.stat().st_size <= LIMIT
-    assert "This summary is cut" in cut and "Layers, single stream" in cut
-    assert cut.startswith(whole[:200])
-
-
-@pytest.mark.parametrize("num_bytes", [0, 100, 2000, 2600, 5000, 30_000, 100_000])
-def test_no_cut_is_longer_than_asked_and_every_cut_says_what_it_left_out(num_bytes: int) -> None:
-    table = Table(["layer"], [[f"layer {number} ä"] for number in range(2000)])
-    sections = [Section("First", ["text"]), Section("Long", [], table_lines(table), "note"), Section("Last", ["end"])]
-    text = fit(sections, num_bytes)
+@pytest.mark.parametrize(
+    ("num_bytes", "kept", "left_out"),
+    [(3000, ["First", "Long", "Last"], []), (2200, ["First", "Long"], ["Last"]), (1000, ["First"], ["Long", "Last"])],
+)
+def test_a_summary_beyond_the_limit_leaves_out_its_last_sections_and_says_so(
+    num_bytes: int, kept: list[str], left_out: list[str]
+) -> None:
+    text = fit({"First": "text", "Long": 1000 * "ä", "Last": 600 * "x"}, num_bytes)
     assert len(text.encode()) <= num_bytes
-    if text and num_bytes < 100_000:
-        rows = text.count("| layer ") - text.count("| layer |")
-        told = re.search(r"Of \*Long\*, (\d+) rows", text)
-        assert (int(told[1]) + rows == 2000) if told else (rows == 0 and "Long, Last" in text)
-        assert "Last" in text and "end" not in text
-    if num_bytes == 100_000:
-        assert text.endswith("end\n\n")
+    assert re.findall(r"^## (\w+)$", text, re.MULTILINE) == kept
+    assert (f"Left out: {', '.join(left_out)}." in text) == bool(left_out)
+    assert fit({"Long": 1000 * "ä"}, 10) == ""
 
 
 def write_executed(run: Path, notebook: str, failing: str, *, label: str = "", injected: bool = True) -> None:
@@ -206,17 +190,14 @@ def test_doubts_and_skipped_notebooks_are_warnings_and_what_is_fine_is_silent(tm
     assert annotate_run(run)[0].startswith("::warning title=04_compare was skipped")
 
 
-def test_hostile_reasons_and_many_failures_stay_within_what_github_shows(tmp_path: Path) -> None:
+def test_no_more_annotations_than_github_shows_and_the_last_one_counts_the_rest(tmp_path: Path) -> None:
     entries = [
-        {"notebook": f"../../x{number}", "backend": "b,file=y", "status": "failed", "reason": "a\r\n::set-output::b"}
-        for number in range(30)
+        {"notebook": f"../../x{number}", "status": "failed", "reason": "a\r\n::error::b"} for number in range(30)
     ]
     (tmp_path / "series.json").write_text(json.dumps({"notebooks": entries}))
     lines = annotate_run(tmp_path)
     assert len(lines) == MAX_ANNOTATIONS and "21 more" in lines[-1]
-    assert all(line.startswith("::error ") and "\n" not in line and "file=" not in line.replace("%2Cfile=", "")
-               for line in lines[:-1])  # fmt: skip
-    assert lines[0].endswith("::a%0D%0A::set-output::b")
+    assert lines[0] == "::error title=../../x0 failed::a%0D%0A::error::b", "it has no file in the project"
 
 
 def test_workflow_commands_are_escaped_as_the_runner_reads_them() -> None:
@@ -224,14 +205,16 @@ def test_workflow_commands_are_escaped_as_the_runner_reads_them() -> None:
     assert line == "::error file=a%3Ab%2Cc%25.ipynb,line=3::100%25%0D%0Aend"
 
 
-def test_outputs_of_several_lines_cannot_end_their_own_value(tmp_path: Path) -> None:
-    values = {"backends": '["a"]', "text": "one\nend_0\nother=1"}
-    first, second = output_lines(values), output_lines(values)
-    assert first.startswith('backends=["a"]\ntext<<end_') and first != second
-    delimiter = first.splitlines()[1].removeprefix("text<<")
-    assert first.splitlines()[2:] == ["one", "end_0", "other=1", delimiter]
+def test_outputs_have_one_line_each_as_another_could_set_other_outputs(tmp_path: Path) -> None:
+    environ = {"GITHUB_OUTPUT": str(tmp_path / "output")}
+    for text in ("one\nother=1", "one\rother=1"):
+        with pytest.raises(UserError, match="the output text has a line break"):
+            write_outputs({"backends": "[]", "text": text}, environ)
+    assert not (tmp_path / "output").exists()
+    write_outputs({"backends": '["a"]', "text": "a=b"}, environ)
+    assert (tmp_path / "output").read_text() == 'backends=["a"]\ntext=a=b\n'
     with pytest.raises(UserError, match="GITHUB_OUTPUT"):
-        write_outputs(values, {"GITHUB_OUTPUT": str(tmp_path)})
+        write_outputs({}, {"GITHUB_OUTPUT": str(tmp_path)})
     assert run_url({}) == "" and run_url(ENVIRON) == "https://github.com/me/signs/actions/runs/42"
 
 
@@ -241,9 +224,9 @@ def test_on_github_a_bad_end_is_an_annotation_of_one_line(
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     assert main(["ci", "check", str(tmp_path), "--backend", "x", "--checkpoint", "50%\n::warning::y"]) == 2
     out = capsys.readouterr().out
-    assert out.startswith("::error::'50%25\\n::warning::y' is no SHA-256") and out.count("\n") == 1
+    assert out.startswith("::error::'50%25\\n::warning::y' is not a SHA-256") and out.count("\n") == 1
     assert main(["ci", "annotate", str(tmp_path / "none")]) == 2
-    assert main(["ci", "summary", str(tmp_path / "none")]) == 2
+    assert main(["ci", "summary", str(tmp_path / "none"), "--arch", "x64"]) == 2
 
 
 def test_pages_stand_alone_under_the_names_of_their_artifacts(tmp_path: Path) -> None:
@@ -271,16 +254,11 @@ def test_links_into_the_run_become_text_and_others_stay() -> None:
     assert without_dead_links(html) == 'a <b>c</b> <a href="#cell-1">d</a> <a href="https://e.org">e</a>'
 
 
-@pytest.mark.parametrize("architecture", ["../x", "a b", "", "a/b"])
-def test_an_architecture_that_is_no_part_of_a_file_name_is_refused(tmp_path: Path, architecture: str) -> None:
-    write_executed(tmp_path, "04_compare", "none")
-    assert main(["ci", "pages", str(tmp_path), "--arch", architecture, "--out", str(tmp_path / "out")]) == 2
-    assert not (tmp_path / "out").exists()
-
-
-def test_pages_of_a_folder_without_notebooks_are_refused(tmp_path: Path) -> None:
+def test_pages_need_executed_notebooks_and_a_known_architecture(tmp_path: Path) -> None:
+    command = ["ci", "pages", str(tmp_path), "--out", str(tmp_path / "out"), "--arch"]
     with pytest.raises(UserError, match="no executed notebooks"):
         write_pages(tmp_path, "arm64", tmp_path / "out")
+    assert main([*command, "../x"]) == 2 and not (tmp_path / "out").exists()
 
 
 def test_escape_keeps_plain_text_readable() -> None:

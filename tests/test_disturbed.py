@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,16 +15,10 @@ from lib.analysis.comparison import Comparison, load_comparison
 from lib.analysis.csv_files import layer_rows, scenario_rows, sweep_rows
 from lib.analysis.history import load_history
 from lib.analysis.judgement import allowed_cores, disturbance, disturbances, judge
-from lib.analysis.recommendation import fastest, front, recommend
-from lib.bench import session as session_module
-from lib.bench.neighbours import Use
-from lib.bench.plan import MAX_ATTEMPTS, PATIENCE_S
-from lib.bench.session import Session
+from lib.analysis.recommendation import front
 from lib.ci.gate import judge_run
 from lib.ci.step_summary import summary
-from lib.data import Data
-from lib.html.index import best_backends, write_index
-from lib.model import load_checkpoint
+from lib.html.index import write_index
 from lib.records.run import load_run
 from lib.records.schema import (
     BenchmarkRecord,
@@ -39,16 +32,15 @@ from lib.records.schema import (
     record_path,
     write_record,
 )
-from lib.report import views
-from lib.report.headline import headline
-from lib.report.tables import compare_layers_table
+from lib.report.benchmark import batch_sweep, by_layer, clock, end_to_end, glance, machine_limits
+from lib.report.compare import answer, costs, layer_map, sweeps, whole_network
+from lib.report.compare.layer_map import layers_table
+from lib.report.headline import best_backends, headline
 from lib.series.results import write_compare
 from lib.series.summary import summary_lines
 from lib.series.sweep import headline as sweep_figures
 from tests.made_records import made_benchmark, made_layers, made_scenario, made_sweep, write_made_run
 from tests.test_pace import slowed
-from tests.test_training import make_split
-from tests.untrained import save_untrained
 
 QUIET = Conditions(0.01, 0.0, 0.0, spare_cores=0)
 BUSY = Conditions(0.87, 0.02, 0.6, spare_cores=0, num_measured=2, waited_s=60.0)
@@ -145,12 +137,14 @@ def test_index_names_no_best_where_all_were_disturbed(tmp_path: Path) -> None:
     for backend in ("torch-blas", FAST):
         record = read_record(record_path(run, "03_benchmark", backend), BenchmarkRecord)
         assert not [speedup for speedup in speedups(record) if speedup in page]
-    assert [(best.backend, best.words) for best in best_backends(load_run(run))] == [("–", "disturbed, not judged")] * 2
+    assert [(best.backend, best.words) for best in best_backends(load_run(run).benchmarks)] == [
+        ("–", "disturbed, not judged")
+    ] * 2
 
 
 def test_index_ranks_the_others_and_names_who_is_missing(tmp_path: Path) -> None:
     run = run_of(tmp_path, {FAST: ["offline"]}, ["torch-blas", "onnxruntime", FAST])
-    single, offline = best_backends(load_run(run))
+    single, offline = best_backends(load_run(run).benchmarks)
     assert single.backend == FAST and "not judged" not in single.words
     assert offline.backend == "onnxruntime" and offline.words.endswith(f"; not judged, since disturbed: {FAST}")
 
@@ -175,21 +169,27 @@ def test_gate_does_not_ask_about_times_that_were_quiet(tmp_path: Path) -> None:
 
 def test_recommendation_ranking_and_front_leave_out_what_was_disturbed() -> None:
     records = [made_benchmark("onnxruntime"), beside_others(made_benchmark(FAST), ["offline"])]
-    best = fastest(records, "offline")
-    assert best is not None and best.record.backend == "onnxruntime"
     assert FAST not in front(records, "offline") and FAST in front(records, "single_stream")
-    (found,) = [item for item in recommend(records) if (item.scenario, item.precision) == ("offline", "any")]
+    (found,) = [
+        item
+        for item in answer.recommendations(Comparison(records))
+        if (item.scenario, item.precision) == ("offline", "any")
+    ]
     assert found.backend == "onnxruntime" and f"not judged, since disturbed: {FAST}" in found.text
-    (fp32,) = [item for item in recommend(records) if (item.scenario, item.precision) == ("offline", "fp32")]
+    (fp32,) = [
+        item
+        for item in answer.recommendations(Comparison(records))
+        if (item.scenario, item.precision) == ("offline", "fp32")
+    ]
     assert FAST not in fp32.text, "an int8 backend is missed by nobody who may only use fp32"
 
 
 def test_nothing_is_recommended_where_all_were_disturbed() -> None:
     records = [beside_others(made_benchmark(name)) for name in ("onnxruntime", FAST)]
-    for item in recommend(records):
+    for item in answer.recommendations(Comparison(records)):
         assert item.backend == "" and item.ratio is None
         assert "disturbed, not judged" in item.text and "Stay with" not in item.text
-    assert "disturbed, not judged" in repr(views.recommended(Comparison(records)))
+    assert "disturbed, not judged" in repr(answer.recommended(Comparison(records)))
 
 
 def test_csv_has_the_word_and_no_numbers() -> None:
@@ -231,8 +231,8 @@ def test_comparison_page_says_it_in_every_section() -> None:
     records = [beside_others(made_benchmark(name, sweep=True)) for name in ("torch-blas", FAST)]
     comparison = Comparison(records)
     shown = [
-        views.answer(comparison), views.layer_numbers(comparison, "offline"), views.verdicts(comparison),
-        views.costs(comparison), views.sweeps(comparison),
+        answer.summary(comparison), layer_map.numbers(comparison, "offline"), whole_network.verdicts(comparison),
+        costs.images(comparison), sweeps.curves(comparison),
     ]  # fmt: skip
     for view in shown:
         assert "disturbed" in repr(view).lower()
@@ -242,9 +242,9 @@ def test_comparison_page_says_it_in_every_section() -> None:
 
 def test_layers_of_a_disturbed_backend_have_no_column() -> None:
     records = [made_benchmark("torch-blas"), beside_others(made_benchmark(FAST), ["offline"])]
-    table = compare_layers_table(records, "offline")
+    table = layers_table(records, "offline")
     assert FAST not in table.columns and f"disturbed and not judged: {FAST}" in table.note
-    assert FAST in compare_layers_table(records, "single_stream").columns
+    assert FAST in layers_table(records, "single_stream").columns
 
 
 def test_earlier_runs_that_were_disturbed_are_no_points_of_a_trend(tmp_path: Path) -> None:
@@ -265,21 +265,14 @@ def test_figures_of_a_sweep_leave_out_what_was_disturbed() -> None:
     assert "single_stream_speedup" in figures
 
 
-def made_session(record: BenchmarkRecord) -> Any:
-    """What views of 03 read of a session."""
-    return SimpleNamespace(
-        backend=SimpleNamespace(name=record.backend, is_network=True), reference=SimpleNamespace(name=record.reference),
-        status="ok", error="", scenarios=record.scenarios, layers=record.layers,
-    )  # fmt: skip
-
-
 def test_page_of_a_backend_has_the_raw_numbers_in_a_fold_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lib.report.views.benchmark.show", lambda figure: pytest.fail("a figure makes a claim"))
+    for section in (clock, by_layer, machine_limits, batch_sweep):
+        monkeypatch.setattr(section, "show", lambda figure: pytest.fail("a figure makes a claim"))
     record = beside_others(made_benchmark(FAST, sweep=True))
-    session = made_session(record)
     shown = [
-        views.scenarios(session), views.latencies(session), views.round_ratios(session), views.layer_bars(session),
-        views.layers(session, "offline"), views.roofline(record), views.image_cost(record), views.sweep(record),
+        clock.scenarios(record), clock.latencies(record), clock.round_ratios(record), by_layer.bars(record),
+        by_layer.layers(record, "offline"), machine_limits.roofline(record), end_to_end.image_cost(record),
+        batch_sweep.curves(record),
     ]  # fmt: skip
     for view in shown:
         html = view._repr_html_()
@@ -297,83 +290,8 @@ def test_first_screen_has_one_sentence_and_no_speed(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("IPython.display.update_display", lambda shown, display_id: updates.append(shown))
     record = beside_others(made_benchmark(FAST))
     record.warnings = disturbances(record)
-    views.fill_glance(record)
+    glance.fill(record)
     told = repr(updates[0])
     assert "WARNING: Single stream, offline, layers in single stream, layers in offline: disturbed, not judged." in told
     assert told.count("Others used 0.87 cores") == 1 and "after 2 attempts and waiting 1 min 00 s for quiet" in told
     assert not [speedup for speedup in speedups(record) if speedup in told]
-
-
-# --- waiting and measuring again ------------------------------------------------------------------------------------
-
-
-class Machine:
-    """Stands in for who uses the CPU: what is seen while something is measured, and while it is waited for quiet."""
-
-    def __init__(self, measured: Sequence[float], waiting: Sequence[float] = ()) -> None:
-        self.measured, self.waiting = iter(measured), iter(waiting)
-
-    def use(self) -> Use:
-        return Use(next(self.measured), 0.0, 0.0)
-
-    def use_over(self, pids: Sequence[int], seconds: float) -> Use:
-        return Use(next(self.waiting), 0.0, 0.0)
-
-
-@pytest.fixture
-def measure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Session]:
-    """Let a session measure its scenarios on such a machine, without workers and clocks."""
-    checkpoint = load_checkpoint(save_untrained(tmp_path))
-    data = Data("synthetic", "0" * 64, 32, make_split("train", 2, 0), make_split("val", 2, 1), None, [])
-
-    def measured_on(machine: Machine, session: Session | None = None) -> Session:
-        session = session or Session("torch-blas", checkpoint, data, num_threads=os.cpu_count() or 1)
-        monkeypatch.setattr(session_module, "Neighbours", lambda pids: machine)
-        monkeypatch.setattr(session_module, "use_over", machine.use_over)
-        monkeypatch.setattr(Session, "_open_sides", lambda self: {"backend": SimpleNamespace(pid=1, num_threads=99)})
-        monkeypatch.setattr(session_module, "measure_scenario", lambda sides, plan, seed: made_scenario(plan.name, 2.0))
-        session.measure()
-        return session
-
-    return measured_on
-
-
-def test_quiet_is_measured_once_and_nothing_is_waited_for(measure: Callable[..., Session]) -> None:
-    session = measure(Machine([0.01, 0.02]))
-    conditions = [scenario.conditions for scenario in session.scenarios]
-    assert [(c.num_measured, c.waited_s) for c in conditions if c] == [(1, 0.0)] * 2
-    assert not [scenario for scenario in session.scenarios if disturbance(scenario)]
-
-
-def test_a_disturbed_scenario_waits_for_quiet_and_is_measured_again(measure: Callable[..., Session]) -> None:
-    session = measure(Machine([0.9, 0.01, 0.02], waiting=[0.9, 0.9, 0.01]))
-    first = session.scenarios[0].conditions
-    assert first is not None and (first.num_measured, first.others_cores) == (2, 0.01) and first.waited_s > 0
-    assert disturbance(session.scenarios[0]) is None
-    told = repr(views.scenarios(session))
-    assert "Disturbed at first, undisturbed in the end. Single stream: 2 attempts, after waiting 6.0 s" in told
-
-
-def test_patience_ends_and_belongs_to_the_whole_session(measure: Callable[..., Session]) -> None:
-    session = measure(Machine([0.9, 0.8], waiting=[0.9] * 1000))
-    first, second = (scenario.conditions for scenario in session.scenarios)
-    assert first is not None and second is not None
-    assert (first.num_measured, first.waited_s) == (1, PATIENCE_S["fast"])
-    assert (second.num_measured, second.waited_s) == (1, 0.0)
-    assert [w.kind for w in map(disturbance, session.scenarios) if w] == ["disturbed"] * 2
-
-
-def test_of_all_attempts_the_least_disturbed_is_kept(measure: Callable[..., Session]) -> None:
-    session = measure(Machine([0.9, 0.5, 0.7, 0.01], waiting=[0.01] * 9))
-    kept = session.scenarios[0].conditions
-    assert kept is not None and (kept.num_measured, kept.others_cores) == (MAX_ATTEMPTS, 0.5)
-
-
-def test_measuring_again_clears_the_warnings_of_the_scenarios_and_no_others(
-    measure: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    session = measure(Machine([0.01, 0.01]))
-    before = [RecordWarning("random_weights"), RecordWarning("unstable", "offline", {"torch-blas": 0.05})]
-    session.warnings = list(before)
-    measure(Machine([0.01, 0.01]), session)
-    assert session.warnings == before[:1]

@@ -13,8 +13,7 @@ from lib.analysis.history import History, Point, Trend, load_history
 from lib.analysis.statistics import Ratio
 from lib.errors import UserError
 from lib.records.schema import BenchmarkRecord, record_path, second_path, write_record
-from lib.report.tables import history_table
-from lib.report.views.compare import change_words
+from lib.report.compare.trend import change_words, history_table
 from tests.made_records import made_benchmark, made_scenario
 
 START = datetime(2026, 11, 1, tzinfo=UTC)

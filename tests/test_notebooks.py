@@ -1,4 +1,4 @@
-"""The notebooks themselves: form, budget, what the rehearsed series leaves, and runs as a user would start them."""
+"""The notebooks themselves: form, budget, what a run of the series leaves, and runs as a user would start them."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_smoke_training_learns(finished: Path) -> None:
 def test_compare_names_the_known_answer(finished: Path) -> None:
     compared = read_record(finished / "results/04_compare.json", CompareRecord)
     assert compared.headline.startswith("From torch-blas to torch-onednn at batch 256, ")
-    assert "layers that run another kernel" in compared.headline
+    assert "layers run another kernel" in compared.headline
     assert compared.missing == []
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from lib.errors import UserError
 from lib.model import Checkpoint, load_checkpoint
 from lib.report.table import Banner, Stack, Table
-from lib.report.views import predict_file
+from lib.report.train import predict_file
 from tests.untrained import save_untrained
 
 

@@ -17,7 +17,9 @@ from lib.html.index import write_index
 from lib.html.page import Failure
 from lib.html.provenance import run_metadata
 from lib.records.schema import Conditions, Record, RecordWarning, record_path, write_record
-from lib.report import PEAK_MEMORY, tables
+from lib.report import PEAK_MEMORY, environment, train
+from lib.report.benchmark import by_layer, correctness, glance, machine_limits
+from lib.report.compare import layer_map, whole_network
 from lib.report.table import SORT_ROWS, Banner, Cell, Table
 from tests.browser import CHROMIUM, Browser, Opened, browser, findings
 from tests.made_notebooks import HOSTILE, PIXEL, code_cell, html_output, new_markdown_cell, new_output, rendered
@@ -57,7 +59,7 @@ def chromium() -> Iterator[Browser]:
 def cells_of(*shown: Table | Banner) -> list[Any]:
     """A notebook with everything that pages know to show."""
     described = run_metadata("03_benchmark", {"seed": 3}, vars(made_environment()), "2026-11-24T14:00:00+00:00")
-    header = {"text/html": tables.environment_table(made_environment())._repr_html_(), "text/plain": "x"}
+    header = {"text/html": environment.environment_table(made_environment())._repr_html_(), "text/plain": "x"}
     picture = new_output("display_data", data={"image/svg+xml": SVG}, metadata={"image/svg+xml": {"alt": "A teal box"}})
     lines = new_output("stream", name="stdout", text="".join(f"\x1b[3{n % 8}mline {n}\x1b[0m\n" for n in range(24)))
     warned = new_output("stream", name="stderr", text="careful\n")
@@ -85,18 +87,19 @@ def kinds() -> dict[str, tuple[Record, list[Any], Failure | None]]:
     error = new_output("error", ename="ZeroDivisionError", evalue="division by zero", traceback=TRACEBACK)
     broken = [*cells_of(Banner("look", "error")), code_cell("1/0", [error]), code_cell("never")]
     number = sum(cell.cell_type == "code" for cell in broken) - 1
-    train = [tables.accuracy_table(made_accuracy()), tables.confused_pairs_table(made_confusion())]
-    glance = [
-        tables.glance_table(benchmark),
-        tables.parity_table(benchmark.parity),
-        tables.proof_table(benchmark.proof),
+    trained = [train.accuracy_table(made_accuracy()), train.confused_pairs_table(made_confusion())]
+    first = [
+        glance.glance_table(benchmark),
+        correctness.parity_table(benchmark.parity),
+        correctness.proof_table(benchmark.proof),
     ]
-    layers = [tables.layer_table(layers, "onnxruntime", "torch-onednn") for layers in benchmark.layers]
-    compare = [tables.compare_scenarios_table(records), tables.compare_layers_table(records, "offline")]
+    peaks = machine_limits.peaks_table(benchmark.peaks)
+    layers = [by_layer.layer_table(layers, "onnxruntime", "torch-onednn") for layers in benchmark.layers]
+    compare = [whole_network.backends_table(records), layer_map.layers_table(records, "offline")]
     return {
         "01_explore": (made_explore(), cells_of(Banner("no test images", "info"), Banner("careful")), None),
-        "02_train": (made_train(), cells_of(*train), None),
-        "03_benchmark.onnxruntime": (benchmark, cells_of(*glance, *layers, tables.peaks_table(benchmark.peaks)), None),
+        "02_train": (made_train(), cells_of(*trained), None),
+        "03_benchmark.onnxruntime": (benchmark, cells_of(*first, *layers, peaks), None),
         "04_compare": (made_compare(), cells_of(*compare), None),
         "03_benchmark.broken": (
             made_failed_benchmark("broken", "failed", "logits differ"),

@@ -18,8 +18,6 @@ from lib.backends import all_backends
 from lib.files import PROJECT_ROOT
 
 LAYERS = re.findall(r"^    (\w+)  ", lib.__doc__ or "", re.MULTILINE)[::-1]  # the map, from the ground up
-# The same thing on two floors: what a notebook shows.
-TWICE = ("benchmark", "compare", "explore", "train")
 MODULES = sorted((PROJECT_ROOT / "lib").rglob("*.py"))
 
 
@@ -53,8 +51,7 @@ def test_map_of_lib_shows_every_room_once() -> None:
 
 def test_module_names_occur_once() -> None:
     names = Counter(path.stem for path in MODULES if path.stem != "__init__")
-    twice = {name for name, count in names.items() if count > 1}
-    assert twice == set(TWICE)
+    assert {name for name, count in names.items() if count > 1} == set()
 
 
 def pins(name: str) -> dict[str, str]:
@@ -165,5 +162,5 @@ def test_reading_notebooks_waits_for_no_grammars() -> None:
 
 
 def test_notebook_that_describes_itself_does_not_import_nbformat() -> None:
-    code = "import sys, lib.series.notebook, lib.report.views; print('nbformat' in sys.modules)"
+    code = "import sys, lib.series.notebook, lib.report.train; print('nbformat' in sys.modules)"
     assert printed_by(code) == "False"

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from lib.analysis.comparison import Comparison
 from lib.analysis.csv_files import write_csv
 from lib.analysis.layer_grid import layer_grid
-from lib.analysis.recommendation import Needs, drop_words, faster_from, front, recommend
-from lib.records.schema import BenchmarkRecord, LayerTable, Recommendation, SweepPoint
+from lib.analysis.recommendation import faster_from, front
+from lib.records.schema import BenchmarkRecord, Needs, Recommendation, SweepPoint
+from lib.report.compare.answer import recommendations
+from lib.report.headline import drop_words
 from tests.made_records import (
     LAYERS,
     made_benchmark,
@@ -40,9 +43,8 @@ def widened(record: BenchmarkRecord, spread: float) -> BenchmarkRecord:
     return record
 
 
-def best(*records: BenchmarkRecord, precision: str = "any", **needs: Needs) -> Recommendation:
-    known = {name.replace("_", "-"): need for name, need in needs.items()}
-    return next(found for found in recommend(records, known) if found.precision == precision)
+def best(*records: BenchmarkRecord, precision: str = "any") -> Recommendation:
+    return next(found for found in recommendations(Comparison(list(records))) if found.precision == precision)
 
 
 # -------------------------------------------------------------------------------------------- recommendations
@@ -99,7 +101,8 @@ def test_equally_good_backends_are_named_and_the_one_with_fewest_conditions_is_u
     found = best(fast, plain)
     assert (found.backend, found.equally_good) == ("openvino", ["onnxruntime-int8"])
     assert "Equally good: onnxruntime-int8." in found.text
-    assert best(fast, plain, openvino=Needs(("openvino",), "more", default=False)).backend == "onnxruntime-int8"
+    plain.needs = Needs(("openvino",), "more", default=False)
+    assert best(fast, plain).backend == "onnxruntime-int8"
     assert best(fast, measured("openvino", 1.5)).equally_good == []
 
 
@@ -109,7 +112,8 @@ def test_conditions_tell_packages_compilation_memory_and_batch_sizes() -> None:
     assert record.cold_start is not None and record.proof is not None
     record.cold_start.peak_memory_bytes = 2**30
     record.proof.investigate = "a reorder per layer"
-    told = best(record, torch_compile=Needs(("compiler",), "compiled", default=False)).conditions
+    record.needs = Needs(("compiler",), "compiled", default=False)
+    told = best(record).conditions
     for part in (
         "it needs the packages compiler",
         "it compiles for 9 s in every process",
@@ -137,7 +141,7 @@ def test_batch_size_from_which_a_recommendation_holds() -> None:
 
 
 def test_smoke_records_recommend_nothing() -> None:
-    assert recommend([measured("onnxruntime", 2.0, profile="smoke")]) == []
+    assert recommendations(Comparison([measured("onnxruntime", 2.0, profile="smoke")])) == []
 
 
 def test_random_weights_say_nothing_about_accuracy() -> None:
@@ -149,7 +153,7 @@ def test_random_weights_say_nothing_about_accuracy() -> None:
 def test_architectures_are_recommended_apart() -> None:
     record = measured("onnxruntime", 3.0)
     intel = replace(record, environment=replace(record.environment, architecture="x86_64", cpu_model="Xeon"))
-    found = recommend([measured("openvino", 1.5), intel])
+    found = recommendations(Comparison([measured("openvino", 1.5), intel]))
     assert {item.architecture: item.backend for item in found} == {"aarch64": "openvino", "x86_64": "onnxruntime"}
 
 
@@ -194,7 +198,7 @@ def test_fused_group_stands_once_at_its_heaviest_member() -> None:
 
 
 def test_backend_without_layer_times_has_no_column() -> None:
-    silent = made_benchmark("torch-aoti", layers=[LayerTable("offline", 256, [])])
+    silent = made_benchmark("torch-aoti", layers=[])
     grid = layer_grid([silent, made_benchmark("torch-blas"), made_failed_benchmark("x")], "offline")
     assert (list(grid.columns), grid.silent) == (["torch-blas"], ["torch-aoti"])
 

@@ -14,7 +14,9 @@ from lib.analysis.statistics import Ratio
 from lib.html.frame import assets
 from lib.html.sanitize import clean_html
 from lib.records.schema import BenchmarkRecord, Recommendation, RecordWarning
-from lib.report import tables, views, words
+from lib.report import environment, train, words
+from lib.report.benchmark import batch_sweep, by_layer, clock, correctness, end_to_end, glance, machine_limits
+from lib.report.compare import answer, costs, layer_map, machines, proofs, whole_network
 from lib.report.table import SORT_ROWS, Banner, Cell, Table, profile_banner, sort_key
 from tests.made_notebooks import HOSTILE
 from tests.made_records import (
@@ -142,21 +144,21 @@ class _Parameter:
 
 def test_parameter_table_marks_what_differs_from_its_default() -> None:
     schema = {"seed": _Parameter(0, "of everything"), "data_root": _Parameter("", "folder")}
-    table = tables.parameter_table({"seed": 0, "data_root": HOSTILE}, schema)
+    table = environment.parameter_table({"seed": 0, "data_root": HOSTILE}, schema)
     assert "changed from ''" in str(table)
     assert str(table).count("default") == 1
     assert "<script" not in table.to_html()
 
 
 def test_environment_table_says_unknown_and_emulated() -> None:
-    text = str(tables.environment_table(made_environment(cpu_model=None, acl=None, emulated=True)))
+    text = str(environment.environment_table(made_environment(cpu_model=None, acl=None, emulated=True)))
     assert re.search(r"CPU\s+unknown", text)
     assert re.search(r"Arm Compute Library\s+unknown", text)
     assert "times mean nothing" in text
 
 
 def test_scenario_table_shows_both_sides_and_a_signed_ratio() -> None:
-    text = str(tables.scenario_table([made_scenario("offline", 0.5)], "torch-blas", "torch-onednn"))
+    text = str(clock.scenario_table([made_scenario("offline", 0.5)], "torch-blas", "torch-onednn"))
     assert re.search(r"torch-blas .*▼ \d\.\d\dx slower \[", text)
     assert re.search(r"torch-onednn .*reference", text)
 
@@ -164,20 +166,20 @@ def test_scenario_table_shows_both_sides_and_a_signed_ratio() -> None:
 def test_scenario_table_labels_unstable_samples() -> None:
     scenario = made_scenario("offline", 1.5)
     scenario.latencies_s[3] = [10 * value for value in scenario.latencies_s[3]]
-    assert "torch-blas unstable" in str(tables.scenario_table([scenario], "torch-blas", "torch-onednn"))
+    assert "torch-blas unstable" in str(clock.scenario_table([scenario], "torch-blas", "torch-onednn"))
 
 
 def test_scenario_table_shows_the_control_and_judges_by_its_noise_floor() -> None:
     scenario = made_scenario("offline", 1.05)
-    assert "▲ 1.0" in str(tables.scenario_table([scenario], "new", "torch-onednn"))
+    assert "▲ 1.0" in str(clock.scenario_table([scenario], "new", "torch-onednn"))
     scenario.control_latencies_s = [[0.9 * call for call in calls] for calls in scenario.reference_latencies_s]
-    text = str(tables.scenario_table([scenario], "new", "torch-onednn"))
+    text = str(clock.scenario_table([scenario], "new", "torch-onednn"))
     assert "= no difference" in text
     assert re.search(r"torch-onednn, again \(control\) .*noise floor 11\.1 % \[1\.111, 1\.111\]", text)
 
 
 def test_layer_table_shows_fused_groups_as_one_row_and_the_runtime_outside_layers() -> None:
-    text = str(tables.layer_table(made_layers("offline", 1.5, fused=True), "onnxruntime", "torch-onednn"))
+    text = str(by_layer.layer_table(made_layers("offline", 1.5, fused=True), "onnxruntime", "torch-onednn"))
     assert re.search(r"stem: conv \+ norm fused .* 1\.08 .* slow_conv2d_forward +mkldnn_convolution", text)
     assert re.search(r"outside layers steps of the runtime .*ReorderInput, ReorderOutput", text)
     assert "stand in one row, against the sum of the reference's" in text
@@ -185,7 +187,7 @@ def test_layer_table_shows_fused_groups_as_one_row_and_the_runtime_outside_layer
 
 def test_layers_and_runtime_steps_and_what_is_missing_add_up_to_the_call() -> None:
     record = made_benchmark("onnxruntime")
-    table = tables.layer_sum_table(record.layers, record.scenarios, "onnxruntime", "torch-onednn")
+    table = by_layer.layer_sum_table(record.layers, record.scenarios, "onnxruntime", "torch-onednn")
     for cells in table._cells:
         layers_ms, runtime_ms, call_ms, missing_ms = (float(cell.text.replace("–", "0")) for cell in cells[2:])
         assert layers_ms + runtime_ms + missing_ms == pytest.approx(call_ms, rel=0.01)
@@ -194,9 +196,9 @@ def test_layers_and_runtime_steps_and_what_is_missing_add_up_to_the_call() -> No
 
 def test_kernel_table_says_where_the_scenarios_differ() -> None:
     single, offline = made_layers("single_stream", 0.5), made_layers("offline", 0.5)
-    assert tables.kernel_table([single, offline], "x").note == ""
+    assert by_layer.kernel_table([single, offline], "x").note == ""
     single.layers[0].kernels = ["native_conv"]
-    table = tables.kernel_table([single, offline], "x")
+    table = by_layer.kernel_table([single, offline], "x")
     assert re.search(r"slow_conv2d_forward +7 +8", str(table))
     assert "different kernels" in table.note
 
@@ -207,7 +209,7 @@ def test_roofline_table_explains_shares_above_100_percent_and_never_clips_them()
     record.peaks.matmul["fp32"].per_s = 1e9
     found = roofline(record, "offline")
     assert found is not None
-    table = tables.roofline_table(found, "onnxruntime")
+    table = machine_limits.roofline_table(found, "onnxruntime")
     assert re.search(r"stage1\.0\.conv1 .* compute +\d{3,},?\d* % ¹", str(table))
     assert " ¹ " in table.note
     assert re.search(r"\nwhole call .* \(\d[\d,]* %\) .* \d[\d,]* %\n", str(table))
@@ -216,7 +218,7 @@ def test_roofline_table_explains_shares_above_100_percent_and_never_clips_them()
 def test_roofline_table_keeps_the_slowest_layers_in_network_order_and_says_so() -> None:
     found = roofline(made_benchmark("torch-blas"), "offline")
     assert found is not None
-    table = tables.roofline_table(found, "torch-blas", num_layers=3)
+    table = machine_limits.roofline_table(found, "torch-blas", num_layers=3)
     assert [row[0].text for row in table._cells] == ["stage1.0.conv1", "stage1.0.conv2", "stage3.0.conv2", "whole call"]
     assert "8 faster layers are not shown" in table.note
 
@@ -224,7 +226,7 @@ def test_roofline_table_keeps_the_slowest_layers_in_network_order_and_says_so() 
 def test_layer_table_names_the_first_kernels_and_counts_the_rest() -> None:
     layers = made_layers("offline", 0.5)
     layers.layers[0].reference_kernels = ["conv", "onednn jit", "reorder a", "reorder b", "reorder b"]
-    line = next(line for line in str(tables.layer_table(layers, "x", "ref")).splitlines() if "stem.conv" in line)
+    line = next(line for line in str(by_layer.layer_table(layers, "x", "ref")).splitlines() if "stem.conv" in line)
     assert line.endswith("conv, onednn jit and 2 more")
 
 
@@ -233,7 +235,9 @@ def test_roofline_table_says_unknown_where_no_peak_was_measured() -> None:
     found = roofline(record, "offline")
     assert found is not None
     row = next(
-        line for line in str(tables.roofline_table(found, "x")).splitlines() if line.startswith("stage1.0.conv1")
+        line
+        for line in str(machine_limits.roofline_table(found, "x")).splitlines()
+        if line.startswith("stage1.0.conv1")
     )
     assert row.endswith("–") and "%" not in row
 
@@ -241,7 +245,7 @@ def test_roofline_table_says_unknown_where_no_peak_was_measured() -> None:
 def test_cost_of_an_image_shares_out_the_whole() -> None:
     record = made_benchmark("onnxruntime")
     assert record.preprocessing is not None
-    rows = tables.image_cost_table(record.preprocessing, record.scenarios, "onnxruntime", 4)._cells
+    rows = end_to_end.image_cost_table(record.preprocessing, record.scenarios, "onnxruntime", 4)._cells
     for column in (1, 2):
         micros = [float(row[column].text.replace(",", "")) for row in rows]
         assert sum(micros[:-1]) == pytest.approx(micros[-1], rel=0.01)
@@ -249,10 +253,10 @@ def test_cost_of_an_image_shares_out_the_whole() -> None:
 
 
 def test_names_of_fused_layers_say_once_what_they_share() -> None:
-    assert tables.group_name(["stage1.b1.conv2", "stage1.b1.bn2", "stage1.b1.add"]) == "stage1.b1: conv2 + bn2 + add"
-    assert tables.group_name(["stage3.conv", "pool"]) == "stage3.conv + pool"
-    assert tables.group_name(["head"]) == "head"
-    assert tables.counted(["a", "b", "a"]) == "a x2, b"
+    assert words.group_name(["stage1.b1.conv2", "stage1.b1.bn2", "stage1.b1.add"]) == "stage1.b1: conv2 + bn2 + add"
+    assert words.group_name(["stage3.conv", "pool"]) == "stage3.conv + pool"
+    assert words.group_name(["head"]) == "head"
+    assert words.counted(["a", "b", "a"]) == "a x2, b"
 
 
 WARNINGS = [
@@ -276,7 +280,7 @@ def test_top_of_the_page_has_the_answer_and_every_warning(
 ) -> None:
     updates: dict[str, Any] = {}
     monkeypatch.setattr("IPython.display.update_display", lambda shown, display_id: updates.update({display_id: shown}))
-    views.fill_glance(record)
+    glance.fill(record)
     (shown,) = updates.values()
     assert words in repr(shown)
     assert ("Single stream: times of torch-blas (±4 %) are unstable" in repr(shown)) == bool(record.warnings)
@@ -285,13 +289,13 @@ def test_top_of_the_page_has_the_answer_and_every_warning(
 
 
 def test_sweep_that_was_not_asked_for_is_told_in_one_line() -> None:
-    assert "in the profile full only" in repr(views.sweep(made_benchmark()))
-    assert "x failed: gone" in repr(views.sweep(made_failed_benchmark("x", "failed", "gone")))
+    assert "in the profile full only" in repr(batch_sweep.curves(made_benchmark()))
+    assert "x failed: gone" in repr(batch_sweep.curves(made_failed_benchmark("x", "failed", "gone")))
 
 
 def test_layer_table_keeps_the_slowest_layers_in_network_order_and_says_so() -> None:
     layers = made_layers("offline", 0.5)
-    table = tables.layer_table(layers, "torch-blas", "torch-onednn", num_layers=3)
+    table = by_layer.layer_table(layers, "torch-blas", "torch-onednn", num_layers=3)
     names = [layer.name for layer in layers.layers]
     shown = [str(row[0].text) for row in table._cells]
     assert len(shown) == 3
@@ -301,20 +305,20 @@ def test_layer_table_keeps_the_slowest_layers_in_network_order_and_says_so() -> 
 
 def test_compare_tables_name_backends_that_did_not_run_with_the_reason() -> None:
     records = [made_benchmark("torch-blas"), made_failed_benchmark("x", "unavailable", f"no wheel {HOSTILE}")]
-    table = tables.compare_scenarios_table(records)
+    table = whole_network.backends_table(records)
     assert "unavailable no wheel" in str(table)
     assert "<script" not in table.to_html()
-    assert "x" not in tables.compare_layers_table(records, "offline").columns
+    assert "x" not in layer_map.layers_table(records, "offline").columns
 
 
 def test_compare_layers_table_has_sign_factor_and_milliseconds() -> None:
-    text = str(tables.compare_layers_table([made_benchmark(name) for name in SPEEDUPS], "offline"))
+    text = str(layer_map.layers_table([made_benchmark(name) for name in SPEEDUPS], "offline"))
     assert re.search(r"stage1.0.conv1 .*▼ \d\.\d\dx \d+ ms .*▲ \d\.\d\dx [\d.]+ ms", text)
     assert re.search(r"whole call .*▼ 2\.\d\dx \d+ ms", text)
 
 
 def test_compare_layers_table_says_where_a_fused_layer_went_and_what_the_runtime_adds() -> None:
-    table = tables.compare_layers_table([made_benchmark("torch-blas"), made_benchmark("onnxruntime")], "offline")
+    table = layer_map.layers_table([made_benchmark("torch-blas"), made_benchmark("onnxruntime")], "offline")
     cells = {str(row[0].text): row[3] for row in table._cells}
     assert re.fullmatch(r"▲ 1\.\d\dx", cells["stem.conv"].text) and cells["stem.conv"].detail.endswith(" ms")
     assert (cells["stem.norm"].text, cells["stem.norm"].detail) == ("", "↑")
@@ -327,33 +331,33 @@ def test_fused_layer_whose_number_is_not_the_next_one_names_its_place() -> None:
     layers = record.layers[1].layers
     fused = next(layer for layer in layers if layer.name == "stage3.0.conv2+pool")
     fused.members = ["stage1.0.conv1", "pool"]
-    table = tables.compare_layers_table([made_benchmark("torch-blas"), record], "offline")
+    table = layer_map.layers_table([made_benchmark("torch-blas"), record], "offline")
     assert {str(row[0].text): row[3].detail for row in table._cells}["pool"] == "in stage1.0.conv1"
 
 
 def test_milliseconds_of_different_machines_carry_the_letter_of_their_machine() -> None:
     records = [made_benchmark("torch-blas"), made_benchmark("onnxruntime")]
-    assert "onnxruntime" in tables.compare_layers_table(records, "offline").columns
+    assert "onnxruntime" in layer_map.layers_table(records, "offline").columns
     records[1].environment.machine_id = "another"
-    assert "onnxruntime (B)" in tables.compare_layers_table(records, "offline").columns
-    machines = tables.machines_table(records)
-    assert machines.columns == ["what", "A", "B"]
-    assert "never milliseconds of different letters" in machines.note
-    assert "may be compared" in tables.machines_table(records[:1]).note
+    assert "onnxruntime (B)" in layer_map.layers_table(records, "offline").columns
+    table = machines.machines_table(records)
+    assert table.columns == ["what", "A", "B"]
+    assert "never milliseconds of different letters" in table.note
+    assert "may be compared" in machines.machines_table(records[:1]).note
 
 
 def test_backend_that_cannot_tell_its_layers_is_named_under_the_table() -> None:
     silent = made_benchmark("torch-aoti", layers=[])
-    table = tables.compare_layers_table([made_benchmark("torch-blas"), silent], "offline")
+    table = layer_map.layers_table([made_benchmark("torch-blas"), silent], "offline")
     assert "torch-aoti" not in table.columns
     assert "cannot tell their layers: torch-aoti." in table.note
 
 
 def test_compare_scenarios_table_tells_what_accuracy_was_lost_and_how_sure_that_is() -> None:
-    text = str(tables.compare_scenarios_table([made_benchmark("torch-onednn"), made_benchmark("onnxruntime-int8")]))
+    text = str(whole_network.backends_table([made_benchmark("torch-onednn"), made_benchmark("onnxruntime-int8")]))
     assert re.search(r"onnxruntime-int8 .*98\.51 % +0\.20 \[-0\.10, 0\.60\]", text)
     random = made_benchmark("onnxruntime", random_weights=True)
-    assert "– random weights" in str(tables.compare_scenarios_table([random]))
+    assert "– random weights" in str(whole_network.backends_table([random]))
 
 
 def test_compare_proofs_table_tells_what_ran_and_what_to_investigate() -> None:
@@ -361,7 +365,7 @@ def test_compare_proofs_table_tells_what_ran_and_what_to_investigate() -> None:
     assert broken.proof is not None
     broken.proof.passed, broken.proof.reason = False, "oneDNN ran"
     broken.proof.found = {f"kernel{number}": number for number in range(1, 8)}
-    text = str(tables.compare_proofs_table([made_benchmark("onnxruntime"), odd, broken]))
+    text = str(proofs.proofs_table([made_benchmark("onnxruntime"), odd, broken]))
     assert re.search(r"9 x aten::mkldnn_convolution, 1 x aten::addmm +passed", text)
     assert "investigate the same kernels as without the switch" in text
     assert "7 x kernel7, 6 x kernel6, 5 x kernel5, 4 x kernel4, 3 more  FAILED oneDNN ran" in text
@@ -369,25 +373,25 @@ def test_compare_proofs_table_tells_what_ran_and_what_to_investigate() -> None:
 
 def test_compare_starts_and_costs_tables_add_up() -> None:
     records = [made_benchmark("torch-compile"), made_benchmark("onnxruntime-int8")]
-    starts = str(tables.compare_starts_table(records))
+    starts = str(costs.starts_table(records))
     assert "10,454" in starts
     assert re.search(r"onnxruntime-int8 .* 412 MiB +1\.8 s +317 KiB +512", starts)
-    assert re.search(r"onnxruntime-int8 +\d+\.\d", str(tables.compare_costs_table(records)))
+    assert re.search(r"onnxruntime-int8 +\d+\.\d", str(costs.costs_table(records)))
     records[0].environment.num_threads = 1
-    assert "1 threads on 4 cores" in str(tables.compare_costs_table(records))
+    assert "1 threads on 4 cores" in str(costs.costs_table(records))
 
 
 def test_recommendations_are_shown_at_a_glance() -> None:
     ratio = (1.9, 1.8, 2.0)
     found = [Recommendation("offline", "fp32", "aarch64", "openvino", ratio, ["ncnn"], [], "text"),
              Recommendation("single_stream", "any", "aarch64", "torch-onednn", None, [], [], "text")]  # fmt: skip
-    text = str(tables.recommendation_table(found))
+    text = str(answer.recommendation_table(found))
     assert re.search(r"offline +fp32 only +openvino +▲ 1\.90x faster \[1\.80, 2\.00\] +ncnn", text)
     assert re.search(r"single stream +any +torch-onednn += nothing is faster", text)
 
 
 def test_confused_pairs_are_sorted_and_leave_out_the_diagonal() -> None:
-    rows = str(tables.confused_pairs_table(made_confusion(), limit=2)).splitlines()
+    rows = str(train.confused_pairs_table(made_confusion(), limit=2)).splitlines()
     assert "5 speed limit 80 km/h" in rows[3]
     assert "3 speed limit 60 km/h" in rows[3]
     assert " 21 " in rows[3]
@@ -401,15 +405,15 @@ def test_accuracy_and_parity_and_proof_tables_tell_the_verdict() -> None:
     assert record.proof is not None
     record.parity.outcome, record.parity.reason = "failed", "top-1 fell by 0.6 %"
     record.proof.passed, record.proof.reason = False, "a reference kernel ran"
-    assert "FAILED top-1 fell by 0.6 %" in str(tables.parity_table(record.parity))
-    assert "THE PROMISE DOES NOT HOLD" in str(tables.proof_table(record.proof))
-    assert "98.71 % [98.11, 99.21] %" in str(tables.accuracy_table(made_accuracy()))
+    assert "FAILED top-1 fell by 0.6 %" in str(correctness.parity_table(record.parity))
+    assert "THE PROMISE DOES NOT HOLD" in str(correctness.proof_table(record.proof))
+    assert "98.71 % [98.11, 99.21] %" in str(train.accuracy_table(made_accuracy()))
 
 
 def test_parity_table_names_outcome_images_and_interval() -> None:
     parity = made_parity(num_images=1920, num_tracks=64, num_lost=11, num_gained=2, top1_drop_allowed=0.003,
                          top1_drop_interval=(0.001, 0.0083), outcome="inconclusive", reason="cannot tell")  # fmt: skip
-    text = str(tables.parity_table(parity))
+    text = str(correctness.parity_table(parity))
     assert "inconclusive cannot tell" in text and "1,920 of 64 tracks" in text
     assert "0.47 points [0.10, 0.83] allowed 0.30 points" in text
 
@@ -420,7 +424,7 @@ def test_compare_table_never_mixes_two_sets_of_images_in_a_column() -> None:
         return made_benchmark(backend, accuracy=found)
 
     def shown(*records: BenchmarkRecord) -> tuple[list[str], str]:
-        table = tables.compare_scenarios_table(records)
+        table = whole_network.backends_table(records)
         (column,) = (column for column in table.columns if column.startswith("top-1"))
         place = table.columns.index(column)
         return [column, *(str(row[place] or "") for row in table.rows)], table.note
@@ -436,12 +440,12 @@ def test_compare_table_never_mixes_two_sets_of_images_in_a_column() -> None:
 def test_compare_table_marks_an_undecided_loss() -> None:
     undecided = made_benchmark("onnxruntime-int8")
     undecided.parity = made_parity(0.004, top1_drop_allowed=0.003, outcome="inconclusive")
-    text = str(tables.compare_scenarios_table([made_benchmark("onnxruntime"), undecided]))
+    text = str(whole_network.backends_table([made_benchmark("onnxruntime"), undecided]))
     assert "0.40 [0.10, 0.80] inconclusive" in text
 
 
 def test_parity_table_of_random_weights_has_no_accuracy() -> None:
-    table = tables.parity_table(made_parity(), random_weights=True)
+    table = correctness.parity_table(made_parity(), random_weights=True)
     assert "top-1" not in str(table)
     assert "accuracy means nothing" in table.note
 
@@ -449,37 +453,37 @@ def test_parity_table_of_random_weights_has_no_accuracy() -> None:
 def test_proof_table_asks_for_a_look_where_the_promise_is_kept_and_doubtful() -> None:
     record = made_benchmark("torch-onednn-fastmath")
     assert record.proof is not None
-    assert "The promise holds" in tables.proof_table(record.proof).note
-    assert "To investigate: the same kernels" in tables.proof_table(record.proof).note
+    assert "The promise holds" in correctness.proof_table(record.proof).note
+    assert "To investigate: the same kernels" in correctness.proof_table(record.proof).note
 
 
 def test_cold_start_table_adds_up_with_compilation_and_without_preparation() -> None:
     plain, compiled = made_benchmark("torch-blas"), made_benchmark("torch-compile")
-    assert "1,054" in str(tables.cold_start_table({"torch-blas": plain.cold_start, "none": None}))
-    assert "10,454" in str(tables.cold_start_table({"torch-compile": compiled.cold_start}))
+    assert "1,054" in str(end_to_end.cold_start_table({"torch-blas": plain.cold_start, "none": None}))
+    assert "10,454" in str(end_to_end.cold_start_table({"torch-compile": compiled.cold_start}))
 
 
 def test_preparation_table_says_nothing_where_nothing_was_written() -> None:
     none, calibrated = made_benchmark("torch-blas").preparation, made_benchmark("openvino-int8").preparation
     assert none is not None and calibrated is not None
-    assert re.search(r"torch-blas +0 ms +nothing +none", str(tables.preparation_table(none, "torch-blas")))
-    assert re.search(r"1\.8 s +317 KiB +512", str(tables.preparation_table(calibrated, "openvino-int8")))
+    assert re.search(r"torch-blas +0 ms +nothing +none", str(end_to_end.preparation_table(none, "torch-blas")))
+    assert re.search(r"1\.8 s +317 KiB +512", str(end_to_end.preparation_table(calibrated, "openvino-int8")))
 
 
 def test_answer_at_a_glance_names_speed_parity_kernels_and_the_first_answer() -> None:
-    text = str(tables.glance_table(made_benchmark("torch-onednn-fastmath")))
+    text = str(glance.glance_table(made_benchmark("torch-onednn-fastmath")))
     assert re.search(r"offline, batch 256 +(=|[▲▼])", text)
     assert "passed top-1 99.10 %, 0.00 points lost" in text
     assert "investigate the same kernels" in text
     assert "first answer after" in text
-    assert "random weights" in str(tables.glance_table(made_benchmark("x", random_weights=True)))
+    assert "random weights" in str(glance.glance_table(made_benchmark("x", random_weights=True)))
 
 
 def test_answer_at_a_glance_marks_speeds_that_rest_on_unstable_times() -> None:
     record = made_benchmark("onnxruntime")
-    assert "unstable" not in str(tables.glance_table(record))
+    assert "unstable" not in str(glance.glance_table(record))
     record.scenarios[1].latencies_s[3] = [10 * call for call in record.scenarios[1].latencies_s[3]]
-    assert re.search(r"offline.*unstable: measure again", str(tables.glance_table(record)))
+    assert re.search(r"offline.*unstable: measure again", str(glance.glance_table(record)))
 
 
 def test_smoke_profile_has_a_banner_and_others_have_none() -> None:

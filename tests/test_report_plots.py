@@ -24,13 +24,17 @@ from PIL import Image
 from lib.analysis.history import History, Point, Trend
 from lib.analysis.roofline import Roofline, roofline
 from lib.analysis.statistics import Ratio
-from lib.data import Data, Split
-from lib.data.images import digest_images
+from lib.data import Data
+from lib.data.audit import mean_brightness
 from lib.files import PROJECT_ROOT
-from lib.report import SERIES_VARIABLE, plots
+from lib.report import SERIES_VARIABLE, explore, train
+from lib.report.benchmark import batch_sweep, by_layer, clock, machine_limits
+from lib.report.compare import answer, costs, layer_map, sweeps, trend, whole_network
+from lib.report.explore import tracks_of
 from lib.report.figures import IMAGE_LIMIT, PALETTE, RATIO_STEPS, backend_colour, describe, figure_html, figure_of, show
-from lib.report.interactive import is_live, tracks_of
+from lib.report.live import is_live
 from lib.signs import NUM_CLASSES
+from tests.made_data import made_data, made_split
 from tests.made_records import (
     MORE_SPEEDUPS,
     SPEEDUPS,
@@ -79,46 +83,46 @@ FRONT = r"torch-blas \+0.00 points at 0\.4.*No other beats in both: onnxruntime-
 Plot = Callable[[Axes | None], Axes]
 PLOTS: dict[str, tuple[Plot, str]] = {
     "class_balance": (
-        lambda ax: plots.plot_class_balance(made_explore().images_per_class, made_explore().tracks_per_class, ax),
+        lambda ax: explore.plot_class_balance(made_explore().images_per_class, made_explore().tracks_per_class, ax),
         r"28,\d+ training images over 43 classes",
     ),
     "sizes": (
-        lambda ax: plots.plot_sizes(np.array([[30, 28], [60, 64], [41, 40]]), ax),
+        lambda ax: explore.plot_sizes(np.array([[30, 28], [60, 64], [41, 40]]), ax),
         "larger image side of 3 images",
     ),
-    "brightness": (lambda ax: plots.plot_brightness(plots.mean_brightness(IMAGES), ax), "half below 12"),
-    "class_gallery": (lambda ax: plots.plot_class_gallery(IMAGES, LABELS, ax), "each of the 43 classes"),
-    "track": (lambda ax: plots.plot_track(IMAGES[:40], "stop", ax), "30 of 40 frames of one track: stop"),
+    "brightness": (lambda ax: explore.plot_brightness(mean_brightness(IMAGES), ax), "half below 12"),
+    "class_gallery": (lambda ax: explore.plot_class_gallery(IMAGES, LABELS, ax), "each of the 43 classes"),
+    "track": (lambda ax: explore.plot_track(IMAGES[:40], "stop", ax), "30 of 40 frames of one track: stop"),
     "augmentation": (
-        lambda ax: plots.plot_augmentation(IMAGES[:4], IMAGES[None, 4:8] / 255.0, ax),
+        lambda ax: explore.plot_augmentation(IMAGES[:4], IMAGES[None, 4:8] / 255.0, ax),
         "4 training images",
     ),
-    "learning_curve": (lambda ax: plots.plot_learning_curve(made_history(), ax), "ends at 97.80 %"),
-    "confusion": (lambda ax: plots.plot_confusion(made_confusion(), ax), "80 km/h taken for speed limit 60 km/h, 21"),
+    "learning_curve": (lambda ax: train.plot_learning_curve(made_history(), ax), "ends at 97.80 %"),
+    "confusion": (lambda ax: train.plot_confusion(made_confusion(), ax), "80 km/h taken for speed limit 60 km/h, 21"),
     "confident_errors": (
-        lambda ax: plots.plot_confident_errors(IMAGES[:7], LABELS[:7], LABELS[1:8], np.linspace(1, 0.6, 7), ax),
+        lambda ax: train.plot_confident_errors(IMAGES[:7], LABELS[:7], LABELS[1:8], np.linspace(1, 0.6, 7), ax),
         "7 most confident errors. First: speed limit 20 km/h taken for speed limit 30 km/h at 100 %",
     ),
-    "no_errors": (lambda ax: plots.plot_confident_errors(IMAGES[:0], [], [], [], ax), "No image was misjudged"),
-    "per_class_recall": (lambda ax: plots.plot_per_class_recall(RECALLS, ax), "Worst: .* 8[0-9]"),
+    "no_errors": (lambda ax: train.plot_confident_errors(IMAGES[:0], [], [], [], ax), "No image was misjudged"),
+    "per_class_recall": (lambda ax: train.plot_per_class_recall(RECALLS, ax), "Worst: .* 8[0-9]"),
     "latencies": (
-        lambda ax: plots.plot_latencies(RECORDS[1].scenarios, "torch-blas", "torch-onednn", list(SPEEDUPS), ax),
+        lambda ax: clock.plot_latencies(RECORDS[1].scenarios, "torch-blas", "torch-onednn", list(SPEEDUPS), ax),
         r"torch-blas: p50 2\.\d+, p90 2\.\d+, p99.*again \(control\): p50 2\.\d+",
     ),
     "round_ratios": (
-        lambda ax: plots.plot_round_ratios(RECORDS[1].scenarios, ax=ax),
+        lambda ax: clock.plot_round_ratios(RECORDS[1].scenarios, ax=ax),
         r"offline: 2\.\d\dx slower \[2.*the control, .* from 0\.9\d to 1\.0\d; within 3\.\d % of 1 is noise",
     ),
     "layers": (
-        lambda ax: plots.plot_layers(RECORDS[1].layers[1], "torch-blas", "torch-onednn", list(SPEEDUPS), ax),
+        lambda ax: by_layer.plot_layers(RECORDS[1].layers[1], "torch-blas", "torch-onednn", list(SPEEDUPS), ax),
         "Slowest under torch-blas: stage1.0.conv2",
     ),
     "fused_layers": (
-        lambda ax: plots.plot_layers(made_benchmark("onnxruntime").layers[1], "onnxruntime", "torch-onednn", (), ax),
+        lambda ax: by_layer.plot_layers(made_benchmark("onnxruntime").layers[1], "onnxruntime", "torch-onednn", (), ax),
         r"Slowest under onnxruntime: stage3\.0\.conv2 \+ pool",
     ),
     "roofline": (
-        lambda ax: plots.plot_roofline(
+        lambda ax: machine_limits.plot_roofline(
             [found for name in ("single_stream", "offline") if (found := roofline(RECORDS[1], name))],
             "torch-blas",
             (),
@@ -127,29 +131,29 @@ PLOTS: dict[str, tuple[Plot, str]] = {
         r"offline: 10 of 11 layers multiply; peak 183 GFLOP/s, fp32; they meet at 3\.52 FLOP/byte\. Longest: stage1",
     ),
     "roofline_without_peak": (
-        lambda ax: plots.plot_roofline([_without_peak()], "torch-blas", (), ax),
+        lambda ax: machine_limits.plot_roofline([_without_peak()], "torch-blas", (), ax),
         "peak in this precision is unknown",
     ),
     "sweep": (
-        lambda ax: plots.plot_sweep(made_benchmark("torch-blas", sweep=True), list(SPEEDUPS), ax),
+        lambda ax: batch_sweep.plot_sweep(made_benchmark("torch-blas", sweep=True), list(SPEEDUPS), ax),
         r"torch-blas \d+ to [\d,]+ images per s; .* Speedup: 0\.3\d at batch 1, .* at batch 512",
     ),
     "layer_heat_map": (
-        lambda ax: plots.plot_layer_heat_map(RECORDS, "offline", ax=ax),
+        lambda ax: layer_map.plot_layer_heat_map(RECORDS, "offline", ax=ax),
         r"torch-onednn: 0 layers faster, 0 slower, 11 without.*onnxruntime: .*, 2 run as one step with another",
     ),
-    "ratios": (lambda ax: plots.plot_ratios(RECORDS, ax=ax), r"onnxruntime-int8 2\.\d\dx faster"),
-    "accuracy_speed": (lambda ax: plots.plot_accuracy_speed(RECORDS, "offline", ax=ax), FRONT),
+    "ratios": (lambda ax: whole_network.plot_ratios(RECORDS, ax=ax), r"onnxruntime-int8 2\.\d\dx faster"),
+    "accuracy_speed": (lambda ax: answer.plot_accuracy_speed(RECORDS, "offline", ax=ax), FRONT),
     "sweeps": (
-        lambda ax: plots.plot_sweeps([made_benchmark("onnxruntime", sweep=True)], ax=ax),
+        lambda ax: sweeps.plot_sweeps([made_benchmark("onnxruntime", sweep=True)], ax=ax),
         r"onnxruntime is slower .* is faster from batch .*by threads at batch 256: onnxruntime 1\.\d+x with 1 and",
     ),
     "history": (
-        lambda ax: plots.plot_history(made_trends(), ax=ax),
+        lambda ax: trend.plot_history(made_trends(), ax=ax),
         "over 5 runs, single stream: torch-blas no change.*offline: torch-blas confirmed slower",
     ),
     "cold_start": (
-        lambda ax: plots.plot_cold_start(RECORDS, ax),
+        lambda ax: costs.plot_cold_start(RECORDS, ax),
         r"onnxruntime-int8 0\.304 s.*Peak memory: .*torch-blas 412 MiB",
     ),
 }
@@ -177,7 +181,7 @@ def test_figure_says_in_words_what_its_data_say(name: str, monkeypatch: pytest.M
 
 def test_settings_of_a_user_change_no_figure() -> None:
     def html() -> str:
-        return figure_html(figure_of(plots.plot_cold_start(RECORDS[:1])), "a figure")
+        return figure_html(figure_of(costs.plot_cold_start(RECORDS[:1])), "a figure")
 
     expected = html()
     settings: Any = {"text.usetex": True, "font.family": "no such font", "lines.linewidth": 20, "savefig.bbox": "tight"}
@@ -228,7 +232,7 @@ def test_axes_have_units_and_bars_start_at_zero() -> None:
 
 
 def test_heat_map_labels_every_cell_with_a_direction() -> None:
-    texts = [text.get_text() for text in plots.plot_layer_heat_map(RECORDS, "offline").texts]
+    texts = [text.get_text() for text in layer_map.plot_layer_heat_map(RECORDS, "offline").texts]
     assert len(texts) == 11 * len(SPEEDUPS)
     assert all(re.fullmatch(r"= 1|[▲▼] \d+\.\d\dx|↑", text) for text in texts)
     assert texts.count("↑") == 2 * 2  # two runtimes that fuse two layers each
@@ -238,13 +242,13 @@ def test_heat_map_labels_every_cell_with_a_direction() -> None:
 def test_heat_map_shows_a_layer_that_a_backend_does_not_have() -> None:
     record = made_benchmark("onnxruntime")
     del record.layers[1].layers[0]
-    texts = [text.get_text() for text in plots.plot_layer_heat_map([RECORDS[1], record], "offline").texts]
+    texts = [text.get_text() for text in layer_map.plot_layer_heat_map([RECORDS[1], record], "offline").texts]
     assert texts.count("–") == 2  # both layers of the group
 
 
 def test_heat_map_of_all_backends_and_many_layers_stays_legible_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [*SPEEDUPS, *MORE_SPEEDUPS]
-    axes = plots.plot_layer_heat_map([made_benchmark(name) for name in names], "offline")
+    axes = layer_map.plot_layer_heat_map([made_benchmark(name) for name in names], "offline")
     figure = figure_of(axes)
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
@@ -257,28 +261,28 @@ def test_heat_map_of_all_backends_and_many_layers_stays_legible_and_small(monkey
 
 def test_backends_beyond_the_palette_share_a_colour_and_differ_in_shape() -> None:
     names = [*SPEEDUPS, *MORE_SPEEDUPS]
-    axes = plots.plot_accuracy_speed([made_benchmark(name) for name in names], "offline", names)
+    axes = answer.plot_accuracy_speed([made_benchmark(name) for name in names], "offline", names)
     points = [cast("Any", container).lines[0] for container in axes.containers]
     looks = {(str(line.get_color()), str(line.get_marker())) for line in points}
     assert len(looks) == len(names)
 
 
 def test_heat_map_keeps_the_slowest_layers_and_says_so() -> None:
-    axes = plots.plot_layer_heat_map(RECORDS, "offline", num_layers=4)
+    axes = layer_map.plot_layer_heat_map(RECORDS, "offline", num_layers=4)
     assert len(axes.get_yticklabels()) == 4
     assert "4 of 11 layers" in axes.get_title(loc="left")
 
 
 def test_figures_of_a_single_round_and_without_data_do_not_break() -> None:
-    plots.plot_round_ratios([made_scenario("offline", 1.2, rounds=1)])
-    plots.plot_layers(made_layers("offline", 1.2, rounds=1), "a", "b")
-    plots.plot_learning_curve(made_history(1))
-    for draw in (plots.plot_ratios, plots.plot_cold_start):
+    clock.plot_round_ratios([made_scenario("offline", 1.2, rounds=1)])
+    by_layer.plot_layers(made_layers("offline", 1.2, rounds=1), "a", "b")
+    train.plot_learning_curve(made_history(1))
+    for draw in (whole_network.plot_ratios, costs.plot_cold_start):
         figure_html(figure_of(draw([made_failed_benchmark("x")])), "empty")
-    plots.plot_accuracy_speed([], "offline")
-    plots.plot_sweeps([])
-    plots.plot_history(History())
-    plots.plot_layer_heat_map([], "offline")
+    answer.plot_accuracy_speed([], "offline")
+    sweeps.plot_sweeps([])
+    trend.plot_history(History())
+    layer_map.plot_layer_heat_map([], "offline")
 
 
 # -------------------------------------------------------------------------------------------------- colours
@@ -363,10 +367,8 @@ def test_pyplot_does_not_show_a_figure_a_second_time(monkeypatch: pytest.MonkeyP
 def _data() -> Data:
     ids = np.repeat(np.arange(4), [3, 30, 20, 5])
     labels = np.array([14, 14, 2, 2])[ids]
-    sizes = np.full((len(ids), 2), 40, np.int32)
-    images = IMAGES[: len(ids)]
-    split = Split("train", images, labels, ids, sizes, [""] * len(ids), digest_images(images))
-    return Data("synthetic", "ab" * 32, 32, split, split, None, [])
+    split = made_split("train", IMAGES[: len(ids)], labels, ids)
+    return made_data(split, split)
 
 
 def test_longest_track_of_a_class_comes_first() -> None:
@@ -387,7 +389,7 @@ def test_executed_notebook_has_the_figure_and_no_widget(monkeypatch: pytest.Monk
     monkeypatch.delenv(SERIES_VARIABLE, raising=False)
     source = (
         f"import sys; sys.path[:0] = [{str(PROJECT_ROOT)!r}, {str(PROJECT_ROOT / 'tests')!r}]\n"
-        "from test_report_plots import _data\nfrom lib.report.interactive import track_browser\ntrack_browser(_data())"
+        "from test_report_plots import _data\nfrom lib.report.explore import track_browser\ntrack_browser(_data())"
     )
     new_notebook: Any = v4.new_notebook
     new_code_cell: Any = v4.new_code_cell
@@ -400,7 +402,7 @@ def test_executed_notebook_has_the_figure_and_no_widget(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("num_backends", [1, 2, 3, 12])
 def test_legend_of_the_cold_start_lies_inside_the_figure(num_backends: int) -> None:
     records = [replace(made_benchmark("torch-blas"), backend=f"backend-{n}") for n in range(num_backends)]
-    figure = figure_of(plots.plot_cold_start(records))
+    figure = figure_of(costs.plot_cold_start(records))
     figure.canvas.draw()
     (legend,) = figure.legends
     box, page = legend.get_window_extent(), figure.bbox

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from lib.analysis.batch_sweep import batch_points, crossing_words, failure_words, scaling_words, thread_points
+from lib.analysis.sweep_points import batch_points, thread_points
 from lib.records.schema import SweepPoint
+from lib.report.benchmark.batch_sweep import crossing_words, failure_words, scaling_words
 from tests.made_records import made_sweep
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.data.synthetic import (
+from lib.data.sets.synthetic import (
     FRAMES_PER_TRACK,
     GTSRB_COUNTS,
     Synthetic,

@@ -9,13 +9,13 @@ import pytest
 
 from lib.analysis.comparison import load_comparison
 from lib.analysis.csv_files import write_csv
-from lib.analysis.recommendation import recommend
 from lib.ci.gate import judge_benchmark
 from lib.ci.step_summary import summary
 from lib.html.index import write_index
 from lib.html.markdown import escape
 from lib.records.schema import BenchmarkRecord, record_path, write_record
-from lib.report.views import compare as views
+from lib.report.compare import answer
+from lib.report.headline import best_sentence
 from lib.series.summary import summary_lines
 from tests.made_records import made_benchmark, made_parity, made_train
 
@@ -47,15 +47,15 @@ def run_dir(records: list[BenchmarkRecord], tmp_path: Path) -> Path:
 
 def test_it_is_ranked_nowhere(records: list[BenchmarkRecord], run_dir: Path) -> None:
     comparison = load_comparison(run_dir, [])
-    assert "onnxruntime, " in comparison.fastest() and "int8" not in comparison.fastest()
-    assert {found.backend for found in recommend(records)} == {"onnxruntime"}
-    assert not any("int8" in found.text for found in recommend(records))
+    assert "onnxruntime, " in best_sentence(comparison.measured) and "int8" not in best_sentence(comparison.measured)
+    assert {found.backend for found in answer.recommendations(comparison)} == {"onnxruntime"}
+    assert not any("int8" in found.text for found in answer.recommendations(comparison))
     (speed,) = (line for line in summary_lines(run_dir) if line.startswith("Speed"))
     assert "onnxruntime, " in speed and "int8" not in speed
 
 
 def test_pages_and_summary_name_it_with_the_reason(run_dir: Path) -> None:
-    assert NAMED in str(views.answer(load_comparison(run_dir, [])))
+    assert NAMED in str(answer.summary(load_comparison(run_dir, [])))
     assert NAMED in write_index(run_dir).read_text()
     assert escape(NAMED) in summary(run_dir, {})
 

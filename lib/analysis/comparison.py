@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from lib.analysis.judgement import disturbance
-from lib.analysis.recommendation import candidates, drop_words, fastest, not_judged, not_judged_words
 from lib.analysis.statistics import (
     VERDICTS,
     Ratio,
@@ -34,17 +33,29 @@ QUESTION = ("torch-blas", "torch-onednn")  # the known question: what does the s
 SCENARIO = "offline"
 
 
-@dataclass(frozen=True)
-class LayerChange:
-    """How the time of one layer changes from plain BLAS to oneDNN. Above 1 = faster with oneDNN."""
+class LayerChange(NamedTuple):
+    """How the time of one layer changes from plain BLAS to oneDNN."""
 
     layer: Layer
-    ratio: Ratio
+    ratio: Ratio  # above 1 = faster with oneDNN
+    saved_s: float  # seconds of a pass, negative where oneDNN costs
+
+
+@dataclass(frozen=True)
+class KernelChange:
+    """What oneDNN brings over plain BLAS, layer by layer, both timed in the job of torch-blas.
+
+    Attributes:
+        changed: by verdict, the layers in which another kernel runs; the most time saved or lost first. The others do
+            the same work on both sides: their times differ only by what their neighbours leave in caches and allocator.
+    """
+
+    table: LayerTable
+    changed: dict[str, list[LayerChange]]
 
     @property
-    def saved_s(self) -> float:
-        """Seconds of a pass that oneDNN saves, negative where it costs."""
-        return median_latency(self.layer.latencies_s) - median_latency(self.layer.reference_latencies_s)
+    def num_changed(self) -> int:
+        return sum(len(changes) for changes in self.changed.values())
 
 
 @dataclass(frozen=True)
@@ -78,90 +89,25 @@ class Comparison:
         order: tuple[Profile, ...] = ("smoke", "fast", "full")
         return min((record.profile for record in self.records), key=order.index, default="fast")
 
-    @property
-    def machines(self) -> set[str]:
-        """Ids of the machines that measured. Milliseconds are comparable only where this is one."""
-        return {record.environment.machine_id for record in self.measured}
-
-    def layer_changes(self, scenario: str = SCENARIO) -> list[LayerChange]:
-        """Layer by layer from torch-blas to torch-onednn, both timed in the job of torch-blas; empty without it.
-
-        Only layers in which another kernel ran: the others do the same work on both sides, and their times differ only
-        by what their neighbours leave in caches and allocator. The most time saved or lost comes first.
-        """
-        table = self._question_table(scenario)
+    def kernel_change(self, scenario: str = SCENARIO) -> KernelChange | None:
+        """The answer to the known question; None where torch-blas was not measured against torch-onednn."""
+        old, new = QUESTION
+        record = next((found for found in self.measured if (found.backend, found.reference) == (old, new)), None)
+        table = record.layer_table(scenario) if record is not None else None
         if table is None:
-            return []
-        changes = []
+            return None
+        floor = layer_noise_floor(table)
+        changed: dict[str, list[LayerChange]] = {name: [] for name in VERDICTS}
         for layer in table.layers:
             if layer.kernels == layer.reference_kernels:
                 continue
-            speedup = layer_ratio(layer)  # of BLAS over its reference oneDNN; the question asks the other way round
-            changes.append(LayerChange(layer, Ratio(1 / speedup.value, 1 / speedup.high, 1 / speedup.low)))
-        return sorted(changes, key=lambda change: -abs(change.saved_s))
-
-    def headline(self, scenario: str = SCENARIO) -> str:
-        """The answer to the known question, in words, with signed ratios; before an open question the fastest."""
-        old, new = QUESTION
-        table, changes = self._question_table(scenario), self.layer_changes(scenario)
-        if table is not None and disturbance(table) is not None:
-            return f"From {old} to {new} at batch {table.batch_size}, layer by layer: disturbed, not judged."
-        if table is not None and not changes:
-            return (
-                f"From {old} to {new} at batch {table.batch_size}, every layer runs the same kernel: nothing changes."
-            )
-        if table is None:
-            still_open = f"{old} was not measured against {new} here, so which layers gain from {new} stays open."
-            found = self.fastest()
-            return f"{found.removesuffix('.')}; {still_open}" if found else still_open
-        floor = layer_noise_floor(table)
-        by: dict[str, list[LayerChange]] = {name: [] for name in VERDICTS}
-        for change in changes:
-            by[verdict(change.ratio, floor)].append(change)
-        return (
-            f"From {old} to {new} at batch {table.batch_size}, of the {len(changes)} layers that run another kernel "
-            f"{len(by['faster'])} became faster{_named(by['faster'], '+')}, {len(by['slower'])} slower"
-            f"{_named(by['slower'], '-')}, and {len(by['no difference'])} show no difference; the other "
-            f"{len(table.layers) - len(changes)} layers run the same kernel on both sides."
-        )
-
-    def fastest(self) -> str:
-        """Which right backend is the fastest in each scenario, by how much, and what it costs in accuracy."""
-        told = []
-        if len({record.environment.architecture for record in self.measured}) > 1:
-            return ""  # speedups of two architectures say nothing about each other: the recommendations tell both
-        for scenario in dict.fromkeys(measured.name for record in self.measured for measured in record.scenarios):
-            found, place = fastest(self.measured, scenario), scenario.replace("_", " ")
-            disturbed = not_judged(self.measured, scenario)
-            if disturbed and not candidates(self.measured, scenario):
-                told.append(f"{place}: disturbed, not judged")
-                continue
-            if found is None:
-                told.append(
-                    f"{place}: no backend is faster than the reference beyond the noise{not_judged_words(disturbed)}"
-                )
-                continue
-            accuracy = ""
-            if found.record.parity is not None and not found.record.random_weights:
-                accuracy = f" {drop_words(found.record.parity)}"
-            told.append(f"{place}: {found.record.backend}, {found.words}{accuracy}{not_judged_words(disturbed)}")
-        return f"Fastest in {'. In '.join(told)}." if told else ""
-
-    def _question_table(self, scenario: str) -> LayerTable | None:
-        old, new = QUESTION
-        for record in self.measured:
-            if record.backend == old and record.reference == new:
-                return next((table for table in record.layers if table.scenario == scenario), None)
-        return None
-
-
-def _named(changes: Sequence[LayerChange], sign: str) -> str:
-    """The changes that save or cost most, named: `(stage1.conv1 +5.31x, ...)`."""
-    if not changes:
-        return ""
-    power = 1 if sign == "+" else -1
-    named = [f"{change.layer.name} {sign}{change.ratio.value**power:.2f}x" for change in changes[:3]]
-    return " (" + ", ".join([*named, *["..."] * (len(changes) > len(named))]) + ")"
+            slowdown = layer_ratio(layer)  # of BLAS beside its reference oneDNN; the question is the other way round
+            ratio = Ratio(1 / slowdown.value, 1 / slowdown.high, 1 / slowdown.low)
+            saved_s = median_latency(layer.latencies_s) - median_latency(layer.reference_latencies_s)
+            changed[verdict(ratio, floor)].append(LayerChange(layer, ratio, saved_s))
+        for changes in changed.values():
+            changes.sort(key=lambda change: -abs(change.saved_s))
+        return KernelChange(table, changed)
 
 
 def first_answer_s(cold: ColdStart) -> float:

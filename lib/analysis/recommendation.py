@@ -10,31 +10,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from lib.analysis.batch_sweep import batch_points, judged_points
 from lib.analysis.judgement import disturbance
 from lib.analysis.pace import slow_references
 from lib.analysis.statistics import SMALLEST_EFFECT, Ratio, noise_floor, paired_ratio, scenario_ratio, verdict
-from lib.records.schema import BenchmarkRecord, Parity, Recommendation, RecordWarning, Scenario, SweepPoint
+from lib.records.schema import BenchmarkRecord, Scenario, SweepPoint, scenario_names
 
 LONG_S = 1.0  # preparation and compilation longer than this are conditions
 MORE_MEMORY = 1.25  # and so is this much more memory than the reference takes
-FAST_FLAGS = {  # what a CPU needs for these precisions to be quick
-    "bf16": ("amx_bf16", "avx512_bf16", "bf16", "svebf16"),
-    "f16": ("avx512_fp16", "asimdhp"),
-    "int8": ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp"),
-}
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What a backend asks of an installation; records do not say it."""
-
-    packages: tuple[str, ...] = ()
-    extra: str = ""  # optional requirements that bring the packages
-    default: bool = True  # part of a default run
 
 
 @dataclass(frozen=True)
@@ -45,40 +30,48 @@ class Candidate:
     scenario: Scenario
     ratio: Ratio
     noise_floor: float
-    needs: Needs = field(default_factory=Needs)
 
     @property
     def verdict(self) -> str:
         return verdict(self.ratio, self.noise_floor)
 
+
+@dataclass(frozen=True)
+class Choice:
+    """The backend to use in one scenario on one architecture.
+
+    Attributes:
+        precision: any, or fp32 where nothing else may be used.
+        best: None where nothing is faster than the reference beyond the noise, and where nothing could be judged.
+        equally_good: the others whose interval reaches into that of the fastest.
+        disturbed: right backends that were disturbed: their rank is unknown.
+        is_judged: False where all were disturbed.
+        records: those that it was chosen from.
+    """
+
+    scenario: str
+    precision: str
+    architecture: str
+    reference: str
+    best: Candidate | None
+    equally_good: list[Candidate]
+    disturbed: list[str]
+    is_judged: bool
+    records: list[BenchmarkRecord]
+
     @property
-    def words(self) -> str:
-        """`1.22x faster [1.20, 1.25] than torch-onednn`."""
-        value, low, high = self.ratio
-        return f"{value:.2f}x faster [{low:.2f}, {high:.2f}] than {self.record.reference}"
+    def backend(self) -> str:
+        """What to use; empty where nothing could be judged."""
+        if not self.is_judged:
+            return ""
+        return self.best.record.backend if self.best is not None else self.reference
 
 
-def drop_words(parity: Parity) -> str:
-    """`at equal top-1`, `for 0.20 [-0.05, 0.46] points of top-1`, `at 0.10 [-0.31, 0.52] points more top-1`."""
-    points = 100 * parity.top1_drop
-    if abs(points) < 0.005:
-        return "at equal top-1"
-    lost = points > 0
-    interval = ""
-    if parity.top1_drop_interval is not None:
-        low, high = sorted(100 * end if lost else -100 * end for end in parity.top1_drop_interval)
-        interval = f" [{low:.2f}, {high:.2f}]"
-    return f"for {points:.2f}{interval} points of top-1" if lost else f"at {-points:.2f}{interval} points more top-1"
-
-
-def candidates(
-    records: Sequence[BenchmarkRecord], scenario: str, needs: Mapping[str, Needs] | None = None
-) -> list[Candidate]:
+def candidates(records: Sequence[BenchmarkRecord], scenario: str) -> list[Candidate]:
     """Right backends with times in a scenario, the best first. The reference is none: it is what they must beat."""
-    known = needs or {}
     flattered = slow_references(records, scenario)
     found = [
-        Candidate(record, measured, scenario_ratio(measured), noise_floor(measured), known.get(record.backend, Needs()))
+        Candidate(record, measured, scenario_ratio(measured), noise_floor(measured))
         for record in records
         for measured in record.scenarios
         if measured.name == scenario
@@ -108,150 +101,60 @@ def not_judged(records: Sequence[BenchmarkRecord], scenario: str) -> list[str]:
     ]
 
 
-def not_judged_words(backends: Sequence[str]) -> str:
-    """`; not judged, since disturbed: a, b`, to end a claim about the others; empty for none."""
-    return f"; not judged, since disturbed: {', '.join(backends)}" if backends else ""
+def choices(records: Sequence[BenchmarkRecord], precision: str = "any") -> list[Choice]:
+    """One for each architecture and scenario that was measured: speedups of two architectures say nothing about each
+    other.
 
-
-def undecided(records: Sequence[BenchmarkRecord]) -> list[RecordWarning]:
-    """A warning that names the backends whose parity is inconclusive; empty where there are none."""
-    reasons = {
-        record.backend: record.parity.reason
-        for record in records
-        if record.status == "ok" and record.parity is not None and record.parity.outcome == "inconclusive"
-    }
-    return [RecordWarning("inconclusive", figures={**reasons})] if reasons else []
-
-
-def fastest(records: Sequence[BenchmarkRecord], scenario: str) -> Candidate | None:
-    """The best of the right backends, None where none is faster than the reference beyond the noise."""
-    return next((found for found in candidates(records, scenario) if found.verdict == "faster"), None)
-
-
-def recommend(records: Sequence[BenchmarkRecord], needs: Mapping[str, Needs] | None = None) -> list[Recommendation]:
-    """One recommendation per scenario, and one more each where only fp32 may be used; empty for smoke records.
-
-    Different architectures get recommendations of their own: their speedups say nothing about each other.
+    Args:
+        precision: fp32, or any.
     """
-    judged = [record for record in records if record.status == "ok" and record.parity is not None]
-    if not judged or any(record.profile == "smoke" for record in judged):
-        return []
+    measured = [record for record in records if record.status == "ok" and record.parity is not None]
     found = []
-    for architecture in dict.fromkeys(record.environment.architecture for record in judged):
-        mine = [record for record in judged if record.environment.architecture == architecture]
-        for scenario in dict.fromkeys(measured.name for record in mine for measured in record.scenarios):
-            for precision in ("any", "fp32"):
-                found.append(_recommendation(mine, scenario, precision, needs or {}))
+    for architecture in dict.fromkeys(record.environment.architecture for record in measured):
+        mine = [record for record in measured if record.environment.architecture == architecture]
+        found += [_choice(mine, scenario, precision) for scenario in scenario_names(mine)]
     return found
 
 
-def _recommendation(
-    records: Sequence[BenchmarkRecord], scenario: str, precision: str, needs: Mapping[str, Needs]
-) -> Recommendation:
-    """Args: precision: fp32, or any."""
-    reference, architecture = records[0].reference, records[0].environment.architecture
-    faster = [
-        found
-        for found in candidates(records, scenario, needs)
-        if found.verdict == "faster" and precision in ("any", found.record.precision)
-    ]
-    place = scenario.replace("_", " ").capitalize() + (" in fp32" if precision == "fp32" else "")
+def _choice(records: list[BenchmarkRecord], scenario: str, precision: str) -> Choice:
     usable = [record for record in records if precision in ("any", record.precision)]
-    disturbed = not_judged(usable, scenario)
-    if disturbed and not any(found.record in usable for found in candidates(records, scenario, needs)):
-        text = f"{place}: disturbed, not judged ({', '.join(disturbed)}). Measure again."
-        return Recommendation(scenario, precision, architecture, "", None, [], [], text)
-    caveat = not_judged_words(disturbed)
-    if not faster:
-        text = f"{place}: no backend is faster than {reference} beyond the noise{caveat}. Stay with {reference}."
-        return Recommendation(scenario, precision, architecture, reference, None, [], [], text)
-    best = faster[0]
-    equal = [found for found in faster if found.ratio.high >= best.ratio.low]
-    chosen = min(equal, key=_burden)
-    others = [found.record.backend for found in equal if found is not chosen]
-    conditions = _conditions(chosen, records)
-    assert chosen.record.parity is not None
-    accuracy = "" if chosen.record.random_weights else f", {drop_words(chosen.record.parity)}"
-    text = (
-        f"{place}, batch {chosen.scenario.batch_size}: use {chosen.record.backend}, {chosen.words}{accuracy}{caveat}."
-    )
-    if others:
-        text += f" Equally good: {', '.join(others)}."
-    if conditions:
-        text += f" Conditions: {'; '.join(conditions)}."
-    value, low, high = chosen.ratio
-    return Recommendation(
-        scenario, precision, architecture, chosen.record.backend, (value, low, high), others, conditions, text
+    right, disturbed = candidates(records, scenario), not_judged(usable, scenario)
+    right = [found for found in right if found.record in usable]  # after `candidates`, which asks all for their pace
+    faster = [found for found in right if found.verdict == "faster"]
+    equal = [found for found in faster if found.ratio.high >= faster[0].ratio.low]
+    best = min(equal, key=_burden, default=None)
+    return Choice(
+        scenario=scenario,
+        precision=precision,
+        architecture=records[0].environment.architecture,
+        reference=records[0].reference,
+        best=best,
+        equally_good=[found for found in equal if found is not best],
+        disturbed=disturbed,
+        is_judged=bool(right) or not disturbed,
+        records=records,
     )
 
 
 def _burden(candidate: Candidate) -> tuple[bool, bool, bool, float]:
     """Smaller = fewer conditions; the speed decides between equals."""
     record = candidate.record
-    extra = not candidate.needs.default or bool(candidate.needs.extra)
-    return extra, record.precision != "fp32", _ahead_of_time_s(candidate) > LONG_S, -candidate.ratio.low
+    extra = not candidate.record.needs.default or bool(candidate.record.needs.extra)
+    return extra, record.precision != "fp32", ahead_of_time_s(candidate) > LONG_S, -candidate.ratio.low
 
 
-def _ahead_of_time_s(candidate: Candidate) -> float:
+def ahead_of_time_s(candidate: Candidate) -> float:
+    """Seconds of preparation and compilation."""
     record = candidate.record
     prepared = record.preparation.seconds if record.preparation is not None else 0.0
-    return prepared + _compile_s(candidate)
+    return prepared + compile_s(candidate)
 
 
-def _compile_s(candidate: Candidate) -> float:
-    """In every process, before the first call of the scenario."""
+def compile_s(candidate: Candidate) -> float:
+    """Seconds in every process, before the first call of the scenario."""
     single = candidate.scenario.name == "single_stream"
     cold = candidate.record.cold_start
     return cold.compile_s if single and cold is not None else candidate.scenario.compile_s
-
-
-def _conditions(candidate: Candidate, records: Sequence[BenchmarkRecord]) -> list[str]:
-    """Under which circumstances the recommendation holds and what it costs."""
-    record, told = candidate.record, []
-    if record.precision != "fp32":
-        flags = [flag for flag in FAST_FLAGS.get(record.precision, ()) if flag in record.environment.isa_flags]
-        told.append(f"it computes in {record.precision}" + (f", on a CPU with {' or '.join(flags)}" if flags else ""))
-    if candidate.needs.packages and (candidate.needs.extra or not candidate.needs.default):
-        told.append(f"it needs the packages {', '.join(candidate.needs.packages)}")
-    if record.preparation is not None and record.preparation.num_calibration_images:
-        told.append(f"it is calibrated on {record.preparation.num_calibration_images:,} training images")
-    if record.preparation is not None and record.preparation.seconds > LONG_S:
-        told.append(f"it takes {record.preparation.seconds:.0f} s of preparation once")
-    if _compile_s(candidate) > LONG_S:
-        told.append(f"it compiles for {_compile_s(candidate):.0f} s in every process")
-    told += _memory(record)
-    if candidate.scenario.name == "offline":
-        told.append(_batch_sizes(candidate))
-    told.append(f"{record.environment.num_threads} threads on {record.environment.cpu_model or 'an unknown CPU'}")
-    if record.random_weights:
-        told.append("the network has random weights, so nothing is known about its accuracy")
-    if record.proof is not None and record.proof.investigate:
-        told.append(f"to be looked at: {record.proof.investigate}")
-    cpus = {other.environment.cpu_model for other in records}
-    if len(cpus) > 1:
-        told.append("the backends were measured on different CPUs, so their order may be another on one of them")
-    return told
-
-
-def _memory(record: BenchmarkRecord) -> list[str]:
-    mine, reference = record.cold_start, record.reference_cold_start
-    if mine is None or reference is None or not mine.peak_memory_bytes or not reference.peak_memory_bytes:
-        return []
-    if mine.peak_memory_bytes < MORE_MEMORY * reference.peak_memory_bytes:
-        return []
-    used, usual = (round(value / 2**20) for value in (mine.peak_memory_bytes, reference.peak_memory_bytes))
-    return [f"it takes {used:,} MiB of memory, the reference {usual:,} MiB"]
-
-
-def _batch_sizes(candidate: Candidate) -> str:
-    size = candidate.scenario.batch_size
-    points = judged_points(batch_points(candidate.record.sweep))
-    if not points:
-        return f"batches of {size}; other sizes were not measured"
-    start = faster_from(points, candidate.noise_floor)
-    if start is None or start > size:
-        return f"batches of {size}; at other sizes the sweep shows no lasting gain"
-    return f"batches of {start} and more (measured up to {points[-1].batch_size})"
 
 
 def faster_from(points: Sequence[SweepPoint], noise_floor: float = SMALLEST_EFFECT) -> int | None:

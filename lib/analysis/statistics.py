@@ -186,3 +186,17 @@ def track_bootstrap(values: np.ndarray, track_ids: np.ndarray) -> tuple[float, f
         means.append(totals[drawn].sum() / num_images[drawn].sum())
     low, high = np.percentile(means, (2.5, 97.5))
     return float(low), float(high)
+
+
+def median_interval(latencies_s: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+    """The middle round's median call with a 95 % bootstrap interval over rounds, seconds."""
+    samples = np.array([np.median(calls) for calls in latencies_s])
+    draws = np.random.default_rng(0).integers(len(samples), size=(NUM_RESAMPLES, len(samples)))
+    low, high = np.percentile(np.median(samples[draws], axis=1), (2.5, 97.5))
+    return float(np.median(samples)), float(low), float(high)
+
+
+def round_ratios_of(latencies_s: Sequence[Sequence[float]], *references: Sequence[Sequence[float]]) -> list[float]:
+    """Speedup of each round; over the geometric mean of the reference's processes, where there are two."""
+    logs = np.mean([[np.log(np.median(calls)) for calls in side] for side in references if side], axis=0)
+    return [float(np.exp(log) / np.median(calls)) for calls, log in zip(latencies_s, logs, strict=True)]

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 
 from lib.backends import all_backends, get_backend, split_names
-from lib.data.download import TEST_ARCHIVE, TEST_LABELS_ARCHIVE, TRAINING_ARCHIVES
+from lib.data.sets import get_dataset
 from lib.errors import UserError, unknown
 from lib.records.schema import TRAIN, ParameterValue
 from lib.series.parameters import load_schema
@@ -18,7 +18,6 @@ from lib.series.parameters import load_schema
 MACHINES = {"arm64": "aarch64", "x64": "x86_64"}  # as the runner's label says it -> as the machine does
 BLAS = {"arm64": "openblas", "x64": "mkl"}  # of PyTorch's CPU builds: what `torch-blas` promises to multiply with
 PARAMETERS = ("profile", "dataset", "recipe", "num_threads")  # inputs that go to the notebooks as they are
-MAX_BACKENDS_CHARS = 1000  # of the input; all names together take a third
 RUNNERS = {"arm64": "ubuntu-24.04-arm", "x64": "ubuntu-24.04"}
 # A change that is not merged yet shows that everything works, in minutes and without the download; the rest is for its
 # figures.
@@ -72,10 +71,8 @@ def event_defaults(event: str) -> dict[str, str]:
 
 def data_key(dataset: str) -> str:
     """Cache key of a downloaded data set: the checksums that its archives must have."""
-    if dataset not in TRAINING_ARCHIVES:
-        return ""
-    archives = (TRAINING_ARCHIVES[dataset], TEST_ARCHIVE, TEST_LABELS_ARCHIVE)
-    return "-".join(["data", dataset, *(archive.sha256[:16] for archive in archives)])
+    archives = get_dataset(dataset).archives
+    return "-".join(["data", dataset, *(archive.sha256[:16] for archive in archives)]) if archives else ""
 
 
 def _parameters(environ: Mapping[str, str]) -> dict[str, ParameterValue]:
@@ -88,8 +85,6 @@ def _parameters(environ: Mapping[str, str]) -> dict[str, ParameterValue]:
 
 def _backends(text: str, machine: str) -> list[str]:
     """Names out of the registry, each once, in its order; empty text: all default ones of this architecture."""
-    if len(text) > MAX_BACKENDS_CHARS:
-        raise UserError(f"backends has {len(text):,} characters; give at most {MAX_BACKENDS_CHARS}: names with commas")
     names = split_names(text)
     if not names:
         if text.strip():

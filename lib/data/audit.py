@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lib.data.sets import Data
+from lib.data.dataset import Data, Split
 from lib.errors import UserError
+from lib.signs import NUM_CLASSES
 
 TRAIN, VAL, TEST = "train", "val", "test"
 MAX_TEST_OVERLAP = 0.001  # share of the test images: it cannot move accuracy by more than a tenth of a point
@@ -137,3 +138,21 @@ def assert_fair(audit: Audit) -> None:
             f"{100 * MAX_TEST_OVERLAP:.1f} % make accuracy on them memory. Use test images of other signs, or none: "
             "accuracy is then reported on validation"
         )
+
+
+BATCH = 4096  # images per step over a memory-mapped array
+
+
+def mean_brightness(images: np.ndarray) -> np.ndarray:
+    """uint8 (N, 3, H, W) -> mean pixel value of each image, float64 (N,), 0..255. Also for memory-mapped arrays."""
+    parts = [np.asarray(images[start : start + BATCH]).mean((1, 2, 3)) for start in range(0, len(images), BATCH)]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def class_counts(split: Split) -> tuple[list[int], list[int]]:
+    """Images and tracks per class."""
+    labels_of_tracks = np.unique(np.stack([split.labels, split.track_ids]), axis=1)[0]
+    return (
+        np.bincount(split.labels, minlength=NUM_CLASSES).tolist(),
+        np.bincount(labels_of_tracks, minlength=NUM_CLASSES).tolist(),
+    )

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from lib.analysis.judgement import DISTURBED
 from lib.analysis.statistics import Ratio
 from lib.html.frame import safe
-from lib.report.words import NOT_JUDGED, SIGNS, factor, percent
+from lib.report.words import NOT_JUDGED, VERDICT_SIGNS, factor, percent
 
 WIDTH = 356  # units of every chart; about as many pixels on a phone, so that its text has the size of the page's
 ROW = 24
@@ -61,14 +61,16 @@ def speed_chart(title: str, speeds: Sequence[Speed]) -> Markup:
         y = ROW * number + ROW / 2 + 2
         parts.append(f'<text class="c-name" x="{NAME}" y="{y + 5}" text-anchor="end">{_cut(speed.name)}</text>')
         if speed.verdict == DISTURBED:
-            parts.append(f'<text class="c-name" x="{NAME + 12}" y="{y + 5}">{SIGNS[DISTURBED]} {NOT_JUDGED}</text>')
+            parts.append(
+                f'<text class="c-name" x="{NAME + 12}" y="{y + 5}">{VERDICT_SIGNS[DISTURBED]} {NOT_JUDGED}</text>'
+            )
             continue
         css = _SHAPES.get(speed.verdict, "c-same")
         value = f"{factor(speed.ratio.value):.2f}x" if css != "c-same" else "same"
         parts.append(
             f'<path class="c-line {css}" d="M{x(speed.ratio.low):.1f} {y}H{x(speed.ratio.high):.1f}"/>'
             f'<circle class="{css}" cx="{x(speed.ratio.value):.1f}" cy="{y}" r="4"/>'
-            f'<text class="c-value" x="{WIDTH}" y="{y + 5}" text-anchor="end">{SIGNS[speed.verdict]} {value}</text>'
+            f'<text class="c-value" x="{WIDTH}" y="{y + 5}" text-anchor="end">{VERDICT_SIGNS[speed.verdict]} {value}</text>'
         )
     if judged:
         parts.append(f'<text class="c-tick" x="{NAME}" y="{bottom + 15}" text-anchor="end">99 % intervals</text>')

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
+from lib.analysis.judgement import undecided
 from lib.analysis.pace import pace_warnings
-from lib.analysis.recommendation import candidates, fastest, not_judged, not_judged_words, undecided
 from lib.files import write_atomic
 from lib.html.frame import render, safe
 from lib.html.provenance import SHORT_HASH, Fact, hosted, when
@@ -20,11 +20,12 @@ from lib.html.top import Top, charts_of, sentence, speed_charts
 from lib.records.run import RunFolder, load_run, networks
 from lib.records.schema import BenchmarkRecord, CompareRecord, Environment, ExploreRecord, Record, TrainRecord
 from lib.report.caveats import disturbed_backends_words, warning_words
+from lib.report.compare.whole_network import backends_table
+from lib.report.environment import environment_table
 from lib.report.gate_result import Judged, doubts_table, read_judged
-from lib.report.headline import STATUS_SIGNS, headline, top1_text
+from lib.report.headline import STATUS_SIGNS, best_backends, best_sentence, headline, top1_text
 from lib.report.table import SMOKE_TEXT, Cell, Table, Tone, Value
-from lib.report.tables import compare_scenarios_table, environment_table
-from lib.report.words import NOT_JUDGED, UNKNOWN, duration, scenario_name
+from lib.report.words import UNKNOWN, duration
 
 STATUS_TONES: dict[str, Tone] = {"ok": "good", "failed": "bad", "unavailable": "muted", "skipped": "warn"}
 
@@ -67,7 +68,7 @@ def _numbers(run: RunFolder, judged: Judged | None) -> list[tuple[str, str]]:
     if run.train is not None:
         split, top1, interval = top1_text(run.train)
         numbers.append((top1, f"top-1 on {split} {interval}".strip()))
-    numbers += [(best.backend, f"best in {best.scenario}: {best.words}") for best in best_backends(run)]
+    numbers += [(best.backend, f"best in {best.scenario}: {best.words}") for best in best_backends(run.benchmarks)]
     if judged is not None:
         numbers.append((judged.outcome, f"quality gate: {judged.words.partition(': ')[2]}"))
     return numbers
@@ -107,39 +108,6 @@ def _named(values: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(value for value in values if value))
 
 
-@dataclass(frozen=True)
-class Best:
-    """The fastest right backend of one scenario."""
-
-    scenario: str
-    backend: str
-    words: str  # how much faster, with the interval
-
-
-def best_backend(records: list[BenchmarkRecord], scenario: str) -> Best | None:
-    """The fastest backend among those whose accuracy and kernels hold, by the lower end of its interval.
-
-    The reference where none is faster beyond noise; nobody where all were disturbed; None where nothing was measured.
-    """
-    measured = [record for record in records if any(found.name == scenario for found in record.scenarios)]
-    if not measured:
-        return None
-    found, disturbed = fastest(measured, scenario), not_judged(measured, scenario)
-    if disturbed and not candidates(measured, scenario):
-        return Best(scenario_name(scenario), UNKNOWN, NOT_JUDGED)
-    caveat = not_judged_words(disturbed)
-    if found is None:
-        return Best(scenario_name(scenario), measured[0].reference, f"no backend beats the reference{caveat}")
-    return Best(scenario_name(scenario), found.record.backend, f"{found.words}{caveat}")
-
-
-def best_backends(run: RunFolder) -> list[Best]:
-    """One line per scenario that was measured."""
-    candidates = [record for record in networks(run.benchmarks) if record.status == "ok"]
-    names = dict.fromkeys(scenario.name for record in candidates for scenario in record.scenarios)
-    return [best for name in names if (best := best_backend(candidates, name)) is not None]
-
-
 def _machines(run: RunFolder) -> list[Markup]:
     """One table per machine, as matrix jobs run on several."""
     seen: dict[str, dict[str, Environment]] = {}
@@ -171,46 +139,40 @@ def _version(name: str, found: dict[str, Environment]) -> str:
     return f"{usual} ({'; '.join(told)})" if told else usual
 
 
-def _caveats(run: RunFolder) -> list[str]:
-    """What a reader must know, what went wrong first."""
-    older = f"{run.num_older} records of an earlier version of this project are left out; run their notebooks again."
-    texts = [
-        hosted().get("note") or run.note,
-        *(
-            f"{job.label} {job.status}: {job.reason or 'no reason is known'}"
-            for job in run.jobs
-            if job.status in ("failed", "skipped")
-        ),
-        SMOKE_TEXT if run.is_smoke else "",
-        run.stale_compare,
-        older if run.num_older else "",
-        *(warning_words(warning) for warning in [*pace_warnings(run.benchmarks), *undecided(run.benchmarks)]),
-        disturbed_backends_words(run.benchmarks),
-    ]
-    return [text for text in texts if text]
+def run_warnings(run: RunFolder) -> list[str]:
+    """What readers of a run must know before anything else, the note of a hosted run first."""
+    texts = [hosted().get("note") or run.note, SMOKE_TEXT if run.is_smoke else "", run.stale_compare]
+    if run.num_older:
+        texts.append(f"{run.num_older} records of an earlier version of this project are left out; run them again")
+    texts += [warning_words(warning) for warning in [*pace_warnings(run.benchmarks), *undecided(run.benchmarks)]]
+    return [text for text in [*texts, disturbed_backends_words(run.benchmarks)] if text]
+
+
+def _problems(run: RunFolder) -> list[str]:
+    failed = [job for job in run.jobs if job.status in ("failed", "skipped")]
+    return [f"{job.label} {job.status}: {job.reason or 'no reason is known'}" for job in failed]
 
 
 def _answer(run: RunFolder) -> str:
     """That of 04; before 04 has run, what the other records say."""
     if run.compare is not None and not run.stale_compare:
         return run.compare.headline
-    best = [f"best in {best.scenario}: {best.backend}, {best.words}" for best in best_backends(run)]
     others = [headline(record) for record in (run.train, *run.records.values()) if record is not None]
-    if told := ["; ".join(best)] if best else [text for text in others if text]:
+    told = [text for text in (best_sentence(run.benchmarks), *others) if text]
+    if told:
         return sentence(told[0])
     return sentence(_done(run)) if run.jobs else "Nothing has run yet: the folder has no pages or records."
 
 
 def _top(run: RunFolder, title: str) -> Top:
-    failed = any(job.status in ("failed", "skipped") for job in run.jobs)
-    facts = _facts(run)
+    facts, problems = _facts(run), _problems(run)
     measured = [record for record in networks(run.benchmarks) if record.status == "ok"]
     return Top(
         heading=safe(f"<h1>{escape(title)}</h1>"),
-        status="" if failed or not run.jobs else "ok",
+        status="" if problems or not run.jobs else "ok",
         answer=_answer(run),
         charts=speed_charts(measured),
-        caveats=_caveats(run),
+        caveats=[*problems, *run_warnings(run)],
         line=" · ".join(fact.value.unescape() for fact in facts if fact.name not in ("Checkpoint", "Commit")),
         facts=facts,
     )
@@ -241,7 +203,7 @@ def write_index(run_dir: Path) -> Path:
         numbers=_numbers(run, judged),
         doubts=safe(doubts_table(judged).to_html()) if judged is not None and judged.doubts else "",
         jobs=safe(_jobs_table(run).to_html()) if run.jobs else "",
-        backends=safe(compare_scenarios_table(benchmarks).to_html()) if benchmarks else "",
+        backends=safe(backends_table(benchmarks).to_html()) if benchmarks else "",
         charts=[*charts_of(run.train), *charts_of(explore)],
         machines=_machines(run),
         links=_links(),

@@ -7,6 +7,7 @@ computed twice. Times are seconds, shares are 0..1, sizes are pixels. What is no
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -68,10 +69,11 @@ class Environment:
 class DataInfo:
     """Which data were used."""
 
-    source: str  # synthetic, gtsrb, gtsrb-torchvision
+    source: str  # name of the data set
     manifest_hash: str  # SHA-256 over the data's manifest
     num_images: dict[str, int]  # by split: train, val, test
     num_tracks: dict[str, int | None]  # None where it is not known which images belong together
+    classes: list[str]  # their names, by class id
 
 
 @dataclass
@@ -208,6 +210,7 @@ class Preparation:
     seconds: float
     num_bytes: int  # of the files that it wrote
     num_calibration_images: int  # all from the training images
+    kept: str = ""  # where these files are, in the run folder; empty where nothing was kept
 
 
 @dataclass
@@ -234,7 +237,6 @@ class Scenario:
     control_latencies_s: list[list[float]]  # of the reference backend in another process (A/A), per call
     num_warmup: int  # untimed calls before each round's timed ones
     compile_s: float = 0.0  # making the backend ready for this batch size, before any call
-    energy_j_per_image: float | None = None  # of the whole processor package; None where no counter can be read
     rounds_per_start: list[int] = field(default_factory=list)  # of each set of new processes; empty: of the only one
     conditions: Conditions | None = None  # None where it was not watched, as in smoke
 
@@ -323,6 +325,15 @@ class PreprocessingTime:
     file_format: str  # PPM
 
 
+@dataclass
+class Needs:
+    """What a backend asks of an installation."""
+
+    packages: tuple[str, ...] = ()
+    extra: str = ""  # optional requirements that bring the packages
+    default: bool = True  # part of a default run
+
+
 @dataclass(kw_only=True)
 class BenchmarkRecord(Record):
     """03_benchmark: one backend against the reference backend, in one job on one machine."""
@@ -331,6 +342,7 @@ class BenchmarkRecord(Record):
     backend: str
     is_network: bool  # False for a control that computes nothing: it is not a candidate
     reference: str
+    needs: Needs = field(default_factory=Needs)
     precision: str  # in which it multiplies: fp32, bf16, f16, int8
     storage: str  # in which it keeps weights and activations
     model: str  # architecture of the network
@@ -349,6 +361,19 @@ class BenchmarkRecord(Record):
     peaks: Peaks | None = None
     preprocessing: PreprocessingTime | None = None
     sweep: list[SweepPoint] = field(default_factory=list)
+
+    def scenario(self, name: str) -> Scenario | None:
+        """The scenario of this name; None where it was not measured."""
+        return next((scenario for scenario in self.scenarios if scenario.name == name), None)
+
+    def layer_table(self, scenario: str) -> LayerTable | None:
+        """The layers in a scenario; None where they were not measured."""
+        return next((table for table in self.layers if table.scenario == scenario), None)
+
+
+def scenario_names(records: Sequence[BenchmarkRecord]) -> list[str]:
+    """Every scenario that any of the records has, in the order in which they ran."""
+    return list(dict.fromkeys(scenario.name for record in records for scenario in record.scenarios))
 
 
 @dataclass

@@ -1,6 +1,7 @@
-"""What people look at: tables, figures, the page of a notebook, the index of a run, the summary in the terminal.
+"""What a notebook shows: figures, tables and sentences, one file per section of a page.
 
-Importing this package imports nothing: the launcher needs pages and tables without waiting for matplotlib.
+Importing this package imports nothing. Modules that draw import matplotlib; `table`, `words`, `caveats` and `headline`
+do not.
 """
 
 SERIES_VARIABLE = "GTSRB_SERIES"  # in the environment of a notebook that the launcher runs: its name

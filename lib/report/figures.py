@@ -18,6 +18,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.offsetbox import OffsetImage
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from PIL import Image
 
 from lib.backends import REFERENCE
@@ -225,3 +226,39 @@ def _close(figure: Figure) -> None:
     pyplot = sys.modules.get("matplotlib.pyplot")
     if pyplot is not None:
         pyplot.close(figure)
+
+
+SPEEDUP_TICKS = (0.05, 0.1, 0.2, 0.25, 0.33, 0.5, 0.67, 0.8, 1, 1.25, 1.5, 2, 3, 4, 5, 8, 10, 20, 50)
+COARSE_TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
+INK = "#1b1f24"
+MARKERS = "osD^v"
+
+
+def marker(name: str, names: Sequence[str]) -> str:
+    """Another shape for each round of the palette: with more backends than colours, two share a colour."""
+    ordered = sorted(names)
+    return MARKERS[(ordered.index(name) // len(PALETTE)) % len(MARKERS)] if name in ordered else MARKERS[0]
+
+
+def speedup_axis(ax: Axes, values: Sequence[float], axis: str = "x") -> None:
+    """Logarithmic, so that twice as fast and half as fast lie equally far from 1; plain numbers on the ticks."""
+    low, high = min([0.8, *values]) / 1.12, max([1.25, *values]) * 1.12
+    ticks = [tick for tick in SPEEDUP_TICKS if low <= tick <= high]
+    if len(ticks) > 6:
+        ticks = [tick for tick in ticks if tick in COARSE_TICKS]
+    getattr(ax, f"set_{axis}scale")("log")
+    getattr(ax, f"set_{axis}lim")(low, high)
+    line = ax.xaxis if axis == "x" else ax.yaxis
+    line.set_major_locator(FixedLocator(ticks))
+    line.set_minor_locator(NullLocator())
+    line.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
+
+
+def doublings_axis(panel: Axes, values: Sequence[int], label: str) -> None:
+    """A scale of doublings with the measured numbers on it."""
+    panel.set_xscale("log", base=2)
+    panel.xaxis.set_major_locator(FixedLocator(sorted(set(values))))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.set_xlabel(label)
+    panel.grid()

@@ -1,11 +1,29 @@
-"""What a record says, in a line."""
+"""What a record says, and what all records of a run say together, in a line."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lib.analysis.comparison import QUESTION, Comparison, LayerChange
 from lib.analysis.judgement import disturbance, judge
+from lib.analysis.recommendation import Choice, choices
 from lib.analysis.statistics import median_latency
-from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, Record, Scenario, TrainRecord
-from lib.report.words import NOT_JUDGED, UNKNOWN, duration, judgement_words, percent, percent_interval, scenario_name
+from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, Parity, Record, Scenario, TrainRecord
+from lib.report.words import (
+    NOT_JUDGED,
+    UNKNOWN,
+    capital,
+    duration,
+    factor,
+    group_name,
+    judgement_words,
+    percent,
+    percent_interval,
+    ratio_interval,
+    ratio_words,
+    scenario_name,
+)
 
 STATUS_SIGNS = {"ok": "✓", "failed": "✗", "unavailable": "○", "skipped": "–"}  # never colour alone
 
@@ -42,6 +60,95 @@ def _call_words(scenario: Scenario) -> str:
     if disturbance(scenario) is not None:
         return NOT_JUDGED
     return f"{1e6 * median_latency(scenario.latencies_s):.1f} µs a call"
+
+
+class Best(NamedTuple):
+    """What to use in one scenario, as index, summaries and pages show it."""
+
+    scenario: str  # with the architecture where there are several
+    backend: str
+    words: str  # how much faster, with the interval, and what it costs in accuracy
+
+
+def best_backends(records: Sequence[BenchmarkRecord]) -> list[Best]:
+    """One for each scenario that was measured, and each architecture."""
+    found = choices(records)
+    alone = len({choice.architecture for choice in found}) == 1
+    return [
+        Best(
+            scenario_name(choice.scenario) + ("" if alone else f", {choice.architecture}"),
+            choice.backend or UNKNOWN,
+            choice_words(choice),
+        )
+        for choice in found
+    ]
+
+
+def choice_words(choice: Choice) -> str:
+    """`1.22x faster [1.20, 1.25] than torch-onednn, at equal top-1`, or why nothing is."""
+    if not choice.is_judged:
+        return NOT_JUDGED
+    caveat = f"; not judged, since disturbed: {', '.join(choice.disturbed)}" if choice.disturbed else ""
+    if choice.best is None:
+        return f"no backend is faster than {choice.reference} beyond the noise{caveat}"
+    record, ratio = choice.best.record, choice.best.ratio
+    accuracy = "" if record.random_weights or record.parity is None else f", {drop_words(record.parity)}"
+    return f"{ratio_words(ratio)} {ratio_interval(ratio)} than {choice.reference}{accuracy}{caveat}"
+
+
+def drop_words(parity: Parity) -> str:
+    """`at equal top-1`, `for 0.20 [-0.05, 0.46] points of top-1`, `at 0.10 [-0.31, 0.52] points more top-1`."""
+    points = 100 * parity.top1_drop
+    if abs(points) < 0.005:
+        return "at equal top-1"
+    lost = points > 0
+    interval = ""
+    if parity.top1_drop_interval is not None:
+        low, high = sorted(100 * end if lost else -100 * end for end in parity.top1_drop_interval)
+        interval = f" [{low:.2f}, {high:.2f}]"
+    return f"for {points:.2f}{interval} points of top-1" if lost else f"at {-points:.2f}{interval} points more top-1"
+
+
+def comparison_headline(comparison: Comparison) -> str:
+    """What oneDNN changes against plain BLAS, layer by layer; where that is open, what to use."""
+    answer = kernel_change_words(comparison)
+    return answer or best_sentence(comparison.measured) or "No backend of a network was measured."
+
+
+def best_sentence(records: Sequence[BenchmarkRecord]) -> str:
+    """What to use in each scenario; empty where nothing was measured."""
+    told = [
+        f"{capital(best.scenario)}: {best.backend + ', ' if best.backend != UNKNOWN else ''}{best.words}."
+        for best in best_backends(records)
+    ]
+    return " ".join(told)
+
+
+def kernel_change_words(comparison: Comparison) -> str:
+    """The answer to the known question; empty where torch-blas was not measured against torch-onednn."""
+    (old, new), found = QUESTION, comparison.kernel_change()
+    if found is None:
+        return ""
+    if disturbance(found.table) is not None:
+        return f"From {old} to {new} at batch {found.table.batch_size}, layer by layer: {NOT_JUDGED}."
+    num_layers, num_changed = len(found.table.layers), found.num_changed
+    begin = f"From {old} to {new} at batch {found.table.batch_size}, "
+    if not num_changed:
+        return f"{begin}every layer runs the same kernel: nothing changes."
+    told = [_changes_words(judged, changes) for judged, changes in found.changed.items() if changes]
+    others = num_layers - num_changed
+    rest = f" The other {others} run the same kernel." if others else ""
+    return f"{begin}{num_changed} of {num_layers} layers run another kernel: {'; '.join(told)}.{rest}"
+
+
+def _changes_words(judged: str, changes: Sequence[LayerChange]) -> str:
+    """`12 run faster, by 1.90x to 3.75x, most of all stage1.conv1`."""
+    if judged == "no difference":
+        return f"{len(changes)} show no difference"
+    factors = sorted(factor(change.ratio.value) for change in changes)
+    span = f"{factors[0]:.2f}x" if len(factors) == 1 else f"{factors[0]:.2f}x to {factors[-1]:.2f}x"
+    what = "saved" if judged == "faster" else "lost"
+    return f"{len(changes)} run {judged}, by {span}, with most time {what} in {group_name(changes[0].layer.members)}"
 
 
 def doubt(record: Record | None) -> str:

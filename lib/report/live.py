@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from lib.records.schema import Epoch
-from lib.report.interactive import is_live
+from lib.report import SERIES_VARIABLE
 from lib.report.table import Banner
 from lib.report.words import duration
-from lib.training import Estimate, epoch_line
+from lib.training.estimate import Estimate
+from lib.training.loop import epoch_line
 
 UPDATE_S = 0.2  # a bar is redrawn that often at most: each time costs a message to the browser
 _COUNT = re.compile(r"\b(\d[\d,]*) of (\d[\d,]*)\b|\b(\d+) % of ")
@@ -124,3 +128,26 @@ class Progress:
 
 
 progress = Progress()
+
+
+def is_live(history: Sequence[str] | None = None) -> bool:
+    """True where a person can move a slider: a kernel that neither our launcher nor plain papermill drives.
+
+    Args:
+        history: sources of the cells that ran (IPython's `In`); read from the running kernel by default.
+    """
+    if os.environ.get(SERIES_VARIABLE):
+        return False
+    shell = _shell()
+    if history is None:
+        if shell is None or not hasattr(shell, "kernel"):
+            return False  # no kernel, no front end
+        history = shell.user_ns.get("In", [])
+        if not getattr(shell.kernel, "_allow_stdin", True):
+            return False  # nbclient, and so papermill and nbconvert, tell the kernel that nobody can be asked
+    return not any(source.startswith("# Parameters\n") for source in history)  # papermill's injected cell
+
+
+def _shell() -> Any:
+    ipython = sys.modules.get("IPython")
+    return ipython.get_ipython() if ipython is not None else None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 from lib.analysis.judgement import DISTURBED, Judgement
 from lib.analysis.statistics import SMALLEST_EFFECT, Ratio, verdict
+from lib.records.schema import Proof
 
 UNKNOWN = "–"
 NOT_JUDGED = "disturbed, not judged"
-SIGNS = {"faster": "▲", "slower": "▼", "no difference": "=", DISTURBED: "○"}  # never colour alone
+VERDICT_SIGNS = {"faster": "▲", "slower": "▼", "no difference": "=", DISTURBED: "○"}  # never colour alone
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -102,3 +106,42 @@ def scenario_name(name: str) -> str:
 def capital(text: str) -> str:
     """As a sentence begins; all other letters stay as they are."""
     return f"{text[:1].upper()}{text[1:]}"
+
+
+MULTIPLIES = ("conv", "gemm", "matmul", "addmm", "linear", "fullyconnected", "fully connected", "inner")
+
+
+def group_name(members: Sequence[str]) -> str:
+    """Layers that run as one step, with what their names have in common said once.
+
+    `stage1.block1.conv2`, `stage1.block1.bn2` -> `stage1.block1: conv2 + bn2`.
+    """
+    if len(members) == 1:
+        return members[0]
+    parts = [member.split(".") for member in members]
+    shared = 0
+    while all(len(names) > shared + 1 and names[shared] == parts[0][shared] for names in parts):
+        shared += 1
+    inside = " + ".join(".".join(names[shared:]) for names in parts)
+    return f"{'.'.join(parts[0][:shared])}: {inside}" if shared else inside
+
+
+def counted(names: Sequence[str]) -> str:
+    """`a, a, b` -> `a x2, b`, in the order of their first mention."""
+    numbers = Counter(names)
+    return ", ".join(name if number == 1 else f"{name} x{number}" for name, number in numbers.items())
+
+
+def ranked_kernels(proof: Proof) -> list[tuple[str, int]]:
+    """Kernels that ran, those that multiply first, then the most frequent."""
+
+    def rank(item: tuple[str, int]) -> tuple[bool, int]:
+        name = item[0].lower()
+        return not any(word in name for word in MULTIPLIES) or "reorder" in name, -item[1]
+
+    return sorted(proof.found.items(), key=rank)
+
+
+def floor_words(floor: float) -> str:
+    """`2.3 %`; where a machine did other things, `a factor of 4`."""
+    return percent(floor, 1) if floor < 1 else f"a factor of {number(1 + floor, 2)}"

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from lib.analysis.history import history_root
 from lib.bench.plan import UNTRAINED_IMAGES
-from lib.data import IMAGE_SIZE, check_num_images, load_data
-from lib.data.sizes import num_images_for
+from lib.data import IMAGE_SIZE, check_num_images, load_data, num_images_for
+from lib.data.sets import get_dataset
 from lib.data.splitting import VAL_SHARE
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, TEMPORARY, writing
@@ -36,8 +36,8 @@ def check_data(jobs: Sequence[Job], progress: Progress) -> None:
     if values is None:
         return
     profile, dataset, num_images = str(values["profile"]), str(values["dataset"]), int(values["num_images"])
-    if dataset == "synthetic":
-        check_num_images(num_images)
+    if not get_dataset(dataset).reads_files:
+        check_num_images(dataset, num_images)
         return
     load_data(
         dataset,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from lib.analysis.comparison import load_comparison
-from lib.html.index import best_backends
 from lib.records.run import RunFolder, load_run
-from lib.report.headline import top1_text
+from lib.report.headline import best_backends, comparison_headline, top1_text
 from lib.report.words import UNKNOWN
 
 
@@ -30,15 +29,15 @@ def _accuracy(run: RunFolder) -> str:
 def _layers(run: RunFolder) -> str:
     """The answer of 04_compare, or made here where it did not run or is older than the records."""
     if run.compare is not None and not run.stale_compare:
-        return f"Layers: {run.compare.headline}"
+        return f"Answer: {run.compare.headline}"
     try:
-        return f"Layers: {load_comparison(run.path, []).headline()}"
+        return f"Answer: {comparison_headline(load_comparison(run.path, []))}"
     except ValueError as error:  # UserError: mixed records, which nothing may be said about
-        return f"Layers: {error}"
+        return f"Answer: {error}"
 
 
 def _best(run: RunFolder) -> str:
-    found = [f"{best.scenario}: {best.backend}, {best.words}" for best in best_backends(run)]
+    found = [f"{best.scenario}: {best.backend}, {best.words}" for best in best_backends(run.benchmarks)]
     return "Speed: " + ("; ".join(found) or "no benchmark")
 
 

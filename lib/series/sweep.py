@@ -19,6 +19,7 @@ from pathlib import Path
 
 from lib.analysis.judgement import disturbances, judged
 from lib.analysis.statistics import median_latency, samples_per_s, scenario_ratio
+from lib.bench import kept_models
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, project_path, replacing, sha256_file, write_atomic, writing
 from lib.progress import to_stderr
@@ -30,6 +31,7 @@ from lib.series.jobs import plan_jobs
 from lib.series.launcher import run_jobs
 from lib.series.preflight import check_data, check_inputs
 from lib.series.rundir import claimed, prepare_run_dir
+from lib.variables import with_variable
 
 TABLE = "sweep.csv"
 MOST_POINTS = 1000
@@ -125,7 +127,7 @@ def sweep(
         check_data(point.jobs, to_stderr)
     folder = prepare_run_dir(out)
     failed = False
-    with claimed(folder):
+    with claimed(folder), with_variable(kept_models.VARIABLE, "0"):  # models of every combination would be too many
         for number, point in enumerate(points, start=1):
             run_dir = prepare_run_dir(folder / point.folder)
             _bring(checkpoint, run_dir)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
-
-NUM_CLASSES = 43
 
 Shape = Literal["circle", "triangle", "inverted triangle", "octagon", "diamond"]
 Colour = Literal["red", "blue", "yellow", "white"]
@@ -74,6 +73,23 @@ SIGNS: tuple[Sign, ...] = (
 )
 
 
-def mirror_map() -> tuple[int | None, ...]:
-    """By class: the class that a horizontal flip makes of it (itself where it is symmetric), or None."""
-    return tuple(sign.mirror for sign in SIGNS)
+NUM_CLASSES = len(SIGNS)
+CLASS_NAMES = tuple(sign.name for sign in SIGNS)
+_BY_NAME = {sign.name: sign for sign in SIGNS}
+
+
+def sign_named(name: str) -> Sign | None:
+    """The sign with this name, whatever its number in a data set; None where it is not one of GTSRB's."""
+    return _BY_NAME.get(name)
+
+
+def mirror_map(classes: Sequence[str] = CLASS_NAMES) -> tuple[int | None, ...]:
+    """By class: the class that a horizontal flip makes of it (itself where it is symmetric), or None.
+
+    Args:
+        classes: names of the classes of a data set, by its class ids. What is not a sign of GTSRB is not flipped.
+    """
+    ids = {name: class_id for class_id, name in enumerate(classes)}
+    signs = [sign_named(name) for name in classes]
+    mirrored = [sign.mirror if sign else None for sign in signs]
+    return tuple(None if mirror is None else ids.get(SIGNS[mirror].name) for mirror in mirrored)

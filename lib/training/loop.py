@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import time
 from collections.abc import Callable
@@ -16,15 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.data import Data
+from lib.data.preprocessing import Preprocessing, fit_preprocessing
 from lib.errors import UserError, unknown
 from lib.files import CHECKPOINT_NAME
-from lib.machine import isa_flags
+from lib.machine import flags_for, has_any, keep_freed_memory
 from lib.model import (
     Checkpoint,
     CheckpointMetadata,
-    Preprocessing,
     build_network,
-    fit_preprocessing,
     load_checkpoint,
     save_checkpoint,
 )
@@ -38,7 +36,7 @@ from lib.training.recipes import RECIPES, Recipe
 
 # Flags of CPUs for which oneDNN has bf16 convolutions backward. On Arm it has them forward only (seen with 3.12):
 # backward runs on its reference code, on which a step takes a hundred times as long.
-BF16_TRAINING_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+BF16_TRAINING_FLAGS = flags_for("bf16", "x86_64")
 OnEpoch = Callable[[Epoch, int], None]
 
 
@@ -60,6 +58,7 @@ class Trained:
     estimate: Estimate | None  # made on the way; None where it was over too soon
     data_source: str
     data_hash: str
+    classes: tuple[str, ...]  # their names, by the index of their logit
 
     def save(self, path: Path) -> str:
         """Write the checkpoint and return its SHA-256."""
@@ -71,6 +70,7 @@ class Trained:
             seed=self.seed,
             data_source=self.data_source,
             data_hash=self.data_hash,
+            classes=self.classes,
             preprocessing=self.preprocessing,
         )
         return save_checkpoint(path, self.model, metadata)
@@ -102,7 +102,7 @@ def _lr_at(recipe: Recipe, step: int, num_steps: int) -> float:
 
 def _precision(recipe: Recipe) -> str:
     """In which this machine trains a recipe."""
-    return "bf16" if recipe.bf16 and BF16_TRAINING_FLAGS & set(isa_flags()) else "fp32"
+    return "bf16" if recipe.bf16 and has_any(BF16_TRAINING_FLAGS) else "fp32"
 
 
 def _autocast(precision: str) -> AbstractContextManager[object]:
@@ -117,6 +117,7 @@ class _Batches:
         self.images = torch.from_numpy(np.array(data.train.images))
         self.labels = torch.from_numpy(np.array(data.train.labels))
         self.recipe, self.preprocessing, self.generator = recipe, preprocessing, generator
+        self.classes = data.classes
         self.batch_size = min(recipe.batch_size, len(self.images))
 
     def __len__(self) -> int:
@@ -130,9 +131,9 @@ class _Batches:
     def load(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         images, labels = self.images[chosen], self.labels[chosen]
         if self.recipe.augmentation is None:
-            return self.preprocessing.normalize(images), labels
-        unit, labels = augment_batch(images, labels, self.generator, self.recipe.augmentation)
-        return self.preprocessing.normalize_unit(unit), labels
+            return torch.from_numpy(self.preprocessing.normalize(images.numpy())), labels
+        unit, labels = augment_batch(images, labels, self.generator, self.recipe.augmentation, self.classes)
+        return torch.from_numpy(self.preprocessing.normalize_unit(unit.numpy())), labels
 
 
 def train(
@@ -173,15 +174,15 @@ def train(
     if num_threads:
         torch.set_num_threads(num_threads)
 
-    _keep_freed_memory()
+    keep_freed_memory()
     torch.manual_seed(seed)  # weights
     generator = torch.Generator().manual_seed(seed)  # order and augmentation
     preprocessing = (
-        Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+        Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), data.image_size)
         if chosen.fixed_normalization
         else fit_preprocessing(data.train.images)
     )
-    model = build_network(plan.architecture).to(memory_format=torch.channels_last).train()
+    model = build_network(plan.architecture, len(data.classes)).to(memory_format=torch.channels_last).train()
     optimizer = _optimizer(model, chosen)
     batches = _Batches(data, chosen, preprocessing, generator)
     num_steps = num_epochs * len(batches)
@@ -252,18 +253,8 @@ def train(
         estimate=estimator.estimate,
         data_source=data.source,
         data_hash=data.manifest_hash,
+        classes=data.classes,
     )
-
-
-def _keep_freed_memory() -> None:
-    """Tell glibc to reuse large blocks instead of giving them back: by default every large tensor is fetched anew from
-    the kernel and zeroed page by page, which costs a training step 10 to 25 % of its time. Elsewhere nothing happens.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h
-        mallopt(m_mmap_threshold, 32 * 1024 * 1024)  # the largest value that glibc takes
-        mallopt(m_trim_threshold, 2**31 - 1)
 
 
 def _validate(model: nn.Module, preprocessing: Preprocessing, data: Data) -> tuple[float, float]:

@@ -1,0 +1,29 @@
+"""Points of a sweep over batch sizes and numbers of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lib.analysis.judgement import disturbance
+from lib.records.schema import SweepPoint
+
+
+def batch_points(points: Sequence[SweepPoint]) -> list[SweepPoint]:
+    """Those at all threads, by batch size, without the ones that failed."""
+    all_threads = max((point.num_threads for point in points), default=0)
+    found = [point for point in points if point.num_threads == all_threads and point.latencies_s]
+    return sorted(found, key=lambda point: point.batch_size)
+
+
+def judged_points(points: Sequence[SweepPoint]) -> list[SweepPoint]:
+    """Those that were not disturbed."""
+    return [point for point in points if disturbance(point) is None]
+
+
+def thread_points(points: Sequence[SweepPoint]) -> dict[int, list[SweepPoint]]:
+    """By batch size: points of at least two numbers of threads, without the ones that failed."""
+    found: dict[int, list[SweepPoint]] = {}
+    for point in sorted(points, key=lambda point: (point.batch_size, point.num_threads)):
+        if point.latencies_s:
+            found.setdefault(point.batch_size, []).append(point)
+    return {size: alike for size, alike in found.items() if len(alike) > 1}

@@ -1,0 +1,249 @@
+"""The answer, what to use, and speed beside accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from lib.analysis.comparison import Comparison
+from lib.analysis.csv_files import LAYERS_CSV, SCENARIOS_CSV
+from lib.analysis.judgement import DISTURBED, disturbance, undecided
+from lib.analysis.pace import pace_warnings
+from lib.analysis.recommendation import (
+    LONG_S,
+    MORE_MEMORY,
+    Candidate,
+    Choice,
+    choices,
+    compile_s,
+    faster_from,
+    front,
+)
+from lib.analysis.statistics import Ratio, scenario_ratio
+from lib.analysis.sweep_points import batch_points, judged_points
+from lib.backends import backend_names
+from lib.machine import flags_for
+from lib.records.run import networks
+from lib.records.schema import BenchmarkRecord, Recommendation
+from lib.report.caveats import disturbed_backends_words, warning_words
+from lib.report.figures import INK, NEUTRAL, backend_colour, describe, marker, new_axes, show, speedup_axis, styled
+from lib.report.gaps import HOW_TO, Shown, with_records
+from lib.report.headline import best_sentence, choice_words, kernel_change_words
+from lib.report.table import SMOKE_TEXT, Banner, Cell, Stack, Table, Value
+from lib.report.words import NOT_JUDGED, UNKNOWN, VERDICT_SIGNS, capital, scenario_name
+
+
+def summary(comparison: Comparison) -> Shown:
+    """The first sentence, the fastest backends, then what is missing or did not run."""
+    if not comparison.records:
+        return Banner(f"There are no benchmark records here; {HOW_TO}.", "info")
+    banners = [Banner(SMOKE_TEXT)] if comparison.profile == "smoke" else []
+    banners.append(Banner(f"{best_sentence(comparison.measured)} {kernel_change_words(comparison)}".strip(), "info"))
+    warnings = [*pace_warnings(comparison.records), *undecided(comparison.records)]
+    banners += [Banner(warning_words(warning)) for warning in warnings]
+    if disturbed := disturbed_backends_words(comparison.records):
+        banners.append(Banner(disturbed))
+    if comparison.missing:
+        names = ", ".join(comparison.missing)
+        banners.append(
+            Banner(f"No record of: {names}. To measure one: python -m lib run 03_benchmark -p backend NAME.")
+        )
+    banners += [Banner(f"Left out: {reason}.", "error") for reason in comparison.left_out]
+    for record in comparison.unmeasured:
+        kind: Any = "error" if record.status == "failed" else "info"
+        banners.append(Banner(f"{record.backend} is {record.status}: {record.error}", kind))
+    return Stack(*banners)
+
+
+@with_records
+def recommended(comparison: Comparison) -> Shown:
+    """What to use, by the rules of `lib.analysis.recommendation`."""
+    found = recommendations(comparison)
+    if not found and comparison.profile == "smoke":
+        return Banner("Records of a smoke run give no recommendation.", "info")
+    if not found:
+        return Banner("There is no recommendation: no backend was compared with the reference here.", "info")
+    told = {(item.architecture, item.scenario, item.backend): item for item in reversed(found)}  # "any" wins over fp32
+    both = [item for item in found if told[item.architecture, item.scenario, item.backend] is item]
+    return Stack(recommendation_table(found), *(Banner(item.text, "info") for item in both))
+
+
+def recommendations(comparison: Comparison) -> list[Recommendation]:
+    """One per architecture and scenario, and one more each where only fp32 may be used; none for smoke records."""
+    if comparison.profile == "smoke":
+        return []
+    both = zip(choices(comparison.measured), choices(comparison.measured, "fp32"), strict=True)
+    return [recommendation(choice) for pair in both for choice in pair]
+
+
+def recommendation(choice: Choice) -> Recommendation:
+    """What to use, with its conditions, in words."""
+    best, place = choice.best, capital(scenario_name(choice.scenario))
+    place += " in fp32" if choice.precision == "fp32" else ""
+    others, conditions = [found.record.backend for found in choice.equally_good], list[str]()
+    if not choice.is_judged:
+        text = f"{place}: {NOT_JUDGED} ({', '.join(choice.disturbed)}). Measure again."
+    elif best is None:
+        text = f"{place}: {choice_words(choice)}. Stay with {choice.reference}."
+    else:
+        conditions = conditions_of(choice, best)
+        text = f"{place}, batch {best.scenario.batch_size}: use {choice.backend}, {choice_words(choice)}."
+        text += f" Equally good: {', '.join(others)}." if others else ""
+        text += f" Conditions: {'; '.join(conditions)}."
+    ratio = (best.ratio.value, best.ratio.low, best.ratio.high) if best is not None else None
+    return Recommendation(
+        choice.scenario, choice.precision, choice.architecture, choice.backend, ratio, others, conditions, text
+    )
+
+
+def conditions_of(choice: Choice, candidate: Candidate) -> list[str]:
+    """Under which circumstances the recommendation holds and what it costs."""
+    record, told = candidate.record, []
+    if record.precision != "fp32":
+        flags = [flag for flag in flags_for(record.precision) if flag in record.environment.isa_flags]
+        told.append(f"it computes in {record.precision}" + (f", on a CPU with {' or '.join(flags)}" if flags else ""))
+    if candidate.record.needs.packages and (candidate.record.needs.extra or not candidate.record.needs.default):
+        told.append(f"it needs the packages {', '.join(candidate.record.needs.packages)}")
+    if record.preparation is not None and record.preparation.num_calibration_images:
+        told.append(f"it is calibrated on {record.preparation.num_calibration_images:,} training images")
+    if record.preparation is not None and record.preparation.seconds > LONG_S:
+        told.append(f"it takes {record.preparation.seconds:.0f} s of preparation once")
+    if compile_s(candidate) > LONG_S:
+        told.append(f"it compiles for {compile_s(candidate):.0f} s in every process")
+    told += _memory(record)
+    if candidate.scenario.name == "offline":
+        told.append(_batch_sizes(candidate))
+    told.append(f"{record.environment.num_threads} threads on {record.environment.cpu_model or 'an unknown CPU'}")
+    if record.random_weights:
+        told.append("the network has random weights, so nothing is known about its accuracy")
+    if record.proof is not None and record.proof.investigate:
+        told.append(f"to be looked at: {record.proof.investigate}")
+    cpus = {other.environment.cpu_model for other in choice.records}
+    if len(cpus) > 1:
+        told.append("the backends were measured on different CPUs, so their order may be another on one of them")
+    return told
+
+
+def _memory(record: BenchmarkRecord) -> list[str]:
+    mine, reference = record.cold_start, record.reference_cold_start
+    if mine is None or reference is None or not mine.peak_memory_bytes or not reference.peak_memory_bytes:
+        return []
+    if mine.peak_memory_bytes < MORE_MEMORY * reference.peak_memory_bytes:
+        return []
+    used, usual = (round(value / 2**20) for value in (mine.peak_memory_bytes, reference.peak_memory_bytes))
+    return [f"it takes {used:,} MiB of memory, the reference {usual:,} MiB"]
+
+
+def _batch_sizes(candidate: Candidate) -> str:
+    size = candidate.scenario.batch_size
+    points = judged_points(batch_points(candidate.record.sweep))
+    if not points:
+        return f"batches of {size}; other sizes were not measured"
+    start = faster_from(points, candidate.noise_floor)
+    if start is None or start > size:
+        return f"batches of {size}; at other sizes the sweep shows no lasting gain"
+    return f"batches of {start} and more (measured up to {points[-1].batch_size})"
+
+
+def recommendation_table(found: Sequence[Recommendation]) -> Table:
+    """What to use in which scenario, at a glance."""
+    alone = len({item.architecture for item in found}) == 1
+    rows: list[list[Value]] = [
+        [
+            scenario_name(item.scenario) + ("" if alone else f", {item.architecture}"),
+            "fp32 only" if item.precision == "fp32" else "any",
+            Cell(item.backend or UNKNOWN, tone="mark" if item.backend else "muted"),
+            _recommended_speed(item),
+            ", ".join(item.equally_good) or Cell("none", tone="muted"),
+        ]
+        for item in found
+    ]
+    columns = ["scenario", "precision", "use", "speed [99 %]", "equally good"]
+    return Table(columns, rows, caption="At a glance", compact=True, align_numbers=False)
+
+
+def _recommended_speed(item: Recommendation) -> Cell:
+    if not item.backend:
+        return Cell(f"{VERDICT_SIGNS[DISTURBED]} {NOT_JUDGED}", tone="warn")
+    if item.ratio is None:
+        return Cell("= nothing is faster", "beyond the noise", "muted")
+    ratio = Ratio(*item.ratio)
+    return Cell(f"▲ {ratio.value:.2f}x faster", f"[{ratio.low:.2f}, {ratio.high:.2f}]")
+
+
+@with_records
+def accuracy_speed(comparison: Comparison, scenario: str) -> Shown:
+    """Top-1 against the speedup."""
+    records = networks(comparison.measured)
+    if all(record.random_weights for record in records):
+        return Banner("The network has random weights: its accuracy means nothing, so there is no front.", "info")
+    show(plot_accuracy_speed(records, scenario, backend_names()))
+    return None
+
+
+@styled
+def plot_accuracy_speed(
+    records: Sequence[BenchmarkRecord], scenario: str, names: Sequence[str] = (), ax: Axes | None = None
+) -> Axes:
+    """Change of top-1 against speedup, both against the reference on the same images: the upper right is best.
+
+    Backends that no other one beats in both are ringed, named and joined: whoever leaves them loses something.
+    """
+    ax = new_axes(ax, 4.0)
+    best, places, told = front(records, scenario), dict[str, tuple[float, float]](), []
+    values: list[float] = []
+    for record in records:
+        found, parity = record.scenario(scenario), record.parity
+        if found is None or parity is None or record.random_weights:
+            continue
+        if disturbance(found) is not None:
+            told.append(f"{record.backend} {NOT_JUDGED}")
+            continue
+        ratio = Ratio(1, 1, 1) if record.backend == record.reference else scenario_ratio(found)
+        gain = 100 * (0 - parity.top1_drop)
+        low, high = (100 * (0 - end) for end in reversed(parity.top1_drop_interval or (parity.top1_drop,) * 2))
+        label = record.backend + (", parity inconclusive" if parity.outcome == "inconclusive" else "")
+        colour, shape = backend_colour(record.backend, names), marker(record.backend, names)
+        ax.errorbar(
+            ratio.value, gain,
+            xerr=[[ratio.value - ratio.low], [ratio.high - ratio.value]],
+            yerr=[[max(0.0, gain - low)], [max(0.0, high - gain)]],
+            fmt=shape, color=colour, markersize=6, elinewidth=1, ecolor=colour, alpha=0.95, label=label,
+        )  # fmt: skip
+        places[record.backend] = (ratio.value, gain)
+        values += list(ratio)
+        told.append(f"{label} {gain:+.2f} points at {ratio.value:.2f}x")
+    ringed = [places[name] for name in best if name in places]
+    if ringed:
+        ax.plot(*zip(*ringed, strict=True), "--", color=NEUTRAL, linewidth=1, zorder=1)
+        ax.plot(*zip(*ringed, strict=True), "o", markersize=12, markerfacecolor="none", markeredgecolor=INK)
+    ax.axvline(1, color="#24292f", linewidth=1)
+    ax.axhline(0, color="#24292f", linewidth=0.6)
+    speedup_axis(ax, values)
+    ax.margins(y=0.15)
+    ax.set_xlabel(f"speedup, {scenario_name(scenario)} (log scale; right is faster)")
+    ax.set_ylabel("top-1 against the reference (points)")
+    ax.grid()
+    if told:
+        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    ax.set_title("Accuracy (95 %) and speed (99 % intervals); ringed: beaten by no other in both")
+    named = ", ".join(best)
+    return describe(
+        ax,
+        f"Top-1 against speedup, {scenario_name(scenario)}: {'; '.join(told) or 'no data'}."
+        + (f" No other beats in both: {named}." if named else ""),
+    )
+
+
+@with_records
+def files(comparison: Comparison) -> Shown:
+    """Links to the numbers of this page as files, seen from its place in the run folder."""
+    files = {
+        "04_compare.json": "verdicts, ratios, recommendations",
+        SCENARIOS_CSV: "one row per backend and scenario",
+        LAYERS_CSV: "one row per backend, scenario and layer",
+    }
+    rows: list[list[Value]] = [[Cell(name, href=f"../results/{name}"), what] for name, what in files.items()]
+    return Table(["file", "what it holds"], rows, caption="The numbers of this page", compact=True)

@@ -1,0 +1,180 @@
+"""The whole network under every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+
+from lib.analysis.comparison import Comparison
+from lib.analysis.judgement import judge, judged
+from lib.analysis.pace import slow_references
+from lib.analysis.statistics import scenario_ratio, verdict
+from lib.records.run import networks
+from lib.records.schema import BenchmarkRecord, ParityOutcome, scenario_names
+from lib.report.figures import NEUTRAL, VERDICT_COLOURS, describe, new_panels, show, speedup_axis, styled
+from lib.report.gaps import Shown, with_records
+from lib.report.table import Cell, Table, Tone, Value
+from lib.report.verdict_cells import judgement_cell, ratio_text
+from lib.report.words import (
+    NOT_JUDGED,
+    UNKNOWN,
+    judgement_words,
+    percent,
+    percent_interval,
+    ratio_interval,
+    scenario_name,
+)
+
+TUNED = "torch-onednn-tuned"  # eager PyTorch at its best, shown beside the reference
+
+
+@with_records
+def ratios(comparison: Comparison) -> Shown:
+    """Speedups with intervals, per scenario."""
+    show(plot_ratios(networks(comparison.measured)))
+    return None
+
+
+@styled
+def plot_ratios(records: Sequence[BenchmarkRecord], ax: Axes | None = None) -> Axes:
+    """Speedup of every backend with its interval, a panel per scenario, the fastest on top; returns the first panel."""
+    scenarios = scenario_names(records)
+    panels = new_panels(ax, max(1, len(scenarios)), 1.0 + 0.36 * max(1, len(records)))
+    for panel, name in zip(panels, scenarios, strict=False):
+        measured = {record.backend: scenario for record in records if (scenario := record.scenario(name)) is not None}
+        found = {backend: judge(scenario) for backend, scenario in measured.items()}
+        disturbed = [backend for backend, judgement in found.items() if judgement.disturbance is not None]
+        ratios = {backend: judgement.ratio for backend, judgement in found.items() if backend not in disturbed}
+        floors = {backend: judgement.noise_floor for backend, judgement in found.items()}
+        order = [*disturbed, *sorted(ratios, key=lambda backend: ratios[backend].value)]
+        panel.axvline(1, color="#24292f", linewidth=1)
+        for row, backend in enumerate(order):
+            if backend in disturbed:
+                panel.annotate(
+                    NOT_JUDGED, (1, row), (6, 0), textcoords="offset points", va="center", fontsize=7.5, color=NEUTRAL
+                )
+                continue
+            ratio, floor = ratios[backend], floors[backend]
+            colour = VERDICT_COLOURS[verdict(ratio, floor)]
+            band = [row - 0.4, row + 0.4]
+            panel.fill_betweenx(band, 1 / (1 + floor), 1 + floor, color="#8a939b", alpha=0.22, linewidth=0)
+            interval = [ratio.low, ratio.high]
+            panel.plot(interval, [row, row], color=colour, linewidth=3, solid_capstyle="butt", alpha=0.55)
+            panel.plot([ratio.value], [row], "o", color=colour, markersize=6)
+            panel.annotate(
+                ratio_text(ratio, floor), (ratio.value, row), (0, 6), textcoords="offset points", ha="center",
+                fontsize=7.5, color=colour, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+            )  # fmt: skip
+        panel.set_yticks(range(len(order)), order)
+        panel.set_ylim(-0.6, len(order) - 0.3)
+        panel.tick_params(axis="y", length=0)
+        speedup_axis(panel, [value for ratio in ratios.values() for value in ratio])
+        panel.set_xlabel("speedup, log scale (grey: noise)")
+        panel.grid(axis="x")
+        panel.set_title(scenario_name(name))
+        told = [f"{backend} {judgement_words(found[backend])}" for backend in order[::-1]]
+        describe(panel, f"Speedups, {scenario_name(name)}: {'; '.join(told)}.")
+    return panels[0]
+
+
+@with_records
+def verdicts(comparison: Comparison) -> Shown:
+    """One row per backend."""
+    return backends_table(networks(comparison.records))
+
+
+def backends_table(records: Sequence[BenchmarkRecord]) -> Table:
+    """One row per backend: speedup per scenario, accuracy and what it lost; also those that did not run."""
+    scenarios = scenario_names(records)
+    slow = {name: slow_references(records, name) for name in scenarios}
+    tuned = next((record for record in records if record.backend == TUNED and record.status == "ok"), None)
+    split = _common_split(records)
+    rows: list[list[Value]] = []
+    for record in records:
+        if record.status != "ok":
+            status = Cell(record.status, record.error, "bad" if record.status == "failed" else "muted")
+            rows.append(
+                [record.backend, status, *[None] * (len(scenarios) * (2 if tuned else 1) + 2), record.precision]
+            )
+            continue
+        measured = {scenario.name: scenario for scenario in record.scenarios}
+        cells: list[Value] = []
+        for name in scenarios:
+            if name not in measured:
+                cells.append(None)
+                continue
+            found = judge(measured[name])
+            told = ratio_interval(found.ratio, found.noise_floor)
+            if record.backend in slow[name]:
+                told += f", its reference {slow[name][record.backend]:.1f}x slower than in other jobs"
+            cells.append(judgement_cell(found, told))
+        cells += [_against_tuned(record, tuned, name) for name in scenarios] if tuned else []
+        rows.append([record.backend, "ok", *cells, _top1_cell(record, split), _drop_cell(record), record.precision])
+    columns = ["backend", "status", *[scenario_name(name) for name in scenarios]]
+    columns += [f"{scenario_name(name)}, against tuned eager" for name in scenarios] if tuned else []
+    columns += [f"top-1, {split}".removesuffix(", "), "points lost", "precision"]
+    if all(record.status == "ok" for record in records):
+        columns, rows = [columns[0], *columns[2:]], [[row[0], *row[2:]] for row in rows]
+    note = "Speed against the reference measured in the same job, with 99 % intervals over rounds."
+    note += _accuracy_note(records, split)
+    if tuned:
+        note += f" Tuned eager: {TUNED}, whose speedup over the reference of its own job divides that of the backend."
+    return Table(columns, rows, caption="Backends compared", note=note, compact=True)
+
+
+def _against_tuned(record: BenchmarkRecord, tuned: BenchmarkRecord, scenario: str) -> Value:
+    """Speedup over eager PyTorch at its best, as a quotient of two ratios; only on one machine."""
+    if record.environment.machine_id != tuned.environment.machine_id:
+        return None
+    sides = [
+        scenario_ratio(measured)
+        for side in (record, tuned)
+        for measured in judged(side.scenarios)
+        if measured.name == scenario
+    ]
+    return f"{sides[0].value / sides[1].value:.2f}x" if len(sides) == 2 else None
+
+
+def _common_split(records: Sequence[BenchmarkRecord]) -> str:
+    """The split on which all read the same number of images, test if there is one: a column never mixes two sets of
+    images. Empty for none."""
+    read = [record.accuracy for record in records if record.accuracy]
+    for split in ("test", "val"):
+        if len({found[split].num_images if split in found else None for found in read}) == 1 and split in read[0]:
+            return split
+    return ""
+
+
+def _accuracy_note(records: Sequence[BenchmarkRecord], split: str) -> str:
+    """Which images the columns are about."""
+    read = next((record.accuracy[split] for record in records if split in record.accuracy), None)
+    note = "" if read is None else f" Top-1: of {read.num_images:,} images of {split}."
+    compared = {(parity.num_images, parity.num_tracks) for record in records if (parity := record.parity) is not None}
+    if read is not None and len(compared) == 1:
+        num_images, num_tracks = compared.pop()
+        note += f" Points lost: of top-1 against the reference on the {num_images:,} validation images, with 95 % "
+        note += (
+            f"intervals over their {num_tracks:,} tracks. Inconclusive: these images cannot decide whether the loss "
+        )
+        note += "is allowed, and the backend is not ranked."
+    return note
+
+
+def _top1_cell(record: BenchmarkRecord, split: str) -> Value:
+    if record.random_weights:
+        return Cell(UNKNOWN, "random weights", "muted")
+    return percent(record.accuracy[split].top1) if split in record.accuracy else None
+
+
+def _drop_cell(record: BenchmarkRecord) -> Value:
+    parity = record.parity
+    if parity is None or record.random_weights:
+        return None
+    if record.backend == record.reference:
+        return Cell("0.00", "reference", "muted")
+    interval = percent_interval(parity.top1_drop_interval).removesuffix(" %")
+    outcome = "" if parity.outcome == "passed" else parity.outcome
+    tones: dict[ParityOutcome, Tone] = {"passed": "", "inconclusive": "warn", "failed": "bad"}
+    detail = f"{interval} {outcome}".strip() if parity.num_lost + parity.num_gained else outcome
+    return Cell(f"{100 * parity.top1_drop:.2f}", detail, tones[parity.outcome])

@@ -1,0 +1,320 @@
+"""The page of 01_explore, section by section, and the data of every other page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+
+from lib.data import Data, Split
+from lib.data.audit import MAX_TEST_OVERLAP, TEST, TRAIN, VAL, Audit, Duplicate, class_counts, mean_brightness
+from lib.report.figures import NEUTRAL, PALETTE, describe, new_axes, show, styled
+from lib.report.live import is_live
+from lib.report.pictures import as_picture, class_axis, class_label, picture_axes, put_picture
+from lib.report.table import Banner, Cell, Stack, Table, Value, profile_banner
+from lib.report.words import percent
+from lib.signs import NUM_CLASSES, SIGNS
+from lib.training.augmentation import augment_batch
+from lib.training.recipes import RECIPES
+
+SHOWN = 3  # pixels of a picture for one of an image; a cell shows it at half of that
+MEDIUM_LIGHT = 100.0  # mean pixel value at which a sign is easily seen
+
+
+def data_table(data: Data, profile: str) -> Stack:
+    """Which images these are, and how many, by split; with the banner of a smoke run."""
+    rows: list[list[Value]] = [
+        [
+            name,
+            split.num_images,
+            split.num_tracks if split.has_tracks else "not published",
+            len(np.unique(split.labels)),
+        ]
+        for name, split in data.splits.items()
+    ]
+    notes = "; ".join([*data.notes, f"manifest hash {data.manifest_hash[:12]}"])
+    table = Table(["split", "images", "tracks", "classes"], rows, caption=f"Images: {data.source}", note=notes)
+    absent = None
+    if data.test is None:
+        absent = Banner("There are no test images here: accuracy is reported on the validation images.", "info")
+    return Stack(profile_banner(profile), absent, table)
+
+
+def class_balance(split: Split) -> None:
+    """Images per class, with the number of tracks."""
+    show(plot_class_balance(*class_counts(split)))
+
+
+@styled
+def plot_class_balance(
+    images_per_class: Sequence[int], tracks_per_class: Sequence[int], ax: Axes | None = None
+) -> Axes:
+    """Images per class, the most frequent first; the number of tracks stands on each bar."""
+    ax = new_axes(ax, 3.5)
+    order = sorted(range(len(images_per_class)), key=lambda class_id: -images_per_class[class_id])
+    counts = [images_per_class[class_id] for class_id in order]
+    ax.bar(range(len(order)), counts, width=0.78, color=PALETTE[0])
+    for position, class_id in enumerate(order):
+        text = str(tracks_per_class[class_id])
+        ax.annotate(text, (position, counts[position]), (0, 2), textcoords="offset points", ha="center", fontsize=6.5)
+    class_axis(ax, order)
+    ax.grid(axis="y")
+    ax.set_ylabel("training images")
+    ax.set_xlabel("class")
+    ax.set_title(f"Images per class; on each bar its number of tracks ({sum(tracks_per_class):,} in all)")
+    most, least = order[0], order[-1]
+    ratio = counts[0] / counts[-1] if counts[-1] else float("inf")
+    return describe(
+        ax,
+        f"Bar chart of {sum(counts):,} training images over {len(counts)} classes. Most frequent: {SIGNS[most].name} "
+        f"with {counts[0]:,} images from {tracks_per_class[most]} tracks; least frequent: {SIGNS[least].name} with "
+        f"{counts[-1]:,} from {tracks_per_class[least]}; a factor of {ratio:.1f}.",
+    )
+
+
+@styled
+def plot_class_gallery(images: np.ndarray, labels: np.ndarray, ax: Axes | None = None, columns: int = 9) -> Axes:
+    """One picture of each class with its name. Of 64 spread over the class, the one nearest to medium light.
+
+    Args:
+        images: uint8 (N, 3, H, W).
+        labels: int (N,).
+    """
+    rows = -(-NUM_CLASSES // columns)
+    pitch = 1.62  # height of a row in picture widths: the picture and three lines of text
+    ax = new_axes(ax, 9.4 / (columns * 1.22) * rows * pitch)
+    labels = np.asarray(labels)
+    missing = []
+    for class_id in range(NUM_CLASSES):
+        x, y = (class_id % columns) * 1.22 + 0.11, (class_id // columns) * pitch
+        members = np.flatnonzero(labels == class_id)
+        if len(members):
+            members = members[:: max(1, len(members) // 64)]
+            light = mean_brightness(np.asarray(images[members]))
+            put_picture(ax, as_picture(images[members[np.abs(light - MEDIUM_LIGHT).argmin()]]), x, y)
+        else:
+            missing.append(class_id)
+            ax.text(x + 0.5, y + 0.5, "none", ha="center", va="center", fontsize=8, color=NEUTRAL)
+        ax.text(x + 0.5, y + 1.05, class_label(class_id), ha="center", va="top", fontsize=6.8, linespacing=1.05)
+    picture_axes(ax, columns * 1.22, rows * pitch)
+    without = f" Without images: classes {', '.join(map(str, missing))}." if missing else ""
+    return describe(ax, f"One image of each of the {NUM_CLASSES} classes, above its number and name.{without}")
+
+
+@styled
+def plot_sizes(sizes: np.ndarray, ax: Axes | None = None, image_size: int = 32) -> Axes:
+    """Histogram of the larger side of the original images; `sizes` is (N, 2), height and width in pixels."""
+    ax = new_axes(ax, 2.6)
+    larger = np.asarray(sizes).max(1)
+    span = int(larger.max()) - int(larger.min())
+    step = max(1, span // 60)
+    bins = np.arange(larger.min(), larger.max() + 2 * step, step) - 0.5
+    ax = _histogram(ax, larger, "pixels", "larger image side", bins)
+    below = float((larger < image_size).mean())
+    ax.axvline(image_size, color=PALETTE[1], linewidth=1.4, ymax=0.88, label=f"network input, {image_size} pixels")
+    ax.legend(loc="upper right")
+    ax.set_title(f"Size of the original images; {100 * below:.0f} % are smaller than the network's input")
+    return ax
+
+
+@styled
+def plot_brightness(brightness: np.ndarray, ax: Axes | None = None) -> Axes:
+    """Histogram of the mean pixel value per image, 0..255 (see `mean_brightness`)."""
+    ax = _histogram(new_axes(ax, 2.6), np.asarray(brightness), "0..255", "mean pixel value", np.arange(0, 257, 4))
+    ax.set_xlim(0, 255)
+    ax.set_title("Brightness of the images")
+    return ax
+
+
+def _histogram(ax: Axes, values: np.ndarray, unit: str, what: str, bins: np.ndarray) -> Axes:
+    """Histogram with lines at the 5th, 50th and 95th percentile."""
+    ax.hist(values, bins=bins.tolist(), color=PALETTE[0], alpha=0.85)
+    low, middle, high = (float(value) for value in np.percentile(values, (5, 50, 95)))
+    top = ax.get_ylim()[1]
+    ax.set_ylim(0, top * 1.14)
+    for name, value in (("p5", low), ("p50", middle), ("p95", high)):
+        ax.axvline(value, color="#24292f", linewidth=1, linestyle="--", ymax=0.88)
+        ax.annotate(f"{name} {value:.0f}", (value, top * 1.02), ha="center", va="bottom", fontsize=8)
+    ax.set_ylabel("images")
+    ax.set_xlabel(f"{what} ({unit})")
+    ax.grid(axis="y")
+    return describe(
+        ax,
+        f"Histogram of {what} of {len(values):,} images, in {unit}: 5 % lie below {low:.0f}, half below {middle:.0f}, "
+        f"95 % below {high:.0f}.",
+    )
+
+
+def tracks_of(split: Split, class_id: int) -> list[int]:
+    """Track ids of one class, the longest track first."""
+    ids, counts = np.unique(np.asarray(split.track_ids)[np.asarray(split.labels) == class_id], return_counts=True)
+    return [int(track_id) for track_id in ids[np.argsort(-counts, kind="stable")]]
+
+
+def show_track(split: Split, track_id: int) -> None:
+    """Display the frames of one track."""
+    frames = np.flatnonzero(np.asarray(split.track_ids) == track_id)
+    class_id = int(split.labels[frames[0]])
+    heights = np.asarray(split.sizes)[frames].max(1)
+    name = split.track_name(int(frames[0]))
+    title = f"{SIGNS[class_id].name}, track {name}, {len(frames)} frames, {heights[0]} to {heights[-1]} pixels"
+    show(plot_track(np.asarray(split.images[frames]), title))
+
+
+def track_browser(data: Data, class_id: int = 14) -> None:
+    """Show one track of the training images; in a live notebook with a choice of class and track.
+
+    Args:
+        class_id: where to begin (14: stop); the first class with images where it has none.
+    """
+    split = data.train
+    present = [int(label) for label in np.unique(split.labels)]
+    class_id = class_id if class_id in present else present[0]
+    if not is_live():
+        show_track(split, tracks_of(split, class_id)[0])
+        return
+    import ipywidgets as widgets
+    from IPython.display import display
+
+    options = [(f"{label} {SIGNS[label].name}", label) for label in present]
+    chooser = widgets.Dropdown(options=options, value=class_id, description="class")
+    slider = widgets.IntSlider(min=1, max=len(tracks_of(split, class_id)), value=1, description="track")
+
+    def set_range(change: dict[str, Any]) -> None:
+        slider.value = 1
+        slider.max = len(tracks_of(split, change["new"]))
+
+    chooser.observe(set_range, names="value")
+
+    def draw(label: int, number: int) -> None:
+        ids = tracks_of(split, label)
+        show_track(split, ids[min(number, len(ids)) - 1])
+
+    picture = widgets.interactive_output(draw, {"label": chooser, "number": slider})
+    display(widgets.VBox([widgets.HBox([chooser, slider]), picture]))  # type: ignore[no-untyped-call]
+
+
+@styled
+def plot_track(images: np.ndarray, title: str = "", ax: Axes | None = None, columns: int = 15) -> Axes:
+    """The frames of one track, uint8 (N, 3, H, W), in the order of the drive; at most 30 evenly chosen ones."""
+    chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), 30)).round().astype(int))
+    rows = max(1, -(-len(chosen) // columns))
+    ax = new_axes(ax, 9.4 / (columns * 1.06) * rows * 1.3 + 0.3 * bool(title))
+    for position, frame in enumerate(chosen):
+        x, y = (position % columns) * 1.06, (position // columns) * 1.3
+        put_picture(ax, as_picture(images[frame]), x, y)
+        ax.text(x + 0.5, y + 1.03, str(frame + 1), ha="center", va="top", fontsize=6.8, color=NEUTRAL)
+    picture_axes(ax, columns * 1.06 - 0.06, rows * 1.3)
+    ax.set_title(title)
+    return describe(ax, f"{len(chosen)} of {len(images)} frames of one track{': ' if title else ''}{title}, in order.")
+
+
+def audit_table(audit: Audit) -> Table:
+    """Tracks and images that two splits share."""
+    rows: list[list[Value]] = []
+    for (first, second), tracks in audit.shared_tracks.items():
+        images = audit.num_shared(first, second)
+        shared = Cell(f"{len(tracks):,}", tone="bad" if tracks else "good") if tracks is not None else None
+        share = percent(images / audit.num_images[second]) + f" of {second}" if images else ""
+        rows.append(
+            [
+                f"{first} and {second}",
+                shared or Cell("tracks not published", tone="muted"),
+                Cell(f"{images:,}", share, "warn" if images else "good"),
+            ]
+        )
+    inside = ", ".join(f"{name} {audit.num_repeats(name):,}" for name in audit.num_images)
+    note = f"Images that repeat another one inside their split: {inside}. Compared at their original size."
+    return Table(["splits", "tracks in both", "images in both"], rows, caption="Leaks between splits", note=note)
+
+
+def duplicates(data: Data, audit: Audit, limit: int = 16) -> Stack | None:
+    """Images that are there more than once: what they are, with pictures, names and tracks."""
+    found = audit.duplicates
+    if not found:
+        return None
+    splits = [name for name in data.splits if any(duplicate.num_in(name) for duplicate in found)]
+    rows = [
+        [*_picture(data, duplicate), *(_places(data, duplicate, name) for name in splits)]
+        for duplicate in found[:limit]
+    ]
+    note = "Names are those of the files; a training file is named class/track_frame."
+    if len(found) > limit:
+        note = f"The first {limit} of {len(found):,} pictures; the record of this page names all. {note}"
+    table = Table(["sign", "track", *splits], rows, caption="Images that are there twice", note=note)
+    return Stack(*_judged(audit), table)
+
+
+def _picture(data: Data, duplicate: Duplicate) -> list[Value]:
+    """The picture with its class, or classes where its labels differ; and its track."""
+    of = [(data.splits[name], index) for name, index in duplicate.places]
+    split, index = of[0]
+    pixels = np.ascontiguousarray(split.images[index].transpose(1, 2, 0)).repeat(SHOWN, 0).repeat(SHOWN, 1)
+    labels = sorted({int(split.labels[index]) for split, index in of})
+    names = ", but also ".join(f"{label} {SIGNS[label].name}" for label in labels)
+    tracks = sorted({split.track_name(index) for split, index in of} - {""})
+    sign = Cell(names, tone="bad" if len(labels) > 1 else "", image=pixels)
+    return [sign, ", ".join(tracks) or Cell("not published", tone="muted")]
+
+
+def _places(data: Data, duplicate: Duplicate, name: str) -> str:
+    return ", ".join(data.splits[name].image_name(index) for split, index in duplicate.places if split == name)
+
+
+def _judged(audit: Audit) -> list[Banner]:
+    """What the duplicates mean for the accuracy."""
+    banners = []
+    known, unknown, total = audit.num_known(), audit.num_unknown(), audit.num_images.get(TEST, 0)
+    in_both = "Test images that are in training or validation too"
+    both = "02_train gives accuracy with and without them."
+    if known:
+        text = f"{in_both}: {known} of {total:,} ({percent(known / total)}). They show one stop sign that GTSRB itself "
+        text += "has in its training set and in its test set. All images stay where GTSRB puts them, so that accuracy "
+        banners.append(Banner(f"{text}compares with the literature. {both}", "info"))
+    if unknown:
+        text = f"{in_both}{', beside those that GTSRB is known for' if known else ''}: {unknown:,} of {total:,} "
+        text += f"({percent(unknown / total)}). Up to {percent(MAX_TEST_OVERLAP, 1)} is tolerated. "
+        banners.append(Banner(f"{text}{both}"))
+    if inside := audit.num_shared(TRAIN, VAL):
+        banners.append(Banner(f"Validation images that are in training too, under another track: {inside:,}. {both}"))
+    return banners
+
+
+def augmentation(split: Split, recipe: str, *, num_samples: int = 12, num_versions: int = 3, seed: int = 0) -> None:
+    """Evenly chosen images above versions of them as training by a recipe that augments sees them."""
+    plan = RECIPES[recipe].augmentation
+    assert plan is not None, f"{recipe} takes images as they are"
+    chosen = np.linspace(0, split.num_images - 1, num_samples).round().astype(int)
+    images, labels = torch.from_numpy(np.array(split.images[chosen])), torch.from_numpy(np.array(split.labels[chosen]))
+    generator = torch.Generator().manual_seed(seed)
+    versions = [augment_batch(images, labels, generator, plan)[0].numpy() for _ in range(num_versions)]
+    show(plot_augmentation(images.numpy(), np.stack(versions)))
+
+
+@styled
+def plot_augmentation(before: np.ndarray, after: np.ndarray, ax: Axes | None = None) -> Axes:
+    """Images above their augmented versions.
+
+    Args:
+        before: uint8 (N, 3, H, W) or float 0..1.
+        after: the same images augmented, (N, 3, H, W) or, with several versions each, (versions, N, 3, H, W).
+    """
+    before, after = np.asarray(before), np.asarray(after)
+    versions = after[None] if after.ndim == 4 else after
+    num_images = len(before)
+    width = 1.6 + num_images * 1.06
+    height = 1.2 + len(versions) * 1.06
+    ax = new_axes(ax, 9.4 / width * height)
+    for row, images in enumerate([before, *versions]):
+        y = row * 1.06 + 0.14 * (row > 0)
+        text = "original" if row == 0 else "augmented" if row == 1 else ""
+        ax.text(1.5, y + 0.5, text, ha="right", va="center", fontsize=8)
+        for column, image in enumerate(images):
+            put_picture(ax, as_picture(image), 1.6 + column * 1.06, y)
+    picture_axes(ax, width, height)
+    return describe(
+        ax, f"{num_images} training images in the first row, {len(versions)} augmented version(s) of each below."
+    )

@@ -10,6 +10,7 @@ import os
 import re
 import signal
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -73,7 +74,7 @@ def test_notebook_whose_cells_all_ran_is_ok_and_leaves_notebook_page_and_index(w
     ids=["cell limit", "notebook limit"],
 )
 def test_notebook_knows_when_its_limits_end_a_cell(
-    write: Write, tmp_path: Path, limits: dict[str, int], least: int, most: int, monkeypatch: pytest.MonkeyPatch
+    write: Write, tmp_path: Path, limits: dict[str, Any], least: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = f"from lib.series.notebook import seconds_left\nassert {least} < seconds_left() <= {most}, seconds_left()"
     write("01_first", asked)

@@ -43,10 +43,10 @@ def test_page_loads_nothing_from_elsewhere_and_allows_its_own_style_and_script_a
         code_cell("x", [html_output("<img src='//example.org/a.png' alt='far'><p style='color:red' onclick='x()'>t")]),
     ]
     soup = rendered(tmp_path, cells)
-    for tag in soup.find_all(True):
+    for element in soup.find_all(True):
         for name in ("src", "srcset", "data", "poster", "action"):
-            assert str(tag.get(name, "data:")).startswith("data:")
-        assert not tag.has_attr("style") and not tag.has_attr("onclick")
+            assert str(element.get(name, "data:")).startswith("data:")
+        assert not element.has_attr("style") and not element.has_attr("onclick")
     assert soup.find_all(["link", "iframe", "object", "embed", "base"]) == []
     assert "url(" not in str(soup.style) and "@import" not in str(soup.style)
     assert "image not embedded: far" in soup.get_text()
@@ -316,7 +316,7 @@ def test_hosted_variables_of_another_form_make_no_link(
 def test_edited_metadata_gives_no_other_addresses_and_breaks_nothing(tmp_path: Path) -> None:
     output = run_output()
     described = output.metadata["text/html"]["run"]
-    described["hosted"] = {"repository": "https://evil.example/a/b/c", "run": "javascript:alert(1)"}
+    described["hosted"] = {"GITHUB_SERVER_URL": "javascript:alert(1)//", "GITHUB_REPOSITORY": "a/b", "GITHUB_SHA": 7}
     assert rendered(tmp_path, [code_cell("run", [output])]).select(".prov a") == []
     described["environment"] = described["hosted"] = described["parameters"] = 7
     assert "Machine" not in facts_of(rendered(tmp_path, [code_cell("run", [output])]))

@@ -58,11 +58,11 @@ def speed_chart(title: str, speeds: Sequence[Speed]) -> Markup:
         for tick in (_ticks(low, high) if judged else ())
     ]
     for number, speed in enumerate(shown):
-        y = ROW * number + ROW / 2 + 2
+        y, sign = ROW * number + ROW / 2 + 2, VERDICT_SIGNS[speed.verdict]
         parts.append(f'<text class="c-name" x="{NAME}" y="{y + 5}" text-anchor="end">{_cut(speed.name)}</text>')
         if speed.verdict == DISTURBED:
             parts.append(
-                f'<text class="c-name" x="{NAME + 12}" y="{y + 5}">{VERDICT_SIGNS[DISTURBED]} {NOT_JUDGED}</text>'
+                f'<text class="c-name" x="{NAME + 12}" y="{y + 5}">{sign} {NOT_JUDGED}</text>'
             )
             continue
         css = _SHAPES.get(speed.verdict, "c-same")
@@ -70,7 +70,7 @@ def speed_chart(title: str, speeds: Sequence[Speed]) -> Markup:
         parts.append(
             f'<path class="c-line {css}" d="M{x(speed.ratio.low):.1f} {y}H{x(speed.ratio.high):.1f}"/>'
             f'<circle class="{css}" cx="{x(speed.ratio.value):.1f}" cy="{y}" r="4"/>'
-            f'<text class="c-value" x="{WIDTH}" y="{y + 5}" text-anchor="end">{VERDICT_SIGNS[speed.verdict]} {value}</text>'
+            f'<text class="c-value" x="{WIDTH}" y="{y + 5}" text-anchor="end">{sign} {value}</text>'
         )
     if judged:
         parts.append(f'<text class="c-tick" x="{NAME}" y="{bottom + 15}" text-anchor="end">99 % intervals</text>')

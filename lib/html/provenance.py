@@ -31,6 +31,7 @@ SHORT_HASH = 12  # characters
 _SERVER = re.compile(r"https://[A-Za-z0-9.-]+(:\d+)?")
 _REPOSITORY = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
+_HOSTED = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_SHA", NOTE_VARIABLE)
 _ENVIRONMENT = pydantic.TypeAdapter(Environment)
 
 
@@ -68,6 +69,8 @@ class Origin:
 def hosted(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Where a hosted run and its code can be looked up, from GitHub's variables, and the note for readers.
 
+    Only addresses of the known form pass: a notebook that keeps these variables may have been edited.
+
     Keys, each only where known: `repository` and `run` (https addresses), `commit`, `note`.
     """
     found: dict[str, str] = {}
@@ -84,19 +87,6 @@ def hosted(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     return found
 
 
-def _checked_hosted(given: Any) -> dict[str, str]:
-    """The same from a notebook, which may have been edited: nothing but addresses of the known form passes."""
-    if not isinstance(given, dict):
-        return {}
-    texts = {key: value for key, value in given.items() if isinstance(value, str)}
-    whole = re.fullmatch(rf"({_SERVER.pattern})/({_REPOSITORY.pattern})", texts.get("repository", ""))
-    run_id = texts.get("run", "").rpartition("/actions/runs/")[2]
-    environ = {"GITHUB_SHA": texts.get("commit", ""), NOTE_VARIABLE: texts.get("note", ""), "GITHUB_RUN_ID": run_id}
-    if whole:
-        environ |= {"GITHUB_SERVER_URL": whole[1], "GITHUB_REPOSITORY": whole[3]}
-    return hosted(environ)
-
-
 def run_metadata(notebook: str, parameters: Mapping[str, Any], environment: Mapping[str, Any], started: str) -> Any:
     """What the notebook's description of its run carries for the page, as metadata of its HTML output."""
     content = {
@@ -104,7 +94,7 @@ def run_metadata(notebook: str, parameters: Mapping[str, Any], environment: Mapp
         "parameters": dict(parameters),
         "environment": dict(environment),
         "started": started,
-        "hosted": hosted(),
+        "hosted": {name: os.environ[name] for name in _HOSTED if name in os.environ},
     }
     return {RUN_METADATA: content}
 
@@ -170,7 +160,8 @@ def _hosted_of(described: dict[str, Any]) -> dict[str, str]:
     here = hosted()
     if not described:
         return here
-    return {**({"note": here["note"]} if "note" in here else {}), **_checked_hosted(described.get("hosted"))}
+    kept = {name: value for name, value in _dictionary(described.get("hosted")).items() if isinstance(value, str)}
+    return {**({"note": here["note"]} if "note" in here else {}), **hosted(kept)}
 
 
 def line_of(origin: Origin) -> str:

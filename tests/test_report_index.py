@@ -170,11 +170,11 @@ def test_index_links_to_the_hosted_run_and_carries_its_note(run_dir: Path, monke
         "https://github.com/me/signs/actions/runs/4711",
         "https://github.com/me/signs",
     ]
-    assert text_of(soup, ".caveats li") == "The download host was down."
+    assert "The download host was down." in [item.get_text() for item in soup.select(".caveats li")]
     monkeypatch.delenv("RUN_NOTE")
     series = json.loads((run_dir / "series.json").read_text())
     (run_dir / "series.json").write_text(json.dumps({**series, "note": "synthetic images instead"}))
-    assert text_of(index_of(run_dir), ".caveats li") == "synthetic images instead"
+    assert "synthetic images instead" in text_of(index_of(run_dir), ".caveats")
 
 
 def test_index_of_a_smoke_run_says_so(tmp_path: Path) -> None:

@@ -512,7 +512,7 @@ def test_defect_is_one_clear_error(root: Path, name: str) -> None:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Files that were decoded."""
     seen = []
-    decode = files_module.decode_sign
+    decode = images_module.decode_sign
 
     def noting(file: Path, image_size: int) -> tuple[np.ndarray, tuple[int, int], bytes]:
         seen.append(file)
@@ -716,12 +716,12 @@ def generated(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Replace the renderer by noise; the calls made to it."""
     calls = []
 
-    def generate(num_images: int, seed: int, progress: Callable[[str], None]) -> synthetic.Synthetic:
+    def generate(num_images: int, seed: int, progress: Callable[[str], None]) -> Split:
         calls.append((num_images, seed))
         generator = np.random.default_rng(seed)
         track_ids = np.sort(np.arange(num_images) % max(86, num_images // 30))
         images = generator.integers(0, 256, (num_images, 3, 32, 32)).astype(np.uint8)
-        return synthetic.Synthetic(images, track_ids % 43, track_ids, np.full((num_images, 2), 50, np.int32))
+        return made_split("drawn", images, track_ids % 43, track_ids)
 
     monkeypatch.setattr(synthetic, "generate", generate)
     return calls
@@ -742,8 +742,8 @@ def test_synthetic_images_are_generated_once_per_recipe(generated: list[tuple[in
     first = load_data("synthetic", num_images=1290)
     assert_same(first, load_data("synthetic", num_images=1290))
     assert len(generated) == 2
-    others = [{"num_images": 1290, "seed": 1}, {"num_images": 1320}, {}]
-    hashes = {load_data("synthetic", **arguments).manifest_hash for arguments in others}
+    others = ((1290, 1), (1320, 0), (0, 0))
+    hashes = {load_data("synthetic", num_images=number, seed=seed).manifest_hash for number, seed in others}
     assert len(hashes | {first.manifest_hash}) == 4 and len(generated) == 8
     assert generated[-2][0] == 10_000, "where no number is given"
 

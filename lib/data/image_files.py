@@ -150,11 +150,12 @@ class FileSet(DataSet):
 
 def hash_manifest(splits: Iterable[Split]) -> str:
     """SHA-256 over the sorted (path, digest, label) of all images: equal on every machine with the same images."""
-    lines = sorted(
-        f"{path}\0{digest.tobytes().hex()}\0{label}\n"
-        for split in splits
-        for path, digest, label in zip(split.sources, split.digests, split.labels.tolist(), strict=True)
-    )
+    lines = []
+    for split in splits:
+        digests = split.digests.tobytes().hex()
+        for row, (path, label) in enumerate(zip(split.sources.tolist(), split.labels.tolist(), strict=True)):
+            lines.append(f"{path}\0{digests[64 * row : 64 * row + 64]}\0{label}\n")
+    lines.sort()
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -18,9 +18,7 @@ class Sign:
     name: str
     shape: Shape
     colour: Colour  # the colour that is seen first
-    mirror: int | None = (
-        None  # the class that a horizontal flip makes of it, perhaps itself; None where the flipped sign does not exist
-    )
+    mirror: int | None = None  # the class that a horizontal flip makes of it; None where that is not a sign
 
 
 SIGNS: tuple[Sign, ...] = (

@@ -481,7 +481,7 @@ def _expose(draw: _Draw, images: Tensor, sizes: Tensor) -> Tensor:
 
 
 def render_track(plan: TrackPlan) -> tuple[np.ndarray, np.ndarray]:
-    """One track: uint8 (frames, 3, 32, 32), RGB; and int32 (frames, 2), height and width of its crops before resizing."""
+    """One track: uint8 (frames, 3, 32, 32), RGB; int32 (frames, 2), height and width of its crops before resizing."""
     draw = _Draw(plan.seed)
     times = torch.linspace(0, 1, plan.num_frames) if plan.num_frames > 1 else draw.uniform(0, 1, 1)
     sizes, plane = _geometry(draw, plan.class_id, times)

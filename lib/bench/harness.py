@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from lib.analysis.statistics import median_latency, paired_ratio
 from lib.backends import REFERENCE, get_backend
@@ -73,8 +74,6 @@ def _mean_ratio(processes: list[dict[str, Turns]], loop: str) -> dict[str, Any]:
 
 def measure(checkpoint: Path, images: Path, num_threads: int) -> dict[int, dict[str, Turns]]:
     """By batch size and side, the mean seconds of a call in every turn. The sides take turns in changing order."""
-    import torch
-
     workers = {name: Worker(get_backend(name)()) for name in (REFERENCE, "null")}
     with tempfile.TemporaryDirectory() as folder:
         for worker in workers.values():
@@ -111,8 +110,6 @@ def measure(checkpoint: Path, images: Path, num_threads: int) -> dict[int, dict[
 
 
 def _loop(call: Callable[[], object], num_calls: int) -> float:
-    import torch
-
     with torch.inference_mode():
         for _ in range(NUM_WARMUP):
             call()

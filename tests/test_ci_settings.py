@@ -182,7 +182,8 @@ def test_each_event_names_the_commit_to_compare_with_or_none(
 DOCUMENTS = ["README.md", "docs/selfcheck/README.md", "docs/run.png", "LICENSE"]
 OTHERS = [
     "lib/cli.py", "notebooks/01_explore.ipynb", "requirements.lock", ".github/workflows/codeql.yml",
-    ".github/gate.toml", "tests/test_model.py", "docs.py", "lib/docs/x.py", "LICENSE.py", "something.new", '"docs/\\303\\244.png"',
+    ".github/gate.toml", "tests/test_model.py", "docs.py", "lib/docs/x.py", "LICENSE.py", "something.new",
+    '"docs/\\303\\244.png"',
 ]  # fmt: skip
 
 

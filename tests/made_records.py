@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lib.records.run import Job, write_jobs
 from lib.records.schema import (
     Accuracy,
     BenchmarkRecord,
@@ -38,6 +38,7 @@ from lib.records.schema import (
 from lib.signs import CLASS_NAMES, NUM_CLASSES
 
 REFERENCE = "torch-onednn"
+STARTED = "2026-11-24T14:50:00+00:00"
 # speedup of each backend over the reference: single stream, offline
 SPEEDUPS = {
     "torch-onednn": (1.0, 1.0),
@@ -101,7 +102,7 @@ def _common(**changes: Any) -> dict[str, Any]:
         "data": DataInfo("synthetic", "ab" * 32, {"train": 7200, "val": 800, "test": 2600},
                          {"train": 240, "val": 43, "test": 90}, list(CLASS_NAMES)),
         "checkpoint_sha256": "cd" * 32,
-        "started": "2026-11-24T14:50:00+00:00",
+        "started": STARTED,
         "duration_s": 83.4,
     }  # fmt: skip
     return {**fields, **changes}
@@ -383,21 +384,24 @@ def write_made_run(run_dir: Path, backends: Iterable[str] = SPEEDUPS, **changes:
     return run_dir
 
 
+def listed_job(run_dir: Path, notebook: str, backend: str = "", status: str = "ok", **changes: Any) -> Job:
+    """A job as the list of a run has it, with its page and executed notebook, of 1,000 bytes, in the folder."""
+    label = f"{notebook}.{backend}" if backend else notebook
+    files = {"page": f"pages/{label}.html", "executed": f"notebooks/{label}.ipynb"}
+    for path in files.values():
+        (run_dir / path).parent.mkdir(exist_ok=True, parents=True)
+        (run_dir / path).write_text("x" * 1000)
+    fields: dict[str, Any] = {**files, "record": f"results/{label}.json", "seconds": 12.3, "started": STARTED}
+    return Job(notebook, backend, status, **{**fields, **changes})
+
+
 def write_run_files(folder: Path, records: Mapping[str, Record], statuses: Mapping[str, str] | None = None) -> Path:
-    """What the launcher leaves of jobs, by label: record, executed notebook and page of 1,000 bytes; and their list."""
+    """What the launcher leaves of jobs, by label: record, executed notebook and page; and their list."""
     jobs = []
     for label, record in records.items():
-        places = {
-            "record": f"results/{label}.json",
-            "executed": f"notebooks/{label}.ipynb",
-            "page": f"pages/{label}.html",
-        }
-        for place in places.values():
-            (folder / place).parent.mkdir(parents=True, exist_ok=True)
-            (folder / place).write_text("x" * 1000)
-        write_record(record, folder / places["record"])
         notebook, _, backend = label.partition(".")
+        write_record(record, record_path(folder, notebook, backend))
         status = (statuses or {}).get(label, getattr(record, "status", "ok"))
-        jobs.append({"notebook": notebook, "backend": backend, "status": status, "seconds": 2.0, **places})
-    (folder / "series.json").write_text(json.dumps({"notebooks": jobs}))
+        jobs.append(listed_job(folder, notebook, backend, status, seconds=2.0, started=""))
+    write_jobs(folder, jobs)
     return folder

@@ -22,7 +22,7 @@ from lib.data.download import HostDownError
 from lib.data.sets import all_datasets
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
-from lib.series.jobs import TRAIN
+from lib.records.schema import TRAIN
 from lib.series.parameters import load_schema
 
 # --- settings

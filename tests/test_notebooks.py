@@ -17,7 +17,7 @@ import pytest
 
 from lib.backends import backend_names
 from lib.files import PROJECT_ROOT
-from lib.html.page import PAGE_LIMIT
+from lib.html.frame import PAGE_LIMIT
 from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, TrainRecord, read_record
 from lib.series.parameters import NOTEBOOK_DIR, load_schema, notebook_names
 from lib.signs import NUM_CLASSES

@@ -24,6 +24,7 @@ __all__ = [
     "default_names",
     "get_backend",
     "register",
+    "split_names",
 ]
 
 
@@ -58,3 +59,8 @@ def get_backend(name: str) -> type[Backend]:
     if name not in registered():
         raise unknown("backend", name, backend_names())
     return registered()[name]
+
+
+def split_names(text: str) -> list[str]:
+    """`a, b` -> names, as people write several backends in one value."""
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from lib.analysis.comparison import BENCHMARK
@@ -13,9 +13,8 @@ from lib.ci.check import refusal, require_sha256
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, project_path, sha256_file
 from lib.records.run import SERIES_FILE, Job, RunFolder, load_run
-from lib.records.schema import BenchmarkRecord, second_path, write_record
+from lib.records.schema import COMPARE, BenchmarkRecord, second_path, write_record
 from lib.series.joblist import add_jobs
-from lib.series.jobs import COMPARE
 from lib.series.parameters import notebook_names
 
 _SECOND = "part.confirm."  # of measurements that were made again: their records alone are taken
@@ -64,11 +63,11 @@ def collect(parts: Path, out: Path, backends: Sequence[str], checkpoint: str, bl
         found |= {job.label: _checked(job, run, target, refused.get(job.label, "")) for job in run.jobs}
     wanted = [(name, "") for name in notebook_names() if name not in (BENCHMARK, COMPARE)]
     for notebook, backend in [*wanted, *((BENCHMARK, backend) for backend in backends)]:
-        absent = Job(notebook, backend, "failed", None, None, None, None, NOTHING_ARRIVED)
+        absent = Job(notebook, backend, "failed", reason=NOTHING_ARRIVED)
         found.setdefault(absent.label, absent)
     order = {backend: number for number, backend in enumerate(backends)}
     jobs = sorted(found.values(), key=lambda job: order.get(job.backend, len(order)))
-    add_jobs(target, [asdict(job) for job in jobs])
+    add_jobs(target, jobs)
     lines += [f"{job.label} {job.status}: {job.reason}" for job in jobs if job.status not in ("ok", "unavailable")]
     return [*lines, f"{len(runs)} parts with {len(jobs)} notebook runs: {target}"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from lib.ci.settings import OTHERWISE
 from lib.data.sets import fetchable_names
-from lib.series.jobs import TRAIN
+from lib.records.schema import TRAIN
 from lib.series.parameters import load_schema
 
 BACKENDS_HELP = "backends that are measured, with commas between them; empty: all default ones"

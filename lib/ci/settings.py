@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from lib.backends import all_backends, get_backend
+from lib.backends import all_backends, get_backend, split_names
 from lib.data.sets import get_dataset
 from lib.errors import UserError, unknown
-from lib.series.jobs import TRAIN
+from lib.records.schema import TRAIN
 from lib.series.parameters import load_schema
 
 MACHINES = {"arm64": "aarch64", "x64": "x86_64"}  # as the runner's label says it -> as the machine does
@@ -75,7 +75,7 @@ def _data_key(dataset: str) -> str:
 
 def _backends(text: str, machine: str) -> list[str]:
     """Names out of the registry, each once, in its order; empty text: all default ones of this architecture."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    names = split_names(text)
     if not names:
         if text.strip():
             raise UserError(f"backends is {text!r}; give names with commas between them, or nothing for the default")

@@ -18,6 +18,7 @@ from lib.errors import UserError
 from lib.files import write_atomic
 
 SCHEMA_VERSION = 4
+EXPLORE, TRAIN, BENCHMARK, COMPARE = "01_explore", "02_train", "03_benchmark", "04_compare"  # the notebooks
 
 Profile = Literal["smoke", "fast", "full"]
 Status = Literal["ok", "unavailable", "failed"]
@@ -423,7 +424,7 @@ def record_path(run_dir: Path, notebook: str, backend: str = "") -> Path:
 
 def second_path(run_dir: Path, backend: str) -> Path:
     """Where the record of a backend lies that was measured a second time, on another machine as a rule."""
-    return run_dir / "results" / "confirm" / f"03_benchmark.{backend}.json"
+    return run_dir / "results" / "confirm" / f"{BENCHMARK}.{backend}.json"
 
 
 def write_record(record: Record, path: Path) -> None:
@@ -442,6 +443,19 @@ def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
         OtherSchemaError: it has another schema version.
         UserError: no such file, not JSON, another kind, or a field missing or of a wrong type.
     """
+    record = read_any_record(path)
+    if not isinstance(record, kind):
+        expected = next(name for name, record_type in KINDS.items() if record_type is kind)
+        raise UserError(f"{path} is a record of kind {record.kind!r}, expected {expected!r}")
+    return record
+
+
+def read_any_record(path: Path) -> Record:
+    """Read a record of whatever kind.
+
+    Raises:
+        as `read_record`
+    """
     try:
         content: Any = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -455,9 +469,9 @@ def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
         raise OtherSchemaError(
             f"{path} has record schema {version!r}, this version reads {SCHEMA_VERSION}; run its notebook again"
         )
-    expected = next(name for name, record_type in KINDS.items() if record_type is kind)
-    if content.get("kind") != expected:
-        raise UserError(f"{path} is a record of kind {content.get('kind')!r}, expected {expected!r}")
+    kind = KINDS.get(str(content.get("kind")))
+    if kind is None:
+        raise UserError(f"{path} is not a record of a known kind: {content.get('kind')!r}")
     try:
         return pydantic.TypeAdapter(kind).validate_python(content, extra="forbid")
     except pydantic.ValidationError as error:

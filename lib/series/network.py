@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from lib.data import IMAGE_SIZE, Data
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME
 from lib.model import Checkpoint, load_checkpoint, random_checkpoint
 from lib.model.networks import TORCHVISION, check_architecture
+from lib.progress import Progress, silent
 from lib.series.notebook import Run
 from lib.training.loop import ensure_checkpoint
 
@@ -40,7 +39,7 @@ def image_size_for(run: Run, model: str) -> int:
 
 
 def network_for(
-    run: Run, data: Data, model: str, image_size: int, seed: int, progress: Callable[[str], None] = lambda line: None
+    run: Run, data: Data, model: str, image_size: int, seed: int, progress: Progress = silent
 ) -> tuple[Checkpoint, bool]:
     """The network to measure, and whether it was trained just now.
 

@@ -46,5 +46,5 @@ def _problems(run: RunFolder) -> str:
         f"{job.label} {job.status} ({job.reason or UNKNOWN})" for job in run.jobs if job.status not in ("ok", "unknown")
     ]
     if not run.jobs:
-        return "Not done: anything; the folder holds neither pages nor records"
+        return "Nothing has run yet: the folder has no pages or records"
     return "Not done: " + ("; ".join(parts) if parts else "nothing, all notebooks ran")

@@ -6,6 +6,7 @@ import ast
 import json
 import math
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,11 +15,15 @@ from typing import Any
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
 
 from lib.backends import backend_names
+from lib.cli import main
 from lib.files import PROJECT_ROOT
-from lib.html.page import PAGE_LIMIT
+from lib.html.page import PAGE_LIMIT, render_page
 from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, TrainRecord, read_record
+from lib.series import launcher
+from lib.series.jobs import plan_jobs
 from lib.series.parameters import NOTEBOOK_DIR, load_schema, notebook_names
 from lib.signs import NUM_CLASSES
 from tests.gtsrb_layout import TEST_FOLDER, TRAIN_FOLDER, write_layout
@@ -75,8 +80,22 @@ class TestForm:
 
     def test_every_text_cell_has_one_idea(self, name: str) -> None:
         for cell in cells(name)[1:]:
-            if cell.cell_type == "markdown":
+            if cell.cell_type == "markdown" and not cell.source.startswith("<details>"):
                 assert len(cell.source) < 700 and cell.source.count("\n#") == 0
+
+    def test_ends_with_two_commands_that_a_launch_takes(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        commands = re.findall(r"^    python -m lib (.*)$", cells(name)[-1].source, re.MULTILINE)
+        assert len(commands) == 2
+        planned: list[Any] = []
+
+        def plan(notebooks: list[str], given: dict[str, str], backends: list[str], *_: Any, **limits: Any) -> int:
+            planned.append(plan_jobs(notebooks, given, backends))
+            return 0
+
+        monkeypatch.setattr(launcher, "launch", plan)
+        for command in commands:
+            assert main(shlex.split(command, comments=True)) == 0, command
+        assert all(any(job.notebook == name for job in jobs) for jobs in planned)
 
     def test_plain_papermill_sees_every_parameter(self, name: str) -> None:
         from papermill.inspection import inspect_notebook
@@ -88,6 +107,19 @@ class TestForm:
 
     def test_last_code_cell_writes_the_record(self, name: str) -> None:
         assert code(name)[-1].source.startswith(f"write_{name.split('_')[1]}(run, ")
+
+
+def test_a_term_means_the_same_in_every_glossary_and_pages_fold_it(tmp_path: Path) -> None:
+    meanings: dict[str, set[str]] = {}
+    for name in NAMES:
+        render_page(NOTEBOOK_DIR / f"{name}.ipynb", tmp_path / "page.html", title=name)
+        page = BeautifulSoup((tmp_path / "page.html").read_text(), "html.parser")
+        glossary = page.find("summary", string="Glossary")
+        assert glossary and glossary.parent and glossary.parent.name == "details"
+        for item in glossary.parent.find_all("li"):
+            term, meaning = item.get_text().split(": ", 1)
+            meanings.setdefault(term, set()).add(meaning)
+    assert len(meanings) > 10 and all(len(found) == 1 for found in meanings.values()), meanings
 
 
 def test_series_leaves_pages_records_and_an_index(finished: Path) -> None:

@@ -1,5 +1,5 @@
-"""What a backend is. It loads, predicts and proves which kernels ran; it never measures itself against a clock
-except for the time of single layers, which only it can see."""
+"""What a backend is. It loads, predicts and proves which kernels ran. It never times itself, except for single layers,
+which only it can see."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Backend(ABC):
 
     @classmethod
     def unavailable(cls) -> str:
-        """Why this machine cannot run the backend, or an empty string. A missing package is no such reason."""
+        """Why this machine cannot run the backend, or an empty string. A missing package does not count."""
         if platform.machine() not in cls.architectures:
             return f"runs on {', '.join(cls.architectures)}; this machine is {platform.machine()}"
         if cls.needs_any_flag and not set(cls.needs_any_flag) & set(isa_flags()):
@@ -87,15 +87,15 @@ class Backend(ABC):
         """Normalized float32 (N, 3, H, W), contiguous -> float32 logits (N, classes). Never alters its input."""
 
     def layer_times(self, images: np.ndarray, num_passes: int) -> LayerTimes:
-        """Seconds per layer of the network in each of `num_passes` forward passes; empty where nobody can tell."""
+        """Seconds per layer of the network in each of `num_passes` forward passes; empty if unknown."""
         return {}
 
     def trace(self, images: np.ndarray) -> Kernels:
-        """Which kernels one forward pass runs, by layer of the network; empty where nobody can tell."""
+        """Which kernels one forward pass runs, by layer of the network; empty if unknown."""
         return {}
 
     def prove(self, kernels: Kernels) -> Proof:
-        """Judge by the kernels of a pass in the offline scenario whether the backend is what its name says."""
+        """Judge by the kernels of a pass in the offline scenario whether the backend keeps its promise."""
         found: dict[str, int] = {}
         for names in kernels.values():
             for name in names:
@@ -108,7 +108,7 @@ class Backend(ABC):
 
     @abstractmethod
     def broken_promise(self, kernels: Kernels) -> str:
-        """What is wrong with the kernels that ran, or an empty string. Not asked where a network ran and no kernel was
+        """What is wrong with the kernels that ran, or an empty string. Not called if a network ran and no kernel was
         seen: that proves nothing."""
 
     def doubts(self, kernels: Kernels) -> str:

@@ -1,4 +1,4 @@
-"""No network at all: answers zeros. What it takes is the harness's own share of every other number."""
+"""No network at all: it returns zeros. Its time is the harness's own share of every other time."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""ONNX Runtime on Arm: the fp32 model with leave to multiply in bf16 (`mlas.enable_gemm_fastmath_arm64_bfloat16`).
+"""ONNX Runtime on Arm: the fp32 model, allowed to multiply in bf16 (`mlas.enable_gemm_fastmath_arm64_bfloat16`).
 
 Matrix products have bf16 kernels, and of the convolutions those with 1x1 pixels, depthwise ones and those that read an
-image; whether others do depends on release and build. A profile says `float` either way. What tells is the result:
+image; whether others do depends on release and build. A profile says `float` either way. Only the result shows it:
 each convolution and product is run once more on its own, with and without the switch, on the same numbers. Rounding
 factors to bf16 changes results by about a thousandth, adding in another order by less than a millionth.
 """

@@ -1,4 +1,4 @@
-"""OpenVINO in fp32, said explicitly: on CPUs that multiply bf16 or f16 themselves its default is the shorter type."""
+"""OpenVINO in fp32, set explicitly: on CPUs that multiply bf16 or f16 natively its default is the shorter type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Eager PyTorch under bf16 autocast, for CPUs that multiply bf16 themselves.
+"""Eager PyTorch under bf16 autocast, for CPUs that multiply bf16 natively.
 
 bf16 keeps 8 bits of precision, which moves logits by about a percent (40 dB below the signal) and the arg max seldom:
 the tolerance of top-1 is the same as for fp32.

@@ -55,7 +55,6 @@ class ExecuTorchXnnpack(Backend):
 
     packages = ("executorch", "torchao", "flatbuffers")
     extra = "executorch"
-    default = False
 
     _folder: Path
     _module: Any

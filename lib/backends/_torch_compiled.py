@@ -45,8 +45,8 @@ INDUCTOR: dict[str, Any] = {"freezing": True, "cpp.enable_kernel_profile": True}
 class TorchCompiled(Backend):
     """A network compiled by Inductor for each shape of batches, weights frozen into the code."""
 
+    # Not part of a default run: a cold compile takes about half a minute of CPU time for each shape.
     packages: ClassVar[tuple[str, ...]] = ("torch",)
-    default = False  # a cold compile takes about half a minute of CPU time for each shape
 
     def __init__(self) -> None:
         self._compiled: dict[tuple[int, ...], Network] = {}

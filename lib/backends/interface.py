@@ -36,7 +36,7 @@ class Backend(ABC):
     needs_any_flag: ClassVar[tuple[str, ...]] = ()  # at least one of these ISA flags
     packages: ClassVar[tuple[str, ...]] = ()  # import names of what it needs; no record can be made without them
     extra: ClassVar[str] = ""  # optional requirements that bring the packages
-    default: ClassVar[bool] = True  # part of a run of the series
+    default: ClassVar[bool] = False  # part of a run of the series; not inherited
     needs_calibration: ClassVar[bool] = False  # `prepare` gets training images to find the ranges of activations
     is_network: ClassVar[bool] = True  # False for a control that computes nothing and has no accuracy to compare
     top1_drop: ClassVar[float] = 0.0005  # largest loss of top-1 against the reference that still counts as right
@@ -131,6 +131,8 @@ def register(backend: _BackendType) -> _BackendType:
     known = _REGISTRY.get(backend.name)
     if known is not None and (known.__module__, known.__qualname__) != (backend.__module__, backend.__qualname__):
         raise ValueError(f"two backends are named {backend.name!r}: {known.__module__} and {backend.__module__}")
+    if "default" not in vars(backend):
+        backend.default = False  # each variant of a default backend would lengthen every run
     _REGISTRY[backend.name] = backend
     return backend
 

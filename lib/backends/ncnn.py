@@ -52,7 +52,6 @@ class Ncnn(Backend):
     order = 180
     packages = ("ncnn", "pnnx")
     extra = "ncnn"
-    default = False
 
     _folder: Path
     _num_threads: int

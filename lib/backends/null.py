@@ -17,6 +17,7 @@ class Null(Backend):
     title = "control: returns zeros, so that its time is the harness's own"
     promise = "nothing is computed"
     order = 900
+    default = True
     is_network = False
 
     def load(self, checkpoint: Path, folder: Path, num_threads: int) -> None:

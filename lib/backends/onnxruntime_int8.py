@@ -36,6 +36,7 @@ class OnnxRuntimeInt8(OnnxRuntime):
     title = "ONNX Runtime, int8 weights and activations"
     promise = "convolutions run in int8 on ONNX Runtime's CPU provider"
     order = 110
+    default = True
     precision = "int8"
     needs_calibration = True
     top1_drop = 0.003

@@ -12,3 +12,4 @@ class OpenVinoFp32(OpenVino):
     title = "OpenVINO, its CPU plugin (oneDNN on x86-64, Arm Compute Library on Arm)"
     promise = "convolutions run in fp32 in OpenVINO's CPU plugin in the offline scenario"
     order = 130
+    default = True

@@ -43,6 +43,7 @@ class OpenVinoInt8(OpenVino):
     title = "OpenVINO, int8 weights and activations (post-training quantization by NNCF)"
     promise = "convolutions run in int8 in OpenVINO's CPU plugin in the offline scenario"
     order = 150
+    default = True
     precision = "int8"
     packages = ("openvino", "nncf")
     needs_calibration = True

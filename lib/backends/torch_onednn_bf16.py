@@ -23,6 +23,7 @@ class TorchOneDnnBf16(TorchOneDnn):
     title = "PyTorch eager, oneDNN, bf16 autocast"
     promise = "convolutions run on oneDNN in bf16 in the offline scenario"
     order = 40
+    default = True
     precision = "bf16"
     sqnr_min_db = 25.0
     agreement_min = 0.99

@@ -24,7 +24,6 @@ class TorchOneDnnTuned(TorchOneDnn):
     name = "torch-onednn-tuned"
     title = "PyTorch eager, oneDNN, channels last, batch norm folded into convolutions"
     order = 32
-    default = False
 
     def load(self, checkpoint: Path, folder: Path, num_threads: int) -> None:
         import torch

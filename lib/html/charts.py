@@ -61,9 +61,7 @@ def speed_chart(title: str, speeds: Sequence[Speed]) -> Markup:
         y, sign = ROW * number + ROW / 2 + 2, VERDICT_SIGNS[speed.verdict]
         parts.append(f'<text class="c-name" x="{NAME}" y="{y + 5}" text-anchor="end">{_cut(speed.name)}</text>')
         if speed.verdict == DISTURBED:
-            parts.append(
-                f'<text class="c-name" x="{NAME + 12}" y="{y + 5}">{sign} {NOT_JUDGED}</text>'
-            )
+            parts.append(f'<text class="c-name" x="{NAME + 12}" y="{y + 5}">{sign} {NOT_JUDGED}</text>')
             continue
         css = _SHAPES.get(speed.verdict, "c-same")
         value = f"{factor(speed.ratio.value):.2f}x" if css != "c-same" else "same"

@@ -22,7 +22,7 @@ The map, from the top down. Imports point downwards only, and importing a packag
     granted     cores and memory that this process may use
     files       paths, writing atomically, locks
     progress    what long work reports while it runs
-    errors      what a user is told instead of a traceback
+    errors      one clear line for a user instead of a traceback
 """
 
 import sys

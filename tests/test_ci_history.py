@@ -126,7 +126,9 @@ def test_a_missing_right_or_a_host_that_is_down_is_a_warning_and_no_error(
             monkeypatch.setenv(name, value)
         assert main(["ci", "history", "--arch", "arm64", "--out", str(tmp_path / "one")]) == 0
     assert "::warning title=no history::" in capsys.readouterr().out
-    assert main(["ci", "history", "--arch", "arm64", "--out", str(tmp_path / "two")]) == 0  # nobody answers any more
+    assert (
+        main(["ci", "history", "--arch", "arm64", "--out", str(tmp_path / "two")]) == 0
+    )  # the host does not answer any more
     assert "cannot be reached" in capsys.readouterr().out and runs_in(tmp_path / "two") == []
 
 

@@ -114,69 +114,59 @@ def test_a_summary_beyond_the_limit_leaves_out_its_last_sections_and_says_so(
     assert fit({"Long": 1000 * "ä"}, 10) == ""
 
 
-def write_executed(run: Path, notebook: str, failing: str, *, label: str = "", injected: bool = True) -> None:
-    """An executed notebook in which the cell with this id failed, as papermill leaves it."""
-    node = nbformat.read(PROJECT_ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4)
-    codes = [cell for cell in node.cells if cell.cell_type == "code"]
-    for count, cell in enumerate(codes, start=1):
-        cell.execution_count = count
-        if cell.id == failing:
-            cell.outputs = [nbformat.v4.new_output("error", ename="ValueError", evalue="50% bad\nsecond", traceback=[])]
-            break
-    if injected:
-        cell = nbformat.v4.new_code_cell("# Parameters\nx = 1\n", metadata={"tags": ["injected-parameters"]})
-        cell.execution_count = 1
-        node.cells.insert(node.cells.index(codes[0]) + 1, cell)
-    (run / "notebooks").mkdir(parents=True, exist_ok=True)
-    nbformat.write(node, run / "notebooks" / f"{label or notebook}.ipynb")
-
-
-def code_cells(notebook: str) -> list[Any]:
-    node = nbformat.read(PROJECT_ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4)
+def code_cells(node: nbformat.NotebookNode) -> list[Any]:
     return [cell for cell in node.cells if cell.cell_type == "code"]
 
 
-@pytest.mark.parametrize("injected", [True, False])
-@pytest.mark.parametrize("notebook", ["02_train", "03_benchmark"])
-def test_a_failed_cell_is_annotated_where_its_source_begins(tmp_path: Path, notebook: str, injected: bool) -> None:
-    cell = code_cells(notebook)[3]
-    backend = "torch-blas" if notebook == "03_benchmark" else ""
+def source_of(notebook: str) -> Path:
+    return PROJECT_ROOT / "notebooks" / f"{notebook}.ipynb"
+
+
+def write_executed(run: Path, label: str, failing: int = 0) -> nbformat.NotebookNode:
+    """An executed notebook as papermill leaves it, in which the code cell of this number failed; 0: none did."""
+    node: nbformat.NotebookNode = nbformat.read(source_of(label.partition(".")[0]), as_version=4)
+    injected = nbformat.v4.new_code_cell("# Parameters\nx = 1\n", metadata={"tags": ["injected-parameters"]})
+    node.cells.insert(node.cells.index(code_cells(node)[0]) + 1, injected)
+    for count, cell in enumerate(code_cells(node)[: failing or None], start=1):
+        cell.execution_count = count
+    if failing:
+        error = nbformat.v4.new_output("error", ename="ValueError", evalue="50% bad\nsecond", traceback=[])
+        code_cells(node)[failing - 1].outputs = [error]
+    (run / "notebooks").mkdir(parents=True, exist_ok=True)
+    nbformat.write(node, run / "notebooks" / f"{label}.ipynb")
+    return node
+
+
+@pytest.mark.parametrize(
+    ("notebook", "backend", "failing", "in_source"),
+    [("02_train", "", 5, 3), ("03_benchmark", "torch-blas", 5, 3), ("02_train", "", 1, 0), ("02_train", "", 2, 0)],
+)
+def test_a_failed_cell_is_annotated_where_its_source_begins_and_papermills_own_at_the_parameters(
+    tmp_path: Path, notebook: str, backend: str, failing: int, in_source: int
+) -> None:
     label = f"{notebook}.{backend}" if backend else notebook
-    write_executed(tmp_path, notebook, cell.id, label=label, injected=injected)
+    write_executed(tmp_path, label, failing)
     entry = {"notebook": notebook, "backend": backend, "status": "failed", "executed": f"notebooks/{label}.ipynb",
              "reason": "cell 5 of 9: ValueError: 50% bad"}  # fmt: skip
     (tmp_path / "series.json").write_text(json.dumps({"notebooks": [entry]}))
     (line,) = annotate_run(tmp_path)
-    found = re.fullmatch(
-        rf"::error title={label} failed%2C cell (\d+) of \d+,file=notebooks/{notebook}\.ipynb,line=(\d+)::(.*)", line
-    )
+    place = rf"title={label} failed%2C cell {failing} of \d+,file=notebooks/{notebook}\.ipynb,line=(\d+)"
+    found = re.fullmatch(rf"::error {place}::cell 5 of 9: ValueError: 50%25 bad", line)
     assert found is not None, line
-    assert found[3] == "cell 5 of 9: ValueError: 50%25 bad" and int(found[1]) == (5 if injected else 4)
-    source = (PROJECT_ROOT / "notebooks" / f"{notebook}.ipynb").read_text().splitlines()
-    assert json.loads(source[int(found[2]) - 1].strip().rstrip(",")) == cell.source.splitlines(keepends=True)[0]
+    assert begins_there(source_of(notebook), int(found[1]), in_source)
+
+
+def begins_there(path: Path, line: int, number: int) -> bool:
+    """True where the source of this code cell, from 0, begins in this line of the file, from 1."""
+    first = code_cells(nbformat.read(path, as_version=4))[number].source.splitlines(keepends=True)[0]
+    return bool(json.loads(path.read_text().splitlines()[line - 1].strip().rstrip(",")) == first)
 
 
 def test_the_line_of_every_cell_of_every_notebook_is_found() -> None:
     for path in sorted((PROJECT_ROOT / "notebooks").glob("*.ipynb")):
-        lines = path.read_text().splitlines()
-        for cell in code_cells(path.stem):
-            number = line_of_source(path.read_text(), cell.id)
-            assert number is not None
-            assert json.loads(lines[number - 1].strip().rstrip(",")) == cell.source.splitlines(keepends=True)[0]
+        for number, cell in enumerate(code_cells(nbformat.read(path, as_version=4))):
+            assert begins_there(path, line_of_source(path.read_text(), cell.id) or 0, number)
     assert line_of_source(path.read_text(), 'no"such') is None
-
-
-def test_a_failed_cell_of_papermills_own_points_to_the_parameters(tmp_path: Path) -> None:
-    write_executed(tmp_path, "02_train", "none")
-    node = nbformat.read(tmp_path / "notebooks" / "02_train.ipynb", as_version=4)
-    injected = [cell for cell in node.cells if cell.cell_type == "code"][1]
-    injected.outputs = [nbformat.v4.new_output("error", ename="NameError", evalue="x", traceback=[])]
-    nbformat.write(node, tmp_path / "notebooks" / "02_train.ipynb")
-    entry = {"notebook": "02_train", "status": "failed", "executed": "notebooks/02_train.ipynb"}
-    (tmp_path / "series.json").write_text(json.dumps({"notebooks": [entry]}))
-    source = (PROJECT_ROOT / "notebooks" / "02_train.ipynb").read_text()
-    (line,) = annotate_run(tmp_path)
-    assert f"line={line_of_source(source, code_cells('02_train')[0].id)}:" in line
 
 
 def test_doubts_and_skipped_notebooks_are_warnings_and_what_is_fine_is_silent(tmp_path: Path) -> None:
@@ -231,13 +221,11 @@ def test_on_github_a_bad_end_is_an_annotation_of_one_line(
 
 def test_pages_stand_alone_under_the_names_of_their_artifacts(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    write_executed(run, "04_compare", "none", injected=False)
-    compare = nbformat.read(run / "notebooks" / "04_compare.ipynb", as_version=4)
+    compare = write_executed(run, "04_compare")
     files = Table(["file"], [[Cell("the record", href="../results/04_compare.json")]])
-    code = [cell for cell in compare.cells if cell.cell_type == "code"]
-    code[-1].outputs = [nbformat.v4.new_output("display_data", data={"text/html": files.to_html()})]
+    code_cells(compare)[-1].outputs = [nbformat.v4.new_output("display_data", data={"text/html": files.to_html()})]
     nbformat.write(compare, run / "notebooks" / "04_compare.ipynb")
-    write_executed(run, "03_benchmark", code_cells("03_benchmark")[3].id, label="03_benchmark.torch-blas")
+    write_executed(run, "03_benchmark.torch-blas", 5)
     out = tmp_path / "alone"
     assert [path.name for path in write_pages(run, "arm64", out)] == [
         "03_benchmark.torch-blas.arm64.html", "04_compare.arm64.html",

@@ -54,7 +54,7 @@ def data() -> Data:
 
 def quick(data: Data, **arguments: object) -> np.ndarray:
     trained = train("learning_path", data, profile="smoke", num_epochs=2, **arguments)  # type: ignore[arg-type]
-    return predict_logits(trained.model, trained.preprocessing, data.val.images)
+    return predict_logits(trained.model, trained.metadata.preprocessing, data.val.images)
 
 
 def test_training_learns_and_reports_each_epoch(data: Data) -> None:
@@ -215,7 +215,7 @@ def test_smoke_profile_stops_after_its_steps(data: Data, monkeypatch: pytest.Mon
 
     short = replace(RECIPES["learning_path"], plans={"smoke": Plan("learning_path", num_epochs=50, max_steps=7)})
     monkeypatch.setitem(RECIPES, "learning_path", short)
-    assert train("learning_path", data, profile="smoke").num_epochs == 2  # five steps an epoch
+    assert train("learning_path", data, profile="smoke").metadata.num_epochs == 2  # five steps an epoch
 
 
 @pytest.mark.parametrize(("argument", "value"), [("recipe", "signet"), ("profile", "slow")])

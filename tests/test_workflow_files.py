@@ -337,8 +337,8 @@ def test_outputs_of_a_job_are_those_of_its_steps_and_of_the_commands() -> None:
         ids = {step["id"] for step in job["steps"] if "id" in step}
         assert set(re.findall(r"steps\.(\w+)\.", yaml.dump(job))) <= ids, name
         needs = job.get("needs", [])
-        told = set(re.findall(r"needs\.(\w+)\.", yaml.dump(job)))
-        assert told <= ({needs} if isinstance(needs, str) else set(needs)), f"{name} reads jobs that it does not need"
+        read = set(re.findall(r"needs\.(\w+)\.", yaml.dump(job)))
+        assert read <= ({needs} if isinstance(needs, str) else set(needs)), f"{name} reads jobs that it does not need"
 
 
 def test_every_variable_that_a_script_reads_is_set() -> None:

@@ -1,7 +1,7 @@
 """What the harness costs: a worker's measuring beside plain loops over the same network in memory, in one process.
 
 In one process, because two with the same code differ by some per cent from start to end, which is more than is looked
-for. Several processes are started one after another all the same; their scatter is told beside the mean.
+for. Several processes are started one after another all the same; their scatter is reported beside the mean.
 
 `python -m lib.bench.harness CHECKPOINT IMAGES THREADS` measures in one process and prints seconds per call.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from lib.analysis.statistics import median_latency, paired_ratio
 from lib.backends import REFERENCE, get_backend
@@ -73,8 +74,6 @@ def _mean_ratio(processes: list[dict[str, Turns]], loop: str) -> dict[str, Any]:
 
 def measure(checkpoint: Path, images: Path, num_threads: int) -> dict[int, dict[str, Turns]]:
     """By batch size and side, the mean seconds of a call in every turn. The sides take turns in changing order."""
-    import torch
-
     workers = {name: Worker(get_backend(name)()) for name in (REFERENCE, "null")}
     with tempfile.TemporaryDirectory() as folder:
         for worker in workers.values():
@@ -111,8 +110,6 @@ def measure(checkpoint: Path, images: Path, num_threads: int) -> dict[int, dict[
 
 
 def _loop(call: Callable[[], object], num_calls: int) -> float:
-    import torch
-
     with torch.inference_mode():
         for _ in range(NUM_WARMUP):
             call()

@@ -2,7 +2,7 @@
 
 Measured in a process of its own, with the number of threads that everything else gets. The best call over several
 libraries and sizes counts: a peak that is too low flatters every layer that is held against it. A peak found here is
-still only the best that somebody's kernel reached, not what the data sheet says.
+still only the best that a kernel reached, not what the data sheet says.
 
 `python -m lib.bench.peaks THREADS` prints one JSON line for every measurement, so that a library that takes the process
 down, or hangs, takes only itself along.
@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import platform
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -24,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import pydantic
+import torch
 
 from lib.bench.client import worker_command, worker_environ
 from lib.files import write_atomic
@@ -138,8 +141,6 @@ def _numpy(size: Size) -> Call:
 
 
 def torch_pair(size: Size, precision: str) -> tuple[Any, Any]:
-    import torch
-
     left, right = (torch.from_numpy(matrix) for matrix in operands(size))
     if precision == "int8":
         return (left * 127).to(torch.int8), (right * 127).to(torch.int8)
@@ -148,14 +149,10 @@ def torch_pair(size: Size, precision: str) -> tuple[Any, Any]:
 
 
 def _torch_mm(size: Size, precision: str) -> Call:
-    import torch
-
-    return partial(torch.mm, *torch_pair(size, precision))
+    return partial(torch._int_mm if precision == "int8" else torch.mm, *torch_pair(size, precision))
 
 
 def torch_blas(size: Size) -> Call:
-    import torch
-
     left, right = torch_pair(size, "fp32")
 
     def call() -> Any:
@@ -169,24 +166,14 @@ def torch_blas(size: Size) -> Call:
 
 
 def _onednn_linear(size: Size, precision: str) -> Call:
-    import torch
-
     left, right = torch_pair(size, precision)
     packed = torch.ops.mkldnn._reorder_linear_weight(right.t().contiguous(), size[0])
     return partial(torch.ops.mkldnn._linear_pointwise, left, packed, None, "none", [], "")
 
 
-def _torch_int_mm(size: Size) -> Call:
-    import torch
-
-    return partial(torch._int_mm, *torch_pair(size, "int8"))
-
-
 def onednn_int8(size: Size) -> Call:
     """Products with 8-bit results, as between two quantized layers. Inputs are unsigned on x86-64, whose instructions
     want that, and signed on Arm; oneDNN has only slow reference code for the other sign."""
-    import torch
-
     left, right = torch_pair(size, "int8")
     if platform.machine() == "x86_64":
         left = (left.to(torch.int16) + 128).to(torch.uint8)
@@ -243,14 +230,14 @@ def libraries(num_threads: int) -> list[Library]:
             ]
     return [
         *found,
-        Library("int8", "torch._int_mm", _torch_int_mm),
+        Library("int8", "torch._int_mm", partial(_torch_mm, precision="int8")),
         Library("int8", "oneDNN linear with packed weights", onednn_int8),
         Library("int8", "ONNX Runtime MatMulInteger", partial(_onnxruntime_int8, num_threads=num_threads)),
     ]
 
 
 def largest_cache_bytes() -> int:
-    """Size of the last-level cache as the kernel tells it, 0 where it does not. Other tenants may share it."""
+    """Size of the last-level cache as the kernel reports it, 0 if it does not. Other tenants may share it."""
     units = {"K": 2**10, "M": 2**20, "G": 2**30}
     sizes = [0]
     for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
@@ -270,10 +257,6 @@ Tell = Callable[[str, float, str], None]  # what, per second, how
 
 def _measure_copy(num_threads: int, tell: Tell) -> None:
     """Bytes read and bytes written. What the CPU reads besides, to own the lines it writes, is not counted."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    import torch
-
     size = copy_bytes()
     source, target = torch.ones(size, dtype=torch.uint8), torch.ones(size, dtype=torch.uint8)
     parts = list(zip(*(np.array_split(tensor.numpy(), num_threads) for tensor in (target, source)), strict=True))
@@ -290,19 +273,18 @@ def _measure_copy(num_threads: int, tell: Tell) -> None:
 
 def measure_matmul(found: list[Library], tell: Tell) -> None:
     """Every library with every size, then the best of each precision again and again."""
-    begun, best, winners = time.perf_counter(), dict[str, float](), dict[str, tuple[Library, Size]]()
+    begun, winners = time.perf_counter(), dict[str, tuple[float, Library, Size]]()
 
     def probe(library: Library, size: Size) -> float:
         if time.perf_counter() - begun > BUDGET_S:
             raise TimeoutError
         call = library.make(size)
         time.sleep(PAUSE_S)
-        operations = 2 * size[0] * size[1] * size[2]
         seconds = best_call(call, SLICE_S)
-        per_s = operations / seconds
+        per_s = 2 * math.prod(size) / seconds
         tell(library.precision, per_s, f"{library.title}, {' x '.join(map(str, size))}")
-        if per_s > best.get(library.precision, 0.0):
-            best[library.precision], winners[library.precision] = per_s, (library, size)
+        if library.precision not in winners or per_s > winners[library.precision][0]:
+            winners[library.precision] = per_s, library, size
         return seconds
 
     for library in found:
@@ -311,15 +293,13 @@ def measure_matmul(found: list[Library], tell: Tell) -> None:
                 if probe(library, size) > LONGEST_CALL_S:
                     break
     for _ in range(NUM_REPEATS):
-        for library, size in list(winners.values()):
+        for _, library, size in list(winners.values()):
             with contextlib.suppress(Exception):
                 probe(library, size)
 
 
 def main(num_threads: int) -> None:
     """Measure, and print as it goes."""
-    import torch
-
     torch.set_num_threads(num_threads)
 
     def tell(what: str, per_s: float, how: str) -> None:

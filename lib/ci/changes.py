@@ -15,7 +15,7 @@ from pathlib import Path
 from lib.files import PROJECT_ROOT
 
 # What can change without the notebooks, their pages or a test of them changing. Everything else runs the series: a file
-# of a kind that nobody thought of costs runner time, never a missed fault. Nothing below .github belongs here: the job
+# of an unforeseen kind costs runner time, never a missed fault. Nothing below .github belongs here: the job
 # that is skipped is also the one that looks at the security of the workflows.
 WITHOUT_EFFECT = (
     "docs/*",  # pictures and measured outcomes for readers

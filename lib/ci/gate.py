@@ -1,7 +1,7 @@
 """Pass, fail or investigate: a finished run against its limits, and the jobs of the workflow that made it.
 
-A floor that is missed fails. A value above its floor and still worse than is usual is investigated: somebody should
-look, and nothing is blocked. No verdict rests on a time: times of shared runners differ by more than what they judge.
+A floor that is missed fails. A value above its floor and still worse than is usual is investigated: it needs a look,
+and blocks nothing. No verdict rests on a time: times of shared runners differ by more than what they judge.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def judge_benchmark(record: BenchmarkRecord) -> list[Verdict]:
 def _promise(record: BenchmarkRecord) -> Verdict:
     proof = record.proof
     if proof is None:
-        return Verdict("kernels", record.backend, "fail", "nobody looked which kernels ran", "a proof")
+        return Verdict("kernels", record.backend, "fail", "it was not checked which kernels ran", "a proof")
     if not proof.passed:
         return Verdict("kernels", record.backend, "fail", proof.reason or "other kernels ran", proof.promised)
     if proof.investigate:

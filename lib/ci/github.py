@@ -20,8 +20,10 @@ def command(kind: str, message: str, **properties: object) -> str:
 
     Properties with an empty value are left out.
     """
-    told = ",".join(f"{name}={_property(str(value))}" for name, value in properties.items() if value not in ("", None))
-    return f"::{kind}{' ' + told if told else ''}::{_data(message)}"
+    listed = ",".join(
+        f"{name}={_property(str(value))}" for name, value in properties.items() if value not in ("", None)
+    )
+    return f"::{kind}{' ' + listed if listed else ''}::{_data(message)}"
 
 
 def _data(text: str) -> str:

@@ -29,7 +29,7 @@ def reason_against(verdicts: Verdicts, needs: Needs, environ: Mapping[str, str])
         "the repository's variable PAGES_ENABLED is not true": environ.get("PAGES_ENABLED") != "true",
         "there is one site, and it shows arm64": environ.get("ARCH") != "arm64",
         f"{ref or 'this'} is not the branch main": ref != "refs/heads/main",
-        "somebody chose the inputs of this run": event == "workflow_dispatch",
+        "the inputs of this run were chosen by hand": event == "workflow_dispatch",
         "there is nothing to run for this change": not profile,
         "the profile is smoke": profile == "smoke",
         "synthetic images stand in for the real ones": bool(note),

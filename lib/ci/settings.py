@@ -1,7 +1,7 @@
 """What a run of the workflow does: its inputs, checked by the parameter schema, or the defaults of its event.
 
-Inputs arrive as environment variables and are text that anybody with write access may have typed. Nothing leaves here
-but values of the schema: numbers, and names out of closed sets.
+Inputs arrive as environment variables and are text that anyone with write access may have typed. Only values of the
+schema leave here: numbers, and names out of closed sets.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from lib.backends import all_backends, get_backend, split_names
 from lib.data.sets import get_dataset
 from lib.errors import UserError, unknown
-from lib.records.schema import TRAIN, ParameterValue
+from lib.records.schema import TRAIN
 from lib.series.parameters import load_schema
 
 MACHINES = {"arm64": "aarch64", "x64": "x86_64"}  # as the runner's label says it -> as the machine does
@@ -44,7 +44,10 @@ def settings(environ: Mapping[str, str]) -> dict[str, str]:
     architecture = environ.get("ARCH", "") or "arm64"
     if architecture not in MACHINES:
         raise unknown("architecture", architecture, MACHINES)
-    chosen = {name: str(value) for name, value in _parameters(environ).items()}
+    defaults = QUICK if environ.get("GITHUB_EVENT_NAME", "") in BEFORE_MERGE else OTHERWISE
+    given = {name: environ.get(f"INPUT_{name.upper()}", "") or defaults.get(name, "") for name in PARAMETERS}
+    resolved = load_schema(TRAIN).resolve({name: value for name, value in given.items() if value})
+    chosen = {name: str(resolved[name]) for name in PARAMETERS}
     backends = _backends(environ.get("INPUT_BACKENDS", ""), MACHINES[architecture])
     extras = sorted({extra for name in backends if (extra := get_backend(name).extra)})
     return {
@@ -54,7 +57,7 @@ def settings(environ: Mapping[str, str]) -> dict[str, str]:
         "backends_csv": ",".join(backends),
         "extras": " ".join(extras),
         "blas": BLAS[architecture],
-        "data_key": data_key(chosen["dataset"]),
+        "data_key": _data_key(chosen["dataset"]),
     }
 
 
@@ -64,23 +67,10 @@ def _tests(architecture: str) -> list[dict[str, str]]:
     return [{"arch": name, "runner": RUNNERS[name]} for name in names]
 
 
-def event_defaults(event: str) -> dict[str, str]:
-    """Parameters that differ from the notebooks' own defaults, by what started the workflow."""
-    return QUICK if event in BEFORE_MERGE else OTHERWISE
-
-
-def data_key(dataset: str) -> str:
+def _data_key(dataset: str) -> str:
     """Cache key of a downloaded data set: the checksums that its archives must have."""
     archives = get_dataset(dataset).archives
     return "-".join(["data", dataset, *(archive.sha256[:16] for archive in archives)]) if archives else ""
-
-
-def _parameters(environ: Mapping[str, str]) -> dict[str, ParameterValue]:
-    schema = load_schema(TRAIN)
-    defaults = event_defaults(environ.get("GITHUB_EVENT_NAME", ""))
-    given = {name: environ.get(f"INPUT_{name.upper()}", "") or defaults.get(name, "") for name in PARAMETERS}
-    resolved = schema.resolve({name: value for name, value in given.items() if value})
-    return {name: resolved[name] for name in PARAMETERS}
 
 
 def _backends(text: str, machine: str) -> list[str]:

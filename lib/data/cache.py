@@ -39,7 +39,8 @@ def _read(folder: Path, made_from: str) -> Splits | None:
 
 def _opened(folder: Path, name: str) -> Split:
     # Copy-on-write: torch warns about read-only arrays, and a stray write stays in this process.
-    return Split(name, **{array: np.load(folder / f"{name}.{array}.npy", "c") for array in ARRAYS})
+    images = np.load(folder / f"{name}.images.npy", mmap_mode="c")
+    return Split(name, images, **{array: np.load(folder / f"{name}.{array}.npy") for array in ARRAYS[1:]})
 
 
 def _write(splits: Splits, folder: Path, made_from: str) -> None:

@@ -97,7 +97,7 @@ class FileSet(DataSet):
             if isinstance(other, FileSet) and other.find(root):
                 advice = f"choose the data set {other.name!r}, or {advice}"
         raise UserError(
-            f"{root} holds no {self.title}: {contents(root)}, but there is no {root / self.expected}; {advice}"
+            f"{root} holds no {self.title}: {contents(root)}, but {root / self.expected} does not exist; {advice}"
         )
 
     def has(self, archive: Archive, root: Path) -> bool:
@@ -150,11 +150,12 @@ class FileSet(DataSet):
 
 def hash_manifest(splits: Iterable[Split]) -> str:
     """SHA-256 over the sorted (path, digest, label) of all images: equal on every machine with the same images."""
-    lines = sorted(
-        f"{path}\0{digest.tobytes().hex()}\0{label}\n"
-        for split in splits
-        for path, digest, label in zip(split.sources, split.digests, split.labels.tolist(), strict=True)
-    )
+    lines = []
+    for split in splits:
+        digests = split.digests.tobytes().hex()
+        for row, (path, label) in enumerate(zip(split.sources.tolist(), split.labels.tolist(), strict=True)):
+            lines.append(f"{path}\0{digests[64 * row : 64 * row + 64]}\0{label}\n")
+    lines.sort()
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

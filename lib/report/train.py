@@ -46,16 +46,16 @@ def training(trained: Trained) -> Stack:
 
 def _training_table(trained: Trained) -> Table:
     estimate = f"{duration(trained.estimate.seconds)} after its first steps" if trained.estimate else ""
-    macs = sum(layer.num_macs for layer in leaf_layers(trained.model, trained.preprocessing.image_shape))
+    macs = sum(layer.num_macs for layer in leaf_layers(trained.model, trained.metadata.preprocessing.image_shape))
     rows: list[list[Value]] = [
-        ["recipe", trained.recipe],
-        ["network", trained.architecture],
+        ["recipe", trained.metadata.recipe],
+        ["network", trained.metadata.architecture],
         ["weights", f"{num_weights(trained.model):,}"],
         ["multiply-accumulates per image", f"{macs / 1e6:,.1f} million"],
-        ["epochs", str(trained.num_epochs)],
+        ["epochs", str(trained.metadata.num_epochs)],
         ["precision", "bf16 (autocast)" if trained.precision == "bf16" else trained.precision],
         ["training time", Cell(duration(trained.train_s), f"estimated: {estimate}" if estimate else "")],
-        ["seed", str(trained.seed)],
+        ["seed", str(trained.metadata.seed)],
     ]
     return Table(["", "training"], rows, caption="What was trained")
 

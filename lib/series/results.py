@@ -58,16 +58,16 @@ def write_train(
     run: Run, data: Data, trained: Trained, checkpoint: Checkpoint, evaluations: dict[str, Evaluation]
 ) -> FileNote:
     """Record of 02: the network, its learning curve and its accuracy by split."""
-    common = run.common(data, checkpoint.sha256)
+    common, network = run.common(data, checkpoint.sha256), trained.metadata
     if doubt := trained.kernels.investigate:
         common["warnings"] = [*run.warnings, RecordWarning("investigate", figures={"reason": doubt})]
     record = TrainRecord(
         **common,
-        recipe=trained.recipe,
-        architecture=trained.architecture,
+        recipe=network.recipe,
+        architecture=network.architecture,
         num_weights=num_weights(trained.model),
-        num_macs=sum(layer.num_macs for layer in leaf_layers(trained.model, trained.preprocessing.image_shape)),
-        num_epochs=trained.num_epochs,
+        num_macs=sum(layer.num_macs for layer in leaf_layers(trained.model, network.preprocessing.image_shape)),
+        num_epochs=network.num_epochs,
         train_s=round(trained.train_s, 3),
         estimated_s=round(trained.estimate.seconds, 3) if trained.estimate is not None else None,
         precision=trained.precision,

@@ -27,6 +27,7 @@ from lib.model import (
     save_checkpoint,
 )
 from lib.onednn import Primitive, onednn_report
+from lib.progress import Progress, silent
 from lib.records.schema import PROFILES, Epoch, StepKernels
 from lib.training.augmentation import augment_batch
 from lib.training.estimate import Estimate, Estimator
@@ -45,35 +46,16 @@ class Trained:
     """A trained network (eval mode, fp32, NCHW) and how it came to be."""
 
     model: nn.Module
-    preprocessing: Preprocessing
-    recipe: str
-    architecture: str
-    profile: str
-    num_epochs: int
-    seed: int
+    metadata: CheckpointMetadata
     history: list[Epoch]
     train_s: float  # the loop alone: augmentation, forward, backward, update
     precision: str  # in which it multiplied: fp32, bf16
     kernels: StepKernels  # of the first step
     estimate: Estimate | None  # made on the way; None where it was over too soon
-    data_source: str
-    data_hash: str
-    classes: tuple[str, ...]  # their names, by the index of their logit
 
     def save(self, path: Path) -> str:
         """Write the checkpoint and return its SHA-256."""
-        metadata = CheckpointMetadata(
-            architecture=self.architecture,
-            recipe=self.recipe,
-            profile=self.profile,
-            num_epochs=self.num_epochs,
-            seed=self.seed,
-            data_source=self.data_source,
-            data_hash=self.data_hash,
-            classes=self.classes,
-            preprocessing=self.preprocessing,
-        )
-        return save_checkpoint(path, self.model, metadata)
+        return save_checkpoint(path, self.model, self.metadata)
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -188,7 +170,7 @@ def train(
     num_steps = num_epochs * len(batches)
     if max_steps:
         num_steps = min(num_steps, max_steps)
-        num_epochs = math.ceil(num_steps / len(batches))  # what will run, and so what is told
+        num_epochs = math.ceil(num_steps / len(batches))  # what will run, and so what progress reports
     estimator = Estimator(num_steps, num_epochs * data.val.num_images / batches.batch_size, seconds_left)
     precision = _precision(chosen)
     history: list[Epoch] = []
@@ -236,24 +218,24 @@ def train(
         )
         if on_epoch is not None:
             on_epoch(history[-1], num_epochs)
-        if step >= num_steps:
-            break
     return Trained(
         model=model.to(memory_format=torch.contiguous_format).eval(),
-        preprocessing=preprocessing,
-        recipe=recipe,
-        architecture=plan.architecture,
-        profile=profile,
-        num_epochs=len(history),
-        seed=seed,
+        metadata=CheckpointMetadata(
+            architecture=plan.architecture,
+            recipe=recipe,
+            profile=profile,
+            num_epochs=len(history),
+            seed=seed,
+            data_source=data.source,
+            data_hash=data.manifest_hash,
+            classes=data.classes,
+            preprocessing=preprocessing,
+        ),
         history=history,
         train_s=sum(epoch.seconds for epoch in history),
         precision=precision,
         kernels=step_kernels(primitives),
         estimate=estimator.estimate,
-        data_source=data.source,
-        data_hash=data.manifest_hash,
-        classes=data.classes,
     )
 
 
@@ -274,9 +256,7 @@ def epoch_line(epoch: Epoch, total: int) -> str:
     )
 
 
-def ensure_checkpoint(
-    run_dir: Path, data: Data, progress: Callable[[str], None] = lambda line: None
-) -> tuple[Checkpoint, bool]:
+def ensure_checkpoint(run_dir: Path, data: Data, progress: Progress = silent) -> tuple[Checkpoint, bool]:
     """The checkpoint of a run; where there is none, a smoke net is trained first (well under 30 s on two cores).
 
     Returns:

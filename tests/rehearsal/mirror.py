@@ -60,5 +60,5 @@ def _facts(archive: Archive, content: bytes) -> dict[str, str]:
 def _replaced(text: str, changes: dict[str, str]) -> str:
     for old, new in changes.items():
         text, count = re.subn(rf"(?<![\w/]){re.escape(old)}(?!\w)", new, text)
-        assert count == 1, f"{old!r} stands {count} times where its stand-in was to go"
+        assert count == 1, f"{old!r} occurs {count} times where its stand-in was to go"
     return text

@@ -90,7 +90,7 @@ def _demanding(job: str, workspace: Path) -> None:
 
 
 def _unshaken(_job: str, workspace: Path) -> None:
-    """What else runs on this machine meanwhile is no reason not to judge."""
+    """Times are judged whatever else runs on this machine meanwhile."""
     file = workspace / "lib/analysis/judgement.py"
     _edit(file, r"(?m)^(SAME_PACE|LIMIT_CORES) = [\d.]+", r"\1 = 99.0", times=2)
 

@@ -1,13 +1,14 @@
-"""Made-up images in the shape of GTSRB: same classes, frequencies, tracks and sizes, drawn by `lib.signs`."""
+"""Drawn images in the shape of GTSRB: same classes, frequencies, tracks and sizes, by `lib.signs.renderer`."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import platform
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 
@@ -15,7 +16,6 @@ from lib.data.cache import Splits, cached
 from lib.data.dataset import Data, DataSet, Split, register
 from lib.data.images import digest_images, resize_images
 from lib.data.splitting import choose_val
-from lib.errors import UserError
 from lib.files import PROJECT_ROOT, sha256_file
 from lib.progress import Progress, silent
 from lib.signs import CLASS_NAMES, NUM_CLASSES
@@ -34,26 +34,15 @@ GTSRB_COUNTS = (
 )
 
 
-class Synthetic(NamedTuple):
-    """Generated images, in the order of their tracks."""
-
-    images: np.ndarray  # uint8 (N, 3, 32, 32), RGB
-    labels: np.ndarray  # int64 (N,)
-    track_ids: np.ndarray  # int64 (N,), from 0, without gaps
-    sizes: np.ndarray  # int32 (N, 2): height and width in pixels before resizing
-
-
 def tracks_per_class(num_tracks: int) -> list[int]:
     """`num_tracks` shared out in proportion to GTSRB's counts, with one to four per class at the least.
 
     A class needs a track to validate on and others to train on; proportion alone would give the rarest classes two
     tracks of 10,000 images.
 
-    Raises:
-        UserError: fewer tracks than classes.
+    Args:
+        num_tracks: at least one per class.
     """
-    if num_tracks < NUM_CLASSES:
-        raise UserError(f"{num_tracks} tracks are too few for {NUM_CLASSES} classes; raise num_images")
     least = 1 + min(3, num_tracks // (2 * NUM_CLASSES))
     counts = [least] * NUM_CLASSES
     for _ in range(num_tracks - least * NUM_CLASSES):  # Sainte-Lague: the next track where it is missed most
@@ -66,11 +55,9 @@ def frames_per_track(num_images: int) -> list[int]:
 
     Fewer images than two full tracks per class give shorter tracks, so that every class can still be validated.
 
-    Raises:
-        UserError: fewer images than classes.
+    Args:
+        num_images: at least one per class.
     """
-    if num_images < NUM_CLASSES:
-        raise UserError(f"num_images {num_images} is too few; give at least {NUM_CLASSES}, one per class")
     if num_images >= 2 * NUM_CLASSES * FRAMES_PER_TRACK:
         full, rest = divmod(num_images, FRAMES_PER_TRACK)
         return [FRAMES_PER_TRACK] * full + [rest] * (rest > 0)
@@ -91,16 +78,17 @@ def _spread_light(classes: np.ndarray, generator: np.random.Generator) -> np.nda
     return lights
 
 
-def generate(num_images: int, seed: int = 0, progress: Progress = silent) -> Synthetic:
-    """Render `num_images` images; the same number and seed always give the same bytes on one kind of CPU.
+def generate(num_images: int, seed: int = 0, progress: Progress = silent) -> Split:
+    """Render `num_images` images of 32 x 32 pixels, in the order of their tracks, whose ids begin at 0.
 
-    Raises:
-        UserError: fewer images than classes, or a negative seed.
+    The same number and seed always give the same bytes on one kind of CPU.
+
+    Args:
+        num_images: at least one per class.
+        seed: not negative.
     """
     from lib.signs.renderer import TrackPlan, render_tracks  # torch, only when images are made
 
-    if seed < 0:
-        raise UserError(f"seed is {seed}; give 0 or more")
     lengths = frames_per_track(num_images)
     classes = np.repeat(np.arange(NUM_CLASSES), tracks_per_class(len(lengths)))
     np.random.default_rng((seed, 0)).shuffle(classes)  # else the shorter last track always is of the last class
@@ -116,11 +104,15 @@ def generate(num_images: int, seed: int = 0, progress: Progress = silent) -> Syn
             progress(f"rendered {num_done} of {len(plans)} tracks")
 
     tracks = render_tracks(plans, report)
-    return Synthetic(
-        images=np.concatenate([images for images, _ in tracks]),
+    images = np.concatenate([images for images, _ in tracks])
+    return Split(
+        name="drawn",
+        images=images,
         labels=np.repeat(classes, lengths).astype(np.int64),
         track_ids=np.repeat(np.arange(len(plans)), lengths).astype(np.int64),
         sizes=np.concatenate([sizes for _, sizes in tracks]),
+        sources=np.full(len(images), ""),
+        digests=digest_images(images),
     )
 
 
@@ -135,26 +127,19 @@ def _generator_hash() -> str:
     return digest.hexdigest()
 
 
-def _split(name: str, made: Synthetic, kept: np.ndarray, image_size: int) -> Split:
-    images = made.images[kept]
-    sources = np.full(len(images), "")
-    digests = digest_images(images)
-    images = resize_images(images, image_size)
-    return Split(name, images, made.labels[kept], made.track_ids[kept], made.sizes[kept], sources, digests)
-
-
 def _made(num_images: int, seed: int, image_size: int, progress: Progress) -> Splits:
     trained = generate(num_images, seed, progress)
     is_val = choose_val(trained.labels, trained.track_ids)
     # A stream of its own: no seed of training images gives these.
     test_seed = int.from_bytes(hashlib.sha256(f"test images {seed}".encode()).digest()[:4]) | 1 << 32
     tested = generate(max(NUM_CLASSES, round(num_images * TEST_SHARE)), test_seed, progress)
-    tested = tested._replace(track_ids=tested.track_ids + trained.track_ids.max() + 1)
-    return {
-        "train": _split("train", trained, ~is_val, image_size),
-        "val": _split("val", trained, is_val, image_size),
-        "test": _split("test", tested, np.ones(len(tested.labels), bool), image_size),
+    parts = {
+        "train": trained.take(~is_val),
+        "val": trained.take(is_val),
+        "test": replace(tested, track_ids=tested.track_ids + trained.track_ids.max() + 1),
     }
+    return {name: replace(part, name=name, images=resize_images(part.images, image_size))
+            for name, part in parts.items()}  # fmt: skip
 
 
 @register

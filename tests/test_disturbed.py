@@ -301,7 +301,7 @@ def test_first_screen_has_one_sentence_and_no_speed(monkeypatch: pytest.MonkeyPa
     record.warnings = disturbances(record)
     glance.fill(record)
     told = repr(updates[0])
-    assert "WARNING: Single stream, offline, layers in single stream, layers in offline: disturbed, not judged." in told
+    assert "- Single stream, offline, layers in single stream, layers in offline: disturbed, not judged." in told
     assert told.count("Others used 0.87 cores") == 1 and "after 2 attempts and waiting 1 min 00 s for quiet" in told
     assert not [speedup for speedup in speedups(record) if speedup in told]
 

@@ -12,7 +12,8 @@ import pytest
 from lib.analysis.comparison import Comparison
 from lib.analysis.csv_files import write_csv
 from lib.analysis.layer_grid import layer_grid
-from lib.analysis.recommendation import faster_from, front
+from lib.analysis.recommendation import front
+from lib.analysis.sweep_points import faster_from
 from lib.records.schema import BenchmarkRecord, LayerTable, Needs, Recommendation, SweepPoint
 from lib.report.compare.answer import recommendations
 from lib.report.headline import drop_words

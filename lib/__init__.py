@@ -21,6 +21,7 @@ The map, from the top down. Imports point downwards only, and importing a packag
     variables   which variables of the shell reach a process
     granted     cores and memory that this process may use
     files       paths, writing atomically, locks
+    progress    what long work reports while it runs
     errors      what a user is told instead of a traceback
 """
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TextIO
 
 from lib.ci.commands import add_commands
-from lib.errors import UserError, unknown
+from lib.errors import UserError
+from lib.progress import to_stdout
 from lib.variables import KEEP_VARIABLE, remove_tuning, written
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -37,47 +38,49 @@ def _remove_tuning() -> None:
         )
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _launch(arguments: argparse.Namespace) -> int:
     from lib.series.launcher import launch
 
-    given: dict[str, str] = {}
-    for name, value in arguments.parameters or []:
-        if name in given:
-            raise UserError(f"parameter {name!r} is given twice: {given[name]!r} and {value!r}")
-        given[name] = value
+    given = _once(arguments.parameters, "{name!r} is given twice: {first!r} and {second!r}")
     out = arguments.out
     if "run_dir" in given:
         if out:
             raise UserError("give either --out or -p run_dir, not both")
         out = given.pop("run_dir")
-    return launch(
-        arguments.notebooks,
-        given,
-        [name.strip() for name in arguments.backends.split(",") if name.strip()],
-        out,
-        cell_limit_s=arguments.cell_limit,
-        notebook_limit_s=arguments.notebook_limit,
-    )
+    return launch(arguments.notebooks, given, arguments.backends, out, **_limits(arguments))
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
     from lib.series.sweep import split_values, sweep
 
-    values: dict[str, list[str]] = {}
-    for name, text in arguments.parameters or []:
-        if name in values:
-            raise UserError(f"parameter {name!r} is given twice; write its values in one, as -p {name} A,B")
-        values[name] = split_values(name, text)
+    given = _once(arguments.parameters, "{name!r} is given twice; write its values in one, as -p {name} A,B")
     return sweep(
         arguments.notebooks,
-        values,
-        [name.strip() for name in arguments.backends.split(",") if name.strip()],
+        {name: split_values(name, text) for name, text in given.items()},
+        arguments.backends,
         arguments.out,
         network_of=arguments.network_of,
         again=arguments.again,
-        cell_limit_s=arguments.cell_limit,
-        notebook_limit_s=arguments.notebook_limit,
+        **_limits(arguments),
     )
+
+
+def _once(pairs: Sequence[tuple[str, str]], refusal: str) -> dict[str, str]:
+    """Parameters by name.
+
+    Raises:
+        UserError: one is given twice.
+    """
+    given: dict[str, str] = {}
+    for name, value in pairs:
+        if name in given:
+            raise UserError("parameter " + refusal.format(name=name, first=given[name], second=value))
+        given[name] = value
+    return given
+
+
+def _limits(arguments: argparse.Namespace) -> dict[str, int | None]:
+    return {"cell_limit_s": arguments.cell_limit, "notebook_limit_s": arguments.notebook_limit}
 
 
 def _params(arguments: argparse.Namespace) -> int:
@@ -104,26 +107,16 @@ def _params(arguments: argparse.Namespace) -> int:
 def _backends(arguments: argparse.Namespace) -> int:
     from lib.backends import all_backends
 
-    rows = [
-        {
-            "name": backend.name,
-            "precision": backend.precision,
-            "architectures": list(backend.architectures),
-            "extra": backend.extra,
-            "default": backend.default,
-            "title": backend.title,
-        }
-        for backend in all_backends()
-    ]
+    found = all_backends()
     if arguments.json:
-        print(json.dumps(rows, indent=1))
+        fields = ("name", "precision", "architectures", "extra", "default", "title")
+        print(json.dumps([{field: getattr(backend, field) for field in fields} for backend in found], indent=1))
         return OK
-    width = max(len(str(row["name"])) for row in rows)
+    width = max(len(backend.name) for backend in found)
     print("* measured by a run that names no backends")
-    for backend, row in zip(all_backends(), rows, strict=True):
-        reason = backend.unavailable()
-        print(f"{'*' if row['default'] else ' '} {row['name']:<{width}}  {row['title']}")
-        if reason:
+    for backend in found:
+        print(f"{'*' if backend.default else ' '} {backend.name:<{width}}  {backend.title}")
+        if reason := backend.unavailable():
             print(f"  {'':<{width}}  not here: {reason}")
     return OK
 
@@ -132,9 +125,8 @@ def _prove(arguments: argparse.Namespace) -> int:
     from lib.bench.prove import prove
     from lib.files import project_path
 
-    names = [name.strip() for name in arguments.backends.split(",") if name.strip()]
     out = project_path(arguments.out)
-    proved = prove(names, arguments.checkpoint, arguments.num_threads, out, lambda line: print(line, flush=True))
+    proved = prove(arguments.backends, arguments.checkpoint, arguments.num_threads, out, to_stdout)
     print(f"what ran in every layer: {out}")
     return OK if proved else FAILED
 
@@ -146,16 +138,9 @@ def _selfcheck(arguments: argparse.Namespace) -> int:
 
     out = project_path(arguments.out)
     if arguments.loads:
-        names = arguments.loads.split(",")
-        load_check(names, arguments.num_threads, arguments.seconds, out, lambda line: print(line, flush=True))
-        return OK
-    selfcheck(
-        arguments.runs,
-        arguments.profile,
-        out,
-        lambda line: print(line, flush=True),
-        neighbour=arguments.neighbour,
-    )
+        load_check(arguments.loads, arguments.num_threads, arguments.seconds, out, to_stdout)
+    else:
+        selfcheck(arguments.runs, arguments.profile, out, to_stdout, neighbour=arguments.neighbour)
     return OK
 
 
@@ -167,56 +152,67 @@ def _render(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _data(arguments: argparse.Namespace) -> int:
-    from lib.data import DATASETS
-    from lib.data.download import download_gtsrb
-    from lib.files import project_path
+def _prune(arguments: argparse.Namespace) -> int:
+    from lib.series.rundir import prune
 
-    downloadable = [name for name in DATASETS if name != "synthetic"]
-    if arguments.dataset not in downloadable:
-        raise unknown("data set to download", arguments.dataset, downloadable)
-    root = project_path(arguments.data_root)
-    download_gtsrb(root, dataset=arguments.dataset, progress=lambda line: print(line, flush=True))
-    print(f"{arguments.dataset} lies in {root}; use it with -p dataset {arguments.dataset} -p data_root {root}")
+    for line in prune(arguments.keep):
+        print(line)
     return OK
 
 
-def _add_limits(parser: argparse.ArgumentParser) -> None:
+def _data(arguments: argparse.Namespace) -> int:
+    from lib.data.download import fetch
+    from lib.files import project_path
+
+    root = project_path(arguments.data_root)
+    fetch(arguments.dataset, root, progress=to_stdout)
+    print(f"{arguments.dataset} is in {root}; use it with -p dataset {arguments.dataset} -p data_root {root}")
+    return OK
+
+
+def _names(text: str) -> list[str]:
+    from lib.backends import split_names
+
+    return split_names(text)
+
+
+def _add_notebooks(parser: argparse.ArgumentParser, nargs: str, default: str, value: str, out: str) -> None:
+    """What `run` and `sweep` have in common."""
+    parser.add_argument("notebooks", nargs=nargs, metavar="NOTEBOOK", help=f"such as 03_benchmark or 03{default}")
+    parser.add_argument(
+        "-p",
+        dest="parameters",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", value),
+        help="see `python -m lib params`",
+    )
+    parser.add_argument("--backends", type=_names, default=[], metavar="A,B", help="what 03 measures")
+    parser.add_argument("--out", default=out, metavar="DIR")
     for what, usual in (("cell", 2700), ("notebook", 3600)):
-        told = f"seconds per {what} (default {usual}; more on an emulated CPU)"
-        parser.add_argument(f"--{what}-limit", type=_at_least_one, metavar="S", help=told)
+        limit = f"seconds per {what} (default {usual}; more on an emulated CPU)"
+        parser.add_argument(f"--{what}-limit", type=_at_least_one, metavar="S", help=limit)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m lib", description="GTSRB from data to a decision on a CPU inference backend.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    run = commands.add_parser("run", help="execute the series, or some of its notebooks")
-    run.add_argument("notebooks", nargs="*", metavar="NOTEBOOK", help="such as 03_benchmark or 03; default: all")
-    run.add_argument(
-        "-p", dest="parameters", nargs=2, action="append", metavar=("NAME", "VALUE"), help="see `python -m lib params`"
-    )
-    run.add_argument("--backends", default="", metavar="A,B", help="what 03 measures; default: all default backends")
-    run.add_argument(
-        "--out", default="", metavar="DIR", help="run folder; default: a new one, or the latest where 02 is not run"
-    )
-    _add_limits(run)
-    run.set_defaults(function=_run)
+    where = "the run folder; by default a new one, or the latest where 02 is not run"
+    run = commands.add_parser("run", help="execute the series, or some of its notebooks", epilog=f"DIR is {where}.")
+    _add_notebooks(run, "*", "; default: all", "VALUE", "")
+    run.set_defaults(function=_launch)
 
-    sweep = commands.add_parser("sweep", help="run notebooks for every combination of parameter values")
-    sweep.add_argument("notebooks", nargs="+", metavar="NOTEBOOK", help="such as 02_train or 02")
-    sweep.add_argument(
-        "-p", dest="parameters", nargs=2, action="append", metavar=("NAME", "A,B"), help="a parameter and its values"
+    where = "a folder for the table sweep.csv and a run folder for each combination; by default runs/sweep"
+    sweep = commands.add_parser(
+        "sweep", help="run notebooks for every combination of parameter values", epilog=f"DIR is {where}."
     )
-    sweep.add_argument("--backends", default="", metavar="A,B", help="what 03 measures in every combination")
+    _add_notebooks(sweep, "+", "", "A,B", "runs/sweep")
     sweep.add_argument(
         "--network-of", default="", metavar="RUN", help="run folder whose checkpoint 03 measures in every combination"
     )
-    sweep.add_argument(
-        "--out", default="runs/sweep", metavar="DIR", help="a run folder per combination and sweep.csv (runs/sweep)"
-    )
     sweep.add_argument("--again", action="store_true", help="also run the combinations that are done already")
-    _add_limits(sweep)
     sweep.set_defaults(function=_sweep)
 
     params = commands.add_parser("params", help="list the parameters of the notebooks")
@@ -228,7 +224,7 @@ def _parser() -> argparse.ArgumentParser:
     backends.set_defaults(function=_backends)
 
     prove = commands.add_parser("prove", help="show which kernels every backend runs on this machine; times nothing")
-    prove.add_argument("--backends", default="", metavar="A,B", help="default: all that are installed")
+    prove.add_argument("--backends", type=_names, default=[], metavar="A,B", help="default: all that are installed")
     prove.add_argument("--checkpoint", default="", metavar="FILE", help="default: a network with random weights")
     prove.add_argument("--num-threads", type=_at_least_one, default=1, metavar="N", help="default: 1")
     prove.add_argument("--out", default="build/proof.json", metavar="FILE", help="default: build/proof.json")
@@ -240,7 +236,8 @@ def _parser() -> argparse.ArgumentParser:
     selfcheck.add_argument("--neighbour", action="store_true", help="with another process that burns a core in bursts")
     selfcheck.add_argument(
         "--loads",
-        default="",
+        type=_names,
+        default=[],
         metavar="A,B",
         help="instead: by how much planted loads move the ratios of these backends",
     )
@@ -258,6 +255,11 @@ def _parser() -> argparse.ArgumentParser:
     render = commands.add_parser("render", help="make the pages and the index of a run again")
     render.add_argument("directory", metavar="DIR", help="a run folder, such as runs/latest")
     render.set_defaults(function=_render)
+
+    runs = commands.add_parser("runs", help="remove old runs")
+    runs.add_argument("action", choices=["prune"])
+    runs.add_argument("--keep", type=_at_least_one, default=10, metavar="N", help="of the newest (default 10)")
+    runs.set_defaults(function=_prune)
 
     data = commands.add_parser("data", help="fetch the real images")
     data.add_argument("action", choices=["get"])
@@ -318,7 +320,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _prepare_terminal()
     try:
         arguments = _parser().parse_args(argv)
-        if arguments.function in (_run, _sweep, _prove, _selfcheck):
+        if arguments.function in (_launch, _sweep, _prove, _selfcheck):
             _remove_tuning()
         status: int = arguments.function(arguments)
         sys.stdout.flush()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib
 import os
+import pkgutil
 import re
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -37,6 +40,25 @@ def project_path(path: str | Path) -> Path:
     except RuntimeError:
         raise UserError(f"no home folder is known for {str(path)!r}; give the whole path") from None
     return path
+
+
+def import_modules(package: str, folders: Iterable[str]) -> None:
+    """Import every file of a package whose modules are found by being there.
+
+    A broken one is reported and stops no other; a copy such as `mine-Copy1.py` is left alone.
+
+    Args:
+        folders: its `__path__`.
+    """
+    for module in pkgutil.iter_modules(folders):
+        if module.name.startswith("_") or not module.name.isidentifier():
+            continue
+        try:
+            importlib.import_module(f"{package}.{module.name}")
+        except Exception as error:
+            file = f"{package.replace('.', '/')}/{module.name}.py"
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            print(f"{file} is left out ({reason}); repair or remove it", file=sys.stderr)
 
 
 def cache_dir() -> Path:

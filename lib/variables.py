@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 
 KEEP_VARIABLE = "GTSRB_KEEP"  # in the environment: names of more variables for the measured processes, comma-separated
 
@@ -60,6 +61,20 @@ def remove_tuning(environ: MutableMapping[str, str] = os.environ) -> dict[str, s
     for name in others:
         del environ[name]
     return others
+
+
+@contextmanager
+def with_variable(name: str, value: str) -> Iterator[None]:
+    """Set a variable of this process, and so of those that it starts, for a while."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
 
 
 def written(variables: Mapping[str, str]) -> str:

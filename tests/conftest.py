@@ -1,23 +1,24 @@
-"""What tests share: their surroundings and the rehearsed workflow; and options for those that take minutes."""
+"""What tests share: their surroundings and one run of the series; and options for those that take minutes."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import coverage
 import pytest
 
-from tests.rehearsal.results import Walk
-from tests.rehearsal.runner import Runner
-from tests.rehearsal.scenarios import NATIVE, dispatch, run_files
+from lib.files import PROJECT_ROOT
 from tests.skips import NoUnlistedSkip
 from tests.surroundings import fixed, unwanted
 
-WALK = "rehearsal"
-SHARE_THE_WALK = ("tests/test_rehearsal.py", "tests/test_notebooks.py")  # over a minute: no two processes need it
+FINISHED = "finished"
+SHARE_THE_RUN = ("tests/test_rehearsal.py", "tests/test_notebooks.py")  # a minute: no two processes need it
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,21 +36,20 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Walk:
-    """The whole workflow in `smoke`, with one backend and the control, as if somebody had pressed *Run workflow*."""
-    event = dispatch("torch-blas,null", dataset="gtsrb")  # whose host cannot be reached in a rehearsal
-    source, out = Path(__file__).parent.parent, tmp_path_factory.mktemp("rehearsal") / "out"
-    return Runner(source, out, event, parallel=2).run(NATIVE)
-
-
-@pytest.fixture(scope="session")
-def finished(rehearsed: Walk, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder that the workflow leaves: the whole series, merged from the parts of its jobs."""
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder that the launcher leaves of the whole series in `smoke`, with one backend and the control."""
     run_dir = tmp_path_factory.mktemp("finished") / "run"
-    for name, content in run_files(rehearsed).items():
-        (run_dir / name).parent.mkdir(parents=True, exist_ok=True)
-        (run_dir / name).write_bytes(content)
+    command = ["-m", "lib", "run", "--backends", "torch-blas,null", "-p", "profile", "smoke", "--out", str(run_dir)]
+    ran = subprocess.run([sys.executable, *command], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
     return run_dir
+
+
+def pytest_sessionfinish() -> None:
+    """Save what was covered so far: on a busy machine a worker of xdist can be killed before it ends by itself."""
+    running = coverage.Coverage.current()
+    if running is not None:
+        running.save()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -67,19 +67,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Tests of a file share its fixtures, so one process runs them all; those of the walk count as one file."""
+    """Tests of a file share its fixtures, so one process runs them all; those of the run count as one file."""
     from xdist.scheduler import LoadFileScheduling
 
     class BySharedFixtures(LoadFileScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            return WALK if nodeid.split("::")[0] in SHARE_THE_WALK else str(super()._split_scope(nodeid))
+            return FINISHED if nodeid.split("::")[0] in SHARE_THE_RUN else str(super()._split_scope(nodeid))
 
     config.option.loadscopereorder = False  # longest first is what `pytest_collection_modifyitems` sees to
     return BySharedFixtures(config, log)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.nodeid.split("::")[0] not in SHARE_THE_WALK)
+    items.sort(key=lambda item: item.nodeid.split("::")[0] not in SHARE_THE_RUN)
     for option, marker in (("--all-backends", "all_backends"), ("--lab", "lab")):
         for item in items:
             if item.get_closest_marker(marker) and not config.getoption(option):

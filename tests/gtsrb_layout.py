@@ -64,6 +64,25 @@ def write_layout(
     return base
 
 
+def write_kaggle(root: Path, base: Path) -> None:
+    """The same images as Kaggle has them, below `root`: from an official layout in `base`."""
+    header = "Width,Height,Roi.X1,Roi.Y1,Roi.X2,Roi.Y2,ClassId,Path\n"
+    rows: dict[str, list[str]] = {"Train": [], "Test": []}
+    for table in [*sorted((base / TRAIN_FOLDER).glob("*/GT-*.csv")), base / "GT-final_test.csv"]:
+        part = "Test" if table.name == "GT-final_test.csv" else "Train"
+        folder = base / TEST_FOLDER if part == "Test" else table.parent
+        for line in table.read_text().splitlines()[1:]:
+            name, *box, label = line.split(";")
+            number = name.removesuffix(".ppm")
+            place = f"Test/{number}.png" if part == "Test" else f"Train/{label}/{int(label):05d}_{number}.png"
+            (root / place).parent.mkdir(parents=True, exist_ok=True)
+            with Image.open(folder / name) as image:
+                image.save(root / place)
+            rows[part].append(",".join([*box, label, place]))
+    for part, lines in rows.items():
+        (root / f"{part}.csv").write_text(header + "\n".join(lines) + "\n")
+
+
 def zip_folder(base: Path, folder: str) -> bytes:
     """A folder of the layout as the official server keeps it."""
     content = io.BytesIO()

@@ -49,3 +49,10 @@ def rendered(tmp_path: Path, cells: Iterable[NotebookNode], **options: Any) -> B
     page = tmp_path / "demo.html"
     render_page(notebook, page, **options)
     return BeautifulSoup(page.read_text(), "html.parser")
+
+
+def text_of(soup: BeautifulSoup, selector: str) -> str:
+    """Text of the first element that a selector finds, with single spaces."""
+    found = soup.select_one(selector)
+    assert found is not None, f"no {selector}"
+    return " ".join(found.get_text().split())

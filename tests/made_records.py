@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lib.records.run import Job, write_jobs
 from lib.records.schema import (
     Accuracy,
     BenchmarkRecord,
@@ -25,6 +26,7 @@ from lib.records.schema import (
     Preparation,
     PreprocessingTime,
     Proof,
+    Record,
     Scenario,
     Status,
     StepKernels,
@@ -33,9 +35,10 @@ from lib.records.schema import (
     record_path,
     write_record,
 )
-from lib.signs import NUM_CLASSES
+from lib.signs import CLASS_NAMES, NUM_CLASSES
 
 REFERENCE = "torch-onednn"
+STARTED = "2026-11-24T14:50:00+00:00"
 # speedup of each backend over the reference: single stream, offline
 SPEEDUPS = {
     "torch-onednn": (1.0, 1.0),
@@ -97,9 +100,9 @@ def _common(**changes: Any) -> dict[str, Any]:
         "params": {"dataset": "synthetic", "profile": "fast", "num_threads": 0, "seed": 0},
         "environment": made_environment(),
         "data": DataInfo("synthetic", "ab" * 32, {"train": 7200, "val": 800, "test": 2600},
-                         {"train": 240, "val": 43, "test": 90}),
+                         {"train": 240, "val": 43, "test": 90}, list(CLASS_NAMES)),
         "checkpoint_sha256": "cd" * 32,
-        "started": "2026-11-24T14:50:00+00:00",
+        "started": STARTED,
         "duration_s": 83.4,
     }  # fmt: skip
     return {**fields, **changes}
@@ -360,8 +363,9 @@ def made_failed_benchmark(
 
 def made_compare(**changes: Any) -> CompareRecord:
     fields: dict[str, Any] = {
-        "headline": "From torch-blas to torch-onednn at batch 256, 7 of 11 layers became faster, 2 slower, 2 show no "
-        "difference.",
+        "headline": "Offline: onnxruntime-int8, 1.94x faster [1.92, 1.96] than torch-onednn, at equal top-1.",
+        "layers": "From torch-blas to torch-onednn at batch 256, 8 of 11 layers run another kernel: 7 run faster, 1 "
+        "slower.",
         "backends": list(SPEEDUPS),
         "missing": [],
         "verdicts": {},
@@ -379,3 +383,26 @@ def write_made_run(run_dir: Path, backends: Iterable[str] = SPEEDUPS, **changes:
         write_record(made_benchmark(backend, **changes), record_path(run_dir, "03_benchmark", backend))
     write_record(made_compare(**{"backends": measured, **changes}), record_path(run_dir, "04_compare"))
     return run_dir
+
+
+def listed_job(run_dir: Path, notebook: str, backend: str = "", status: str = "ok", **changes: Any) -> Job:
+    """A job as the list of a run has it, with its page and executed notebook, of 1,000 bytes, in the folder."""
+    label = f"{notebook}.{backend}" if backend else notebook
+    files = {"page": f"pages/{label}.html", "executed": f"notebooks/{label}.ipynb"}
+    for path in files.values():
+        (run_dir / path).parent.mkdir(exist_ok=True, parents=True)
+        (run_dir / path).write_text("x" * 1000)
+    fields: dict[str, Any] = {**files, "record": f"results/{label}.json", "seconds": 12.3, "started": STARTED}
+    return Job(notebook, backend, status, **{**fields, **changes})
+
+
+def write_run_files(folder: Path, records: Mapping[str, Record], statuses: Mapping[str, str] | None = None) -> Path:
+    """What the launcher leaves of jobs, by label: record, executed notebook and page; and their list."""
+    jobs = []
+    for label, record in records.items():
+        notebook, _, backend = label.partition(".")
+        write_record(record, record_path(folder, notebook, backend))
+        status = (statuses or {}).get(label, getattr(record, "status", "ok"))
+        jobs.append(listed_job(folder, notebook, backend, status, seconds=2.0, started=""))
+    write_jobs(folder, jobs)
+    return folder

@@ -9,44 +9,33 @@ import numpy as np
 import pytest
 
 from lib.data import Data, Split, assert_fair, audit, audit_splits
-from lib.data.images import digest_images
 from lib.errors import UserError
 from lib.report import explore
 from lib.signs import SIGNS
+from tests.made_data import made_data, made_split
 
 STOP = 14
 FRAMES = 30
 NUM_TEST = 12_630
-SIZES = np.full((1, 2), 40, np.int32)
 
 
-def noise(num_images: int, seed: int) -> np.ndarray:
+def stop_signs(name: str, seed: int, sources: list[str], track_ids: np.ndarray) -> Split:
     """Small images: only their digests count here."""
-    return np.random.default_rng(seed).integers(0, 256, (num_images, 3, 4, 4), dtype=np.uint8)
-
-
-def made_split(name: str, num_images: int, seed: int, sources: list[str], track_ids: np.ndarray) -> Split:
-    images = noise(num_images, seed)
-    labels = np.full(num_images, STOP)
-    return Split(name, images, labels, track_ids, SIZES.repeat(num_images, 0), sources, digest_images(images))
+    images = np.random.default_rng(seed).integers(0, 256, (len(sources), 3, 4, 4), dtype=np.uint8)
+    return made_split(name, images, np.full(len(sources), STOP), track_ids, sources)
 
 
 @pytest.fixture(scope="module")
 def data() -> Data:
     """Stop signs in the official layout: training tracks 0 to 39, validation 40 to 49, 12,630 test images."""
     names = [f"x/00014/{track:05d}_{frame:05d}.ppm" for track in range(50) for frame in range(FRAMES)]
-    tracks = np.arange(50).repeat(FRAMES)
-    border = 40 * FRAMES
-    return Data(
+    tracks, border = np.arange(50).repeat(FRAMES), 40 * FRAMES
+    test_names = [f"x/Images/{row:05d}.ppm" for row in range(NUM_TEST)]
+    return made_data(
+        stop_signs("train", 0, names[:border], tracks[:border]),
+        stop_signs("val", 1, names[border:], tracks[border:]),
+        stop_signs("test", 2, test_names, 10**6 + np.arange(NUM_TEST)),
         source="gtsrb",
-        manifest_hash="0" * 64,
-        image_size=4,
-        train=made_split("train", border, 0, names[:border], tracks[:border]),
-        val=made_split("val", len(names) - border, 1, names[border:], tracks[border:]),
-        test=made_split(
-            "test", NUM_TEST, 2, [f"x/Images/{row:05d}.ppm" for row in range(NUM_TEST)], 10**6 + np.arange(NUM_TEST)
-        ),
-        notes=[],
     )
 
 
@@ -174,7 +163,7 @@ def test_equal_pixels_with_two_labels_are_named_with_both_classes(data: Data) ->
 
 def test_without_test_images_and_without_files_names_are_numbers(data: Data) -> None:
     data = planted(replace(data, test=None), "train", [1], "train", [0])
-    data = replace(data, train=replace(data.train, sources=[""] * data.train.num_images))
+    data = replace(data, train=replace(data.train, sources=np.full(data.train.num_images, "")))
     found = audit_splits(data)
     assert_fair(found)
     (row,) = [line for line in shown(data).splitlines() if "image 0, image 1" in line]

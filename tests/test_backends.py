@@ -12,22 +12,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from lib.analysis.recommendation import FAST_FLAGS
 from lib.backends import REFERENCE, Backend, backend_names, default_names, get_backend, register
-from lib.backends._torch_eager import _texts
 from lib.backends.interface import RUNTIME, registered
 from lib.backends.null import Null
-from lib.bench.peaks import F16_FLAGS
+from lib.bench.parity import signal_to_error_db
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
-from lib.machine import ISA_FLAGS
+from lib.machine import ISA_FLAGS, flags_for
 from lib.model import (
     build_network,
     leaf_layers,
     load_checkpoint,
 )
-from lib.training.loop import BF16_TRAINING_FLAGS
+from lib.onednn import parse_report
 from tests.backend_child import images
 from tests.untrained import save_untrained
 from tests.waiting import HANG_S
@@ -37,7 +36,13 @@ BACKENDS = [get_backend(name) for name in backend_names()]
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_untrained(tmp_path_factory.mktemp("model"))
+    torch.manual_seed(0)
+    network = build_network("signnet_small").eval()
+    for module in network.modules():  # so that folding them is more than doing nothing
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean = torch.randn(module.num_features) * 0.1
+            module.running_var = torch.rand(module.num_features) * 0.2 + 0.1
+    return save_untrained(tmp_path_factory.mktemp("model"), network=network)
 
 
 @pytest.fixture(autouse=True)
@@ -109,23 +114,25 @@ class TestEveryBackend:
         backend, answer = told
         if not backend.is_network:
             pytest.skip("computes no network")
+        logits = np.array(answer["logits"])
         with torch.inference_mode():
             expected = load_checkpoint(checkpoint).model(torch.from_numpy(images(32))).numpy()
-        noise = ((np.array(answer["logits"]) - expected) ** 2).sum()
-        sqnr_db = 10 * np.log10((expected**2).sum() / max(noise, 1e-30))
-        assert sqnr_db > (
-            80 if backend.precision == "fp32" else 10
-        )  # random weights are harder for 8 bits than trained
+        sqnr_db = signal_to_error_db(logits, expected.astype(np.float64))
+        # random weights are harder for 8 bits than trained ones
+        assert sqnr_db is None or sqnr_db > (80 if backend.precision == "fp32" else 10)
+        # the same images in a smaller batch: some runtimes compile for each size
+        np.testing.assert_allclose(np.array(answer["three"]), logits[:3], atol=0.05 * np.abs(logits).max())
 
-    def test_groups_hold_each_computing_layer_of_the_network_once(self, told: Told) -> None:
+    def test_groups_hold_each_layer_of_the_network_once_and_at_most_one_that_multiplies(self, told: Told) -> None:
         backend, answer = told
-        layers = [layer.name for layer in leaf_layers(build_network("signnet_small"))]
-        computing = {name for name in layers if "conv" in name or name == "head"}
-        for groups in (answer["times"], answer["kernels"]):
-            members = [member for group in groups if group != RUNTIME for member in group.split("+")]
-            assert len(members) == len(set(members)) and set(members) <= set(layers)
-            assert computing <= set(members) if backend.is_network else not groups
+        layers = leaf_layers(build_network("signnet_small")) if backend.is_network else []
+        multiplying = {layer.name for layer in layers if layer.num_macs}
+        groups = [group.split("+") for group in answer["times"] if group != RUNTIME]
+        assert sorted(member for group in groups for member in group) == sorted(layer.name for layer in layers)
+        assert all(len(multiplying.intersection(group)) <= 1 for group in groups)
         assert set(answer["times"]) - {RUNTIME} <= set(answer["kernels"])
+        traced = [member for group in answer["kernels"] if group != RUNTIME for member in group.split("+")]
+        assert len(traced) == len(set(traced)) and multiplying <= set(traced)
 
     def test_a_convolution_ran_where_the_network_has_one(self, told: Told) -> None:
         backend, answer = told
@@ -161,6 +168,13 @@ def test_proof_of_a_network_fails_where_no_kernel_was_seen(backend: type[Backend
     assert not backend().prove({"stem.conv": []}).passed
 
 
+def test_every_flag_that_is_asked_for_is_one_that_records_have() -> None:
+    known = {flag for flags in ISA_FLAGS.values() for flag in flags}
+    assert {flag for backend in BACKENDS for flag in backend.needs_any_flag} <= known
+    for precision in ("bf16", "f16", "int8"):
+        assert flags_for(precision) == flags_for(precision, "x86_64") + flags_for(precision, "aarch64") != ()
+
+
 def test_backend_that_judges_no_kernels_cannot_be_used() -> None:
     class Trusting(Backend):
         load = Null.load
@@ -168,12 +182,6 @@ def test_backend_that_judges_no_kernels_cannot_be_used() -> None:
 
     with pytest.raises(TypeError, match="broken_promise"):
         Trusting()  # type: ignore[abstract]
-
-
-def test_every_flag_that_is_asked_for_is_one_that_records_have() -> None:
-    asked = {flag for backend in BACKENDS for flag in backend.needs_any_flag} | F16_FLAGS | BF16_TRAINING_FLAGS
-    asked |= {flag for flags in FAST_FLAGS.values() for flag in flags}
-    assert asked and asked <= set(ISA_FLAGS)
 
 
 @pytest.mark.parametrize(
@@ -214,24 +222,22 @@ def test_single_images_skip_onednn_and_the_trace_says_so(checkpoint: Path) -> No
     assert not any("onednn convolution" in name for name in kernels["stem.conv"])
 
 
-def test_verbose_lines_give_primitive_implementation_and_type() -> None:
+def test_report_of_onednn_gives_primitive_implementation_and_type() -> None:
     text = (
         "onednn_verbose,v1,info,cpu,isa:Intel AVX2\n"
         "onednn_verbose,v1,primitive,exec,cpu,reorder,jit:uni,undef,src:f32::blocked:abcd::f0 dst:f32:a,,,1x1,0.1\n"
         "onednn_verbose,v1,primitive,exec,cpu,convolution,indirect_gemm:acl,forward_training,"
         "src:bf16:a:blocked:acdb::f0 wei:bf16:a dst:bf16:a,,alg:convolution_direct,mb1,0.5\n"
     )
-    assert _texts(text) == ["onednn convolution indirect_gemm:acl bf16", "onednn reorder jit:uni f32"]
+    texts = [primitive.text for primitive in parse_report(text)]
+    assert texts == ["onednn reorder jit:uni f32", "onednn convolution indirect_gemm:acl bf16"]
 
 
-def test_cpu_without_the_feature_makes_a_backend_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_cpu_or_architecture_makes_a_backend_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lib.backends.interface.isa_flags", lambda: ("avx2",))
     assert "avx512_bf16" in get_backend("torch-onednn-bf16").unavailable()
     monkeypatch.setattr("lib.backends.interface.isa_flags", lambda: ("asimd", "bf16"))
     assert not get_backend("torch-onednn-bf16").unavailable()
-
-
-def test_other_architecture_makes_a_backend_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     assert "riscv64" in get_backend("torch-blas").unavailable()
 
@@ -250,7 +256,7 @@ def test_backend_is_added_by_one_class_alone(monkeypatch: pytest.MonkeyPatch) ->
 
     from lib.series.parameters import parse_parameters
 
-    assert get_backend("mine") is Mine and "mine" in default_names()
+    assert get_backend("mine") is Mine and {"mine", REFERENCE} <= set(default_names())
     assert "mine" in parse_parameters('backend: str = "null"  # which [a backend]')[0].choices
 
 
@@ -260,10 +266,6 @@ def test_two_backends_of_one_name_are_refused() -> None:
         @register
         class Twin(get_backend("null")):  # type: ignore[misc]
             pass
-
-
-def test_reference_is_in_the_default_set() -> None:
-    assert REFERENCE in default_names()
 
 
 def test_listing_backends_imports_no_runtime() -> None:

@@ -12,7 +12,7 @@ import torch
 from lib.backends import get_backend
 from lib.backends._executorch import MAX_BATCH, _operators
 from lib.backends.interface import RUNTIME, Backend
-from lib.model import build_network, leaf_layers, load_checkpoint
+from lib.model import load_checkpoint
 from tests.untrained import save_untrained
 
 pytest.importorskip("executorch.exir")
@@ -80,26 +80,11 @@ def test_answers_stay_when_the_next_batch_is_computed(fp32: Backend) -> None:
     assert (first == kept).all()
 
 
-def test_int8_is_near_the_logits_of_torch(int8: Backend, checkpoint: Path) -> None:
-    logits, reference = int8.predict(images(64)), expected(checkpoint, images(64))
-    assert 15 < 10 * np.log10((reference**2).sum() / ((logits - reference) ** 2).sum()) < 60
-
-
-@pytest.mark.parametrize("name", ["fp32", "int8"])
-def test_every_layer_is_in_one_group_with_a_time_and_a_kernel(name: str, request: pytest.FixtureRequest) -> None:
-    backend: Backend = request.getfixturevalue(name)
-    times, kernels = backend.layer_times(images(8), 3), backend.trace(images(8))
-    members = [member for group in times if group != RUNTIME for member in group.split("+")]
-    assert sorted(members) == sorted(layer.name for layer in leaf_layers(build_network("learning_path")))
-    assert "conv1+relu1" in times and "fc1+relu3" in times
-    assert set(times) - {RUNTIME} == set(kernels) - {RUNTIME}
-    assert all(len(passes) == 3 and min(passes) >= 0 for passes in times.values())
-
-
 def test_promises_are_kept_by_what_xnnpack_ran(fp32: Backend, int8: Backend) -> None:
     kernels = fp32.trace(images(8))
     assert kernels["conv1+relu1"][0].startswith("XNNPACK Convolution (NHWC, F32)")
     assert fp32.prove(kernels).passed and not fp32.prove(kernels).investigate
+    assert "fc1+relu3" in kernels
     kernels = int8.trace(images(8))
     assert kernels["conv1+relu1"][0].startswith("XNNPACK Convolution (NHWC, QC8)")
     assert int8.prove(kernels).passed and not int8.prove(kernels).investigate

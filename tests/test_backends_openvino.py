@@ -21,8 +21,6 @@ from lib.backends.openvino import OpenVinoFp32
 from lib.backends.openvino_bf16 import OpenVinoBf16
 from lib.backends.openvino_f16 import OpenVinoF16
 from lib.backends.openvino_int8 import OpenVinoInt8
-from lib.bench.parity import Tolerance, compare_logits
-from lib.model import build_network, leaf_layers
 from tests.untrained import save_untrained
 
 SHAPE = (8, 3, 32, 32)
@@ -34,7 +32,6 @@ def images(num_images: int = SHAPE[0]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Prepared:
-    network: nn.Module
     checkpoint: Path
     folders: dict[str, Path]
 
@@ -45,22 +42,11 @@ class Prepared:
         instance.compile(SHAPE)
         return instance
 
-    def logits(self, batch: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            result: np.ndarray = self.network(torch.from_numpy(batch)).numpy()
-        return result
-
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("openvino")
-    network = build_network("signnet_small").eval()
-    for module in network.modules():  # so that folding them is more than doing nothing
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean = torch.randn(module.num_features) * 0.1
-            module.running_var = torch.rand(module.num_features) * 0.2 + 0.1
-    checkpoint = save_untrained(folder, network=network)
+    checkpoint = save_untrained(folder)
     folders = {}
     backends: list[type[OpenVino]] = [OpenVinoFp32]
     if not OpenVinoInt8.missing_packages():
@@ -70,7 +56,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
         folders[backend.name].mkdir()
         calibration = images(64) if backend.needs_calibration else images(0)
         backend().prepare(checkpoint, calibration, folders[backend.name])
-    return Prepared(network, checkpoint, folders)
+    return Prepared(checkpoint, folders)
 
 
 @pytest.fixture(params=["openvino", "openvino-int8"])
@@ -84,61 +70,22 @@ def loaded(request: pytest.FixtureRequest, prepared: Prepared) -> OpenVino:
     return prepared.load(backend)
 
 
-def test_answers_like_the_network_within_its_own_tolerance(loaded: OpenVino, prepared: Prepared) -> None:
-    batch = images()
-    reference = prepared.logits(batch)
-    allowed = Tolerance(1.0, loaded.sqnr_min_db, 0.0)  # an untrained network's classes are nearly equal
-    parity = compare_logits(loaded.predict(batch), reference, reference.argmax(1), np.arange(len(batch)), allowed)
-    assert parity.outcome == "passed", parity.reason
-
-
-def test_each_answer_is_an_array_of_its_own(loaded: OpenVino) -> None:
+def test_each_answer_is_an_array_of_its_own_also_to_images_that_are_read_only(loaded: OpenVino) -> None:
     batch = images()
     first = loaded.predict(batch)
     kept = first.copy()
     loaded.predict(np.zeros_like(batch))
     np.testing.assert_array_equal(first, kept)
-
-
-def test_takes_images_that_are_read_only(loaded: OpenVino) -> None:
-    batch = images()
-    expected = loaded.predict(batch)
     batch.flags.writeable = False
-    np.testing.assert_array_equal(loaded.predict(batch), expected)
+    np.testing.assert_array_equal(loaded.predict(batch), kept)
 
 
-def test_serves_several_batch_sizes_at_once(loaded: OpenVino) -> None:
-    loaded.compile((1, *SHAPE[1:]))
-    whole = loaded.predict(images())
-    single = np.concatenate([loaded.predict(images()[index : index + 1]) for index in range(SHAPE[0])])
-    assert loaded.predict(images()).shape == whole.shape
-    np.testing.assert_allclose(single, whole, atol=0.05 * float(np.abs(whole).max()))
-
-
-def test_groups_hold_every_layer_once_and_fuse_what_the_runtime_fuses(loaded: OpenVino, prepared: Prepared) -> None:
-    kernels = loaded.trace(images())
-    layers = [layer for group in kernels if group != RUNTIME for layer in group.split("+")]
-    assert sorted(layers) == sorted(layer.name for layer in leaf_layers(prepared.network))
-    if loaded.precision == "fp32":  # what else is fused depends on the CPU
-        assert any(group.startswith("stem.conv+stem.bn") for group in kernels)
-
-
-def test_no_group_holds_two_layers_with_weights_to_multiply(loaded: OpenVino, prepared: Prepared) -> None:
-    heavy = {layer.name for layer in leaf_layers(prepared.network) if layer.num_macs}
-    assert all(len(heavy & set(group.split("+"))) <= 1 for group in loaded.trace(images()))
-
-
-def test_layer_times_have_the_groups_of_the_trace_and_one_number_per_pass(loaded: OpenVino) -> None:
-    times = loaded.layer_times(images(), 9)  # more than one model is profiled for
+def test_more_passes_than_one_model_is_profiled_for_are_all_timed(loaded: OpenVino) -> None:
+    times = loaded.layer_times(images(), 9)
     assert set(times) == set(loaded.trace(images()))
     assert {len(passes) for passes in times.values()} == {9}
-    assert all(seconds >= 0 for passes in times.values() for seconds in passes)
-    assert sum(sum(passes) for passes in times.values()) > 0
-
-
-def test_keeps_its_promise(loaded: OpenVino) -> None:
-    proof = loaded.prove(loaded.trace(images()))
-    assert proof.passed, proof.reason
+    if loaded.precision == "fp32":  # what else is fused depends on the CPU
+        assert any(group.startswith("stem.conv+stem.bn") for group in times)
 
 
 @pytest.mark.parametrize("backend", [OpenVinoInt8, OpenVinoBf16, OpenVinoF16])
@@ -189,12 +136,7 @@ def test_int8_in_the_lesser_part_of_the_convolutions_breaks_the_promise_and_on_a
         assert "not what its name promises: on Arm 2 of 3 convolutions ran in F32; 1 convolutions" in proof.investigate
     else:
         assert "2 of 3 convolutions did not run in int8, but in F32" in proof.reason
-
-
-@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_no_convolution_in_int8_breaks_the_promise_everywhere(machine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("platform.machine", lambda: machine)
-    assert not OpenVinoInt8().prove({"a": ["winograd_acl F32 Convolution"]}).passed
+    assert not OpenVinoInt8().prove({"a": ["winograd_acl F32 Convolution"]}).passed, "none at all is too few anywhere"
 
 
 def test_no_convolution_is_a_broken_promise() -> None:

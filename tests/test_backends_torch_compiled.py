@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from lib.backends import Backend, Kernels, get_backend
 from lib.backends._torch_compiled import TorchAhead, TorchCompiled, assign, own_cache, require_compiler
 from lib.backends.interface import RUNTIME
 from lib.errors import UserError
-from lib.machine import cpu_has_bf16
+from lib.machine import flags_for, has_any
 from lib.model import LayerInfo, leaf_layers
 from lib.model import load_checkpoint as read
 from lib.onednn import parse_report
@@ -84,27 +85,20 @@ def fp32_precision_as_it_was() -> Iterator[None]:
         switch.fp32_precision = precision
 
 
+def test_agrees_with_eager_mode_and_times_every_layer_in_one_group(in_process: tuple[TorchCompiled, Path]) -> None:
+    backend, checkpoint = in_process  # the others in the conformance suite
+    network = read(checkpoint).model
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(images())).numpy()
+    np.testing.assert_allclose(backend.predict(images()), expected, atol=1e-5)
+    times, kernels = backend.layer_times(images(), 3), backend.trace(images())
+    layers = [layer for group in times if group != RUNTIME for layer in group.split("+")]
+    assert sorted(layers) == sorted(layer.name for layer in leaf_layers(network))
+    assert all(len(passes) == 3 and min(passes) > 0 for passes in times.values())
+    assert list(kernels) == list(times)
+
+
 class TestEveryCompiledBackend:
-    def test_agrees_with_eager_mode(self, compiled: tuple[TorchCompiled, Path]) -> None:
-        backend, checkpoint = compiled
-        with torch.inference_mode():
-            expected = read(checkpoint).model(torch.from_numpy(images())).numpy()
-        tolerance = 1e-5 if backend.precision == "fp32" else 0.1 * np.abs(expected).max()
-        logits = backend.predict(images())
-        assert logits.dtype == np.float32
-        np.testing.assert_allclose(logits, expected, atol=tolerance)
-
-    def test_times_every_layer_in_exactly_one_group(self, compiled: tuple[TorchCompiled, Path]) -> None:
-        backend, checkpoint = compiled
-        times = backend.layer_times(images(), 3)
-        layers = [layer for group in times if group != RUNTIME for layer in group.split("+")]
-        assert sorted(layers) == sorted(layer.name for layer in leaf_layers(read(checkpoint).model))
-        assert all(len(passes) == 3 and min(passes) > 0 for passes in times.values())
-
-    def test_traces_the_groups_that_it_times(self, compiled: tuple[TorchCompiled, Path]) -> None:
-        backend, _ = compiled
-        assert list(backend.trace(images())) == list(backend.layer_times(images(), 1))
-
     def test_keeps_its_promise_without_doubts(self, compiled: tuple[TorchCompiled, Path]) -> None:
         backend, _ = compiled
         proof = backend.prove(backend.trace(images()))
@@ -196,7 +190,9 @@ class TestFastMath:
     def test_every_convolution_may_use_bf16(self, tmp_path: Path) -> None:
         backend = self.loaded(tmp_path)
         kernels = backend.trace(images(32))
-        assert any("fpmath bf16" in name for name in kernels["conv1"]) or not cpu_has_bf16()  # PyTorch refuses it there
+        assert any("fpmath bf16" in name for name in kernels["conv1"]) or not has_any(
+            flags_for("bf16")
+        )  # PyTorch refuses it there
         assert backend.prove(kernels).passed or backend.unavailable()
 
     def test_promise_is_broken_where_bf16_was_not_allowed(self, tmp_path: Path) -> None:
@@ -236,49 +232,46 @@ def report(*problems: tuple[int, int, int, str]) -> str:
     )
 
 
-class TestAssignment:
-    def test_branches_that_ran_in_another_order_are_told_apart_by_their_problem(self) -> None:
-        layers = [
-            convolution("conv", 8, 4),
-            layer("bn", "BatchNorm2d"),
-            layer("add", "Add"),
-            convolution("shortcut", 8, 4, kernel=1),
-        ]
-        steps = ["mkldnn::_convolution_pointwise", "mkldnn::_convolution_pointwise_"]
-        primitives = parse_report(report((8, 4, 1, ""), (8, 4, 3, " attr-post-ops:sum:0.5+eltwise_relu")))
-        assert assign(steps, primitives, layers) == ["shortcut", "conv+bn+add"]
+CONV, BN, ADD = convolution("conv", 8, 4), layer("bn", "BatchNorm2d"), layer("add", "Add")
+RELU, POOL = layer("relu", "ReLU"), layer("pool", "MaxPool2d")
+CALL = "mkldnn::_convolution_pointwise"
+PLAIN = (8, 4, 3, "")
 
-    def test_conversion_named_after_a_fused_layer_belongs_to_no_layer(self) -> None:
-        layers = [convolution("conv", 8, 3), layer("relu", "ReLU"), layer("pool", "MaxPool2d")]
-        steps = ["cpp_fused_relu_0", "mkldnn::_convolution_pointwise", "cpp_fused_max_pool2d_with_indices_1"]
-        primitives = parse_report(report((8, 3, 3, " attr-post-ops:eltwise_relu")))
-        assert assign(steps, primitives, layers) == [RUNTIME, "conv+relu", "pool"]
 
-    def test_activation_that_is_not_fused_is_a_group_of_its_own(self) -> None:
-        layers = [convolution("conv", 8, 3), layer("bn", "BatchNorm2d"), layer("relu", "ReLU")]
-        steps = ["aten::convolution", "cpp_fused__native_batch_norm_legit_no_training_relu_1"]
-        assert assign(steps, parse_report(report((8, 3, 3, ""))), layers) == ["conv", "bn+relu"]
-
-    def test_activation_and_sum_are_steps_of_their_own_where_only_the_norm_is_folded_as_on_arm(self) -> None:
-        layers = [
-            convolution("conv", 8, 3),
-            layer("bn", "BatchNorm2d"),
-            layer("add", "Add"),
-            layer("relu", "ReLU"),
-        ]
-        steps = ["mkldnn::_convolution_pointwise", "cpp_fused_add_relu_1"]
-        assert assign(steps, parse_report(report((8, 3, 3, ""))), layers) == ["conv+bn", "add+relu"]
-
-    def test_bias_added_by_a_step_of_its_own_belongs_to_the_linear_layer(self) -> None:
-        layers = [layer("pool", "AdaptiveAvgPool2d"), layer("flatten", "Flatten"), layer("head", "Linear")]
-        steps = ["cpp_fused_mean_1", "mkl::_mkl_linear", "cpp_fused_addmm_mean_view_2"]
-        assert assign(steps, [], layers) == ["pool+flatten", "head", "head"]
-
-    def test_convolution_that_fits_no_layer_makes_the_assignment_fail(self) -> None:
-        layers = [convolution("conv", 8, 3)]
-        steps = ["mkldnn::_convolution_pointwise"]
-        assert assign(steps, parse_report(report((16, 3, 3, ""))), layers) is None
-        assert assign([], [], layers) is None
+@pytest.mark.parametrize(
+    ("layers", "steps", "problems", "groups"),
+    [
+        pytest.param(
+            [CONV, BN, ADD, convolution("shortcut", 8, 4, kernel=1)], [CALL, CALL],
+            [(8, 4, 1, ""), (8, 4, 3, " attr-post-ops:sum:0.5+eltwise_relu")], ["shortcut", "conv+bn+add"],
+            id="branches that ran in another order are told apart by their problem",
+        ),
+        pytest.param(
+            [CONV, RELU, POOL], ["cpp_fused_relu_0", CALL, "cpp_fused_max_pool2d_with_indices_1"],
+            [(8, 4, 3, " attr-post-ops:eltwise_relu")], [RUNTIME, "conv+relu", "pool"],
+            id="a conversion named after a fused layer belongs to no layer",
+        ),
+        pytest.param(
+            [CONV, BN, RELU], ["aten::convolution", "cpp_fused__native_batch_norm_legit_no_training_relu_1"],
+            [PLAIN], ["conv", "bn+relu"], id="an activation that is not fused is a group of its own",
+        ),
+        pytest.param(
+            [CONV, BN, ADD, RELU], [CALL, "cpp_fused_add_relu_1"], [PLAIN], ["conv+bn", "add+relu"],
+            id="on Arm only the norm is folded; sum and activation are steps of their own",
+        ),
+        pytest.param(
+            [layer("pool", "AdaptiveAvgPool2d"), layer("flatten", "Flatten"), layer("head", "Linear")],
+            ["cpp_fused_mean_1", "mkl::_mkl_linear", "cpp_fused_addmm_mean_view_2"], [],
+            ["pool+flatten", "head", "head"], id="a bias added by a step of its own belongs to the linear layer",
+        ),
+        pytest.param([CONV], [CALL], [(16, 4, 3, "")], None, id="a convolution that fits no layer"),
+        pytest.param([CONV], [], [], None, id="a layer without a step"),
+    ],
+)  # fmt: skip
+def test_steps_are_assigned_to_layers(
+    layers: list[LayerInfo], steps: list[str], problems: list[Any], groups: list[str] | None
+) -> None:
+    assert assign(steps, parse_report(report(*problems)), layers) == groups
 
 
 def test_report_gives_post_operations_and_fpmath_mode() -> None:

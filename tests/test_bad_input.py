@@ -1,25 +1,21 @@
 """Kernels that flood, hang or fight each other: a run ends in bounded time and size, and its page says so."""
 
+# ruff: noqa: F811  # the fixture `write`
+
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import nbformat
-import pytest
 from nbformat.v4 import new_output
 
-from lib.errors import UserError
 from lib.executor import output_limit as outputs
 from lib.executor.output_limit import Kept
-from lib.files import PROJECT_ROOT
-from lib.html.page import PAGE_LIMIT
-from lib.series import rundir
-from tests.test_launcher import Write, page, run, run_past_limit, write  # noqa: F401  # a fixture
+from lib.html.frame import PAGE_LIMIT
+from tests.made_series import Write, page, run, run_past_limit, started, write  # noqa: F401  # a fixture
 from tests.waiting import HANG_S
 
 FLOOD = "for _ in range(100):\n    print('x' * 999_999)\nprint('the last line')"
@@ -33,14 +29,13 @@ def stream_text(cell: Any) -> str:
 
 
 def test_flood_of_output_leaves_a_small_notebook_and_page_that_say_what_is_missing(
-    write: Write,  # noqa: F811
-    tmp_path: Path,
+    write: Write, tmp_path: Path
 ) -> None:
     write("01_first", FLOOD, PROGRESS, VALUE, "get_ipython().kernel.parent.transport")
-    (result,) = run(tmp_path / "run").results
+    (result,) = run(tmp_path / "run")
     assert result.status == "ok", result.reason
     executed = tmp_path / "run/notebooks/01_first.ipynb"
-    assert executed.stat().st_size < 1_000_000
+    assert executed.stat().st_size < 3 * outputs.CELL_LIMIT
     cells = [cell for cell in nbformat.read(executed, as_version=4).cells if cell.cell_type == "code"]
     flood, steps, value, transport = cells[2:6]
     assert "the last line" in stream_text(flood) and "of 100,000,014 printed characters were left out" in (
@@ -51,13 +46,10 @@ def test_flood_of_output_leaves_a_small_notebook_and_page_that_say_what_is_missi
     assert "30.0 MB left out here" in value.outputs[0].data["text/plain"]
     assert transport.outputs[0].data["text/plain"] == "'ipc'", "two launches could be given the same ports"
     html = page(tmp_path / "run", "01_first")
-    assert len(html.encode()) < PAGE_LIMIT and "printed characters were left out" in html
+    assert len(html.encode()) <= PAGE_LIMIT and "printed characters were left out" in html
 
 
-def test_cell_that_cannot_be_interrupted_ends_at_its_limit_and_leaves_no_kernel(
-    write: Write,  # noqa: F811
-    tmp_path: Path,
-) -> None:
+def test_cell_that_cannot_be_interrupted_ends_at_its_limit_and_leaves_no_kernel(write: Write, tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     write("01_first", f"import os, ctypes\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\n"
           f"ctypes.PyDLL(None).sleep({UNINTERRUPTIBLE_S})  # holds the interpreter's lock")  # fmt: skip
@@ -70,7 +62,7 @@ def test_cell_that_cannot_be_interrupted_ends_at_its_limit_and_leaves_no_kernel(
     assert reason in page(tmp_path / "run", "01_first")
 
 
-def test_two_launches_at_once_into_two_folders_both_end_well(write: Write, tmp_path: Path) -> None:  # noqa: F811
+def test_two_launches_at_once_into_two_folders_both_end_well(write: Write, tmp_path: Path) -> None:
     write("01_first", f"""import time
 from pathlib import Path
 Path(run_dir, "begun").touch()
@@ -81,37 +73,17 @@ for _ in range(10_000):
 else:
     raise TimeoutError("the other launch did not come this far")
 print(run_dir)""")  # fmt: skip
-    code = (
-        "import sys; from pathlib import Path; from lib.series import parameters;"
-        f"parameters.NOTEBOOK_DIR = Path({str(tmp_path / 'notebooks')!r});"
-        "from lib.cli import main; sys.exit(main(sys.argv[1:]))"
-    )
     names = ["one", "two"]
     launches = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, "run", "--out", str(tmp_path / name)],
-            cwd=PROJECT_ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+        started(
+            tmp_path / "notebooks", "run", "--out", tmp_path / name, stderr=subprocess.STDOUT, stdout=subprocess.PIPE
         )
         for name in names
     ]
-    told = [launch.communicate(timeout=HANG_S)[0] for launch in launches]
-    assert [launch.returncode for launch in launches] == [0, 0], told
+    printed = [launch.communicate(timeout=HANG_S)[0] for launch in launches]
+    assert [launch.returncode for launch in launches] == [0, 0], printed
     for name in names:
         assert str(tmp_path / name) in page(tmp_path / name, "01_first")
-
-
-def test_second_launch_into_one_folder_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
-    with (
-        rundir.claimed(tmp_path),
-        pytest.raises(UserError, match="another launch is at work"),
-        rundir.claimed(tmp_path),
-    ):
-        pytest.fail("both are in")
-    with rundir.claimed(tmp_path):
-        pass
 
 
 def message(kind: str, **content: Any) -> dict[str, Any]:
@@ -126,53 +98,47 @@ def test_prints_keep_their_beginning_and_end_in_the_order_they_came() -> None:
     kept.end(cell)
     text = "".join(output.text for output in cell)
     assert text.startswith("0\n1\n2\n") and "99999\nwarning\n[" in text and outputs.CUT in text
-    assert len(text) < outputs.HEAD + outputs.TAIL + 200
+    assert len(text) < outputs.CELL_LIMIT
     dropped = int(text.rsplit("[", 1)[1].split(" of ")[0].replace(",", ""))
     total = sum(len(f"{number}\n") for number in range(100_000)) + len("warning\n")
-    shown = len(text) - len(outputs.CUT) - len(cell[-1].text)
-    assert dropped == total - shown
-
-
-def test_small_prints_stay_as_they_are_and_each_cell_has_its_own_limit() -> None:
-    kept = Kept()
-    for _ in range(3):
-        cell: list[Any] = []
-        kept.begin()
-        kept.print(cell, "stdout", "x" * outputs.HEAD)
-        kept.end(cell)
-        assert [output.text for output in cell] == ["x" * outputs.HEAD]
+    assert dropped == total - (len(text) - len(outputs.CUT) - len(cell[-1].text))
+    cell.clear()
+    kept.begin()
+    kept.print(cell, "stdout", "x" * outputs.END)
+    kept.end(cell)
+    assert [output.text for output in cell] == ["x" * outputs.END], "each cell has its own limit"
 
 
 def test_cell_that_clears_its_outputs_while_it_prints_shows_the_newest() -> None:
     kept, cell = Kept(), list[Any]()
-    kept.print(cell, "stdout", "x" * (outputs.HEAD + 10))
+    kept.print(cell, "stdout", "x" * (outputs.END + 10))
     cell.clear()
     kept.print(cell, "stdout", "after")
     kept.end(cell)
     assert cell[0].text.endswith("after")
 
 
-def test_a_thousand_and_first_figure_is_counted_and_not_kept_but_the_error_is() -> None:
+def test_figures_beyond_the_limit_of_a_cell_become_lines_and_then_a_number_but_the_error_is_kept() -> None:
     kept, cell = Kept(), list[Any]()
-    for _ in range(outputs.PIECES + 5):
-        if kept.takes_another(message("display_data", data={}, metadata={})):
-            cell.append(new_output("display_data"))
-    assert kept.takes_another(message("error"))
-    cell.append(new_output("error", ename="E", evalue="e", traceback=[]))
-    kept.end(cell)
-    assert len(cell) == outputs.PIECES + 2 and cell[-1].output_type == "error"
-    assert cell[-2].text.startswith("[5 outputs were left out")
-
-
-def test_endless_message_of_an_error_is_cut() -> None:
-    error = message("error", ename="E", evalue="q" * 10**6, traceback=["t" * 10**6, "short"])
-    Kept().shorten(error)
-    assert len(json.dumps(error)) < 3 * outputs.MESSAGE and error["content"]["traceback"][1] == "short"
-
-
-def test_figures_beyond_the_limit_of_a_notebook_become_a_line() -> None:
-    kept = Kept()
-    figures = [message("display_data", data={"image/png": "x" * 9_000_000}, metadata={}) for _ in range(3)]
-    for figure in figures:
+    for num_characters in [400_000, 500_000, 600_000, *[10] * 1000]:
+        figure = message("display_data", data={"image/png": "x" * num_characters}, metadata={})
         kept.shorten(figure)
-    assert [set(figure["content"]["data"]) for figure in figures] == [{"image/png"}, {"image/png"}, {"text/plain"}]
+        if kept.takes(figure):
+            cell.append(new_output("display_data", data=figure["content"]["data"]))
+    error = message("error", ename="E", evalue="q" * 10**6, traceback=["t" * 10**6, "short"])
+    kept.shorten(error)
+    assert kept.takes(error)
+    cell.append(new_output("error", **error["content"]))
+    kept.end(cell)
+    assert [set(output.data) for output in cell[:4]] == [{"image/png"}, {"image/png"}, {"text/plain"}, {"image/png"}]
+    assert "0.6 MB left out here" in cell[2].data["text/plain"]
+    assert len(cell) == 2 + 100 + 2 and cell[-2].text.startswith("[901 outputs were left out")
+    assert len(cell[-1].evalue) < 21_000 and cell[-1].traceback[1] == "short", "an endless message is cut"
+
+
+def test_a_figure_that_replaces_itself_counts_once() -> None:
+    kept = Kept()
+    for _ in range(20):
+        update = message("update_display_data", data={"image/png": "x" * 200_000}, metadata={})
+        kept.shorten(update)
+        assert set(update["content"]["data"]) == {"image/png"}

@@ -26,7 +26,7 @@ from lib.files import PROJECT_ROOT, locked, project_path, writing
 from lib.series import parameters, rundir
 from lib.series.launcher import launch
 from lib.series.parameters import load_schema, notebook_names
-from tests.test_launcher import PARAMETERS, BenchParameters, Write, page, run, write  # noqa: F401  # a fixture
+from tests.made_series import OF_A_BACKEND, PARAMETERS, SERIES, Write, page, run, started, write  # noqa: F401  # a fixture
 from tests.waiting import HANG_S, until
 
 FIGURE = """from matplotlib.figure import Figure
@@ -37,11 +37,6 @@ def draw():
     axes.set_title("a title")
     return axes
 show(draw(), alt="what it shows")"""
-SERIES = (
-    "import sys; from pathlib import Path; from lib.series import parameters;"
-    "parameters.NOTEBOOK_DIR = Path(sys.argv.pop(1));"
-    "from lib.cli import main; sys.exit(main(sys.argv[1:]))"
-)
 FULL = "error: cannot write to standard output: No space left on device"
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 NO_UTF8 = b"r\xff".decode(errors="surrogateescape")
@@ -88,7 +83,7 @@ class TestSettings:
         monkeypatch.setenv("MPLBACKEND", "no such backend")
         seen = f"import sys\nassert sys.executable == {sys.executable!r} and 'from_startup' not in globals()"
         write("01_first", seen, FIGURE)
-        (result,) = run(tmp_path / "run").results
+        (result,) = run(tmp_path / "run")
         assert result.status == "ok", result.reason
         text = page(tmp_path / "run", "01_first")
         assert "what it shows" in text and "no such setting" not in text, "Matplotlib complains on the page"
@@ -99,7 +94,7 @@ class TestSettings:
         monkeypatch.setenv("HOME", "/proc/none")
         monkeypatch.delenv("XDG_CACHE_HOME")
         write("01_first", FIGURE)
-        (result,) = run(tmp_path / "run").results
+        (result,) = run(tmp_path / "run")
         assert result.status == "ok", result.reason
         assert "/proc/none" not in page(tmp_path / "run", "01_first"), "a library complains on the page"
 
@@ -111,7 +106,7 @@ class TestFolders:
         write("01_first", "print('grün →')")
         odd = tmp_path / "{x} {profile} %s #ü"
         monkeypatch.setattr(parameters, "NOTEBOOK_DIR", (tmp_path / "notebooks").rename(odd))
-        (result,) = run(odd / "run").results
+        (result,) = run(odd / "run")
         assert result.status == "ok", result.reason
         assert "grün →" in page(odd / "run", "01_first")
 
@@ -122,7 +117,7 @@ class TestFolders:
         temporary = tmp_path / ("t" * 100)
         temporary.mkdir()
         monkeypatch.setenv("TMPDIR", str(temporary))
-        (result,) = run(tmp_path / "run").results
+        (result,) = run(tmp_path / "run")
         assert result.status == "ok", result.reason
         assert list(temporary.iterdir()) == []
 
@@ -299,7 +294,7 @@ class TestNotebooksFolder:
     ) -> None:
         write("01_first", "1")
         write("02_train", "1")
-        write("03_benchmark", "1", cell=BenchParameters)
+        write("03_benchmark", "1", cell=OF_A_BACKEND)
         write("05_mine", "1")
         spoilt(parameters.NOTEBOOK_DIR / "02_train.ipynb", "conflict markers")
         assert launch([], {}, ["null"], "") == 1
@@ -324,7 +319,7 @@ class TestNotebooksFolder:
         self, write: Write, tmp_path: Path
     ) -> None:
         write("02_train_mine", "from lib.series.notebook import start\nstart('02_train', globals())")
-        (result,) = run(tmp_path / "run").results
+        (result,) = run(tmp_path / "run")
         assert result.status == "failed"
         assert "this is 02_train_mine, and it would write the record of 02_train" in result.reason
 
@@ -378,13 +373,8 @@ class TestTerminals:
         begun, go_on = tmp_path / "begun", tmp_path / "go on"
         write("01_first", f"import time\nfrom pathlib import Path\nPath({str(begun)!r}).touch()\n"
               f"while not Path({str(go_on)!r}).exists():\n    time.sleep(0.05)")  # fmt: skip
-        process = subprocess.Popen(
-            [sys.executable, "-c", SERIES, tmp_path / "notebooks", "run", "--out", tmp_path / "run"],
-            cwd=PROJECT_ROOT,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
-        )
+        ignoring = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
+        process = started(tmp_path / "notebooks", "run", "--out", tmp_path / "run", **ignoring)
         until(lambda: begun.exists() or process.poll() is not None, "the notebook began")
         process.send_signal(signal.SIGHUP)
         go_on.touch()

@@ -12,9 +12,9 @@ import nbformat
 import pytest
 
 from lib.ci.annotate import annotate_run, line_of_source
-from lib.ci.github import MAX_ANNOTATIONS, command, output_lines, run_url, write_outputs
+from lib.ci.github import MAX_ANNOTATIONS, command, run_url, write_outputs
 from lib.ci.pages import without_dead_links, write_pages
-from lib.ci.step_summary import LIMIT, Section, fit, summary
+from lib.ci.step_summary import fit, summary
 from lib.cli import main
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
@@ -24,10 +24,9 @@ from lib.report.table import Cell, Table
 from tests.made_records import made_benchmark, made_failed_benchmark, write_made_run
 
 HOSTILE = [
-    "a|b", "`code`", "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "line\nbreak", "**bold** _it_ ~~no~~",
-    "[text](https://evil.example)", "![i](https://evil.example/i.png)", "https://evil.example", "www.evil.example",
-    "\\", "\\|", "a\\|b|c", "&lt;b&gt;", "# head", "- item", "$x$", "> quote", "<!-- c", "\u202eabc", "x\x00y",
-    "| --- |", "mailto:a@evil.example", "::error::x",
+    "a|b", "`code`", "<img src=x onerror=alert(1)>", "line\nbreak", "**bold** _it_ ~~no~~", "[text](https://evil.example)",
+    "![i](https://evil.example/i.png)", "www.evil.example", "\\|", "&lt;b&gt;", "# head", "> quote", "\u202eabc",
+    "x\x00y", "| --- |", "mailto:a@evil.example",
 ]  # fmt: skip
 ENVIRON = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "me/signs", "GITHUB_RUN_ID": "42"}
 
@@ -79,11 +78,14 @@ def test_summary_tells_accuracy_best_backends_gate_layers_and_links(run: Path) -
     assert re.search(r"\| stage1\.0\.conv1 \| [\d.]+ % \| ▲ \d.*\| ▼ \d.* \| = ", layers)
 
 
-def test_summary_names_what_is_not_done_and_what_the_run_must_say(tmp_path: Path) -> None:
+def test_summary_names_what_is_not_done_and_what_the_run_must_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = write_made_run(tmp_path, ["torch-onednn"], profile="smoke")
     failed = made_failed_benchmark("ncnn", "failed", "<b>crashed</b>\n| at | once |")
     write_record(failed, tmp_path / "results" / "03_benchmark.ncnn.json")
-    text = summary(run, {"RUN_NOTE": "the host was down"})
+    monkeypatch.setenv("RUN_NOTE", "the host was down")
+    text = summary(run, {})
     assert "the host was down" in text and "smoke run" in text
     assert "&lt;b&gt;crashed&lt;/b&gt; \\| at \\| once \\|" in text
     assert "github.com" not in text
@@ -91,108 +93,80 @@ def test_summary_names_what_is_not_done_and_what_the_run_must_say(tmp_path: Path
 
 def test_summary_does_not_repeat_an_answer_that_is_older_than_the_records(tmp_path: Path) -> None:
     run = write_made_run(tmp_path, ["torch-onednn", "torch-blas"])
-    answer = "7 of 11 layers became faster"
+    answer = "8 of 11 layers run another kernel"
     assert answer in summary(run, {}) and "is older than" not in summary(run, {})
     write_record(made_benchmark("onnxruntime"), record_path(run, "03_benchmark", "onnxruntime"))
     text = summary(run, {})
     assert answer not in text and "is older than 1 record; run python" in text
 
 
-def test_summary_carries_the_note_that_the_run_wrote_down(tmp_path: Path) -> None:
-    run = write_made_run(tmp_path, ["torch-onednn"])
-    (run / "series.json").write_text(json.dumps({"notebooks": [], "note": "the host was down"}))
-    assert "the host was down" in summary(run, {})
-
-
-def test_summary_is_cut_visibly_below_the_limit_of_what_the_file_already_holds(tmp_path: Path, run: Path) -> None:
-    held = tmp_path / "summary.md"
-    whole = summary(run, {"GITHUB_STEP_SUMMARY": str(held)})
-    assert "is cut" not in whole
-    held.write_bytes(b"x" * (LIMIT - len(whole.encode()) + 1))
-    cut = summary(run, {"GITHUB_STEP_SUMMARY": str(held)})
-    assert len(cut.encode()) + held.stat().st_size <= LIMIT
-    assert "This summary is cut" in cut and "Layers, single stream" in cut
-    assert cut.startswith(whole[:200])
-
-
-@pytest.mark.parametrize("num_bytes", [0, 100, 2000, 2600, 5000, 30_000, 100_000])
-def test_no_cut_is_longer_than_asked_and_every_cut_says_what_it_left_out(num_bytes: int) -> None:
-    table = Table(["layer"], [[f"layer {number} ä"] for number in range(2000)])
-    sections = [Section("First", ["text"]), Section("Long", [], table_lines(table), "note"), Section("Last", ["end"])]
-    text = fit(sections, num_bytes)
+@pytest.mark.parametrize(
+    ("num_bytes", "kept", "left_out"),
+    [(3000, ["First", "Long", "Last"], []), (2200, ["First", "Long"], ["Last"]), (1000, ["First"], ["Long", "Last"])],
+)
+def test_a_summary_beyond_the_limit_leaves_out_its_last_sections_and_says_so(
+    num_bytes: int, kept: list[str], left_out: list[str]
+) -> None:
+    text = fit({"First": "text", "Long": 1000 * "ä", "Last": 600 * "x"}, num_bytes)
     assert len(text.encode()) <= num_bytes
-    if text and num_bytes < 100_000:
-        rows = text.count("| layer ") - text.count("| layer |")
-        told = re.search(r"Of \*Long\*, (\d+) rows", text)
-        assert (int(told[1]) + rows == 2000) if told else (rows == 0 and "Long, Last" in text)
-        assert "Last" in text and "end" not in text
-    if num_bytes == 100_000:
-        assert text.endswith("end\n\n")
+    assert re.findall(r"^## (\w+)$", text, re.MULTILINE) == kept
+    assert (f"Left out: {', '.join(left_out)}." in text) == bool(left_out)
+    assert fit({"Long": 1000 * "ä"}, 10) == ""
 
 
-def write_executed(run: Path, notebook: str, failing: str, *, label: str = "", injected: bool = True) -> None:
-    """An executed notebook in which the cell with this id failed, as papermill leaves it."""
-    node = nbformat.read(PROJECT_ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4)
-    codes = [cell for cell in node.cells if cell.cell_type == "code"]
-    for count, cell in enumerate(codes, start=1):
-        cell.execution_count = count
-        if cell.id == failing:
-            cell.outputs = [nbformat.v4.new_output("error", ename="ValueError", evalue="50% bad\nsecond", traceback=[])]
-            break
-    if injected:
-        cell = nbformat.v4.new_code_cell("# Parameters\nx = 1\n", metadata={"tags": ["injected-parameters"]})
-        cell.execution_count = 1
-        node.cells.insert(node.cells.index(codes[0]) + 1, cell)
-    (run / "notebooks").mkdir(parents=True, exist_ok=True)
-    nbformat.write(node, run / "notebooks" / f"{label or notebook}.ipynb")
-
-
-def code_cells(notebook: str) -> list[Any]:
-    node = nbformat.read(PROJECT_ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4)
+def code_cells(node: nbformat.NotebookNode) -> list[Any]:
     return [cell for cell in node.cells if cell.cell_type == "code"]
 
 
-@pytest.mark.parametrize("injected", [True, False])
-@pytest.mark.parametrize("notebook", ["02_train", "03_benchmark"])
-def test_a_failed_cell_is_annotated_where_its_source_begins(tmp_path: Path, notebook: str, injected: bool) -> None:
-    cell = code_cells(notebook)[3]
-    backend = "torch-blas" if notebook == "03_benchmark" else ""
+def source_of(notebook: str) -> Path:
+    return PROJECT_ROOT / "notebooks" / f"{notebook}.ipynb"
+
+
+def write_executed(run: Path, label: str, failing: int = 0) -> nbformat.NotebookNode:
+    """An executed notebook as papermill leaves it, in which the code cell of this number failed; 0: none did."""
+    node = nbformat.read(source_of(label.partition(".")[0]), as_version=4)
+    injected = nbformat.v4.new_code_cell("# Parameters\nx = 1\n", metadata={"tags": ["injected-parameters"]})
+    node.cells.insert(node.cells.index(code_cells(node)[0]) + 1, injected)
+    for count, cell in enumerate(code_cells(node)[: failing or None], start=1):
+        cell.execution_count = count
+    if failing:
+        error = nbformat.v4.new_output("error", ename="ValueError", evalue="50% bad\nsecond", traceback=[])
+        code_cells(node)[failing - 1].outputs = [error]
+    (run / "notebooks").mkdir(parents=True, exist_ok=True)
+    nbformat.write(node, run / "notebooks" / f"{label}.ipynb")
+    return node
+
+
+@pytest.mark.parametrize(
+    ("notebook", "backend", "failing", "in_source"),
+    [("02_train", "", 5, 3), ("03_benchmark", "torch-blas", 5, 3), ("02_train", "", 1, 0), ("02_train", "", 2, 0)],
+)
+def test_a_failed_cell_is_annotated_where_its_source_begins_and_papermills_own_at_the_parameters(
+    tmp_path: Path, notebook: str, backend: str, failing: int, in_source: int
+) -> None:
     label = f"{notebook}.{backend}" if backend else notebook
-    write_executed(tmp_path, notebook, cell.id, label=label, injected=injected)
+    write_executed(tmp_path, label, failing)
     entry = {"notebook": notebook, "backend": backend, "status": "failed", "executed": f"notebooks/{label}.ipynb",
              "reason": "cell 5 of 9: ValueError: 50% bad"}  # fmt: skip
     (tmp_path / "series.json").write_text(json.dumps({"notebooks": [entry]}))
     (line,) = annotate_run(tmp_path)
-    found = re.fullmatch(
-        rf"::error title={label} failed%2C cell (\d+) of \d+,file=notebooks/{notebook}\.ipynb,line=(\d+)::(.*)", line
-    )
+    place = rf"title={label} failed%2C cell {failing} of \d+,file=notebooks/{notebook}\.ipynb,line=(\d+)"
+    found = re.fullmatch(rf"::error {place}::cell 5 of 9: ValueError: 50%25 bad", line)
     assert found is not None, line
-    assert found[3] == "cell 5 of 9: ValueError: 50%25 bad" and int(found[1]) == (5 if injected else 4)
-    source = (PROJECT_ROOT / "notebooks" / f"{notebook}.ipynb").read_text().splitlines()
-    assert json.loads(source[int(found[2]) - 1].strip().rstrip(",")) == cell.source.splitlines(keepends=True)[0]
+    assert begins_there(source_of(notebook), int(found[1]), in_source)
+
+
+def begins_there(path: Path, line: int, number: int) -> bool:
+    """True where the source of this code cell, from 0, begins in this line of the file, from 1."""
+    first = code_cells(nbformat.read(path, as_version=4))[number].source.splitlines(keepends=True)[0]
+    return bool(json.loads(path.read_text().splitlines()[line - 1].strip().rstrip(",")) == first)
 
 
 def test_the_line_of_every_cell_of_every_notebook_is_found() -> None:
     for path in sorted((PROJECT_ROOT / "notebooks").glob("*.ipynb")):
-        lines = path.read_text().splitlines()
-        for cell in code_cells(path.stem):
-            number = line_of_source(path.read_text(), cell.id)
-            assert number is not None
-            assert json.loads(lines[number - 1].strip().rstrip(",")) == cell.source.splitlines(keepends=True)[0]
+        for number, cell in enumerate(code_cells(nbformat.read(path, as_version=4))):
+            assert begins_there(path, line_of_source(path.read_text(), cell.id) or 0, number)
     assert line_of_source(path.read_text(), 'no"such') is None
-
-
-def test_a_failed_cell_of_papermills_own_points_to_the_parameters(tmp_path: Path) -> None:
-    write_executed(tmp_path, "02_train", "none")
-    node = nbformat.read(tmp_path / "notebooks" / "02_train.ipynb", as_version=4)
-    injected = [cell for cell in node.cells if cell.cell_type == "code"][1]
-    injected.outputs = [nbformat.v4.new_output("error", ename="NameError", evalue="x", traceback=[])]
-    nbformat.write(node, tmp_path / "notebooks" / "02_train.ipynb")
-    entry = {"notebook": "02_train", "status": "failed", "executed": "notebooks/02_train.ipynb"}
-    (tmp_path / "series.json").write_text(json.dumps({"notebooks": [entry]}))
-    source = (PROJECT_ROOT / "notebooks" / "02_train.ipynb").read_text()
-    (line,) = annotate_run(tmp_path)
-    assert f"line={line_of_source(source, code_cells('02_train')[0].id)}:" in line
 
 
 def test_doubts_and_skipped_notebooks_are_warnings_and_what_is_fine_is_silent(tmp_path: Path) -> None:
@@ -206,17 +180,14 @@ def test_doubts_and_skipped_notebooks_are_warnings_and_what_is_fine_is_silent(tm
     assert annotate_run(run)[0].startswith("::warning title=04_compare was skipped")
 
 
-def test_hostile_reasons_and_many_failures_stay_within_what_github_shows(tmp_path: Path) -> None:
+def test_no_more_annotations_than_github_shows_and_the_last_one_counts_the_rest(tmp_path: Path) -> None:
     entries = [
-        {"notebook": f"../../x{number}", "backend": "b,file=y", "status": "failed", "reason": "a\r\n::set-output::b"}
-        for number in range(30)
+        {"notebook": f"../../x{number}", "status": "failed", "reason": "a\r\n::error::b"} for number in range(30)
     ]
     (tmp_path / "series.json").write_text(json.dumps({"notebooks": entries}))
     lines = annotate_run(tmp_path)
     assert len(lines) == MAX_ANNOTATIONS and "21 more" in lines[-1]
-    assert all(line.startswith("::error ") and "\n" not in line and "file=" not in line.replace("%2Cfile=", "")
-               for line in lines[:-1])  # fmt: skip
-    assert lines[0].endswith("::a%0D%0A::set-output::b")
+    assert lines[0] == "::error title=../../x0 failed::a%0D%0A::error::b", "it has no file in the project"
 
 
 def test_workflow_commands_are_escaped_as_the_runner_reads_them() -> None:
@@ -224,14 +195,16 @@ def test_workflow_commands_are_escaped_as_the_runner_reads_them() -> None:
     assert line == "::error file=a%3Ab%2Cc%25.ipynb,line=3::100%25%0D%0Aend"
 
 
-def test_outputs_of_several_lines_cannot_end_their_own_value(tmp_path: Path) -> None:
-    values = {"backends": '["a"]', "text": "one\nend_0\nother=1"}
-    first, second = output_lines(values), output_lines(values)
-    assert first.startswith('backends=["a"]\ntext<<end_') and first != second
-    delimiter = first.splitlines()[1].removeprefix("text<<")
-    assert first.splitlines()[2:] == ["one", "end_0", "other=1", delimiter]
+def test_outputs_have_one_line_each_as_another_could_set_other_outputs(tmp_path: Path) -> None:
+    environ = {"GITHUB_OUTPUT": str(tmp_path / "output")}
+    for text in ("one\nother=1", "one\rother=1"):
+        with pytest.raises(UserError, match="the output text has a line break"):
+            write_outputs({"backends": "[]", "text": text}, environ)
+    assert not (tmp_path / "output").exists()
+    write_outputs({"backends": '["a"]', "text": "a=b"}, environ)
+    assert (tmp_path / "output").read_text() == 'backends=["a"]\ntext=a=b\n'
     with pytest.raises(UserError, match="GITHUB_OUTPUT"):
-        write_outputs(values, {"GITHUB_OUTPUT": str(tmp_path)})
+        write_outputs({}, {"GITHUB_OUTPUT": str(tmp_path)})
     assert run_url({}) == "" and run_url(ENVIRON) == "https://github.com/me/signs/actions/runs/42"
 
 
@@ -241,20 +214,18 @@ def test_on_github_a_bad_end_is_an_annotation_of_one_line(
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     assert main(["ci", "check", str(tmp_path), "--backend", "x", "--checkpoint", "50%\n::warning::y"]) == 2
     out = capsys.readouterr().out
-    assert out.startswith("::error::'50%25\\n::warning::y' is no SHA-256") and out.count("\n") == 1
+    assert out.startswith("::error::'50%25\\n::warning::y' is not a SHA-256") and out.count("\n") == 1
     assert main(["ci", "annotate", str(tmp_path / "none")]) == 2
-    assert main(["ci", "summary", str(tmp_path / "none")]) == 2
+    assert main(["ci", "summary", str(tmp_path / "none"), "--arch", "x64"]) == 2
 
 
 def test_pages_stand_alone_under_the_names_of_their_artifacts(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    write_executed(run, "04_compare", "none", injected=False)
-    compare = nbformat.read(run / "notebooks" / "04_compare.ipynb", as_version=4)
+    compare = write_executed(run, "04_compare")
     files = Table(["file"], [[Cell("the record", href="../results/04_compare.json")]])
-    code = [cell for cell in compare.cells if cell.cell_type == "code"]
-    code[-1].outputs = [nbformat.v4.new_output("display_data", data={"text/html": files.to_html()})]
+    code_cells(compare)[-1].outputs = [nbformat.v4.new_output("display_data", data={"text/html": files.to_html()})]
     nbformat.write(compare, run / "notebooks" / "04_compare.ipynb")
-    write_executed(run, "03_benchmark", code_cells("03_benchmark")[3].id, label="03_benchmark.torch-blas")
+    write_executed(run, "03_benchmark.torch-blas", 5)
     out = tmp_path / "alone"
     assert [path.name for path in write_pages(run, "arm64", out)] == [
         "03_benchmark.torch-blas.arm64.html", "04_compare.arm64.html",
@@ -271,16 +242,11 @@ def test_links_into_the_run_become_text_and_others_stay() -> None:
     assert without_dead_links(html) == 'a <b>c</b> <a href="#cell-1">d</a> <a href="https://e.org">e</a>'
 
 
-@pytest.mark.parametrize("architecture", ["../x", "a b", "", "a/b"])
-def test_an_architecture_that_is_no_part_of_a_file_name_is_refused(tmp_path: Path, architecture: str) -> None:
-    write_executed(tmp_path, "04_compare", "none")
-    assert main(["ci", "pages", str(tmp_path), "--arch", architecture, "--out", str(tmp_path / "out")]) == 2
-    assert not (tmp_path / "out").exists()
-
-
-def test_pages_of_a_folder_without_notebooks_are_refused(tmp_path: Path) -> None:
+def test_pages_need_executed_notebooks_and_a_known_architecture(tmp_path: Path) -> None:
+    command = ["ci", "pages", str(tmp_path), "--out", str(tmp_path / "out"), "--arch"]
     with pytest.raises(UserError, match="no executed notebooks"):
         write_pages(tmp_path, "arm64", tmp_path / "out")
+    assert main([*command, "../x"]) == 2 and not (tmp_path / "out").exists()
 
 
 def test_escape_keeps_plain_text_readable() -> None:

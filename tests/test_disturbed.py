@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,15 +16,9 @@ from lib.analysis.csv_files import layer_rows, scenario_rows, sweep_rows
 from lib.analysis.history import load_history
 from lib.analysis.judgement import allowed_cores, disturbance, disturbances, judge
 from lib.analysis.recommendation import front
-from lib.bench import session as session_module
-from lib.bench.neighbours import Use
-from lib.bench.plan import MAX_ATTEMPTS, PATIENCE_S
-from lib.bench.session import Session
 from lib.ci.gate import judge_run
 from lib.ci.step_summary import summary
-from lib.data import Data
 from lib.html.index import write_index
-from lib.model import load_checkpoint
 from lib.records.run import load_run
 from lib.records.schema import (
     BenchmarkRecord,
@@ -48,8 +41,6 @@ from lib.series.summary import summary_lines
 from lib.series.sweep import headline as sweep_figures
 from tests.made_records import made_benchmark, made_layers, made_scenario, made_sweep, write_made_run
 from tests.test_pace import slowed
-from tests.test_training import make_split
-from tests.untrained import save_untrained
 
 QUIET = Conditions(0.01, 0.0, 0.0, spare_cores=0)
 BUSY = Conditions(0.87, 0.02, 0.6, spare_cores=0, num_measured=2, waited_s=60.0)
@@ -304,78 +295,3 @@ def test_first_screen_has_one_sentence_and_no_speed(monkeypatch: pytest.MonkeyPa
     assert "- Single stream, offline, layers in single stream, layers in offline: disturbed, not judged." in told
     assert told.count("Others used 0.87 cores") == 1 and "after 2 attempts and waiting 1 min 00 s for quiet" in told
     assert not [speedup for speedup in speedups(record) if speedup in told]
-
-
-# --- waiting and measuring again ------------------------------------------------------------------------------------
-
-
-class Machine:
-    """Stands in for who uses the CPU: what is seen while something is measured, and while it is waited for quiet."""
-
-    def __init__(self, measured: Sequence[float], waiting: Sequence[float] = ()) -> None:
-        self.measured, self.waiting = iter(measured), iter(waiting)
-
-    def use(self) -> Use:
-        return Use(next(self.measured), 0.0, 0.0)
-
-    def use_over(self, pids: Sequence[int], seconds: float) -> Use:
-        return Use(next(self.waiting), 0.0, 0.0)
-
-
-@pytest.fixture
-def measure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Session]:
-    """Let a session measure its scenarios on such a machine, without workers and clocks."""
-    checkpoint = load_checkpoint(save_untrained(tmp_path))
-    data = Data("synthetic", "0" * 64, 32, make_split("train", 2, 0), make_split("val", 2, 1), None, [])
-
-    def measured_on(machine: Machine, session: Session | None = None) -> Session:
-        session = session or Session("torch-blas", checkpoint, data, num_threads=os.cpu_count() or 1)
-        monkeypatch.setattr(session_module, "Neighbours", lambda pids: machine)
-        monkeypatch.setattr(session_module, "use_over", machine.use_over)
-        monkeypatch.setattr(Session, "_open_sides", lambda self: {"backend": SimpleNamespace(pid=1, num_threads=99)})
-        monkeypatch.setattr(session_module, "measure_scenario", lambda sides, plan, seed: made_scenario(plan.name, 2.0))
-        session.measure()
-        return session
-
-    return measured_on
-
-
-def test_quiet_is_measured_once_and_nothing_is_waited_for(measure: Callable[..., Session]) -> None:
-    session = measure(Machine([0.01, 0.02]))
-    conditions = [scenario.conditions for scenario in session.scenarios]
-    assert [(c.num_measured, c.waited_s) for c in conditions if c] == [(1, 0.0)] * 2
-    assert not [scenario for scenario in session.scenarios if disturbance(scenario)]
-
-
-def test_a_disturbed_scenario_waits_for_quiet_and_is_measured_again(measure: Callable[..., Session]) -> None:
-    session = measure(Machine([0.9, 0.01, 0.02], waiting=[0.9, 0.9, 0.01]))
-    first = session.scenarios[0].conditions
-    assert first is not None and (first.num_measured, first.others_cores) == (2, 0.01) and first.waited_s > 0
-    assert disturbance(session.scenarios[0]) is None
-    told = repr(clock.scenarios(made_benchmark(scenarios=session.scenarios)))
-    assert "Disturbed at first, undisturbed in the end. Single stream: 2 attempts, after waiting 6.0 s" in told
-
-
-def test_patience_ends_and_belongs_to_the_whole_session(measure: Callable[..., Session]) -> None:
-    session = measure(Machine([0.9, 0.8], waiting=[0.9] * 1000))
-    first, second = (scenario.conditions for scenario in session.scenarios)
-    assert first is not None and second is not None
-    assert (first.num_measured, first.waited_s) == (1, PATIENCE_S["fast"])
-    assert (second.num_measured, second.waited_s) == (1, 0.0)
-    assert [w.kind for w in map(disturbance, session.scenarios) if w] == ["disturbed"] * 2
-
-
-def test_of_all_attempts_the_least_disturbed_is_kept(measure: Callable[..., Session]) -> None:
-    session = measure(Machine([0.9, 0.5, 0.7, 0.01], waiting=[0.01] * 9))
-    kept = session.scenarios[0].conditions
-    assert kept is not None and (kept.num_measured, kept.others_cores) == (MAX_ATTEMPTS, 0.5)
-
-
-def test_measuring_again_clears_the_warnings_of_the_scenarios_and_no_others(
-    measure: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    session = measure(Machine([0.01, 0.01]))
-    before = [RecordWarning("random_weights"), RecordWarning("unstable", "offline", {"torch-blas": 0.05})]
-    session.warnings = list(before)
-    measure(Machine([0.01, 0.01]), session)
-    assert session.warnings == before[:1]

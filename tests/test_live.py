@@ -11,7 +11,7 @@ import pytest
 from lib.records.schema import Epoch
 from lib.report import live
 from lib.report.live import UPDATE_S, Bar, Progress
-from lib.training import Estimate
+from lib.training.estimate import Estimate
 
 EPOCH = Epoch(epoch=1, lr=0.1, train_loss=2.5, train_top1=0.5, val_loss=2.0, val_top1=0.25, seconds=3.0)
 

@@ -7,6 +7,7 @@ import json
 import math
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,22 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+from lib.data import resize_image
+from lib.data.preprocessing import Preprocessing, fit_preprocessing
 from lib.errors import UserError
 from lib.files import sha256_file
 from lib.model import (
     ARCHITECTURES,
     CheckpointMetadata,
-    Preprocessing,
     build_network,
-    fit_preprocessing,
     leaf_layers,
     load_checkpoint,
     num_weights,
     random_checkpoint,
     save_checkpoint,
 )
-from lib.signs import NUM_CLASSES
+from lib.signs import CLASS_NAMES, NUM_CLASSES
+from tests.made_data import made_data, noise
 
 PREPROCESSING = Preprocessing((0.4, 0.3, 0.2), (0.2, 0.25, 0.3))
 
@@ -45,6 +47,7 @@ def metadata(architecture: str = "learning_path") -> CheckpointMetadata:
         seed=0,
         data_source="synthetic",
         data_hash="0" * 64,
+        classes=CLASS_NAMES,
         preprocessing=PREPROCESSING,
     )
 
@@ -98,16 +101,22 @@ def test_unknown_architecture_names_the_known_ones() -> None:
 def test_normalized_training_images_have_zero_mean_and_unit_deviation() -> None:
     images = np.random.default_rng(0).integers(0, 200, (64, 3, 32, 32), dtype=np.uint8)
     normalized = fit_preprocessing(images).normalize(images)
-    assert normalized.mean((0, 2, 3)).abs().max() < 1e-3
-    assert (normalized.std((0, 2, 3)) - 1).abs().max() < 1e-3
+    assert np.abs(normalized.mean((0, 2, 3))).max() < 1e-3
+    assert np.abs(normalized.std((0, 2, 3)) - 1).max() < 1e-3
+
+
+def test_preprocessing_is_equal_to_the_bit_to_the_same_steps_in_pytorch() -> None:
+    images = np.arange(256, dtype=np.uint8).repeat(12).reshape(16, 16, 3, 4).transpose(0, 2, 1, 3)  # every level
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (PREPROCESSING.mean, PREPROCESSING.std))
+    expected = (torch.from_numpy(images.copy()).float() / 255 - mean) / std
+    found = replace(PREPROCESSING, image_size=16).normalize(np.ascontiguousarray(images.repeat(4, 3)))
+    np.testing.assert_array_equal(found, expected.numpy().repeat(4, 3))
 
 
 def test_single_image_gets_the_same_pixels_as_the_data_set() -> None:
-    from lib.data import resize_image
-
     image = Image.fromarray(np.random.default_rng(1).integers(0, 255, (57, 41, 3), dtype=np.uint8))
     expected = PREPROCESSING.normalize(resize_image(image)[None])
-    torch.testing.assert_close(PREPROCESSING.from_image(image), expected)
+    np.testing.assert_array_equal(PREPROCESSING.from_image(image), expected)
 
 
 def test_checkpoint_round_trip_keeps_weights_and_metadata(checkpoint: Path) -> None:
@@ -259,9 +268,9 @@ class TrainsOnLargerImages(torch.nn.Module):
 
 def test_network_that_only_trains_on_larger_images_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torchvision.models.get_model", lambda name, **options: TrainsOnLargerImages())
-    images = np.random.default_rng(0).integers(0, 255, (64, 3, 32, 32), dtype=np.uint8)
-    found = random_checkpoint("inception_v3", images, tmp_path / "model.safetensors")
+    train = noise("train", 64)
+    found = random_checkpoint("inception_v3", made_data(train, train), tmp_path / "model.safetensors")
     with torch.no_grad():
-        hidden = found.model.get_submodule("bn")(found.preprocessing.normalize(images))
+        hidden = found.model.get_submodule("bn")(torch.from_numpy(found.preprocessing.normalize(train.images)))
     assert hidden.mean((0, 2, 3)).abs().max() < 0.01, "batch norm does not have the statistics of the images"
     assert (hidden.std((0, 2, 3)) - 1).abs().max() < 0.01

@@ -1,4 +1,4 @@
-"""The notebooks themselves: form, budget, what the rehearsed series leaves, and runs as a user would start them."""
+"""The notebooks themselves: form, budget, what a run of the series leaves, and runs as a user would start them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 
 from lib.backends import backend_names
 from lib.files import PROJECT_ROOT
-from lib.html.page import PAGE_LIMIT
+from lib.html.frame import PAGE_LIMIT
 from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, TrainRecord, read_record
 from lib.series.parameters import NOTEBOOK_DIR, load_schema, notebook_names
 from lib.signs import NUM_CLASSES
@@ -126,8 +126,9 @@ def test_smoke_training_learns(finished: Path) -> None:
 
 def test_compare_names_the_known_answer(finished: Path) -> None:
     compared = read_record(finished / "results/04_compare.json", CompareRecord)
-    assert compared.headline.startswith("From torch-blas to torch-onednn at batch 256, ")
-    assert "layers run another kernel" in compared.headline
+    assert compared.layers.startswith("From torch-blas to torch-onednn at batch 256, ")
+    assert "layers run another kernel" in compared.layers
+    assert compared.headline.startswith("Single stream: ") and " Offline: " in compared.headline
     assert compared.missing == []
 
 

@@ -1,4 +1,4 @@
-"""Pages as a browser shows them: nothing is loaded, nothing foreign runs, everybody can read and use them."""
+"""Pages as a browser shows them: the answer comes first, nothing is loaded, nothing foreign runs, all can use them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from lib.analysis.judgement import disturbances, judge
+from lib.analysis.statistics import scenario_ratio
 from lib.html.index import write_index
 from lib.html.page import Failure
 from lib.html.provenance import run_metadata
-from lib.records.schema import Record, record_path, write_record
+from lib.records.schema import Conditions, Record, RecordWarning, record_path, write_record
 from lib.report import PEAK_MEMORY, environment, train
 from lib.report.benchmark import by_layer, correctness, glance, machine_limits
 from lib.report.compare import layer_map, whole_network
@@ -102,7 +104,7 @@ def kinds() -> dict[str, tuple[Record, list[Any], Failure | None]]:
         "03_benchmark.broken": (
             made_failed_benchmark("broken", "failed", "logits differ"),
             broken,
-            Failure(number, number + 1, "ZeroDivisionError: division by zero", "\n".join(TRACEBACK)),
+            Failure(number, number + 1, "ZeroDivisionError: division by zero"),
         ),
     }
 
@@ -158,6 +160,86 @@ def test_axe_would_find_what_keeps_people_from_reading(chromium: Browser, tmp_pa
     assert all(name in found for name in ("image-alt", "color-contrast", "button-name", "html-has-lang"))
 
 
+SCREENS = {"a laptop": (1280, 800), "a phone": (390, 844)}
+BUSY = Conditions(0.87, 0.02, 0.6, spare_cores=0, num_measured=2, waited_s=60.0)
+ENVIRONMENT = made_environment(cpu_model="Intel(R) Xeon(R) Platinum 8488C with more letters, sixty here")
+WARNINGS = [
+    RecordWarning("too_many_threads", figures={"threads": 8, "cores": 4}),
+    RecordWarning("unstable", "offline", {"torch-blas": 0.12, "torch-onednn": 0.2}),
+    RecordWarning("variables", figures={"notebook": "OMP_NUM_THREADS=3", "measured": "MALLOC_ARENA_MAX=1"}),
+    RecordWarning("near_chance"),
+    RecordWarning("random_weights"),
+]
+# From the top of the page; where text is smaller than 14 px, with pictures drawn as large as they are shown.
+BOTTOMS = "names => names.map(name => document.querySelector(name)?.getBoundingClientRect().bottom ?? null)"
+SMALL_TEXT = """() => [...document.querySelectorAll('body *')].filter(element => {
+  const own = [...element.childNodes].some(node => node.nodeType === 3 && node.textContent.trim());
+  const svg = element.closest('svg');
+  const scale = svg ? svg.getBoundingClientRect().width / svg.viewBox.baseVal.width : 1;
+  return own && element.getClientRects().length && parseFloat(getComputedStyle(element).fontSize) * scale < 13.95;
+}).map(element => element.outerHTML.slice(0, 100))"""
+
+
+def first_screens() -> dict[str, tuple[Record, Failure | None]]:
+    """What makes a first screen long: many backends, many warnings, long names and reasons."""
+    records = [made_benchmark(name) for name in [*SPEEDUPS, *MORE_SPEEDUPS]]
+    ratios = {each.backend: {found.name: tuple(scenario_ratio(found)) for found in each.scenarios} for each in records}
+    verdicts = {each.backend: {found.name: judge(found).verdict for found in each.scenarios} for each in records}
+    answer = (
+        "From torch-blas to torch-onednn at batch 256, of the 14 layers that run another kernel 11 became faster "
+        "(stage3.0.conv2 +3.75x, stage2.0.conv1 +2.11x), 1 slower (head -1.12x), and 2 show no difference; the other "
+        "36 layers run the same kernel on both sides."
+    )
+    more: dict[str, Any] = {"environment": ENVIRONMENT, "warnings": WARNINGS}
+    disturbed = made_benchmark("openvino-int8", **more)
+    for scenario in disturbed.scenarios:
+        scenario.conditions = BUSY
+    disturbed.warnings = [*disturbances(disturbed), *WARNINGS]
+    return {
+        "01_explore": (made_explore(**more), None),
+        "02_train": (made_train(**more), None),
+        "03_benchmark.openvino": (made_benchmark("openvino", **more), None),
+        "03_benchmark.disturbed": (disturbed, None),
+        "03_benchmark.failed": (made_failed_benchmark("failed", "failed", "logits differ. " * 20), None),
+        "03_benchmark.broken": (made_train(**more), Failure(2, 3, "ValueError: " + "a long reason " * 12)),
+        "04_compare": (made_compare(headline=answer, verdicts=verdicts, ratios=ratios, **more), None),
+    }
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The pages of these records, and the index of a run of all of them."""
+    made = {}
+    cells = [new_markdown_cell("# A title that takes two lines on a phone, as ours do\n\n## Section"), code_cell("1")]
+    for title, (record, failure) in first_screens().items():
+        folder = tmp_path_factory.mktemp("first")
+        rendered(folder, cells, record=record, title=title, failure=failure, index="index.html")
+        made[title] = folder / "demo.html"
+    run_dir = write_made_run(tmp_path_factory.mktemp("run"), [*SPEEDUPS, *MORE_SPEEDUPS], environment=ENVIRONMENT)
+    for title, (record, _) in first_screens().items():
+        write_record(record, run_dir / "results" / f"{title}.json")
+    made["index"] = write_index(run_dir)
+    return made
+
+
+@pytest.mark.parametrize("screen", list(SCREENS))
+@pytest.mark.parametrize("title", [*first_screens(), "index"])
+def test_first_screen_has_answer_chart_and_what_must_be_known(
+    chromium: Browser, first: dict[str, Path], title: str, screen: str
+) -> None:
+    width, height = SCREENS[screen]
+    with chromium.open(first[title], width=width, height=height) as opened:
+        answer, charts, caveats, line = opened.page.evaluate(BOTTOMS, [".answer", ".charts", ".caveats", ".prov"])
+        assert 0 < answer < height
+        assert (charts is None) == (title in ("03_benchmark.failed", "03_benchmark.broken")), "nothing was measured"
+        assert (caveats is None) == (title == "03_benchmark.failed")
+        assert all(box is None or box <= height for box in (charts, caveats))
+        assert opened.page.locator(".caveats > ul li").count() <= 3
+        assert line - opened.page.locator(".prov").bounding_box()["y"] < 50, "one line, however long the CPU's name"
+        opened.page.evaluate(UNFOLD)
+        assert opened.page.evaluate(SMALL_TEXT) == []
+
+
 def test_page_fits_a_phone(shown: Opened) -> None:
     shown.page.set_viewport_size({"width": 390, "height": 844})
     wide = shown.page.evaluate(
@@ -177,7 +259,7 @@ def test_hostile_names_run_nothing(chromium: Browser, tmp_path: Path) -> None:
         new_markdown_cell(f"# {HOSTILE}\n\n{raw}"),
         code_cell(HOSTILE, [html_output(hostile.to_html() + raw), error]),
     ]
-    failure = Failure(1, 1, HOSTILE, HOSTILE + "\n" + HOSTILE)
+    failure = Failure(1, 1, HOSTILE)
     record = made_failed_benchmark(HOSTILE, "failed", HOSTILE)
     record.params, record.environment = {HOSTILE: HOSTILE}, made_environment(cpu_model=HOSTILE)
     rendered(tmp_path, cells, failure=failure, record=record, title="demo", source=HOSTILE)
@@ -283,5 +365,6 @@ def test_print_leaves_out_what_only_a_screen_can_use(chromium: Browser, pages: d
         opened.page.emulate_media(media="print")
         for selector in (".bar", ".toc", "details.code", ".fold"):
             assert not opened.page.locator(selector).first.is_visible(), selector
+        opened.page.evaluate("dispatchEvent(new Event('beforeprint'))")
         assert opened.page.locator(".prov dl").is_visible()
         assert len(opened.page.pdf()) > 10_000

@@ -5,19 +5,20 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from lib.bench import peaks
+from lib.bench import peaks, preprocessing_time
 from lib.bench.peaks import Library, Size
 from lib.bench.preprocessing_time import measure_preprocessing
 from lib.data import Split
-from lib.data.images import digest_images
-from lib.model.preprocessing import Preprocessing
+from lib.data.preprocessing import Preprocessing
 from lib.records.schema import Peak, Peaks
+from tests.made_data import noise
 from tests.waiting import HANG_S
 
 SMALL: Size = (8, 16, 24)
@@ -44,7 +45,7 @@ def as_array(product: object) -> np.ndarray:
 @pytest.mark.parametrize("each", [each for each in peaks.libraries(1) if each.precision != "int8"],
                          ids=lambda each: f"{each.precision}-{each.title}")  # fmt: skip
 def test_every_library_multiplies_the_same_matrices(each: Library) -> None:
-    left, right = peaks._operands(SMALL)
+    left, right = peaks.operands(SMALL)
     tolerance = 1e-5 if each.precision == "fp32" else 0.1
     assert np.allclose(as_array(each.make(SMALL)()), left @ right, atol=tolerance)
 
@@ -52,12 +53,12 @@ def test_every_library_multiplies_the_same_matrices(each: Library) -> None:
 @pytest.fixture
 def seven_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the range of values: CPUs without VNNI add two products of 8 bits in 16, and cut off what is beyond."""
-    whole = peaks._operands(SMALL)
-    monkeypatch.setattr(peaks, "_operands", lambda size: tuple(matrix / 2 for matrix in whole))
+    whole = peaks.operands(SMALL)
+    monkeypatch.setattr(peaks, "operands", lambda size: tuple(matrix / 2 for matrix in whole))
 
 
 def test_int8_products_are_products_of_the_8_bit_matrices(seven_bits: None) -> None:
-    left, right = (np.asarray(matrix, dtype=np.int32) for matrix in peaks._torch_pair(SMALL, "int8"))
+    left, right = (np.asarray(matrix, dtype=np.int32) for matrix in peaks.torch_pair(SMALL, "int8"))
     assert np.array_equal(as_array(library("torch._int_mm").make(SMALL)()), left @ right)
     pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     shifted = library("ONNX Runtime MatMulInteger").make(SMALL)()
@@ -66,8 +67,8 @@ def test_int8_products_are_products_of_the_8_bit_matrices(seven_bits: None) -> N
 
 
 def test_onednn_multiplies_in_int8(seven_bits: None) -> None:
-    left, right = (np.asarray(matrix, dtype=np.int32) for matrix in peaks._torch_pair(SMALL, "int8"))
-    product = peaks._onednn_int8(SMALL)()
+    left, right = (np.asarray(matrix, dtype=np.int32) for matrix in peaks.torch_pair(SMALL, "int8"))
+    product = peaks.onednn_int8(SMALL)()
     assert isinstance(product, torch.Tensor)
     signed = product.dtype == torch.int8
     expected = 1e-4 * ((left if signed else left + 128) @ right)
@@ -77,7 +78,7 @@ def test_onednn_multiplies_in_int8(seven_bits: None) -> None:
 
 
 def test_blas_leaves_onednn_switched_on() -> None:
-    peaks._torch_blas(SMALL)()
+    peaks.torch_blas(SMALL)()
     assert torch.backends.mkldnn.enabled
 
 
@@ -87,7 +88,7 @@ def test_measuring_finds_copy_and_every_precision_and_says_how(quick: None, capf
         peaks.main(1)
     finally:
         torch.set_num_threads(threads)
-    found = peaks._peaks_of(capfd.readouterr().out)
+    found = peaks.peaks_of(capfd.readouterr().out)
     assert found is not None and {"fp32", "int8"} <= set(found.matmul)
     assert found.copy.per_s > 1e6 and "MiB" in found.copy.how
     assert "16 x 16 x 16" in found.matmul["fp32"].how or "8 x 16 x 24" in found.matmul["fp32"].how
@@ -102,26 +103,20 @@ def test_the_best_line_counts_and_other_lines_are_passed_over() -> None:
 {"unknown": 1}
 [3]
 {"what": "int8", "per_s": 4e1"""
-    found = peaks._peaks_of(output)
+    found = peaks.peaks_of(output)
     assert found is not None
     assert (found.copy.per_s, found.copy.how) == (5e9, "a")
     assert {name: peak.how for name, peak in found.matmul.items()} == {"fp32": "quick"}
+    assert peaks.peaks_of('{"what": "fp32", "per_s": 1e11, "how": "x"}') is None, "without a copy"
 
 
-def test_without_a_copy_there_are_no_peaks() -> None:
-    assert peaks._peaks_of('{"what": "fp32", "per_s": 1e11, "how": "x"}') is None
-
-
-def test_what_was_printed_before_a_crash_is_kept() -> None:
-    command = [sys.executable, "-S", "-c", "import os; print('kept', flush=True); os.abort()"]
-    assert peaks._output_of(command, {}, limit_s=HANG_S).strip() == "kept"
-
-
-def test_what_was_printed_before_a_hang_is_kept() -> None:
-    command = [sys.executable, "-S", "-c", "import time; print('kept', flush=True); time.sleep(100_000)"]
-    printed, limit_s = "", 0.5
+def test_what_was_printed_before_a_crash_or_a_hang_is_kept() -> None:
+    command = [sys.executable, "-S", "-c"]
+    crash = "import os; print('kept', flush=True); os.abort()"
+    assert peaks.output_of([*command, crash], {}, limit_s=HANG_S).strip() == "kept"
+    hang, printed, limit_s = "import time; print('kept', flush=True); time.sleep(100_000)", "", 0.5
     while not printed and limit_s < 100:  # until the process came to its print before the limit
-        printed, limit_s = peaks._output_of(command, {}, limit_s), 2 * limit_s
+        printed, limit_s = peaks.output_of([*command, hang], {}, limit_s), 2 * limit_s
     assert printed.strip() == "kept"
 
 
@@ -132,7 +127,7 @@ def test_what_the_shell_says_about_computing_does_not_reach_the_process(monkeypa
         asked.update(environ)
         return ""
 
-    monkeypatch.setattr(peaks, "_output_of", output_of)
+    monkeypatch.setattr(peaks, "output_of", output_of)
     monkeypatch.setenv("ONEDNN_DEFAULT_FPMATH_MODE", "BF16")
     assert peaks.measure_peaks(3) is None
     assert "ONEDNN_DEFAULT_FPMATH_MODE" not in asked
@@ -141,7 +136,7 @@ def test_what_the_shell_says_about_computing_does_not_reach_the_process(monkeypa
 
 def measured(libraries: list[Library]) -> list[tuple[str, str]]:
     told: list[tuple[str, str]] = []
-    peaks._measure_matmul(libraries, lambda what, per_s, how: told.append((what, how)))
+    peaks.measure_matmul(libraries, lambda what, per_s, how: told.append((what, how)))
     return told
 
 
@@ -186,36 +181,37 @@ def test_copied_memory_exceeds_the_last_level_cache(monkeypatch: pytest.MonkeyPa
     assert peaks.copy_bytes() == 2**26, "a small machine is not filled"
 
 
-def made_split(num_images: int = 12, side: int = 64) -> Split:
-    images = np.random.default_rng(0).integers(0, 256, (num_images, 3, 32, 32), dtype=np.uint8)
-    numbers = np.arange(num_images, dtype=np.int64)
-    sizes = np.full((num_images, 2), side, np.int32)
-    names = [f"{number:05}.ppm" for number in numbers]
-    return Split("val", images, numbers % 43, numbers, sizes, names, digest_images(images))
+def images_of(side: int = 64) -> Split:
+    split = noise("val", 12)
+    return replace(split, sizes=np.full_like(split.sizes, side))
 
 
 PREPROCESSING = Preprocessing((0.3, 0.3, 0.3), (0.2, 0.2, 0.2))
 
 
-def test_preprocessing_has_a_number_for_every_part_and_round() -> None:
-    found = measure_preprocessing(made_split(), PREPROCESSING, num_images=5, num_rounds=3)
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"NUM_IMAGES": 5, "NUM_ROUNDS": 3, "BUDGET_S": HANG_S}.items():
+        monkeypatch.setattr(preprocessing_time, name, value)
+
+
+def test_preprocessing_has_a_number_for_every_part_and_round(few: None) -> None:
+    found = measure_preprocessing(images_of(), PREPROCESSING)
     assert [len(part) for part in (found.decode_s, found.resize_s, found.normalize_s)] == [3, 3, 3]
     assert min(found.decode_s + found.resize_s + found.normalize_s) > 0
     assert (found.num_images, found.file_format) == (5, "PPM")
 
 
-def test_preprocessing_works_on_images_of_their_original_size() -> None:
-    small, large = (
-        min(measure_preprocessing(made_split(side=side), PREPROCESSING, num_rounds=3).decode_s) for side in (32, 640)
-    )
+def test_preprocessing_works_on_images_of_their_original_size(few: None) -> None:
+    small, large = (min(measure_preprocessing(images_of(side=side), PREPROCESSING).decode_s) for side in (32, 640))
     assert large > 2 * small
 
 
-def test_preprocessing_uses_one_thread_and_gives_the_others_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_preprocessing_uses_one_thread_and_gives_the_others_back(few: None, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     normalize = Preprocessing.normalize
 
-    def noting(self: Preprocessing, images: np.ndarray) -> torch.Tensor:
+    def noting(self: Preprocessing, images: np.ndarray) -> np.ndarray:
         seen.append(torch.get_num_threads())
         return normalize(self, images)
 
@@ -223,17 +219,20 @@ def test_preprocessing_uses_one_thread_and_gives_the_others_back(monkeypatch: py
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        measure_preprocessing(made_split(), PREPROCESSING, num_rounds=1)
+        measure_preprocessing(images_of(), PREPROCESSING)
         assert set(seen) == {1} and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 
 
-def test_preprocessing_begins_no_round_after_its_budget() -> None:
-    assert len(measure_preprocessing(made_split(), PREPROCESSING, num_rounds=50, budget_s=0.0).decode_s) == 1
+def test_preprocessing_begins_no_round_after_its_budget(few: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preprocessing_time, "BUDGET_S", 0.0)
+    assert len(measure_preprocessing(images_of(), PREPROCESSING).decode_s) == 1
 
 
-def test_peaks_are_measured_once_in_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peaks_are_measured_once_in_a_run_and_again_where_they_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = Peaks({"fp32": Peak(1e11, "a library")}, Peak(1e10, "copy"))
     calls: list[int] = []
 
@@ -247,3 +246,4 @@ def test_peaks_are_measured_once_in_a_run(tmp_path: Path, monkeypatch: pytest.Mo
     for file in (tmp_path / "peaks").iterdir():
         file.write_text("{ cut off")
     assert peaks.peaks_of_run(tmp_path, 2) == found and calls == [2, 2]
+    assert peaks.peaks_of_run(None, 2) == found and calls == [2, 2, 2], "without a run nothing is kept"

@@ -12,7 +12,7 @@ import pytest
 from lib.analysis.statistics import Ratio
 from lib.backends import get_backend
 from lib.backends.torch_onednn import TorchOneDnn
-from lib.bench.prove import BATCH_SIZE, NUM_IMAGES, _judge, random_network
+from lib.bench.prove import BATCH_SIZE, NUM_IMAGES, judge_backend, random_network
 from lib.bench.selfcheck import Outcome, summary
 from lib.cli import main
 from lib.data import load_data
@@ -53,18 +53,18 @@ def test_unknown_backend_is_bad_input(capsys: pytest.CaptureFixture[str], tmp_pa
 
 def test_promise_that_is_not_kept_fails(tmp_path: Path) -> None:
     data = load_data("synthetic", num_images=NUM_IMAGES)
-    path = random_network(tmp_path, data.train.images)
-    images = load_checkpoint(path).preprocessing.normalize(np.array(data.val.images[:BATCH_SIZE])).numpy()
+    path = random_network(tmp_path, data)
+    images = load_checkpoint(path).preprocessing.normalize(data.val.images[:BATCH_SIZE])
     for name in ("train", "val"):
         np.save(tmp_path / f"{name}.npy", images)
     reference = {"logits": np.ones((len(images), 43)), "kernels": {}, "proof": {}}
-    result = _judge(OneDnnSwitchedOff, path, tmp_path, 1, reference)
+    result = judge_backend(OneDnnSwitchedOff, path, tmp_path, 1, reference)
     assert result["status"] == "failed" and "no convolution ran on oneDNN" in result["error"]
 
 
 def test_backend_for_another_cpu_has_not_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("lib.backends.interface.isa_flags", lambda: ("avx2",))
-    result = _judge(get_backend("torch-onednn-bf16"), tmp_path, tmp_path, 1, {})
+    result = judge_backend(get_backend("torch-onednn-bf16"), tmp_path, tmp_path, 1, {})
     assert result["status"] == "unavailable" and "bf16" in result["error"]
 
 

@@ -14,7 +14,7 @@ from lib.analysis.csv_files import write_csv
 from lib.analysis.layer_grid import layer_grid
 from lib.analysis.recommendation import front
 from lib.analysis.sweep_points import faster_from
-from lib.records.schema import BenchmarkRecord, LayerTable, Needs, Recommendation, SweepPoint
+from lib.records.schema import BenchmarkRecord, Needs, Recommendation, SweepPoint
 from lib.report.compare.answer import recommendations
 from lib.report.headline import drop_words
 from tests.made_records import (
@@ -199,7 +199,7 @@ def test_fused_group_stands_once_at_its_heaviest_member() -> None:
 
 
 def test_backend_without_layer_times_has_no_column() -> None:
-    silent = made_benchmark("torch-aoti", layers=[LayerTable("offline", 256, [])])
+    silent = made_benchmark("torch-aoti", layers=[])
     grid = layer_grid([silent, made_benchmark("torch-blas"), made_failed_benchmark("x")], "offline")
     assert (list(grid.columns), grid.silent) == (["torch-blas"], ["torch-aoti"])
 

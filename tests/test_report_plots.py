@@ -27,9 +27,8 @@ from lib.analysis.history import History, Point, Trend
 from lib.analysis.roofline import Roofline, roofline
 from lib.analysis.statistics import Ratio
 from lib.backends import REFERENCE, backend_names
-from lib.data import Data, Split
+from lib.data import Data
 from lib.data.audit import mean_brightness
-from lib.data.images import digest_images
 from lib.files import PROJECT_ROOT
 from lib.report import SERIES_VARIABLE, explore, train
 from lib.report.benchmark import batch_sweep, by_layer, clock, machine_limits
@@ -48,6 +47,7 @@ from lib.report.figures import (
 )
 from lib.report.live import is_live
 from lib.signs import NUM_CLASSES
+from tests.made_data import made_data, made_split
 from tests.made_records import (
     MORE_SPEEDUPS,
     SPEEDUPS,
@@ -395,10 +395,8 @@ def test_pyplot_does_not_show_a_figure_a_second_time(monkeypatch: pytest.MonkeyP
 def _data() -> Data:
     ids = np.repeat(np.arange(4), [3, 30, 20, 5])
     labels = np.array([14, 14, 2, 2])[ids]
-    sizes = np.full((len(ids), 2), 40, np.int32)
-    images = IMAGES[: len(ids)]
-    split = Split("train", images, labels, ids, sizes, [""] * len(ids), digest_images(images))
-    return Data("synthetic", "ab" * 32, 32, split, split, None, [])
+    split = made_split("train", IMAGES[: len(ids)], labels, ids)
+    return made_data(split, split)
 
 
 def test_longest_track_of_a_class_comes_first() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,13 +12,11 @@ import pytest
 from lib.cli import main
 from lib.errors import UserError
 from lib.files import sha256_file
-from lib.records.run import Job as Ended
-from lib.records.run import RunFolder
+from lib.records.run import Job, RunFolder
 from lib.records.schema import record_path, write_record
 from lib.series import sweep as module
 from lib.series.joblist import add_jobs
-from lib.series.jobs import Job, plan_jobs
-from lib.series.launcher import JobResult, Series
+from lib.series.jobs import plan_jobs
 from lib.series.sweep import folder_name, headline, plan_points, split_values, unfinished
 from tests.made_records import made_benchmark, made_train
 
@@ -81,24 +79,15 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Stands in for running notebooks: writes records as they would; two epochs fail while `broken` is in the list."""
     started: list[str] = []
 
-    def run(jobs: list[Job], run_dir: Path, **_: int) -> Series:
-        series = Series(run_dir)
+    def run(jobs: list[Job], run_dir: Path, **_: int) -> None:
         for job in jobs:
             started.append(f"{run_dir.name}: {job.label}")
-            failed = "broken" in started and job.parameters.get("num_epochs") == 2
+            if "broken" in started and job.parameters.get("num_epochs") == 2:
+                add_jobs(run_dir, [replace(job, status="failed", reason="broke")])
+                continue
             path = record_path(run_dir, job.notebook, job.backend)
-            if not failed:
-                record = made_train()
-                record.params = dict(job.parameters)
-                record.checkpoint_sha256 = None
-                path.parent.mkdir(parents=True, exist_ok=True)
-                write_record(record, path)
-            series.results.append(
-                JobResult(job.notebook, job.backend, "failed" if failed else "ok", reason="broke" if failed else "",
-                          record=None if failed else str(path.relative_to(run_dir)))
-            )  # fmt: skip
-        add_jobs(run_dir, [asdict(result) for result in series.results])
-        return series
+            write_record(made_train(params=dict(job.parameters), checkpoint_sha256=None), path)
+            add_jobs(run_dir, [replace(job, status="ok", record=str(path.relative_to(run_dir)))])
 
     monkeypatch.setattr(module, "run_jobs", run)
     return started
@@ -132,18 +121,14 @@ def test_record_of_another_network_or_of_other_parameters_is_measured_again(tmp_
     (tmp_path / "checkpoint.safetensors").write_bytes(b"weights")
     record = made_benchmark("null")
     (job,) = plan_jobs(["03"], {"backend": "null", "num_threads": "1"}, [])
-    run = RunFolder(tmp_path, "", [Ended(job.notebook, "null", "ok", None, None, None, 1.0, "")],
-                    {job.label: record})  # fmt: skip
-    record.params, record.checkpoint_sha256 = (
-        dict(job.parameters),
-        sha256_file(tmp_path / "checkpoint.safetensors"),
-    )
-    assert unfinished([job], run, tmp_path) == []
+    run = RunFolder(tmp_path, "", [replace(job, status="ok")], {job.label: record})
+    record.params, record.checkpoint_sha256 = dict(job.parameters), sha256_file(tmp_path / "checkpoint.safetensors")
+    assert unfinished([job], run) == []
     record.params["num_threads"] = 2
-    assert unfinished([job], run, tmp_path) == [job]
+    assert unfinished([job], run) == [job]
     record.params["num_threads"] = 1
     (tmp_path / "checkpoint.safetensors").write_bytes(b"other weights")
-    assert unfinished([job], run, tmp_path) == [job]
+    assert unfinished([job], run) == [job]
 
 
 def test_figures_of_a_benchmark_are_its_ratio_with_bounds_and_its_times() -> None:

@@ -18,26 +18,19 @@ import safetensors.torch
 import torch
 
 from lib.data import Data, Split
-from lib.data.images import digest_images
 from lib.errors import UserError
 from lib.model import load_checkpoint
 from lib.onednn import parse_report
 from lib.records.schema import Epoch
 from lib.report.train import accuracy
 from lib.signs import NUM_CLASSES, mirror_map
-from lib.training import (
-    RECIPES,
-    Augmentation,
-    Estimate,
-    augment_batch,
-    ensure_checkpoint,
-    evaluate,
-    evaluate_splits,
-    predict_logits,
-    train,
-)
-from lib.training.estimate import Estimator
+from lib.training.augmentation import augment_batch
+from lib.training.estimate import Estimate, Estimator
+from lib.training.evaluation import evaluate, evaluate_splits, predict_logits
 from lib.training.kernels import step_kernels
+from lib.training.loop import ensure_checkpoint, train
+from lib.training.recipes import RECIPES, Augmentation
+from tests.made_data import made_data, made_split
 from tests.untrained import save_untrained
 
 STILL = Augmentation(
@@ -51,33 +44,17 @@ def make_split(name: str, num_images: int, seed: int) -> Split:
     generator = np.random.default_rng(seed)
     labels = np.arange(num_images) // 10 % 2
     images = (generator.integers(0, 60, (num_images, 3, 32, 32)) + labels[:, None, None, None] * 150).astype(np.uint8)
-    return Split(
-        name=name,
-        images=images,
-        labels=labels.astype(np.int64),
-        track_ids=np.arange(num_images, dtype=np.int64) // 10,
-        sizes=np.full((num_images, 2), 32, np.int32),
-        sources=[""] * num_images,
-        digests=digest_images(images),
-    )
+    return made_split(name, images, labels, np.arange(num_images) // 10)
 
 
 @pytest.fixture(scope="module")
 def data() -> Data:
-    return Data(
-        source="synthetic",
-        manifest_hash="0" * 64,
-        image_size=32,
-        train=make_split("train", 320, 0),
-        val=make_split("val", 80, 1),
-        test=None,
-        notes=[],
-    )
+    return made_data(make_split("train", 320, 0), make_split("val", 80, 1))
 
 
 def quick(data: Data, **arguments: object) -> np.ndarray:
     trained = train("learning_path", data, profile="smoke", num_epochs=2, **arguments)  # type: ignore[arg-type]
-    return predict_logits(trained.model, trained.preprocessing, data.val.images)
+    return predict_logits(trained.model, trained.metadata.preprocessing, data.val.images)
 
 
 def test_training_learns_and_reports_each_epoch(data: Data) -> None:
@@ -100,6 +77,13 @@ def test_same_seed_gives_an_identical_checkpoint_file_and_another_seed_does_not(
     assert first == second
     weights = [safetensors.torch.load(content) for content in (first, other)]
     assert all(not torch.equal(weight, weights[1][name]) for name, weight in weights[0].items() if weight.ndim > 1)
+
+
+def test_seed_also_decides_order_and_augmentation(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    seed_weights = torch.manual_seed
+    monkeypatch.setattr(torch, "manual_seed", lambda seed: seed_weights(0))  # equal weights to begin with
+    losses = [train("signnet", data, profile="smoke", num_epochs=1, seed=seed).history[0].train_loss for seed in (1, 2)]
+    assert losses[0] != losses[1]
 
 
 Step = tuple[float, dict[float, list[torch.nn.Parameter]]]
@@ -178,7 +162,7 @@ def test_trains_in_bf16_only_where_onednn_has_it_backward_too(
 ) -> None:
     from lib.training.recipes import Plan
 
-    monkeypatch.setattr(sys.modules["lib.training.loop"], "isa_flags", lambda: flags)
+    monkeypatch.setattr("lib.machine.isa_flags", lambda: flags)
     short = replace(RECIPES["signnet"], plans={"smoke": Plan("learning_path", num_epochs=1, max_steps=1)})
     monkeypatch.setitem(RECIPES, "signnet", short)
     assert train("signnet", data, profile="smoke").precision == precision
@@ -231,7 +215,7 @@ def test_smoke_profile_stops_after_its_steps(data: Data, monkeypatch: pytest.Mon
 
     short = replace(RECIPES["learning_path"], plans={"smoke": Plan("learning_path", num_epochs=50, max_steps=7)})
     monkeypatch.setitem(RECIPES, "learning_path", short)
-    assert train("learning_path", data, profile="smoke").num_epochs == 2  # five steps an epoch
+    assert train("learning_path", data, profile="smoke").metadata.num_epochs == 2  # five steps an epoch
 
 
 @pytest.mark.parametrize(("argument", "value"), [("recipe", "signet"), ("profile", "slow")])

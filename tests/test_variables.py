@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from lib.backends import get_backend
-from lib.bench.client import ALLOCATOR, WorkerClient, worker_environ
+from lib.bench.client import WorkerClient, worker_environ
 from lib.files import PROJECT_ROOT
+from lib.machine import ALLOCATOR
 from lib.series.notebook import start
 from lib.series.parameters import load_schema
 from lib.variables import KEEP_VARIABLE, passed_on, remove_tuning, tuning

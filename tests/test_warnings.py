@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
+from lib.analysis.judgement import record_warnings
 from lib.records.schema import (
     BenchmarkRecord,
+    Conditions,
     Figure,
+    Proof,
     RecordWarning,
     WarningKind,
     read_record,
     write_record,
 )
 from lib.report.caveats import warning_words, warnings_words
-from tests.made_records import made_benchmark
+from tests.made_records import made_benchmark, made_environment, made_parity, made_scenario
 
 FIGURES: dict[WarningKind, dict[str, Figure]] = {
     "too_many_threads": {"threads": 8, "cores": 2},
@@ -70,3 +74,38 @@ def test_warnings_survive_the_way_through_a_file(tmp_path: Path) -> None:
     record = made_benchmark(warnings=[RecordWarning(kind, "offline", figures) for kind, figures in FIGURES.items()])
     write_record(record, tmp_path / "record.json")
     assert read_record(tmp_path / "record.json", BenchmarkRecord).warnings == record.warnings
+
+
+def kinds(**changes: Any) -> list[WarningKind]:
+    return [warning.kind for warning in record_warnings(made_benchmark("torch-blas", **changes))]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, []),
+        (
+            {"environment": made_environment(num_cores=4, num_threads=5, emulated=True)},
+            ["too_many_threads", "emulated"],
+        ),
+        ({"random_weights": True, "parity": made_parity(reference_top1=0.02)}, ["random_weights"]),
+        ({"random_weights": True, "parity": None}, []),
+        ({"parity": made_parity(reference_top1=0.069)}, ["near_chance"]),
+        ({"parity": made_parity(reference_top1=0.07)}, []),
+        ({"parity": made_parity(outcome="inconclusive", reason="why")}, ["inconclusive"]),
+        ({"proof": Proof("what", {}, passed=True, investigate="why")}, ["investigate"]),
+    ],
+)
+def test_the_numbers_of_a_record_say_what_its_readers_must_know(
+    changes: dict[str, Any], expected: list[WarningKind]
+) -> None:
+    assert kinds(**changes) == expected
+
+
+def test_scattering_times_are_unstable_unless_a_disturbance_is_the_reason() -> None:
+    scenario = made_scenario("offline", 2.0)
+    scattered = [[call * (1 + number % 2) for call in calls] for number, calls in enumerate(scenario.latencies_s)]
+    for conditions, expected in ((None, "unstable"), (Conditions(3.0, 0.0, 0.0, spare_cores=0), "disturbed")):
+        scenario = replace(scenario, latencies_s=scattered, conditions=conditions)
+        (warning,) = record_warnings(made_benchmark("torch-blas", scenarios=[scenario], layers=[]))
+        assert (warning.kind, warning.scenario) == (expected, "offline")

@@ -1,4 +1,8 @@
-"""The workflow files: security, limits, names of artifacts, inputs. zizmor and the schemas run in `make lint`."""
+"""The workflow files: what the schemas and zizmor, which `make lint` runs, do not find in them.
+
+zizmor finds actions without a commit, expressions in scripts, credentials that a checkout leaves behind, and events
+that run foreign code.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from lib.ci.inputs import call_inputs, dispatch_inputs, inputs_yaml
+from lib.ci.inputs import call_inputs, dispatch_inputs
 from lib.ci.settings import settings
 from lib.files import PROJECT_ROOT
 
@@ -72,19 +76,13 @@ def test_there_is_something_to_check() -> None:
 # --- security
 
 
-@each_file
-def test_actions_are_pinned_by_commit_with_their_version(path: Path) -> None:
-    for uses in all_uses(path):
-        assert uses.startswith("$/") or re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40}", uses), uses
-    for line in re.findall(r"^\s*(?:- )?uses: (?!\$/)(.*)$", path.read_text(), re.MULTILINE):
-        assert re.search(r"@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line), line
-
-
-def test_one_action_has_one_version_everywhere() -> None:
+def test_one_action_has_one_version_everywhere_which_stands_beside_its_commit() -> None:
     found: dict[str, set[str]] = {}
     for path in FILES:
-        for repository, commit in re.findall(r"uses: ([\w.-]+/[\w.-]+)[\w./-]*@(\w{40} # \S+)", path.read_text()):
-            found.setdefault(repository, set()).add(commit)
+        for uses in re.findall(r"^\s*(?:- )?uses: (?!\$/)(.*)$", path.read_text(), re.MULTILINE):
+            pinned = re.fullmatch(r"([\w.-]+/[\w.-]+)[\w./-]*@(\w{40} # v\d+\.\d+\.\d+)", uses)
+            assert pinned, uses
+            found.setdefault(pinned[1], set()).add(pinned[2])
     assert found and {name: commits for name, commits in found.items() if len(commits) > 1} == {}
 
 
@@ -120,17 +118,9 @@ def test_only_publishing_and_scanning_may_write() -> None:
 
 
 @each_file
-def test_no_expression_is_pasted_into_a_script(path: Path) -> None:
-    for step in steps(path):
-        assert "${{" not in step.get("run", ""), step["name"]
-
-
-@each_file
 def test_variables_in_scripts_are_quoted(path: Path) -> None:
-    for step in steps(path):
-        for script in [step.get("run", "")]:
-            unquoted = re.findall(r'(?<!")\$\{?[A-Z_]+\}?(?!")', script)
-            assert [found for found in unquoted if f'"{found}' not in script and f'="{found}' not in script] == []
+    for script in (step.get("run", "") for step in steps(path)):
+        assert re.findall(r'(?<!")\$\{?[A-Z_]+', script) == [], script
 
 
 @each_file
@@ -141,42 +131,25 @@ def test_no_secret_is_used_and_the_token_goes_to_the_one_command_that_asks_githu
         assert has_token == ("lib ci history" in step.get("run", "")), step["name"]
 
 
-@each_workflow
-def test_no_event_runs_foreign_code_with_rights(path: Path) -> None:
-    assert not {"pull_request_target", "workflow_run", "issue_comment", "issues"} & set(load(path)["on"])
-
-
-@each_file
-def test_checkouts_leave_no_credentials_behind(path: Path) -> None:
-    for step in with_action(path, "actions/checkout"):
-        assert step["with"]["persist-credentials"] is False
-
-
 def test_nothing_is_published_but_by_the_job_for_it() -> None:
     for name, job in jobs(NOTEBOOKS).items():
         used = " ".join(step.get("uses", "") for step in job["steps"])
         assert ("pages" in used) == (name == "publish")
     publish = jobs(NOTEBOOKS)["publish"]
     assert publish["if"] == "${{ !cancelled() && needs.gate.outputs.publish == 'true' }}", "`lib gate` decides"
-    assert not any("run" in step or "checkout" in step["uses"] for step in publish["steps"]), (
-        "no code of ours runs there"
-    )
+    assert not any("run" in step or "checkout" in step["uses"] for step in publish["steps"]), "no code of ours"
 
 
 # --- limits
 
 
 @each_workflow
-def test_every_job_has_a_time_limit(path: Path) -> None:
+def test_every_job_has_a_time_limit_and_long_steps_one_within_it(path: Path) -> None:
     for name, job in jobs(path).items():
-        if "uses" not in job:  # a call has those of the called jobs
-            assert 0 < job["timeout-minutes"] <= LONGEST_MINUTES, name
-
-
-@each_workflow
-def test_long_steps_have_a_limit_within_that_of_their_job(path: Path) -> None:
-    for job in jobs(path).values():
-        for step in job.get("steps", []):
+        if "uses" in job:  # a call has those of the called jobs
+            continue
+        assert 0 < job["timeout-minutes"] <= LONGEST_MINUTES, name
+        for step in job["steps"]:
             if LONG_COMMANDS.search(step.get("run", "")):
                 assert 0 < step["timeout-minutes"] < job["timeout-minutes"], step["name"]
 
@@ -236,16 +209,13 @@ def names_in(job: dict[str, Any]) -> list[str]:
 
 
 def test_every_upload_states_how_long_it_is_kept_and_fails_where_nothing_is_there() -> None:
-    assert uploads()
-    for step in uploads():
-        assert 1 <= step["with"]["retention-days"] <= 90
-        assert step["with"]["if-no-files-found"] == "error"
-    for step in with_action(NOTEBOOKS, "actions/upload-pages-artifact"):
+    assert uploads() and all(step["with"]["if-no-files-found"] == "error" for step in uploads())
+    for step in [*uploads(), *with_action(NOTEBOOKS, "actions/upload-pages-artifact")]:
         assert 1 <= step["with"]["retention-days"] <= 90
 
 
 def test_uploads_happen_after_failures_too_and_not_where_nothing_ran() -> None:
-    others = {"records": "${{ !cancelled() && hashFiles('run/results/03_benchmark.*.json') != '' }}",
+    others = {"records": "${{ !cancelled() && steps.collect.outputs.measured == 'true' }}",
               "verdict": "steps.judge.outputs.publish == 'true'"}  # fmt: skip
     for step in uploads():
         usual = "${{ !cancelled() && steps.run.outcome != 'skipped' }}"
@@ -272,16 +242,12 @@ def test_no_two_uploads_of_a_run_have_one_name_also_with_both_architectures() ->
             assert ("${{ matrix.backend }}" in name) == (job_name in ("benchmark", "confirm"))
 
 
-def test_what_conclude_uploads_takes_the_place_of_what_compare_did() -> None:
+def test_a_second_measurement_and_its_comparison_are_made_as_the_first() -> None:
     graph = jobs(NOTEBOOKS)
     assert graph["conclude"]["steps"] == graph["compare"]["steps"]
     for step in graph["conclude"]["steps"]:
         if "upload-artifact@" in step.get("uses", ""):
             assert step["with"]["overwrite"] is True
-
-
-def test_a_second_measurement_is_made_as_the_first() -> None:
-    graph = jobs(NOTEBOOKS)
     assert graph["confirm"]["steps"] == graph["benchmark"]["steps"]
     own = {"MEASURED": "confirm", "SUFFIX": ".again"}
     assert graph["confirm"]["env"] == {**graph["benchmark"]["env"], **own}
@@ -320,26 +286,7 @@ def test_caches_are_named_by_what_is_in_them() -> None:
 # --- the graph
 
 
-def test_the_jobs_follow_each_other_and_the_gate_sees_all() -> None:
-    graph = jobs(NOTEBOOKS)
-    assert list(graph) == [
-        "changes",
-        "plan",
-        "test",
-        "train",
-        "benchmark",
-        "compare",
-        "confirm",
-        "conclude",
-        "gate",
-        "publish",
-    ]
-    assert set(graph["gate"]["needs"]) == set(graph) - {"gate", "publish"}
-    assert graph["publish"]["needs"] == "gate"
-    assert graph["gate"]["if"] == "always()"
-
-
-def test_every_job_but_the_frame_waits_for_what_changed() -> None:
+def test_every_job_but_the_frame_waits_for_the_plan_and_the_gate_sees_all() -> None:
     graph = jobs(NOTEBOOKS)
 
     def ancestors(name: str) -> set[str]:
@@ -353,6 +300,8 @@ def test_every_job_but_the_frame_waits_for_what_changed() -> None:
         assert "plan" in ancestors(name), name
     for name in ("train", "benchmark", "compare", "publish"):
         assert "test" in ancestors(name)
+    assert set(graph["gate"]["needs"]) == set(graph) - {"gate", "publish"}
+    assert graph["publish"]["needs"] == "gate" and graph["gate"]["if"] == "always()"
 
 
 def test_one_failed_backend_stops_no_other_and_no_comparison() -> None:
@@ -373,11 +322,9 @@ def test_the_checkpoints_sha256_travels_through_the_jobs() -> None:
     graph = jobs(NOTEBOOKS)
     assert graph["train"]["outputs"]["checkpoint_sha256"] == "${{ steps.checkpoint.outputs.checkpoint_sha256 }}"
     assert graph["benchmark"]["env"]["CHECKPOINT"] == "${{ needs.train.outputs.checkpoint_sha256 }}"
-    scripts = [step.get("run", "") for step in graph["benchmark"]["steps"]]
-    before = next(number for number, script in enumerate(scripts) if 'checkpoint run --expect "$CHECKPOINT"' in script)
-    run = next(number for number, script in enumerate(scripts) if "-m lib run 03" in script)
-    after = next(number for number, script in enumerate(scripts) if '--checkpoint "$CHECKPOINT"' in script)
-    assert before < run < after
+    scripts = "\n".join(step.get("run", "") for step in graph["benchmark"]["steps"])
+    checked = r'checkpoint run --expect "\$CHECKPOINT".*-m lib run 03 .*ci check run .*--checkpoint "\$CHECKPOINT"'
+    assert re.search(checked, scripts, re.DOTALL), "before and after the measurement"
 
 
 def test_outputs_of_a_job_are_those_of_its_steps_and_of_the_commands() -> None:
@@ -390,8 +337,8 @@ def test_outputs_of_a_job_are_those_of_its_steps_and_of_the_commands() -> None:
         ids = {step["id"] for step in job["steps"] if "id" in step}
         assert set(re.findall(r"steps\.(\w+)\.", yaml.dump(job))) <= ids, name
         needs = job.get("needs", [])
-        told = set(re.findall(r"needs\.(\w+)\.", yaml.dump(job)))
-        assert told <= ({needs} if isinstance(needs, str) else set(needs)), f"{name} reads jobs that it does not need"
+        read = set(re.findall(r"needs\.(\w+)\.", yaml.dump(job)))
+        assert read <= ({needs} if isinstance(needs, str) else set(needs)), f"{name} reads jobs that it does not need"
 
 
 def test_every_variable_that_a_script_reads_is_set() -> None:
@@ -404,20 +351,6 @@ def test_every_variable_that_a_script_reads_is_set() -> None:
                 assert set(re.findall(r"\$\{?([A-Z_]+)", step.get("run", ""))) <= known, step["name"]
 
 
-def test_investigate_is_a_green_job_and_every_other_status_is_the_gates_own(tmp_path: Path) -> None:
-    import subprocess
-
-    (judge,) = [step for step in jobs(NOTEBOOKS)["gate"]["steps"] if "lib gate" in step.get("run", "")]
-    python = tmp_path / ".venv/bin/python"
-    python.parent.mkdir(parents=True)
-    for status, expected in {0: 0, 1: 1, 2: 2, 3: 0, 137: 137}.items():
-        python.write_text(f"#!/bin/sh\nexit {status}\n")
-        python.chmod(0o755)
-        command = ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", judge["run"]]  # as the runner calls it
-        done = subprocess.run(command, cwd=tmp_path, env={"NEEDS": "{}", "PATH": "/usr/bin:/bin"})
-        assert done.returncode == expected
-
-
 # --- inputs
 
 
@@ -428,8 +361,6 @@ def test_inputs_of_the_workflows_are_those_of_the_parameters() -> None:
     called = load(NOTEBOOKS)["on"]["workflow_call"]["inputs"]
     assert {name: called[name] for name in call_inputs()} == call_inputs()
     assert set(called) - set(call_inputs()) == {"runner", "arch"}
-    dispatch, call = (block.split("\n", 1)[1] for block in inputs_yaml().split("# on.")[1:])
-    assert dispatch in NOTEBOOKS.read_text() and dispatch in X86.read_text() and call in NOTEBOOKS.read_text()
 
 
 def test_every_input_reaches_the_settings_through_the_environment() -> None:
@@ -449,28 +380,16 @@ def test_the_leg_for_contrast_runs_the_same_file_with_all_inputs_and_grants_what
 # --- the others
 
 
-def test_dependabot_watches_what_is_pinned_and_waits_a_while() -> None:
+def test_dependabot_watches_what_is_pinned() -> None:
     updates = yaml.safe_load((GITHUB / "dependabot.yml").read_text())["updates"]
     assert {update["package-ecosystem"] for update in updates} == {"github-actions", "pip"}
-    for update in updates:
-        assert update["cooldown"]["default-days"] >= 7 and update["groups"]
-
-
-def test_codeql_reads_python_and_the_workflows() -> None:
-    (job,) = jobs(GITHUB / "workflows/codeql.yml").values()
-    assert job["strategy"]["matrix"]["language"] == ["python", "actions"]
+    assert all(update["groups"] for update in updates)
 
 
 def test_the_audit_reads_every_file_of_pinned_packages() -> None:
     text = (GITHUB / "workflows/audit.yml").read_text()
     pinned = {path.name for path in PROJECT_ROOT.glob("requirements*")} - {"requirements.txt", "requirements-dev.txt"}
     assert pinned and all(f"-r {name}" in text for name in pinned), "the lock has the two others"
-
-
-def test_the_audit_does_not_run_where_its_installer_failed() -> None:
-    install, lock, rest = jobs(GITHUB / "workflows/audit.yml")["audit"]["steps"][1:]
-    assert install["id"] == "install" and "pipx install" in install["run"]
-    assert "if" not in lock and rest["if"] == "${{ !cancelled() && steps.install.outcome == 'success' }}"
 
 
 def test_lint_checks_the_workflow_files() -> None:

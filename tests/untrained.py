@@ -7,7 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lib.model import CheckpointMetadata, Preprocessing, build_network, save_checkpoint
+from lib.data.preprocessing import Preprocessing
+from lib.model import CheckpointMetadata, build_network, save_checkpoint
+from lib.signs import CLASS_NAMES
 
 
 def save_untrained(folder: Path, architecture: str = "signnet_small", network: nn.Module | None = None) -> Path:
@@ -20,6 +22,6 @@ def save_untrained(folder: Path, architecture: str = "signnet_small", network: n
     save_checkpoint(
         path,
         network,
-        CheckpointMetadata(architecture, "signnet", "smoke", 1, 0, "synthetic", "0" * 64, preprocessing),
+        CheckpointMetadata(architecture, "signnet", "smoke", 1, 0, "synthetic", "0" * 64, CLASS_NAMES, preprocessing),
     )
     return path

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
 
 from lib.machine import patient
 
@@ -26,6 +26,6 @@ def until(condition: Callable[[], bool], what: str, pause: Callable[[], object] 
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process with all its threads has used of the CPU since its start, in steps of 0.01 s (proc(5))."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """What a process with all its threads has used of the CPU since its start, in steps of 0.01 s."""
+    used = psutil.Process(pid).cpu_times()
+    return float(used.user + used.system)

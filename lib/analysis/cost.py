@@ -11,7 +11,7 @@ import pydantic
 
 from lib.analysis.judgement import disturbance
 from lib.analysis.statistics import samples_per_s
-from lib.records.schema import BenchmarkRecord, Scenario
+from lib.records.schema import BenchmarkRecord
 
 CAVEAT = "speed of the machine that measured, price of a runner of that size"
 SCENARIO = "offline"
@@ -71,7 +71,7 @@ def price_table() -> PriceTable:
 def cost_of(record: BenchmarkRecord) -> Cost:
     """Images per dollar in the offline scenario, only on runners of the architecture and size that was measured: speed
     does not grow with cores as prices do."""
-    table, scenario = price_table(), _scenario(record)
+    table, scenario = price_table(), record.scenario(SCENARIO)
     machine = record.environment
     rows: list[CostRow] = []
     reason = ""
@@ -101,14 +101,3 @@ def cost_of(record: BenchmarkRecord) -> Cost:
         if not rows:
             reason = f"the price list has no {machine.architecture} runner with {machine.num_cores} cores"
     return Cost(rows, reason, table.source, table.url, table.date)
-
-
-def energy_words(scenario: Scenario) -> str:
-    """Energy of one image in words."""
-    if scenario.energy_j_per_image is None:
-        return "not measurable on this machine"
-    return f"{scenario.energy_j_per_image:.3g} J per image, whole processor package"
-
-
-def _scenario(record: BenchmarkRecord) -> Scenario | None:
-    return next((scenario for scenario in record.scenarios if scenario.name == SCENARIO and scenario.latencies_s), None)

@@ -133,7 +133,6 @@ def _times(scenario: Scenario) -> Row:
         "p99_ms": _ms(times.p99),
         "reference_p50_ms": _ms(percentiles(scenario.reference_latencies_s).p50),
         "images_per_s": f"{samples_per_s(scenario.latencies_s, scenario.batch_size):.6g}",
-        "energy_j_per_image": "" if scenario.energy_j_per_image is None else scenario.energy_j_per_image,
     }
     return row if disturbance(scenario) is None else _unjudged(row)
 

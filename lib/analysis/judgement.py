@@ -11,7 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.analysis.statistics import LEAST_TIME_S, SMALLEST_EFFECT, Ratio, noise_floor, scenario_ratio, verdict
+from lib.analysis.statistics import (
+    LEAST_TIME_S,
+    SMALLEST_EFFECT,
+    Ratio,
+    is_unstable,
+    noise_floor,
+    scenario_ratio,
+    uncertainty,
+    verdict,
+)
 from lib.records.schema import (
     BenchmarkRecord,
     Conditions,
@@ -28,6 +37,7 @@ SAME_PACE = 1.3  # clocks of one kind of machine differ by less, a slow hand-ove
 # That others may use where the measured threads take all cores: the most at which the ratio of two programs that are
 # built alike moved by less than 1 %, half of the smallest effect that is claimed (docs/selfcheck).
 LIMIT_CORES = 0.2
+NEAR_CHANCE = 3  # times the top-1 of guessing; where a reference has less, equal accuracy proves little
 
 
 def allowed_cores(spare_cores: int) -> float:
@@ -119,6 +129,51 @@ def disturbances(record: BenchmarkRecord) -> list[RecordWarning]:
     if points:
         _, worst = max(points, key=lambda of: of[0].conditions.others_cores if of[0].conditions else 0.0)
         found.append(RecordWarning(worst.kind, "", {**worst.figures, "num_points": len(points)}))
+    return found
+
+
+def undecided(records: Sequence[BenchmarkRecord]) -> list[RecordWarning]:
+    """A warning that names the backends whose parity is inconclusive; empty where there are none."""
+    reasons = {
+        record.backend: record.parity.reason
+        for record in records
+        if record.status == "ok" and record.parity is not None and record.parity.outcome == "inconclusive"
+    }
+    return [RecordWarning("inconclusive", figures={**reasons})] if reasons else []
+
+
+def record_warnings(record: BenchmarkRecord) -> list[RecordWarning]:
+    """All that a reader of a record must know, by its own numbers."""
+    machine, parity, found = record.environment, record.parity, list[RecordWarning]()
+    if machine.num_threads > machine.num_cores:
+        figures: dict[str, Figure] = {"threads": machine.num_threads, "cores": machine.num_cores}
+        found.append(RecordWarning("too_many_threads", figures=figures))
+    if machine.emulated:
+        found.append(RecordWarning("emulated"))
+    found += undecided([record])
+    if parity is not None and record.random_weights:
+        found.append(RecordWarning("random_weights"))
+    elif (
+        parity is not None
+        and record.data is not None
+        and parity.reference_top1 < NEAR_CHANCE / len(record.data.classes)
+    ):
+        found.append(RecordWarning("near_chance"))
+    if record.proof is not None and record.proof.investigate:
+        found.append(RecordWarning("investigate", figures={"reason": record.proof.investigate}))
+    return [*found, *_unstable(record), *disturbances(record)]
+
+
+def _unstable(record: BenchmarkRecord) -> list[RecordWarning]:
+    """Scenarios whose times scatter, and no disturbance is the reason; how uncertain they are, by side."""
+    found = []
+    for scenario in judged(record.scenarios):
+        sides = {
+            record.backend: scenario.latencies_s,
+            f"the reference {record.reference}": scenario.reference_latencies_s,
+        }
+        if figures := {name: uncertainty(times) for name, times in sides.items() if is_unstable(times)}:
+            found.append(RecordWarning("unstable", scenario.name, {**figures}))
     return found
 
 

@@ -66,37 +66,54 @@ class LayerGrid:
 def layer_grid(records: Sequence[BenchmarkRecord], scenario: str) -> LayerGrid:
     """The layers of all measured backends in one scenario."""
     measured = [record for record in records if record.status == "ok"]
-    tables = [(record, table) for record in measured for table in record.layers if table.scenario == scenario]
-    tables = [(record, table) for record, table in tables if table.layers]
-    disturbed = [record.backend for record, table in tables if disturbance(table) is not None]
-    tables = [(record, table) for record, table in tables if record.backend not in disturbed]
-    rows = _rows([table for _, table in tables])
-    alone, macs, shares = {}, {}, {}
-    for _, table in tables:
-        total = sum(median_latency(layer.reference_latencies_s) for layer in table.layers)
+    found = [(record, table) for record in measured if (table := record.layer_table(scenario)) is not None]
+    disturbed = [record.backend for record, table in found if disturbance(table) is not None]
+    found = [(record, table) for record, table in found if record.backend not in disturbed]
+    tables = [table for _, table in found]
+    alone = _timed_alone(tables)
+    columns = {record.backend: _column(record, table, alone) for record, table in found}
+    return LayerGrid(
+        scenario=scenario,
+        rows=_rows(tables),
+        kinds={**_kinds_of_groups(tables), **{name: layer.kind for name, layer in alone.items()}},
+        shares=_shares(tables, alone),
+        columns=columns,
+        silent=[record.backend for record in measured if record.backend not in (*columns, *disturbed)],
+        disturbed=disturbed,
+    )
+
+
+def _timed_alone(tables: Sequence[LayerTable]) -> dict[str, Layer]:
+    """By name: layers that a job timed by themselves, in the first of these jobs."""
+    alone: dict[str, Layer] = {}
+    for table in tables:
         for layer in table.layers:
-            if len(layer.members) == 1 and layer.members[0] not in alone:
-                name = layer.members[0]
-                alone[name], macs[name] = layer.kind, layer.num_macs
-                shares[name] = median_latency(layer.reference_latencies_s) / total
-    for _, table in tables:
-        total = sum(median_latency(layer.reference_latencies_s) for layer in table.layers)
-        for layer in table.layers:
-            if not any(name in shares for name in layer.members):
-                row = max(layer.members, key=lambda name: macs.get(name, 0))
-                shares[row] = median_latency(layer.reference_latencies_s) / total
-    columns = {}
-    for record, table in tables:
-        shown, hidden = {}, {}
-        for layer in table.layers:
-            # Without anybody who timed the members by themselves the first one stands for all.
-            row = max(layer.members, key=lambda name: macs.get(name, 0))
-            shown[row] = layer
-            hidden.update({name: row for name in layer.members if name != row})
-        columns[record.backend] = Column(record, table, shown, hidden, layer_noise_floor(table))
-    kinds = {**_kinds_of_groups([table for _, table in tables]), **alone}
-    silent = [record.backend for record in measured if record.backend not in (*columns, *disturbed)]
-    return LayerGrid(scenario, rows, kinds, shares, columns, silent, disturbed)
+            if len(layer.members) == 1:
+                alone.setdefault(layer.members[0], layer)
+    return alone
+
+
+def _row(layer: Layer, alone: dict[str, Layer]) -> str:
+    """Where the numbers of a layer or group stand: at the member that computes most, as far as that is known; else at
+    the first one."""
+    return max(layer.members, key=lambda name: alone[name].num_macs if name in alone else 0)
+
+
+def _shares(tables: Sequence[LayerTable], alone: dict[str, Layer]) -> dict[str, float]:
+    """By row: part of the reference's time over all layers. Of a group it counts where no job timed a member alone."""
+    shares: dict[str, float] = {}
+    for table in tables:
+        seconds = [median_latency(layer.reference_latencies_s) for layer in table.layers]
+        for layer, layer_s in zip(table.layers, seconds, strict=True):
+            if len(layer.members) == 1 or alone.keys().isdisjoint(layer.members):
+                shares.setdefault(_row(layer, alone), layer_s / sum(seconds))
+    return shares
+
+
+def _column(record: BenchmarkRecord, table: LayerTable, alone: dict[str, Layer]) -> Column:
+    shown = {_row(layer, alone): layer for layer in table.layers}
+    hidden = {name: row for row, layer in shown.items() for name in layer.members if name != row}
+    return Column(record, table, shown, hidden, layer_noise_floor(table))
 
 
 def _rows(tables: Sequence[LayerTable]) -> list[str]:

@@ -16,15 +16,10 @@ from dataclasses import dataclass
 from lib.analysis.judgement import disturbance
 from lib.analysis.pace import slow_references
 from lib.analysis.statistics import Ratio, noise_floor, scenario_ratio, verdict
-from lib.records.schema import BenchmarkRecord, RecordWarning, Scenario, scenario_names
+from lib.records.schema import BenchmarkRecord, Scenario, scenario_names
 
 LONG_S = 1.0  # preparation and compilation longer than this are conditions
 MORE_MEMORY = 1.25  # and so is this much more memory than the reference takes
-FAST_FLAGS = {  # what a CPU needs for these precisions to be quick
-    "bf16": ("amx_bf16", "avx512_bf16", "bf16", "svebf16"),
-    "f16": ("avx512_fp16", "asimdhp"),
-    "int8": ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp"),
-}
 
 
 @dataclass(frozen=True)
@@ -104,16 +99,6 @@ def not_judged(records: Sequence[BenchmarkRecord], scenario: str) -> list[str]:
         and record.backend != record.reference
         and any(measured.name == scenario and disturbance(measured) is not None for measured in record.scenarios)
     ]
-
-
-def undecided(records: Sequence[BenchmarkRecord]) -> list[RecordWarning]:
-    """A warning that names the backends whose parity is inconclusive; empty where there are none."""
-    reasons = {
-        record.backend: record.parity.reason
-        for record in records
-        if record.status == "ok" and record.parity is not None and record.parity.outcome == "inconclusive"
-    }
-    return [RecordWarning("inconclusive", figures={**reasons})] if reasons else []
 
 
 def choices(records: Sequence[BenchmarkRecord], precision: str = "any") -> list[Choice]:

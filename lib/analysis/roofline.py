@@ -107,8 +107,7 @@ def roofline(record: BenchmarkRecord, scenario: str = "offline", network_layers:
     Returns:
         None where the scenario was not measured, or no times of layers are known.
     """
-    table = next((table for table in record.layers if table.scenario == scenario and table.layers), None)
-    measured = next((each for each in record.scenarios if each.name == scenario and each.latencies_s), None)
+    table, measured = record.layer_table(scenario), record.scenario(scenario)
     if table is None or measured is None:
         return None
     limits = machine_limits(record)

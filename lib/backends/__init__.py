@@ -6,13 +6,11 @@ the workflow matrix, the tests and the colours in plots follow from it.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-import sys
 from functools import cache
 
 from lib.backends.interface import Backend, Kernels, LayerTimes, register, registered
 from lib.errors import unknown
+from lib.files import import_modules
 
 REFERENCE = "torch-onednn"  # against which error and speed are taken
 
@@ -26,20 +24,13 @@ __all__ = [
     "default_names",
     "get_backend",
     "register",
+    "split_names",
 ]
 
 
 @cache
 def _discover() -> None:
-    """Import every file. A broken one is reported and stops no other; a copy such as `mine-Copy1.py` is left alone."""
-    for module in pkgutil.iter_modules(__path__):
-        if module.name.startswith("_") or not module.name.isidentifier():
-            continue
-        try:
-            importlib.import_module(f"{__name__}.{module.name}")
-        except Exception as error:
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            print(f"lib/backends/{module.name}.py is left out ({reason}); repair or remove it", file=sys.stderr)
+    import_modules(__name__, __path__)
 
 
 def all_backends() -> list[type[Backend]]:
@@ -68,3 +59,8 @@ def get_backend(name: str) -> type[Backend]:
     if name not in registered():
         raise unknown("backend", name, backend_names())
     return registered()[name]
+
+
+def split_names(text: str) -> list[str]:
+    """`a, b` -> names, as people write several backends in one value."""
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -189,21 +189,15 @@ def _back_to_main(index: int, op_type: str, nodes: list[Any], made_by: dict[str,
 
 
 def _joined(num_nodes: int, layers: list[str], owner: dict[int, int]) -> list[str]:
-    """Names of groups; positions that share a layer are united."""
-    united = list(range(num_nodes))
-    first: dict[str, int] = {}
+    """Names of groups: nodes that share a layer, directly or through others, are one."""
+    import networkx  # type: ignore[import-untyped]
 
-    def root(position: int) -> int:
-        while united[position] != position:
-            position = united[position]
-        return position
-
-    for index, position in owner.items():
-        if layers[index]:
-            united[root(position)] = root(first.setdefault(layers[index], position))
-    members: dict[int, list[str]] = {}
-    for index in sorted(owner):  # the exported nodes are in network order
-        group = members.setdefault(root(owner[index]), [])
-        if layers[index] and layers[index] not in group:
-            group.append(layers[index])
-    return ["+".join(members.get(root(position), [])) or RUNTIME for position in range(num_nodes)]
+    shared = networkx.Graph()  # of numbers of optimized nodes and names of the layers that they compute
+    shared.add_nodes_from(range(num_nodes))
+    shared.add_edges_from((number, layers[index]) for index, number in owner.items() if layers[index])
+    groups = [RUNTIME] * num_nodes
+    for together in networkx.connected_components(shared):
+        members = [layer for layer in dict.fromkeys(layers) if layer in together]  # in the order of the network
+        for number in together.difference(members):
+            groups[number] = "+".join(members) or RUNTIME
+    return groups

@@ -17,7 +17,7 @@ import shutil
 import tempfile
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,6 +27,7 @@ from lib.backends._torch_eager import ran
 from lib.backends.interface import RUNTIME, Backend, Kernels, LayerTimes, Shape
 from lib.errors import UserError
 from lib.onednn import Primitive, onednn_report
+from lib.variables import with_variable
 
 if TYPE_CHECKING:
     import torch
@@ -264,23 +265,13 @@ def require_compiler() -> None:
         )
 
 
-@contextmanager
-def own_cache(folder: Path) -> Iterator[None]:
+def own_cache(folder: Path) -> AbstractContextManager[None]:
     """Let Inductor keep its files in `folder`.
 
     By default they are in the machine's temporary folder, where a second run finds those of the first: which of the two
     was measured would be chance. In a folder of its own every compile is cold.
     """
-    name = "TORCHINDUCTOR_CACHE_DIR"
-    before = os.environ.get(name)
-    os.environ[name] = str(folder)
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = before
+    return with_variable("TORCHINDUCTOR_CACHE_DIR", str(folder))
 
 
 # --- what ran, and for which layer ---
@@ -328,71 +319,87 @@ def shared_out(steps: list[str], primitives: list[Primitive]) -> list[list[Primi
 def assign(steps: list[str], primitives: list[Primitive], layers: list[LayerInfo]) -> list[str] | None:
     """The group of layers that each step computes, or RUNTIME; None where convolutions and layers do not match."""
     found = shared_out(steps, primitives)
-    owner: list[int | None] = [None] * len(layers)  # step that computes the layer
-    place: dict[int, int] = {}  # step -> layer that it was called for
+    called_for = _called_for(steps, found, layers)
+    if called_for is None:
+        return None
+    owner = {layer: step for step, layer in called_for.items()}  # which step computes a layer, by its number
+    norm_is_a_step = any("batch_norm" in name for name in steps)
+    for step, layer in called_for.items():
+        owner |= dict.fromkeys(_fused_with(layer, found[step], layers, owner, norm_is_a_step), step)
+    group_of = {step: step for step in called_for}  # to whose layers a step belongs
+    for step, name in enumerate(steps):
+        if step not in called_for:
+            before, between = _gap(step, called_for, len(layers))
+            named = [layer for layer in between if layer not in owner and _names(name, layers[layer])]
+            owner |= dict.fromkeys(named, step)
+            if named:
+                group_of[step] = step
+            elif before is not None and _names(name, layers[before]):
+                group_of[step] = owner[before]  # the bias of the layer before, for instance
+    if not owner:
+        return None
+    members: dict[int, list[str]] = {}
+    latest = owner[min(owner)]
+    for number, layer_info in enumerate(layers):
+        # What has no step computes nothing of its own: a reshape, a dropout, an activation that a conversion does.
+        latest = owner.get(number, latest)
+        members.setdefault(latest, []).append(layer_info.name)
+    return ["+".join(members[group_of[step]]) if step in group_of else RUNTIME for step in range(len(steps))]
 
-    # 1. Convolutions and linear layers, in order; the problem tells apart branches that ran in another order.
+
+def _called_for(steps: list[str], found: list[list[Primitive]], layers: list[LayerInfo]) -> dict[int, int] | None:
+    """By step, the number of the convolution or linear layer that it computes; None where they do not match.
+
+    They come in order; the problem tells apart branches that ran in another order.
+    """
+    left = {number: layer for number, layer in enumerate(layers) if layer.kind in ("Conv2d", "Linear")}
+    places: dict[int, int] = {}
     for step, name in enumerate(steps):
         kind = "Conv2d" if is_convolution(name) else "Linear" if is_linear(name) else ""
         if not kind:
             continue
-        problem = next((p for p in found[step] if p.kind != "reorder"), None)
-        for index, layer in enumerate(layers):
-            if layer.kind == kind and owner[index] is None and (problem is None or problem.computes(layer)):
-                owner[index], place[step] = step, index
-                break
-        else:
+        problem = next((primitive for primitive in found[step] if primitive.kind != "reorder"), None)
+        fitting = (
+            number
+            for number, layer in left.items()
+            if layer.kind == kind and (problem is None or problem.computes(layer))
+        )
+        place = next(fitting, None)
+        if place is None:
             return None
-    if any(layer.kind in ("Conv2d", "Linear") and owner[index] is None for index, layer in enumerate(layers)):
-        return None
+        places[step] = place
+        del left[place]
+    return None if left else places
 
-    # 2. What oneDNN computes with them: folded batch norm, and its post-operations.
-    norm_is_a_step = any("batch_norm" in name for name in steps)
-    for step, first in place.items():
-        post_ops = [op for primitive in found[step] for op in primitive.post_ops]
-        for index in range(first + 1, len(layers)):
-            kind = layers[index].kind.lower()
-            operation = f"eltwise_{_ELTWISE.get(kind, kind)}"
-            if kind.startswith("batchnorm") and not norm_is_a_step:
-                pass
-            elif any(op.startswith(operation) for op in post_ops):
-                post_ops.remove(next(op for op in post_ops if op.startswith(operation)))
-            elif kind == "add" and any(op.startswith(("sum", "binary_add")) for op in post_ops):
-                post_ops.remove(next(op for op in post_ops if op.startswith(("sum", "binary_add"))))
-            else:
-                break
-            if owner[index] is not None:
-                break
-            owner[index] = step
 
-    # 3. Other steps compute layers between the convolutions before and after them, if their names say so.
-    group_of: list[int | None] = [step if step in place else None for step in range(len(steps))]
-    for step, name in enumerate(steps):
-        if step in place:
-            continue
-        before = max((place[other] for other in place if other < step), default=-1)
-        after = min((place[other] for other in place if other > step and place[other] > before), default=len(layers))
-        computed = [
-            index
-            for index in range(before + 1, after)
-            if owner[index] is None and re.search(_keyword(layers[index].kind), name)
-        ]
-        if computed:
-            for index in computed:
-                owner[index] = step
-            group_of[step] = step
-        elif before >= 0 and re.search(_keyword(layers[before].kind), name):
-            group_of[step] = owner[before]  # the bias of the layer before, for instance
+def _fused_with(
+    first: int, primitives: list[Primitive], layers: list[LayerInfo], owner: dict[int, int], norm_is_a_step: bool
+) -> Iterator[int]:
+    """Numbers of the layers behind a convolution that oneDNN computes with it: folded batch norm, post-operations."""
+    post_ops = [op for primitive in primitives for op in primitive.post_ops]
+    for number in range(first + 1, len(layers)):
+        kind = layers[number].kind.lower()
+        operations = ("sum", "binary_add") if kind == "add" else (f"eltwise_{_ELTWISE.get(kind, kind)}",)
+        if norm_is_a_step or not kind.startswith("batchnorm"):
+            fused = next((op for op in post_ops if op.startswith(operations)), None)
+            if fused is None:
+                return
+            post_ops.remove(fused)
+        if number in owner:
+            return
+        yield number
 
-    # 4. What is left computes nothing of its own: a reshape, a dropout, an activation that a conversion does anyhow.
-    latest = next((step for step in owner if step is not None), None)
-    if latest is None:
-        return None
-    members: dict[int, list[str]] = {}
-    for layer, computing in zip(layers, owner, strict=True):
-        latest = latest if computing is None else computing
-        members.setdefault(latest, []).append(layer.name)
-    return [RUNTIME if group is None else "+".join(members[group]) for group in group_of]
+
+def _gap(step: int, called_for: dict[int, int], num_layers: int) -> tuple[int | None, range]:
+    """The layer that was called last before a step, and the numbers of those between it and the next one."""
+    before = max((layer for other, layer in called_for.items() if other < step), default=-1)
+    after = min((layer for other, layer in called_for.items() if other > step and layer > before), default=num_layers)
+    return None if before < 0 else before, range(before + 1, after)
+
+
+def _names(step: str, layer: LayerInfo) -> bool:
+    """Whether the name of a step says that it computes a layer."""
+    return bool(re.search(_keyword(layer.kind), step))
 
 
 def _keyword(kind: str) -> str:

@@ -84,7 +84,7 @@ class Backend(ABC):
 
     @abstractmethod
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Normalized float32 (N, 3, H, W), contiguous -> float32 logits (N, 43). Never alters its input."""
+        """Normalized float32 (N, 3, H, W), contiguous -> float32 logits (N, classes). Never alters its input."""
 
     def layer_times(self, images: np.ndarray, num_passes: int) -> LayerTimes:
         """Seconds per layer of the network in each of `num_passes` forward passes; empty where nobody can tell."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
+import safetensors
 
 from lib.backends.interface import Backend, Kernels, register
-from lib.signs import NUM_CLASSES
 
 
 @register
@@ -19,10 +20,12 @@ class Null(Backend):
     is_network = False
 
     def load(self, checkpoint: Path, folder: Path, num_threads: int) -> None:
-        pass
+        with safetensors.safe_open(checkpoint, framework="np") as file:
+            (metadata,) = file.metadata().values()
+        self._num_classes = len(json.loads(metadata)["classes"])
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        return np.zeros((len(images), NUM_CLASSES), np.float32)
+        return np.zeros((len(images), self._num_classes), np.float32)
 
     def broken_promise(self, kernels: Kernels) -> str:
         return "something was computed" if kernels else ""

@@ -15,6 +15,7 @@ import numpy as np
 from lib.backends._onnx import INPUT
 from lib.backends.interface import Kernels, register
 from lib.backends.onnxruntime import CONVOLUTIONS, PRODUCTS, PROVIDER, OnnxRuntime, groups_with, kernels_of
+from lib.machine import flags_for
 
 IN_BF16 = "multiplies in bf16: differs from fp32 as bf16 rounding does"
 IN_FP32 = "multiplies in fp32: same result as without bf16"
@@ -31,7 +32,7 @@ class OnnxRuntimeBf16(OnnxRuntime):
     precision = "bf16"
     storage = "fp32"
     architectures = ("aarch64",)
-    needs_any_flag = ("bf16",)
+    needs_any_flag = flags_for("bf16", "aarch64")
     default = False  # until a run on such a machine has shown which layers use it
     sqnr_min_db = 25.0
     agreement_min = 0.99

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lib.backends._openvino import OpenVino
 from lib.backends.interface import register
+from lib.machine import flags_for
 
 
 @register
@@ -14,7 +15,7 @@ class OpenVinoBf16(OpenVino):
     order = 135
     precision = "bf16"
     architectures = ("x86_64",)
-    needs_any_flag = ("avx512_bf16", "amx_bf16")
+    needs_any_flag = flags_for("bf16", "x86_64")
     sqnr_min_db = 25.0  # 8 bits of precision
     agreement_min = 0.99
     hint = "bf16"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lib.backends._openvino import OpenVino
 from lib.backends.interface import register
+from lib.machine import flags_for
 
 
 @register
@@ -13,7 +14,7 @@ class OpenVinoF16(OpenVino):
     promise = "convolutions run in f16 in OpenVINO's CPU plugin in the offline scenario"
     order = 140
     precision = "f16"
-    needs_any_flag = ("asimdhp", "avx512_fp16")
+    needs_any_flag = flags_for("f16")
     sqnr_min_db = 40.0  # 11 bits of precision
     agreement_min = 0.995
     hint = "f16"

@@ -12,6 +12,7 @@ from typing import Any
 from lib.backends._torch_compiled import TorchJit
 from lib.backends._torch_eager import in_another_type
 from lib.backends.interface import Kernels, register
+from lib.machine import flags_for
 
 
 @register
@@ -23,7 +24,7 @@ class TorchCompileBf16(TorchJit):
     precision = "bf16"
     sqnr_min_db = 25.0
     agreement_min = 0.99
-    needs_any_flag = ("avx512_bf16", "amx_bf16", "bf16")
+    needs_any_flag = flags_for("bf16")
 
     def autocast(self) -> AbstractContextManager[Any]:
         import torch

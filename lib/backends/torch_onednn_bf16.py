@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lib.backends._torch_eager import in_another_type
 from lib.backends.interface import Kernels, register
 from lib.backends.torch_onednn import TorchOneDnn
+from lib.machine import flags_for
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +26,7 @@ class TorchOneDnnBf16(TorchOneDnn):
     precision = "bf16"
     sqnr_min_db = 25.0
     agreement_min = 0.99
-    needs_any_flag = ("avx512_bf16", "amx_bf16", "bf16")
+    needs_any_flag = flags_for("bf16")
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         import torch

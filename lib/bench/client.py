@@ -18,20 +18,13 @@ from lib.backends import Backend
 from lib.backends.interface import registered
 from lib.files import search_path
 from lib.granted import CORES, CORES_VARIABLE
-from lib.machine import patient
+from lib.machine import ALLOCATOR, patient
 from lib.records.schema import ColdStart
 from lib.variables import passed_on
 
 ANSWER_LIMIT_S = 300.0  # longer than any one command takes, short enough to end a hanging job
 PREPARE_LIMIT_S = 900.0  # compiling ahead of time takes minutes on a slow machine
 END_LIMIT_S = 5.0  # after SIGTERM, which ends a worker at once unless something in it wants to write first
-
-
-# Both sides keep freed memory. By default glibc gives large blocks back to the kernel or not, depending on what lies at
-# the end of the heap, and fetching them again page by page takes time. Where this was tried, two processes with one
-# code differed by 12 to 25 % in offline, and torch-blas, whose im2col needs large blocks, took 1.6 times as long.
-# Servers use allocators that keep memory (jemalloc, tcmalloc, mimalloc).
-ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
 
 
 def worker_command(module: str, *arguments: str) -> list[str]:

@@ -18,15 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from lib.analysis.statistics import median_latency, paired_ratio
 from lib.backends import REFERENCE, get_backend
 from lib.bench.client import worker_command, worker_environ
 from lib.bench.worker import Worker
+from lib.bench.workers import save_images
 from lib.data import Data
 from lib.files import PROJECT_ROOT
 from lib.model import Checkpoint
 
+NUM_PROCESSES = 6
 NUM_WARMUP = 3
 NUM_CALLS = {1: 30, 256: 2}  # in a turn, by batch size
 NUM_TURNS = {1: 120, 256: 20}
@@ -34,19 +37,17 @@ NUM_TURNS = {1: 120, 256: 20}
 Turns = list[list[float]]
 
 
-def harness_cost(
-    checkpoint: Checkpoint, data: Data, folder: Path, num_threads: int, num_processes: int = 6
-) -> dict[str, Any]:
+def harness_cost(checkpoint: Checkpoint, data: Data, folder: Path, num_threads: int) -> dict[str, Any]:
     """By batch size, the ratio of a call's time in a worker to that in a plain loop; and what a call of `null` takes.
 
     Both loops time all their calls together, without a clock call in between, and enter `inference_mode` once:
     `arrays` takes and gives numpy arrays, as a worker does; `network` has its tensor at hand and leaves the answer.
     """
     images = folder / "images.npy"
-    np.save(images, checkpoint.preprocessing.normalize(np.array(data.val.images[:256])).numpy())
+    save_images(images, data.val.images[:256], checkpoint.preprocessing)
     command = worker_command("lib.bench.harness", str(checkpoint.path), str(images), str(num_threads))
     found: list[dict[str, dict[str, Turns]]] = []
-    for _ in range(num_processes):
+    for _ in range(NUM_PROCESSES):
         process = subprocess.run(
             command, stdout=subprocess.PIPE, check=True, cwd=PROJECT_ROOT, env=worker_environ(num_threads)
         )
@@ -73,8 +74,6 @@ def _mean_ratio(processes: list[dict[str, Turns]], loop: str) -> dict[str, Any]:
 
 def measure(checkpoint: Path, images: Path, num_threads: int) -> dict[int, dict[str, Turns]]:
     """By batch size and side, the mean seconds of a call in every turn. The sides take turns in changing order."""
-    import torch
-
     workers = {name: Worker(get_backend(name)()) for name in (REFERENCE, "null")}
     with tempfile.TemporaryDirectory() as folder:
         for worker in workers.values():
@@ -111,8 +110,6 @@ def measure(checkpoint: Path, images: Path, num_threads: int) -> dict[int, dict[
 
 
 def _loop(call: Callable[[], object], num_calls: int) -> float:
-    import torch
-
     with torch.inference_mode():
         for _ in range(NUM_WARMUP):
             call()

@@ -14,30 +14,34 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lib.analysis.statistics import median_latency, paired_ratio
-from lib.backends import REFERENCE, Backend, get_backend
-from lib.bench.client import PREPARE_LIMIT_S, WorkerClient
+from lib.backends import get_backend
 from lib.bench.neighbours import Neighbours, Use
 from lib.bench.plan import ScenarioPlan
 from lib.bench.prove import random_network
-from lib.bench.rounds import measure_scenario
+from lib.bench.rounds import Sides, measure_scenario
+from lib.bench.workers import Workers
 from lib.data import load_data
 from lib.errors import UserError
 from lib.files import write_atomic
 from lib.granted import num_cores
 from lib.machine import collect_environment
+from lib.model import load_checkpoint
+from lib.progress import Progress
 
 PERIOD_S = 0.01
 SETTLE_S = 0.1  # for a load to begin
 CORES = (0.05, 0.1, 0.2, 0.35, 0.5, 1.0)  # of all its processes together
+NUM_IMAGES = 256  # for all batches and to calibrate on
+BATCH_SIZES = {"single_stream": 1, "offline": 64}  # smaller than a benchmark's, for more rounds in a block
 _BUSY = """
 import os, sys, time
 core, share, period = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
@@ -69,6 +73,44 @@ class Block:
     use: Use
 
 
+def load_check(names: Sequence[str], num_threads: int, seconds: float, out: Path, progress: Progress) -> None:
+    """Measure backends against the reference beside planted loads and without; nothing else may run meanwhile.
+
+    Args:
+        names: of backends.
+        num_threads: of each side; 0 = all cores.
+        seconds: for each backend and scenario.
+        out: folder; `loads.jsonl` gets every block, `loads.json` what they say.
+
+    Raises:
+        UserError: unknown backend, or outcomes that are there already.
+    """
+    backends = [get_backend(name) for name in names]
+    out.mkdir(parents=True, exist_ok=True)
+    lines = out / "loads.jsonl"
+    if lines.exists():
+        raise UserError(f"{lines} exists and outcomes are never overwritten; give another folder with --out")
+    threads, found = num_threads or num_cores(), []
+    data = load_data("synthetic", num_images=NUM_IMAGES)
+    splits = dict.fromkeys(("val", "calibration"), data.train)
+    with tempfile.TemporaryDirectory(prefix="gtsrb-loads-") as folder:
+        checkpoint = load_checkpoint(random_network(Path(folder), data, "signnet"))
+        for backend in backends:
+            with closing(Workers(backend, checkpoint, splits, threads)) as workers:
+                for scenario, batch_size in BATCH_SIZES.items():
+                    sides = workers.open_pair(threads)
+                    cycles = measure_blocks(sides, block_plan(batch_size), seconds, loads(num_cores()))
+                    about = {"backend": backend.name, "scenario": scenario, "num_threads": threads}
+                    with lines.open("a", encoding="utf-8") as file:
+                        for number, cycle in enumerate(cycles):
+                            for block in cycle:
+                                file.write(json.dumps({**about, "cycle": number, **asdict(block)}) + "\n")
+                    found += [{**about, "num_cycles": len(cycles), **row} for row in shifts(cycles)]
+                    progress(f"{backend.name}, {scenario}: {len(cycles)} cycles")
+    content = {"environment": asdict(collect_environment(num_threads)), "shifts": found}
+    write_atomic(out / "loads.json", json.dumps(content, indent=1) + "\n")
+
+
 def loads(num_cores: int) -> list[Load]:
     """All that are tried: each amount on all cores and on half of them."""
     return [Load(cores, count) for count in (num_cores, max(1, num_cores // 2)) for cores in CORES if cores <= count]
@@ -97,18 +139,11 @@ def block_plan(batch_size: int) -> ScenarioPlan:
     single = batch_size == 1
     return ScenarioPlan(
         "block", batch_size, 10 if single else 3, 400, 0.7 if single else 1.0, num_warmup=2 if single else 0,
-        round_seconds=0.006 if single else 0.0, min_iterations=3 if single else 1, layer_rounds=0, max_layer_rounds=0,
-        layer_seconds=0.0, layer_passes=0,
+        round_seconds=0.006 if single else 0.0, min_iterations=3 if single else 1,
     )  # fmt: skip
 
 
-def measure_blocks(
-    sides: Mapping[str, WorkerClient],
-    plan: ScenarioPlan,
-    seconds: float,
-    planned: Sequence[Load],
-    progress: Callable[[str], None] = lambda line: None,
-) -> list[list[Block]]:
+def measure_blocks(sides: Sides, plan: ScenarioPlan, seconds: float, planned: Sequence[Load]) -> list[list[Block]]:
     """Cycles, each with one block for every load and three without any, in an order that is drawn anew.
 
     Args:
@@ -123,11 +158,10 @@ def measure_blocks(
         order = [*planned, *[Load()] * 3]
         generator.shuffle(order)
         cycles.append([_block(sides, plan, load, len(cycles)) for load in order])
-        progress(f"{time.monotonic() - begun:.0f} s: {len(cycles)} cycles")
     return cycles
 
 
-def _block(sides: Mapping[str, WorkerClient], plan: ScenarioPlan, load: Load, seed: int) -> Block:
+def _block(sides: Sides, plan: ScenarioPlan, load: Load, seed: int) -> Block:
     with planted(load):
         neighbours = Neighbours(side.pid for side in sides.values())
         scenario = measure_scenario(sides, plan, seed)
@@ -154,7 +188,7 @@ def shifts(cycles: Sequence[Sequence[Block]]) -> list[dict[str, Any]]:
             np.mean([math.log(block.reference_s) for block in some]) - base
             for some, base in zip(blocks, quiet_s, strict=True)
         ]
-        uses = [block.use for some in blocks for block in some]
+        counted = np.mean([astuple(block.use) for some in blocks for block in some], axis=0)
         found.append(
             {
                 "planted_cores": load.cores,
@@ -162,70 +196,7 @@ def shifts(cycles: Sequence[Sequence[Block]]) -> list[dict[str, Any]]:
                 "shift": float(np.mean(moved)),
                 "standard_error": float(np.std(moved, ddof=1) / math.sqrt(len(moved))) if len(moved) > 1 else None,
                 "reference_slower": float(np.mean(slower)),
-                "counted_others": float(np.mean([use.others for use in uses])),
-                "counted_stolen": float(np.mean([use.stolen for use in uses])),
-                "counted_waited": float(np.mean([use.waited for use in uses])),
+                **{f"counted_{field.name}": float(cores) for field, cores in zip(fields(Use), counted, strict=True)},
             }
         )
     return sorted(found, key=lambda row: (row["on_cores"], row["planted_cores"]))
-
-
-NUM_IMAGES = 256  # for all batches and to calibrate on
-BATCH_SIZES = {"single_stream": 1, "offline": 64}  # smaller than a benchmark's, for more rounds in a block
-
-
-def load_check(
-    names: Sequence[str], num_threads: int, seconds: float, out: Path, progress: Callable[[str], None]
-) -> None:
-    """Measure backends against the reference beside planted loads and without; nothing else may run meanwhile.
-
-    Args:
-        names: of backends.
-        num_threads: of each side; 0 = all cores.
-        seconds: for each backend and scenario.
-        out: folder; `loads.jsonl` gets every block, `loads.json` what they say.
-
-    Raises:
-        UserError: unknown backend, or outcomes that are there already.
-    """
-    backends = [get_backend(name) for name in names]
-    out.mkdir(parents=True, exist_ok=True)
-    lines = out / "loads.jsonl"
-    if lines.exists():
-        raise UserError(f"{lines} exists and outcomes are never overwritten; give another folder with --out")
-    threads, found = num_threads or num_cores(), []
-    data = load_data("synthetic", num_images=NUM_IMAGES)
-    with tempfile.TemporaryDirectory(prefix="gtsrb-loads-") as temporary:
-        folder = Path(temporary)
-        checkpoint = random_network(folder, data.train.images, "signnet")
-        images = np.random.default_rng(0).standard_normal((NUM_IMAGES, 3, 32, 32)).astype(np.float32)
-        np.save(folder / "images.npy", images)
-        reference = _started(get_backend(REFERENCE), checkpoint, folder, threads)
-        for backend in backends:
-            sides = {"reference": reference, "backend": _started(backend, checkpoint, folder, threads)}
-            for scenario, batch_size in BATCH_SIZES.items():
-                cycles = measure_blocks(sides, block_plan(batch_size), seconds, loads(num_cores()))
-                about = {"backend": backend.name, "scenario": scenario, "num_threads": threads}
-                with lines.open("a", encoding="utf-8") as file:
-                    for number, cycle in enumerate(cycles):
-                        for block in cycle:
-                            file.write(json.dumps({**about, "cycle": number, **asdict(block)}) + "\n")
-                found += [{**about, "num_cycles": len(cycles), **row} for row in shifts(cycles)]
-                progress(f"{backend.name}, {scenario}: {len(cycles)} cycles")
-            sides["backend"].kill()
-        reference.kill()
-    content = {"environment": asdict(collect_environment(num_threads)), "shifts": found}
-    write_atomic(out / "loads.json", json.dumps(content, indent=1) + "\n")
-
-
-def _started(backend: type[Backend], checkpoint: Path, folder: Path, num_threads: int) -> WorkerClient:
-    model, images = folder / backend.name, folder / "images.npy"
-    model.mkdir()
-    builder = WorkerClient(backend, num_threads, PREPARE_LIMIT_S)
-    try:
-        builder.ask("prepare", checkpoint=str(checkpoint), calibration=str(images), folder=str(model))
-    finally:
-        builder.kill()
-    worker = WorkerClient(backend, num_threads)
-    worker.load(checkpoint, model, images)
-    return worker

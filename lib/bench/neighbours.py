@@ -10,11 +10,22 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeVar
+
+import psutil  # type: ignore[import-untyped]
+
+from lib.analysis.judgement import disturbance, is_busy
+from lib.bench.plan import MAX_ATTEMPTS, PATIENCE_S
+from lib.bench.rounds import Sides
+from lib.bench.workers import Workers
+from lib.progress import Progress
+from lib.records.schema import Conditions, LayerTable, Profile, Scenario
 
 WINDOW_S = 2.0  # long enough to count what runs for a moment now and then
+
+Measured = TypeVar("Measured", Scenario, LayerTable)
 
 
 @dataclass(frozen=True)
@@ -24,13 +35,6 @@ class Use:
     others: float  # by other processes, and by other guests of the same host
     stolen: float  # by other guests alone
     waited: float  # that threads of the measured processes were ready for and did not get
-
-
-class Waited(NamedTuple):
-    """For others to end."""
-
-    seconds: float
-    quiet: bool  # whether they did
 
 
 @dataclass(frozen=True)
@@ -66,17 +70,14 @@ class Neighbours:
         return Use(max(0.0, others / seconds), (now.stolen - start.stolen) / seconds, waited / seconds)
 
     def _reading(self) -> _Reading | None:
-        tick = os.sysconf("SC_CLK_TCK")
         try:
-            user, nice, system, _idle, _iowait, irq, softirq, steal = map(
-                int, Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:9]
-            )
-            own = sum(_ticks(pid) for pid in [os.getpid(), *self._pids])
+            own = sum(sum(psutil.Process(pid).cpu_times()[:2]) for pid in [os.getpid(), *self._pids])  # user, system
             waits = {thread: wait for pid in self._pids for thread, wait in _waits(pid).items()}
-        except (OSError, ValueError):
+        except (OSError, ValueError, psutil.Error):
             return None
-        busy = user + nice + system + irq + softirq + steal
-        return _Reading(time.monotonic(), busy / tick, own / tick, steal / tick, waits)
+        times = psutil.cpu_times()
+        busy = times.user + times.nice + times.system + times.irq + times.softirq + times.steal
+        return _Reading(time.monotonic(), busy, own, times.steal, waits)
 
 
 def use_over(pids: Iterable[int], seconds: float) -> Use | None:
@@ -84,27 +85,6 @@ def use_over(pids: Iterable[int], seconds: float) -> Use | None:
     neighbours = Neighbours(pids)
     time.sleep(seconds)
     return neighbours.use()
-
-
-def wait_for_quiet(limit_s: float, is_quiet: Callable[[Use], bool], look: Callable[[float], Use | None]) -> Waited:
-    """Look again and again, for `WINDOW_S` at a time, until it is quiet or the limit would be passed.
-
-    Args:
-        look: takes seconds and returns the use over them; where it returns None, nothing can be waited for.
-    """
-    waited = 0.0
-    while waited + WINDOW_S <= limit_s:
-        use = look(WINDOW_S)
-        waited += WINDOW_S
-        if use is None or is_quiet(use):
-            return Waited(waited, quiet=True)
-    return Waited(waited, quiet=False)
-
-
-def _ticks(pid: int) -> int:
-    """User and system time of a process with all its threads (proc(5), fields 14 and 15)."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
 
 
 def _waits(pid: int) -> dict[str, float]:
@@ -116,3 +96,62 @@ def _waits(pid: int) -> dict[str, float]:
         except (FileNotFoundError, ProcessLookupError):
             continue  # it ended just now
     return found
+
+
+class Watch:
+    """Keeps what was not disturbed, as long as there is patience left; that belongs to the whole session."""
+
+    def __init__(self, workers: Workers, profile: Profile, progress: Progress) -> None:
+        self.workers, self.progress = workers, progress
+        self._profile = profile
+        self._patience_s = PATIENCE_S[profile]
+
+    def over(self, sides: Sides, measure: Callable[[], Measured]) -> Measured:
+        """What was measured, with who else used the CPU meanwhile. Smoke is not watched: its times mean nothing."""
+        neighbours = Neighbours(side.pid for side in sides.values())
+        measured = measure()
+        if self._profile != "smoke" and (use := neighbours.use()) is not None:
+            measured.conditions = _conditions(use, max(side.num_threads for side in sides.values()))
+        return measured
+
+    def undisturbed(self, what: str, measure: Callable[[], Measured]) -> Measured:
+        """Measured again after others have ended; of all attempts the least disturbed one, which says how many there
+        were and how long it was waited.
+
+        Args:
+            what: is measured, in words.
+        """
+        attempts, waited_s = [measure()], 0.0
+        while disturbance(attempts[-1]) is not None and len(attempts) < MAX_ATTEMPTS:
+            seconds, quiet = self._wait_for_quiet(what)
+            waited_s += seconds
+            if not quiet:
+                break
+            self.progress(f"{what}: once more")
+            attempts.append(measure())
+        kept = min(attempts, key=lambda attempt: (disturbance(attempt) is not None, _others_cores(attempt)))
+        if kept.conditions is not None:
+            kept.conditions = replace(kept.conditions, num_measured=len(attempts), waited_s=waited_s)
+        return kept
+
+    def _wait_for_quiet(self, what: str) -> tuple[float, bool]:
+        """Until others use no more than they may, with what patience is left; seconds, and whether it is quiet now."""
+        self.progress(f"{what}: disturbed; waiting for quiet, at most {self._patience_s:.0f} s")
+        pids = [side.pid for side in self.workers.running.values()]
+        waited_s, quiet = 0.0, False
+        while not quiet and waited_s + WINDOW_S <= self._patience_s:
+            use = use_over(pids, WINDOW_S)
+            waited_s += WINDOW_S
+            quiet = use is None or not is_busy(_conditions(use, self.workers.num_threads))
+        self._patience_s -= waited_s
+        self.progress(f"{what}: {'quiet' if quiet else 'still not quiet'} after {waited_s:.0f} s")
+        return waited_s, quiet
+
+
+def _conditions(use: Use, num_threads: int) -> Conditions:
+    spare_cores = max(0, (os.cpu_count() or 1) - num_threads)
+    return Conditions(use.others, use.stolen, use.waited, spare_cores)
+
+
+def _others_cores(measured: Scenario | LayerTable) -> float:
+    return measured.conditions.others_cores if measured.conditions is not None else 0.0

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import platform
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -24,11 +26,13 @@ from typing import Any
 
 import numpy as np
 import pydantic
+import torch
 
 from lib.bench.client import worker_command, worker_environ
 from lib.files import write_atomic
 from lib.granted import memory_bytes
-from lib.machine import cpu_has_bf16, isa_flags, machine_id, patient
+from lib.machine import flags_for, has_any, machine_id, patient
+from lib.progress import Progress, silent
 from lib.records.schema import Peak, Peaks
 
 LIMIT_S = 60.0  # of the process, import of the libraries included
@@ -41,19 +45,23 @@ NUM_REPEATS = 3  # of the best of each precision, spread over time, against what
 # rows, inner, columns; the first is small and finds out who is slow, two are those of convolutions as matrix products
 SIZES = ((256, 256, 256), (512, 512, 512), (16384, 576, 64), (8192, 1152, 128), (1024, 1024, 1024))
 LEAST_COPY_BYTES = 128 * 2**20
-F16_FLAGS = {"avx512_fp16", "asimdhp"}
 
 Size = tuple[int, int, int]
 Call = Callable[[], object]
-Found = dict[str, Peak]  # by precision, and "copy"
 
 
-def peaks_of_run(run_dir: Path, num_threads: int) -> Peaks | None:
+def peaks_of_run(run_dir: Path | None, num_threads: int, progress: Progress = silent) -> Peaks | None:
     """The peaks of this machine, from an earlier job of the same run or measured now and kept for later ones.
+
+    Args:
+        run_dir: None: they are measured and kept nowhere.
 
     Returns:
         None where they could not be measured.
     """
+    progress("the machine's peaks")
+    if run_dir is None:
+        return measure_peaks(num_threads)
     path = run_dir / "peaks" / f"{machine_id()}.{num_threads}.json"
     if path.exists():
         try:
@@ -74,10 +82,10 @@ def measure_peaks(num_threads: int) -> Peaks | None:
         None where not even copying could be measured. A precision that failed everywhere is left out.
     """
     command = worker_command("lib.bench.peaks", str(num_threads))
-    return _peaks_of(_output_of(command, worker_environ(num_threads), patient(LIMIT_S)))
+    return peaks_of(output_of(command, worker_environ(num_threads), patient(LIMIT_S)))
 
 
-def _output_of(command: list[str], environ: dict[str, str], limit_s: float) -> str:
+def output_of(command: list[str], environ: dict[str, str], limit_s: float) -> str:
     """What a process printed, up to its end, its death or the time limit."""
     try:
         ended = subprocess.run(command, env=environ, capture_output=True, timeout=limit_s, check=False)
@@ -86,20 +94,16 @@ def _output_of(command: list[str], environ: dict[str, str], limit_s: float) -> s
         return (error.stdout or b"").decode(errors="replace")
 
 
-def _peaks_of(output: str) -> Peaks | None:
+def peaks_of(output: str) -> Peaks | None:
     """The best of the printed measurements; lines that libraries printed, or that were cut off, are passed over."""
-    best: Found = {}
+    best: dict[str, Peak] = {}  # by precision, and "copy"
     for line in output.splitlines():
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            told = json.loads(line)
-            _keep(best, told["what"], Peak(float(told["per_s"]), str(told["how"])))
+            found = json.loads(line)
+            peak = Peak(float(found["per_s"]), str(found["how"]))
+            best[found["what"]] = max(best.get(found["what"], peak), peak, key=lambda each: each.per_s)
     copy = best.pop("copy", None)
     return Peaks(best, copy) if copy else None
-
-
-def _keep(best: Found, what: str, peak: Peak) -> None:
-    if what not in best or peak.per_s > best[what].per_s:
-        best[what] = peak
 
 
 def best_call(call: Call, slice_s: float) -> float:
@@ -118,7 +122,7 @@ def best_call(call: Call, slice_s: float) -> float:
 
 
 @cache
-def _operands(size: Size) -> tuple[np.ndarray, np.ndarray]:
+def operands(size: Size) -> tuple[np.ndarray, np.ndarray]:
     """Random fp32 matrices in -1..1: zeros would be quicker on some CPUs, and denormals slower."""
     rows, inner, columns = size
     generator = np.random.default_rng(0)
@@ -131,15 +135,13 @@ def _operands(size: Size) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _numpy(size: Size) -> Call:
-    left, right = _operands(size)
+    left, right = operands(size)
     out = np.empty((size[0], size[2]), np.float32)
     return partial(np.matmul, left, right, out=out)
 
 
-def _torch_pair(size: Size, precision: str) -> tuple[Any, Any]:
-    import torch
-
-    left, right = (torch.from_numpy(matrix) for matrix in _operands(size))
+def torch_pair(size: Size, precision: str) -> tuple[Any, Any]:
+    left, right = (torch.from_numpy(matrix) for matrix in operands(size))
     if precision == "int8":
         return (left * 127).to(torch.int8), (right * 127).to(torch.int8)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}[precision]
@@ -147,15 +149,11 @@ def _torch_pair(size: Size, precision: str) -> tuple[Any, Any]:
 
 
 def _torch_mm(size: Size, precision: str) -> Call:
-    import torch
-
-    return partial(torch.mm, *_torch_pair(size, precision))
+    return partial(torch._int_mm if precision == "int8" else torch.mm, *torch_pair(size, precision))
 
 
-def _torch_blas(size: Size) -> Call:
-    import torch
-
-    left, right = _torch_pair(size, "fp32")
+def torch_blas(size: Size) -> Call:
+    left, right = torch_pair(size, "fp32")
 
     def call() -> Any:
         torch.backends.mkldnn.enabled = False  # type: ignore[assignment]  # `flags` resets precisions and warns
@@ -168,25 +166,15 @@ def _torch_blas(size: Size) -> Call:
 
 
 def _onednn_linear(size: Size, precision: str) -> Call:
-    import torch
-
-    left, right = _torch_pair(size, precision)
+    left, right = torch_pair(size, precision)
     packed = torch.ops.mkldnn._reorder_linear_weight(right.t().contiguous(), size[0])
     return partial(torch.ops.mkldnn._linear_pointwise, left, packed, None, "none", [], "")
 
 
-def _torch_int_mm(size: Size) -> Call:
-    import torch
-
-    return partial(torch._int_mm, *_torch_pair(size, "int8"))
-
-
-def _onednn_int8(size: Size) -> Call:
+def onednn_int8(size: Size) -> Call:
     """Products with 8-bit results, as between two quantized layers. Inputs are unsigned on x86-64, whose instructions
     want that, and signed on Arm; oneDNN has only slow reference code for the other sign."""
-    import torch
-
-    left, right = _torch_pair(size, "int8")
+    left, right = torch_pair(size, "int8")
     if platform.machine() == "x86_64":
         left = (left.to(torch.int16) + 128).to(torch.uint8)
     packed = torch.ops.onednn.qlinear_prepack(right.t().contiguous(), list(left.shape))
@@ -200,7 +188,7 @@ def _onnxruntime_int8(size: Size, num_threads: int) -> Call:
     import onnxruntime  # type: ignore[import-untyped, unused-ignore]
     from onnx import TensorProto, helper, numpy_helper
 
-    left, right = (np.asarray(matrix) for matrix in _torch_pair(size, "int8"))
+    left, right = (np.asarray(matrix) for matrix in torch_pair(size, "int8"))
     graph = helper.make_graph(
         [helper.make_node("MatMulInteger", ["left", "right"], ["out"])],
         "matmul",
@@ -230,20 +218,20 @@ def libraries(num_threads: int) -> list[Library]:
     """All that may be tried on this CPU, those that are least likely to break first."""
     found = [
         Library("fp32", "torch.mm", partial(_torch_mm, precision="fp32")),
-        Library("fp32", "torch.mm without oneDNN", _torch_blas),
+        Library("fp32", "torch.mm without oneDNN", torch_blas),
         Library("fp32", "oneDNN linear with packed weights", partial(_onednn_linear, precision="fp32")),
         Library("fp32", "NumPy", _numpy),
     ]
-    for precision, present in (("bf16", cpu_has_bf16()), ("f16", bool(F16_FLAGS & set(isa_flags())))):
-        if present:
+    for precision in ("bf16", "f16"):
+        if has_any(flags_for(precision)):
             found += [
                 Library(precision, "torch.mm", partial(_torch_mm, precision=precision)),
                 Library(precision, "oneDNN linear with packed weights", partial(_onednn_linear, precision=precision)),
             ]
     return [
         *found,
-        Library("int8", "torch._int_mm", _torch_int_mm),
-        Library("int8", "oneDNN linear with packed weights", _onednn_int8),
+        Library("int8", "torch._int_mm", partial(_torch_mm, precision="int8")),
+        Library("int8", "oneDNN linear with packed weights", onednn_int8),
         Library("int8", "ONNX Runtime MatMulInteger", partial(_onnxruntime_int8, num_threads=num_threads)),
     ]
 
@@ -269,10 +257,6 @@ Tell = Callable[[str, float, str], None]  # what, per second, how
 
 def _measure_copy(num_threads: int, tell: Tell) -> None:
     """Bytes read and bytes written. What the CPU reads besides, to own the lines it writes, is not counted."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    import torch
-
     size = copy_bytes()
     source, target = torch.ones(size, dtype=torch.uint8), torch.ones(size, dtype=torch.uint8)
     parts = list(zip(*(np.array_split(tensor.numpy(), num_threads) for tensor in (target, source)), strict=True))
@@ -287,21 +271,20 @@ def _measure_copy(num_threads: int, tell: Tell) -> None:
             tell("copy", 2 * size / best_call(call, 0.25), f"{title}, {how}")
 
 
-def _measure_matmul(found: list[Library], tell: Tell) -> None:
+def measure_matmul(found: list[Library], tell: Tell) -> None:
     """Every library with every size, then the best of each precision again and again."""
-    begun, best, winners = time.perf_counter(), dict[str, float](), dict[str, tuple[Library, Size]]()
+    begun, winners = time.perf_counter(), dict[str, tuple[float, Library, Size]]()
 
     def probe(library: Library, size: Size) -> float:
         if time.perf_counter() - begun > BUDGET_S:
             raise TimeoutError
         call = library.make(size)
         time.sleep(PAUSE_S)
-        operations = 2 * size[0] * size[1] * size[2]
         seconds = best_call(call, SLICE_S)
-        per_s = operations / seconds
+        per_s = 2 * math.prod(size) / seconds
         tell(library.precision, per_s, f"{library.title}, {' x '.join(map(str, size))}")
-        if per_s > best.get(library.precision, 0.0):
-            best[library.precision], winners[library.precision] = per_s, (library, size)
+        if library.precision not in winners or per_s > winners[library.precision][0]:
+            winners[library.precision] = per_s, library, size
         return seconds
 
     for library in found:
@@ -310,22 +293,20 @@ def _measure_matmul(found: list[Library], tell: Tell) -> None:
                 if probe(library, size) > LONGEST_CALL_S:
                     break
     for _ in range(NUM_REPEATS):
-        for library, size in list(winners.values()):
+        for _, library, size in list(winners.values()):
             with contextlib.suppress(Exception):
                 probe(library, size)
 
 
 def main(num_threads: int) -> None:
     """Measure, and print as it goes."""
-    import torch
-
     torch.set_num_threads(num_threads)
 
     def tell(what: str, per_s: float, how: str) -> None:
         print("\n" + json.dumps({"what": what, "per_s": per_s, "how": how}), flush=True)
 
     _measure_copy(num_threads, tell)
-    _measure_matmul(libraries(num_threads), tell)
+    measure_matmul(libraries(num_threads), tell)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from lib.records.schema import Profile
+
 FEW_THREADS = 4
 MAX_ITERATIONS = 2000  # timed calls of one side in one round: more tell nothing new, and all are kept
 
@@ -29,10 +31,10 @@ class ScenarioPlan:
     num_warmup: int  # untimed calls at the start of every turn
     round_seconds: float  # least timed seconds of one side in one round
     min_iterations: int  # least timed calls of one side in one round
-    layer_rounds: int  # at least
-    max_layer_rounds: int
-    layer_seconds: float  # all sides together; a slow network gets the least rounds, a quick one the most
-    layer_passes: int  # timed passes of one side in one round
+    layer_rounds: int = 0  # at least
+    max_layer_rounds: int = 0
+    layer_seconds: float = 0.0  # all sides together; a slow network gets the least rounds, a quick one the most
+    layer_passes: int = 0  # timed passes of one side in one round
     num_starts: int = 1  # of all processes, with as many parts of the rounds
 
     @property
@@ -61,7 +63,7 @@ class SweepPlan:
         """How one point is measured."""
         return ScenarioPlan(
             "sweep", batch_size, self.num_rounds, self.max_rounds, self.seconds, num_warmup=1, round_seconds=0.01,
-            min_iterations=1, layer_rounds=0, max_layer_rounds=0, layer_seconds=0.0, layer_passes=0,
+            min_iterations=1,
         )  # fmt: skip
 
 
@@ -73,11 +75,11 @@ PLANS: dict[str, tuple[ScenarioPlan, ...]] = {
     "smoke": (
         ScenarioPlan(
             *_SINGLE, num_rounds=6, max_rounds=6, seconds=0.0, num_warmup=2, round_seconds=0.0, min_iterations=3,
-            layer_rounds=3, max_layer_rounds=3, layer_seconds=0.0, layer_passes=3,
+            layer_rounds=3, max_layer_rounds=3, layer_passes=3,
         ),
         ScenarioPlan(
             *_OFFLINE, num_rounds=4, max_rounds=4, seconds=0.0, num_warmup=0, round_seconds=0.0, min_iterations=1,
-            layer_rounds=3, max_layer_rounds=3, layer_seconds=0.0, layer_passes=1,
+            layer_rounds=3, max_layer_rounds=3, layer_passes=1,
         ),
     ),
     "fast": (
@@ -93,11 +95,11 @@ PLANS: dict[str, tuple[ScenarioPlan, ...]] = {
     "full": (
         ScenarioPlan(
             *_SINGLE, num_rounds=80, max_rounds=800, seconds=15.0, num_warmup=2, round_seconds=0.006, min_iterations=3,
-            layer_rounds=15, max_layer_rounds=15, layer_seconds=0.0, layer_passes=20, num_starts=3,
+            layer_rounds=15, max_layer_rounds=15, layer_passes=20, num_starts=3,
         ),
         ScenarioPlan(
             *_OFFLINE, num_rounds=24, max_rounds=200, seconds=15.0, num_warmup=0, round_seconds=0.04, min_iterations=1,
-            layer_rounds=12, max_layer_rounds=12, layer_seconds=0.0, layer_passes=2, num_starts=3,
+            layer_rounds=12, max_layer_rounds=12, layer_passes=2, num_starts=3,
         ),
     ),
 }  # fmt: skip
@@ -116,16 +118,24 @@ UNTRAINED_IMAGES = 1000
 CALIBRATION_IMAGES = {"smoke": 128, "fast": 512, "full": 512}
 
 
-def scenario_plans(profile: str, min_seconds: float = 0.0, batch_size: int = OFFLINE_BATCH) -> tuple[ScenarioPlan, ...]:
-    """The scenarios of a profile.
+@dataclass(frozen=True)
+class SessionPlan:
+    """What one session measures."""
 
-    Args:
-        min_seconds: least measuring time per scenario, all sides together; 0 = by profile.
-        batch_size: of the offline scenario.
-    """
-    single, offline = PLANS[profile]
-    plans = (single, replace(offline, batch_size=batch_size))
-    return tuple(replace(plan, round_seconds=min_seconds / plan.num_rounds) if min_seconds else plan for plan in plans)
+    profile: Profile = "fast"
+    num_threads: int = 0  # of each side; 0 = all cores
+    min_seconds: float = 0.0  # least measuring time per scenario, all sides together; 0 = by profile
+    batch_size: int = OFFLINE_BATCH  # of the offline scenario
+    seed: int = 0  # draws the order of the sides
+
+    @property
+    def scenarios(self) -> tuple[ScenarioPlan, ...]:
+        """Both scenarios of the profile."""
+        single, offline = PLANS[self.profile]
+        plans = (single, replace(offline, batch_size=self.batch_size))
+        if not self.min_seconds:
+            return plans
+        return tuple(replace(plan, round_seconds=self.min_seconds / plan.num_rounds) for plan in plans)
 
 
 def thread_counts(num_threads: int) -> list[int]:

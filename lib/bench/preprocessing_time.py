@@ -14,7 +14,7 @@ from PIL import Image
 
 from lib.data import Split
 from lib.data.images import resize_image
-from lib.model.preprocessing import Preprocessing
+from lib.data.preprocessing import Preprocessing
 from lib.records.schema import PreprocessingTime
 
 NUM_IMAGES = 200
@@ -25,14 +25,7 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-def measure_preprocessing(
-    split: Split,
-    preprocessing: Preprocessing,
-    *,
-    num_images: int = NUM_IMAGES,
-    num_rounds: int = NUM_ROUNDS,
-    budget_s: float = BUDGET_S,
-) -> PreprocessingTime:
+def measure_preprocessing(split: Split, preprocessing: Preprocessing) -> PreprocessingTime:
     """Seconds per image, one image after the other on one thread, as in `Preprocessing.from_image`.
 
     Timed apart: decoding a PPM file in memory; `resize_image` on the decoded image; and `Preprocessing.normalize`,
@@ -42,14 +35,14 @@ def measure_preprocessing(
     Args:
         split: images evenly spread over it are taken.
     """
-    chosen = np.unique(np.linspace(0, split.num_images - 1, min(num_images, split.num_images)).astype(int))
+    chosen = np.unique(np.linspace(0, split.num_images - 1, min(NUM_IMAGES, split.num_images)).astype(int))
     files = [_ppm(split, int(index)) for index in chosen]
     decode_s, resize_s, normalize_s = list[float](), list[float](), list[float]()
     begun = time.perf_counter()
     with _one_thread():
         _timed(_decode, files[:20])  # a warm-up: codecs are loaded on first use
         preprocessing.normalize(split.images[:1])
-        while not decode_s or (len(decode_s) < num_rounds and time.perf_counter() - begun < budget_s):
+        while not decode_s or (len(decode_s) < NUM_ROUNDS and time.perf_counter() - begun < BUDGET_S):
             seconds, decoded = _timed(_decode, files)
             decode_s.append(seconds)
             seconds, resized = _timed(resize_image, decoded)

@@ -6,9 +6,8 @@ For whoever wants to know before measuring, on an Arm machine above all; works u
 from __future__ import annotations
 
 import json
-import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,29 +16,30 @@ import numpy as np
 import torch
 
 from lib.backends import REFERENCE, Backend, all_backends, get_backend
-from lib.bench.client import PREPARE_LIMIT_S, BackendError, WorkerClient
-from lib.bench.session import backend_versions
-from lib.data import load_data
+from lib.bench.client import PREPARE_LIMIT_S, BackendError
+from lib.bench.parity import agreement, signal_to_error_db
+from lib.bench.session import backend_versions, runs_here
+from lib.bench.workers import prepare_backend, save_images, start_worker
+from lib.data import Data, load_data
+from lib.data.preprocessing import fit_preprocessing
 from lib.errors import UserError
-from lib.files import TEMPORARY, write_atomic, writing
+from lib.files import write_atomic
 from lib.granted import num_cores
 from lib.machine import collect_environment
 from lib.model import (
     CheckpointMetadata,
     build_network,
-    fit_preprocessing,
     load_checkpoint,
     save_checkpoint,
 )
+from lib.progress import Progress
 
 NUM_IMAGES = 120  # synthetic; enough to calibrate on and to compare
 BATCH_SIZE = 32  # NNPACK takes convolutions from 16 images on
 SHOWN = 3  # kernels in a line of the printed table
 
 
-def prove(
-    names: Sequence[str], checkpoint_path: str, num_threads: int, out: Path, progress: Callable[[str], None]
-) -> bool:
+def prove(names: Sequence[str], checkpoint_path: str, num_threads: int, out: Path, progress: Progress) -> bool:
     """Prove backends one after the other, print a line for each, and write what ran in every layer as JSON.
 
     Args:
@@ -59,12 +59,10 @@ def prove(
     results = []
     with tempfile.TemporaryDirectory(prefix="gtsrb-prove-") as temporary:
         folder = Path(temporary)
-        path = Path(checkpoint_path) if checkpoint_path else random_network(folder, data.train.images)
+        path = Path(checkpoint_path) if checkpoint_path else random_network(folder, data)
         checkpoint = load_checkpoint(path)
         for split in (data.train, data.val):
-            images = checkpoint.preprocessing.normalize(np.array(split.images[:BATCH_SIZE]))
-            with writing(folder, TEMPORARY):
-                np.save(folder / f"{split.name}.npy", images.numpy())
+            save_images(folder / f"{split.name}.npy", split.images[:BATCH_SIZE], checkpoint.preprocessing)
         try:
             reference = _use(get_backend(REFERENCE), path, folder, threads)
         except BackendError as error:
@@ -73,7 +71,7 @@ def prove(
             if not names and (missing := backend.missing_packages()):
                 progress(f"{backend.name:<24} not installed: {', '.join(missing)}")
                 continue
-            result = {"backend": backend.name, **_judge(backend, path, folder, threads, reference)}
+            result = {"backend": backend.name, **judge_backend(backend, path, folder, threads, reference)}
             results.append(result)
             progress(f"{backend.name:<24} {_line(result)}")
     environment = asdict(collect_environment(num_threads))
@@ -81,22 +79,25 @@ def prove(
     return all(result["status"] != "failed" for result in results)
 
 
-def _judge(
+def judge_backend(
     backend: type[Backend], checkpoint: Path, folder: Path, num_threads: int, reference: dict[str, Any]
 ) -> dict[str, Any]:
-    if reason := backend.unavailable():
-        return {"status": "unavailable", "error": reason}
-    if missing := backend.missing_packages():
-        return {"status": "failed", "error": f"packages are missing: {', '.join(missing)}"}
+    """What `prove` writes of one backend.
+
+    Args:
+        folder: has the normalized images of `train` and `val`.
+        reference: what the reference gave for them; its logits are compared.
+    """
+    status, why = runs_here(backend)
+    if status != "ok":
+        return {"status": status, "error": why}
     try:
         used = reference if backend.name == REFERENCE else _use(backend, checkpoint, folder, num_threads)
     except BackendError as error:
         return {"status": "failed", "error": str(error)}
-    noise = float(((used["logits"] - reference["logits"]) ** 2).sum())
-    signal = float((reference["logits"] ** 2).sum())
     told = {
-        "sqnr_db": 10 * math.log10(signal / noise) if noise else None,
-        "agreement": float((used["logits"].argmax(1) == reference["logits"].argmax(1)).mean()),
+        "sqnr_db": signal_to_error_db(used["logits"], reference["logits"]),
+        "agreement": agreement(used["logits"], reference["logits"]),
         "proof": used["proof"],
         "kernels": used["kernels"],
         "versions": backend_versions(backend),
@@ -111,36 +112,36 @@ def _use(backend: type[Backend], checkpoint: Path, folder: Path, num_threads: in
     Raises:
         BackendError: it broke.
     """
-    model = folder / backend.name
-    model.mkdir()
-    builder = WorkerClient(backend, num_threads, PREPARE_LIMIT_S)
+    model, images, logits = folder / backend.name, folder / "val.npy", folder / f"{backend.name}.npy"
+    prepare_backend(backend, checkpoint, folder / "train.npy", model, num_threads)
+    worker, _ = start_worker(backend, checkpoint, model, images, num_threads, PREPARE_LIMIT_S)
     try:
-        calibration = str(folder / "train.npy")
-        builder.ask("prepare", checkpoint=str(checkpoint), calibration=calibration, folder=str(model))
-    finally:
-        builder.kill()
-    worker = WorkerClient(backend, num_threads, PREPARE_LIMIT_S)
-    try:
-        worker.load(checkpoint, model, folder / "val.npy")
-        logits = folder / f"{backend.name}.npy"
-        worker.ask("predict", images=str(folder / "val.npy"), batch_size=BATCH_SIZE, out=str(logits))
+        worker.ask("predict", images=str(images), batch_size=BATCH_SIZE, out=str(logits))
         return {**worker.ask("trace", batch_size=BATCH_SIZE), "logits": np.load(logits).astype(np.float64)}
     finally:
         worker.kill()
 
 
-def random_network(folder: Path, images: Any, architecture: str = "signnet_small") -> Path:
+def random_network(folder: Path, data: Data, architecture: str = "signnet_small") -> Path:
     """A checkpoint that nobody trained, for what needs the shape of a network and not its answers.
 
     Args:
-        images: uint8 training images, for the statistics of the preprocessing.
+        data: whose training images give the statistics of the preprocessing.
     """
     torch.manual_seed(0)
     path = folder / "random.safetensors"
     metadata = CheckpointMetadata(
-        architecture, "random weights", "smoke", 0, 0, "synthetic", "", fit_preprocessing(images)
+        architecture,
+        "random weights",
+        "smoke",
+        0,
+        0,
+        data.source,
+        "",
+        data.classes,
+        fit_preprocessing(data.train.images),
     )
-    save_checkpoint(path, build_network(architecture), metadata)
+    save_checkpoint(path, build_network(architecture, len(data.classes)), metadata)
     return path
 
 

@@ -56,7 +56,7 @@ def measure_scenario(sides: Sides, plan: ScenarioPlan, seed: int = 0) -> Scenari
         seed: draws the order of the sides.
     """
     latencies: Times = {role: [] for role in sides}
-    told: dict[str, list[Any]] = {"compile_s": [], "energy_j": [], "num_images": []}
+    compile_s = list[float]()
     for worker in sides.values():
         _measure(worker, plan, 0, num_warmup=NUM_FIRST_CALLS, min_seconds=0.0, min_iterations=1)
     rounds = turns(sides, plan.max_rounds, seed, num_rounds=plan.num_rounds, seconds=plan.seconds)
@@ -64,10 +64,7 @@ def measure_scenario(sides: Sides, plan: ScenarioPlan, seed: int = 0) -> Scenari
         answer = _measure(worker, plan, number)
         latencies[role].append(answer["latencies_s"])
         if role == "backend":
-            told["compile_s"].append(answer["compile_s"])
-            told["energy_j"].append(answer["energy_j"])
-            told["num_images"].append(plan.batch_size * len(answer["latencies_s"]))
-    counted = None not in told["energy_j"]
+            compile_s.append(answer["compile_s"])
     return Scenario(
         name=plan.name,
         batch_size=plan.batch_size,
@@ -75,8 +72,7 @@ def measure_scenario(sides: Sides, plan: ScenarioPlan, seed: int = 0) -> Scenari
         reference_latencies_s=latencies["reference"],
         control_latencies_s=latencies.get("control", []),
         num_warmup=plan.num_warmup,
-        compile_s=told["compile_s"][0],
-        energy_j_per_image=sum(told["energy_j"]) / sum(told["num_images"]) if counted else None,
+        compile_s=compile_s[0],
     )
 
 
@@ -84,13 +80,11 @@ def joined(parts: Sequence[Scenario]) -> Scenario:
     """One scenario from parts that were measured in different processes."""
     if len(parts) == 1:
         return parts[0]
-    energy = [part.energy_j_per_image for part in parts if part.energy_j_per_image is not None]
     return replace(
         parts[0],
         latencies_s=[rounds for part in parts for rounds in part.latencies_s],
         reference_latencies_s=[rounds for part in parts for rounds in part.reference_latencies_s],
         control_latencies_s=[rounds for part in parts for rounds in part.control_latencies_s],
-        energy_j_per_image=sum(energy) / len(energy) if len(energy) == len(parts) else None,
         rounds_per_start=[len(part.latencies_s) for part in parts],
         conditions=_worst([part.conditions for part in parts if part.conditions is not None]),
     )

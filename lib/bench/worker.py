@@ -42,7 +42,6 @@ class Worker:
         self.backend = backend
         self.images = np.empty((0, 3, 32, 32), np.float32)
         self._compiled: dict[Shape, float] = {}  # seconds it took, by shape of the batch
-        self._energy = EnergyCounter()
 
     def prepare(self, checkpoint: str, calibration: str, folder: str) -> Answer:
         """The one-off work of a build machine."""
@@ -103,17 +102,15 @@ class Worker:
             self.backend.predict(batches[index % len(batches)])
         latencies: list[float] = []
         clock, predict, num_batches = time.perf_counter, self.backend.predict, len(batches)
-        joules = self._energy.read()
         begun = clock()
         while len(latencies) < max_iterations and (len(latencies) < min_iterations or clock() - begun < min_seconds):
             images = batches[len(latencies) % num_batches]
             started = clock()
             predict(images)
             latencies.append(clock() - started)
-        energy_j = self._energy.spent_since(joules)
         if min(latencies) <= 0:
             raise RuntimeError("the clock went backwards or stood still: no time can be trusted")
-        return {"latencies_s": latencies, "compile_s": compile_s, "energy_j": energy_j}
+        return {"latencies_s": latencies, "compile_s": compile_s}
 
     def layers(self, batch_size: int, num_passes: int, offset: int) -> Answer:
         """Seconds per layer and pass; the first pass is a warm-up and left out."""
@@ -148,31 +145,6 @@ class Worker:
         num_batches = max(1, min(16, len(self.images) // batch_size))
         order = np.arange(offset, offset + num_batches * batch_size) % len(self.images)
         return [np.array(self.images[chosen]) for chosen in order.reshape(num_batches, batch_size)]
-
-
-class EnergyCounter:
-    """Joules that the processor packages spend, from Linux' powercap counters.
-
-    Few machines show them: virtual ones seldom do, and elsewhere they are often for root alone.
-    """
-
-    def __init__(self) -> None:
-        self._files = sorted(Path("/sys/class/powercap").glob("intel-rapl:?/energy_uj"))
-
-    def read(self) -> list[int]:
-        """The counters, in microjoules; empty where there is none or it cannot be read."""
-        try:
-            return [int(file.read_text(encoding="utf-8")) for file in self._files]
-        except (OSError, ValueError):
-            return []
-
-    def spent_since(self, start: list[int]) -> float | None:
-        """None where there is no counter, it cannot be read, or it wrapped around."""
-        now = self.read()
-        if not now or not start:
-            return None
-        differences = [after - before for before, after in zip(start, now, strict=True)]
-        return sum(differences) / 1e6 if min(differences) >= 0 else None
 
 
 def serve(worker: Worker, commands: Any, answer: Callable[[Answer], None]) -> None:

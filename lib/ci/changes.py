@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lib.files import PROJECT_ROOT
 
 # What can change without the notebooks, their pages or a test of them changing. Everything else runs the series: a file
-# of a kind that nobody thought of costs runner time, never a missed fault. Nothing below .github belongs here: the job
+# of an unforeseen kind costs runner time, never a missed fault. Nothing below .github belongs here: the job
 # that is skipped is also the one that looks at the security of the workflows.
 WITHOUT_EFFECT = (
     "docs/*",  # pictures and measured outcomes for readers
@@ -23,26 +24,15 @@ WITHOUT_EFFECT = (
     "CITATION.cff",
     ".gitignore",
 )
-_NO_COMMIT = "0" * 40  # what a push of a new branch names as the commit before
 
 
 def must_run(paths: Iterable[str]) -> bool:
-    """True if any of the changed files may matter. Blank lines do not count; no file at all changes nothing.
+    """True if any of the changed files may matter; no file at all changes nothing.
 
     Args:
         paths: relative to the project, with forward slashes, as `git diff --name-only` prints them.
     """
-    return any(_matters(path.strip()) for path in paths if path.strip())
-
-
-def _matters(path: str) -> bool:
-    return not any(_matches(path, pattern) for pattern in WITHOUT_EFFECT)
-
-
-def _matches(path: str, pattern: str) -> bool:
-    if pattern.endswith("/*"):
-        return path.startswith(pattern[:-1])
-    return path.endswith(pattern[1:]) if pattern.startswith("*") else path == pattern
+    return any(not any(fnmatchcase(path, pattern) for pattern in WITHOUT_EFFECT) for path in paths)
 
 
 def base_commit(environ: Mapping[str, str]) -> str:
@@ -69,11 +59,8 @@ def changed_files(base: str, root: Path = PROJECT_ROOT) -> list[str] | None:
         base: a commit, such as `HEAD^1` or what the push event calls `before`.
 
     Returns:
-        None where that cannot be told: no base, a commit that a forced push took away, no checkout.
+        None where that is not known: no base, a commit that a forced push took away, no checkout.
     """
-    base = base.strip()
-    if not base or base == _NO_COMMIT or base.startswith("-"):
-        return None
     found = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{base}^{{commit}}")
     if found is None:
         return None
@@ -82,9 +69,8 @@ def changed_files(base: str, root: Path = PROJECT_ROOT) -> list[str] | None:
 
 
 def _git(root: Path, *arguments: str) -> str | None:
-    command: Sequence[str] = ("git", "-C", str(root), *arguments)
     try:
-        done = subprocess.run(command, capture_output=True, timeout=60, check=True)
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.decode(errors="surrogateescape")

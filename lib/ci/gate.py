@@ -1,16 +1,16 @@
 """Pass, fail or investigate: a finished run against its limits, and the jobs of the workflow that made it.
 
-A floor that is missed fails. A value above its floor and still worse than is usual is investigated: somebody should
-look, and nothing is blocked. No verdict rests on a time: times of shared runners differ by more than what they judge.
+A floor that is missed fails. A value above its floor and still worse than is usual is investigated: it needs a look,
+and blocks nothing. No verdict rests on a time: times of shared runners differ by more than what they judge.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+import pydantic
 
 from lib.analysis.comparison import BENCHMARK
 from lib.analysis.history import CONFIRMED
@@ -19,7 +19,7 @@ from lib.ci.limits import AtLeast, AtMost, Limits, load_limits
 from lib.ci.verdicts import Outcome, Verdict, Verdicts
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, project_path, sha256_file
-from lib.records.run import RunFolder, load_run
+from lib.records.run import RunFolder, load_run, run_folder
 from lib.records.schema import BenchmarkRecord, ParityOutcome
 from lib.report.caveats import warnings_words
 from lib.report.words import percent, points, scenario_name, size
@@ -31,69 +31,65 @@ TRAINING = "train"  # the job of the workflow that names the checkpoint
 CHANGES = "changes"  # the job that says whether there is anything to run
 
 
-def judge_run(run_dir: Path, limits: Path | None = None, needs: str = "") -> Verdicts:
-    """All verdicts of a run.
-
-    Args:
-        limits: a TOML file; default: that of the project.
-        needs: GitHub's `toJSON(needs)` of the job that asks; empty outside of a workflow.
-
-    Raises:
-        UserError: unreadable limits or needs, or no such folder where no workflow asks.
-    """
-    stated = load_limits(limits)
-    jobs = read_needs(needs) if needs else {}
-    verdicts = judge_needs(jobs)
-    if jobs and nothing_to_run(jobs):
-        return Verdicts(verdicts)
-    folder = project_path(run_dir)
-    if not folder.is_dir():
-        if not jobs:
-            raise UserError(f"no folder {folder}; give a run folder, such as runs/latest")
-        return Verdicts([*verdicts, Verdict("run", "", "fail", "no run arrived here", "a run folder")])
-    run = load_run(folder)
-    return Verdicts([*verdicts, *_chain(run, jobs), *judge_folder(run, stated)])
-
-
 @dataclass(frozen=True)
 class Need:
     """How a job of the workflow ended."""
 
     result: str  # success, failure, cancelled, skipped
-    outputs: Mapping[str, str]
+    outputs: dict[str, str] = field(default_factory=dict)
 
 
-def read_needs(text: str) -> dict[str, Need]:
-    """GitHub's `toJSON(needs)`, by job.
+Needs = Mapping[str, Need]  # by job
+_NEEDS = pydantic.TypeAdapter(dict[str, Need])
+
+
+def judge_run(run_dir: Path, limits: Path | None = None, needs: Needs | None = None) -> Verdicts:
+    """All verdicts of a run.
+
+    Args:
+        limits: a TOML file; default: that of the project.
+        needs: the jobs of the workflow that the asking one needs; None outside of a workflow.
 
     Raises:
-        UserError: it is none.
+        UserError: unreadable limits, or no such folder where no workflow asks.
     """
-    asked = "give GitHub's toJSON(needs): {job: {result, outputs}}"
+    stated = load_limits(limits)
+    verdicts = _jobs(needs or {})
+    if needs and _nothing_to_run(needs):
+        return Verdicts(verdicts)
+    if needs and not project_path(run_dir).is_dir():
+        return Verdicts([*verdicts, Verdict("run", "", "fail", "no run arrived here", "a run folder")])
+    run = load_run(run_folder(run_dir))
+    return Verdicts([*verdicts, *_chain(run, needs or {}), *judge_folder(run, stated)])
+
+
+def read_needs(text: str) -> Needs:
+    """GitHub's `toJSON(needs)`.
+
+    Raises:
+        UserError: it is something else.
+    """
     try:
-        content: Any = json.loads(text)
-    except ValueError as error:
-        raise UserError(f"--needs is no JSON ({error}); {asked}") from None
-    if not isinstance(content, dict) or not content:
-        raise UserError(f"--needs names no job; {asked}")
-    jobs = {}
-    for name, job in content.items():
-        outputs = job.get("outputs") or {} if isinstance(job, dict) else None
-        if not isinstance(outputs, dict) or not isinstance(job.get("result"), str):
-            raise UserError(f"--needs has no result of job {name!r}; {asked}")
-        jobs[name] = Need(job["result"], outputs)
-    return jobs
+        if jobs := _NEEDS.validate_json(text):
+            return jobs
+    except ValueError:
+        pass
+    raise UserError(f"--needs is {text[:200]!r}; give GitHub's toJSON(needs): {{job: {{result, outputs}}}}")
 
 
-def nothing_to_run(jobs: Mapping[str, Need]) -> bool:
+def output(jobs: Needs, job: str, name: str) -> str:
+    """An output of a job; empty where it has none, or did not run."""
+    return jobs[job].outputs.get(name, "") if job in jobs else ""
+
+
+def _nothing_to_run(jobs: Needs) -> bool:
     """True where the first job ended well and found that the change touches nothing that runs."""
-    changes = jobs.get(CHANGES)
-    return changes is not None and changes.result == "success" and changes.outputs.get("run") == "false"
+    return output(jobs, CHANGES, "run") == "false" and jobs[CHANGES].result == "success"
 
 
-def judge_needs(jobs: Mapping[str, Need]) -> list[Verdict]:
+def _jobs(jobs: Needs) -> list[Verdict]:
     """The jobs before the gate. Skipped is fine where nothing was to be run, or to be confirmed."""
-    idle, suspected = nothing_to_run(jobs), _suspected(jobs)
+    idle, suspected = _nothing_to_run(jobs), bool(output(jobs, "compare", "suspects"))
     verdicts = []
     for name, job in jobs.items():
         may_be_skipped = idle or (name in CONFIRMING and not suspected)
@@ -103,16 +99,11 @@ def judge_needs(jobs: Mapping[str, Need]) -> list[Verdict]:
     return verdicts
 
 
-def _suspected(jobs: Mapping[str, Need]) -> bool:
-    compare = jobs.get("compare")
-    return compare is not None and bool(compare.outputs.get("suspects"))
-
-
-def _chain(run: RunFolder, jobs: Mapping[str, Need]) -> list[Verdict]:
+def _chain(run: RunFolder, jobs: Needs) -> list[Verdict]:
     """One SHA-256 from the job that trained to the file and the records that arrived here."""
     if TRAINING not in jobs:
         return []
-    trained = jobs[TRAINING].outputs.get("checkpoint_sha256", "")
+    trained = output(jobs, TRAINING, "checkpoint_sha256")
     path = run.path / CHECKPOINT_NAME
     if not path.is_file():
         return [Verdict("checkpoint", CHECKPOINT_NAME, "fail", "the file did not arrive here", trained or "a file")]
@@ -207,7 +198,7 @@ def judge_benchmark(record: BenchmarkRecord) -> list[Verdict]:
 def _promise(record: BenchmarkRecord) -> Verdict:
     proof = record.proof
     if proof is None:
-        return Verdict("kernels", record.backend, "fail", "nobody looked which kernels ran", "a proof")
+        return Verdict("kernels", record.backend, "fail", "it was not checked which kernels ran", "a proof")
     if not proof.passed:
         return Verdict("kernels", record.backend, "fail", proof.reason or "other kernels ran", proof.promised)
     if proof.investigate:
@@ -266,7 +257,7 @@ def _at_least(check: str, subject: str, value: float, bound: AtLeast) -> Verdict
     return Verdict(check, subject, "pass", percent(value), f"at least {percent(usual)}", value - usual)
 
 
-def _at_most(check: str, subject: str, value: float, bound: AtMost, words: Any) -> Verdict:
+def _at_most(check: str, subject: str, value: float, bound: AtMost, words: Callable[[float], str]) -> Verdict:
     if value > bound.limit:
         return Verdict(check, subject, "fail", words(value), f"at most {words(bound.limit)}")
     outcome: Outcome = "investigate" if value > bound.watch else "pass"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,8 +20,10 @@ def command(kind: str, message: str, **properties: object) -> str:
 
     Properties with an empty value are left out.
     """
-    told = ",".join(f"{name}={_property(str(value))}" for name, value in properties.items() if value not in ("", None))
-    return f"::{kind}{' ' + told if told else ''}::{_data(message)}"
+    listed = ",".join(
+        f"{name}={_property(str(value))}" for name, value in properties.items() if value not in ("", None)
+    )
+    return f"::{kind}{' ' + listed if listed else ''}::{_data(message)}"
 
 
 def _data(text: str) -> str:
@@ -41,32 +42,22 @@ def shown(commands: list[str], kind: str) -> list[str]:
     return [*commands[: MAX_ANNOTATIONS - 1], command(kind, f"{more} more in the summary of this run and in its log")]
 
 
-def output_lines(values: Mapping[str, str]) -> str:
-    """Lines for `$GITHUB_OUTPUT`. A value with line breaks gets a delimiter that nobody can foresee."""
-    lines = []
-    for name, value in values.items():
-        if "\n" in value or "\r" in value:
-            delimiter = f"end_{secrets.token_hex(16)}"
-            lines.append(f"{name}<<{delimiter}\n{value}\n{delimiter}\n")
-        else:
-            lines.append(f"{name}={value}\n")
-    return "".join(lines)
-
-
 def write_outputs(values: Mapping[str, str], environ: Mapping[str, str]) -> None:
     """Show outputs of a step and add them to `$GITHUB_OUTPUT` where there is one.
 
     Raises:
-        UserError: the file cannot be written to.
+        UserError: a value has a line break, with which it could set other outputs; or the file cannot be written to.
     """
-    for name, value in values.items():
-        print(f"{name}={value}")
+    if broken := [name for name, value in values.items() if "\n" in value or "\r" in value]:
+        raise UserError(f"the output {broken[0]} has a line break: {values[broken[0]]!r}; give one line")
+    lines = "".join(f"{name}={value}\n" for name, value in values.items())
+    print(lines, end="")
     target = environ.get("GITHUB_OUTPUT", "")
     if not target:
         return
     try:
         with Path(target).open("a", encoding="utf-8") as file:
-            file.write(output_lines(values))
+            file.write(lines)
     except OSError as error:
         raise UserError(f"cannot write to $GITHUB_OUTPUT ({target}): {error.strerror or error}") from None
 

@@ -28,7 +28,7 @@ class AtLeast(pydantic.BaseModel):
     @pydantic.model_validator(mode="after")
     def _in_order(self) -> AtLeast:
         if self.expected - self.budget < self.floor:
-            raise ValueError("expected - budget lies below the floor, so that nothing would ever be investigated")
+            raise ValueError("expected - budget is below the floor, so that nothing would ever be investigated")
         return self
 
 
@@ -42,7 +42,7 @@ class AtMost(pydantic.BaseModel):
     @pydantic.model_validator(mode="after")
     def _in_order(self) -> AtMost:
         if self.watch > self.limit:
-            raise ValueError("watch lies above the limit, so that nothing would ever be investigated")
+            raise ValueError("watch is above the limit, so that nothing would ever be investigated")
         return self
 
 
@@ -102,11 +102,11 @@ def load_limits(path: Path | None = None) -> Limits:
     except FileNotFoundError:
         raise UserError(f"no limits {source}; give a file with --limits") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{source} is no readable TOML: {error}") from None
+        raise UserError(f"{source} is not readable TOML: {error}") from None
     try:
         return Limits.model_validate(content)
     except pydantic.ValidationError as error:
-        # a misspelt name is told before the one that is missing because of it
+        # a misspelt name comes before the one that is missing because of it
         first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         place = ".".join(str(part) for part in first["loc"]) or "the file"
         raise UserError(f"{source}: {place}: {first['msg']}") from None

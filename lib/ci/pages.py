@@ -20,18 +20,14 @@ def write_pages(run_dir: Path, architecture: str, out: Path, notebook: str = "",
 
     Args:
         notebook: only this one, such as `04_compare`; empty: all.
+        suffix: of the label, such as `.again` for a second measurement.
 
     Returns:
         The pages, by name.
 
     Raises:
-        UserError: no executed notebooks, no such notebook, an architecture that cannot be part of a file name, or a
-            folder that cannot be written to.
+        UserError: no executed notebooks, no such notebook, or a folder that cannot be written to.
     """
-    if not re.fullmatch(r"(\.[a-z]+)?", suffix):
-        raise UserError(f"suffix {suffix!r} may be a dot with small letters only, such as .again")
-    if not re.fullmatch(r"[A-Za-z0-9_]+", architecture):
-        raise UserError(f"architecture {architecture!r} may hold letters, digits and _ only, such as arm64 or x64")
     root, target = project_path(run_dir), project_path(out)
     pattern = f"{notebook_path(notebook).stem}*.ipynb" if notebook else "*.ipynb"
     executed = sorted((root / "notebooks").glob(pattern))

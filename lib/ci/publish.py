@@ -5,41 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from lib.ci.gate import Need, read_needs
+from lib.ci.gate import Needs, output
 from lib.ci.verdicts import Verdicts
 from lib.files import project_path
 from lib.html.index import write_index
 from lib.report.gate_result import Judged, write_judged
 
 
-def reason_against(verdicts: Verdicts, needs: str, environ: Mapping[str, str]) -> str:
+def reason_against(verdicts: Verdicts, needs: Needs, environ: Mapping[str, str]) -> str:
     """Why the pages stay where they are, in words; empty where they are published.
 
     Pages of a run with other inputs, of a smoke run, or of synthetic images that stand in for real ones, must not take
     the place of good ones.
 
     Args:
-        needs: GitHub's `toJSON(needs)` of the gate.
+        needs: the jobs before the gate.
         environ: ARCH, GITHUB_REF, GITHUB_EVENT_NAME, and PAGES_ENABLED, a variable of the repository.
     """
-    jobs = read_needs(needs)
     event, ref = environ.get("GITHUB_EVENT_NAME", ""), environ.get("GITHUB_REF", "")
-    profile, note = _output(jobs, "plan", "profile"), _output(jobs, "train", "note")
+    profile, note = output(needs, "plan", "profile"), output(needs, "train", "note")
     against = {
         "the gate fails": verdicts.outcome == "fail",
         "the repository's variable PAGES_ENABLED is not true": environ.get("PAGES_ENABLED") != "true",
         "there is one site, and it shows arm64": environ.get("ARCH") != "arm64",
         f"{ref or 'this'} is not the branch main": ref != "refs/heads/main",
-        "somebody chose the inputs of this run": event == "workflow_dispatch",
+        "the inputs of this run were chosen by hand": event == "workflow_dispatch",
         "there is nothing to run for this change": not profile,
         "the profile is smoke": profile == "smoke",
         "synthetic images stand in for the real ones": bool(note),
     }
     return next((reason for reason, holds in against.items() if holds), "")
-
-
-def _output(jobs: Mapping[str, Need], job: str, name: str) -> str:
-    return jobs[job].outputs.get(name, "") if job in jobs else ""
 
 
 def keep_verdict(run_dir: Path, verdicts: Verdicts) -> None:

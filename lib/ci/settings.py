@@ -1,7 +1,7 @@
 """What a run of the workflow does: its inputs, checked by the parameter schema, or the defaults of its event.
 
-Inputs arrive as environment variables and are text that anybody with write access may have typed. Nothing leaves here
-but values of the schema: numbers, and names out of closed sets.
+Inputs arrive as environment variables and are text that anyone with write access may have typed. Only values of the
+schema leave here: numbers, and names out of closed sets.
 """
 
 from __future__ import annotations
@@ -9,17 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from lib.backends import all_backends, get_backend
-from lib.data.download import TEST_ARCHIVE, TEST_LABELS_ARCHIVE, TRAINING_ARCHIVES
+from lib.backends import all_backends, get_backend, split_names
+from lib.data.sets import get_dataset
 from lib.errors import UserError, unknown
-from lib.records.schema import ParameterValue
-from lib.series.jobs import TRAIN
+from lib.records.schema import TRAIN
 from lib.series.parameters import load_schema
 
 MACHINES = {"arm64": "aarch64", "x64": "x86_64"}  # as the runner's label says it -> as the machine does
 BLAS = {"arm64": "openblas", "x64": "mkl"}  # of PyTorch's CPU builds: what `torch-blas` promises to multiply with
 PARAMETERS = ("profile", "dataset", "recipe", "num_threads")  # inputs that go to the notebooks as they are
-MAX_BACKENDS_CHARS = 1000  # of the input; all names together take a third
 RUNNERS = {"arm64": "ubuntu-24.04-arm", "x64": "ubuntu-24.04"}
 # A change that is not merged yet shows that everything works, in minutes and without the download; the rest is for its
 # figures.
@@ -46,7 +44,10 @@ def settings(environ: Mapping[str, str]) -> dict[str, str]:
     architecture = environ.get("ARCH", "") or "arm64"
     if architecture not in MACHINES:
         raise unknown("architecture", architecture, MACHINES)
-    chosen = {name: str(value) for name, value in _parameters(environ).items()}
+    defaults = QUICK if environ.get("GITHUB_EVENT_NAME", "") in BEFORE_MERGE else OTHERWISE
+    given = {name: environ.get(f"INPUT_{name.upper()}", "") or defaults.get(name, "") for name in PARAMETERS}
+    resolved = load_schema(TRAIN).resolve({name: value for name, value in given.items() if value})
+    chosen = {name: str(resolved[name]) for name in PARAMETERS}
     backends = _backends(environ.get("INPUT_BACKENDS", ""), MACHINES[architecture])
     extras = sorted({extra for name in backends if (extra := get_backend(name).extra)})
     return {
@@ -56,7 +57,7 @@ def settings(environ: Mapping[str, str]) -> dict[str, str]:
         "backends_csv": ",".join(backends),
         "extras": " ".join(extras),
         "blas": BLAS[architecture],
-        "data_key": data_key(chosen["dataset"]),
+        "data_key": _data_key(chosen["dataset"]),
     }
 
 
@@ -66,32 +67,15 @@ def _tests(architecture: str) -> list[dict[str, str]]:
     return [{"arch": name, "runner": RUNNERS[name]} for name in names]
 
 
-def event_defaults(event: str) -> dict[str, str]:
-    """Parameters that differ from the notebooks' own defaults, by what started the workflow."""
-    return QUICK if event in BEFORE_MERGE else OTHERWISE
-
-
-def data_key(dataset: str) -> str:
+def _data_key(dataset: str) -> str:
     """Cache key of a downloaded data set: the checksums that its archives must have."""
-    if dataset not in TRAINING_ARCHIVES:
-        return ""
-    archives = (TRAINING_ARCHIVES[dataset], TEST_ARCHIVE, TEST_LABELS_ARCHIVE)
-    return "-".join(["data", dataset, *(archive.sha256[:16] for archive in archives)])
-
-
-def _parameters(environ: Mapping[str, str]) -> dict[str, ParameterValue]:
-    schema = load_schema(TRAIN)
-    defaults = event_defaults(environ.get("GITHUB_EVENT_NAME", ""))
-    given = {name: environ.get(f"INPUT_{name.upper()}", "") or defaults.get(name, "") for name in PARAMETERS}
-    resolved = schema.resolve({name: value for name, value in given.items() if value})
-    return {name: resolved[name] for name in PARAMETERS}
+    archives = get_dataset(dataset).archives
+    return "-".join(["data", dataset, *(archive.sha256[:16] for archive in archives)]) if archives else ""
 
 
 def _backends(text: str, machine: str) -> list[str]:
     """Names out of the registry, each once, in its order; empty text: all default ones of this architecture."""
-    if len(text) > MAX_BACKENDS_CHARS:
-        raise UserError(f"backends has {len(text):,} characters; give at most {MAX_BACKENDS_CHARS}: names with commas")
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    names = split_names(text)
     if not names:
         if text.strip():
             raise UserError(f"backends is {text!r}; give names with commas between them, or nothing for the default")

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from lib.analysis.history import SUSPECTED
 from lib.records.run import run_folder
-from lib.records.schema import CompareRecord, read_record, record_path, second_path
-from lib.series.jobs import COMPARE
+from lib.records.schema import COMPARE, CompareRecord, read_record, record_path, second_path
 
 
 def suspects(run_dir: Path) -> str:

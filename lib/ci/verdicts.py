@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +11,6 @@ from lib.report.table import Cell, Table, Tone, Value
 
 Outcome = Literal["pass", "investigate", "fail"]
 EXIT_STATUS: dict[Outcome, int] = {"pass": 0, "fail": 1, "investigate": 3}
-_WORST_FIRST: tuple[Outcome, ...] = ("fail", "investigate", "pass")
 _TONES: dict[Outcome, Tone] = {"pass": "good", "investigate": "warn", "fail": "bad"}
 _SIGNS: dict[Outcome, str] = {"pass": "✓", "investigate": "?", "fail": "✗"}  # never colour alone
 
@@ -28,17 +27,11 @@ class Verdict:
     margin: float = 0.0  # distance from the nearest bound, in the unit of the check: of equals, the least is shown
 
 
-class Verdicts(Sequence[Verdict]):
-    """All of a run, the worst first."""
+class Verdicts:
+    """All of a run."""
 
-    def __init__(self, verdicts: Sequence[Verdict]) -> None:
-        self._all = sorted(verdicts, key=lambda verdict: _WORST_FIRST.index(verdict.outcome))
-
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
-        return self._all[index]
-
-    def __len__(self) -> int:
-        return len(self._all)
+    def __init__(self, verdicts: Iterable[Verdict]) -> None:
+        self._all = tuple(verdicts)
 
     def __iter__(self) -> Iterator[Verdict]:
         return iter(self._all)
@@ -50,12 +43,9 @@ class Verdicts(Sequence[Verdict]):
     @property
     def outcome(self) -> Outcome:
         """The worst. Nothing looked at is a failure: a gate that saw nothing must not be green."""
-        return self._all[0].outcome if self._all else "fail"
-
-    @property
-    def exit_status(self) -> int:
-        """0 pass, 1 fail, 3 investigate."""
-        return EXIT_STATUS[self.outcome]
+        if self.of("fail") or not self._all:
+            return "fail"
+        return "investigate" if self.of("investigate") else "pass"
 
     @property
     def words(self) -> str:
@@ -68,7 +58,7 @@ class Verdicts(Sequence[Verdict]):
 
 def verdict_table(verdicts: Verdicts) -> Table:
     """What failed or deserves a look, one by one; what passed by check, with the one that came nearest to a bound."""
-    rows = [_row(verdict, verdict.subject) for outcome in ("fail", "investigate") for verdict in verdicts.of(outcome)]
+    rows = [_row(verdict, verdict.subject) for verdict in (*verdicts.of("fail"), *verdicts.of("investigate"))]
     passed: dict[str, list[Verdict]] = {}
     for verdict in verdicts.of("pass"):
         passed.setdefault(verdict.check, []).append(verdict)
@@ -81,30 +71,18 @@ def verdict_table(verdicts: Verdicts) -> Table:
 
 
 def _row(verdict: Verdict, subject: str) -> list[Value]:
-    outcome = verdict.outcome
-    return [
-        Cell(f"{_SIGNS[outcome]} {outcome}", tone=_TONES[outcome]),
-        verdict.check,
-        subject,
-        verdict.found,
-        verdict.asked,
-    ]
+    sign = Cell(f"{_SIGNS[verdict.outcome]} {verdict.outcome}", tone=_TONES[verdict.outcome])
+    return [sign, verdict.check, subject, verdict.found, verdict.asked]
 
 
 def verdict_annotations(verdicts: Verdicts) -> list[str]:
     """Workflow commands: an error for each failure, a warning for each that deserves a look."""
-    kinds: tuple[tuple[Outcome, str], ...] = (("fail", "error"), ("investigate", "warning"))
-    return [
-        line
-        for outcome, kind in kinds
-        for line in shown([_annotation(verdict, kind) for verdict in verdicts.of(outcome)], kind)
-    ]
+    errors = [_annotation(verdict, "error") for verdict in verdicts.of("fail")]
+    warnings = [_annotation(verdict, "warning") for verdict in verdicts.of("investigate")]
+    return [*shown(errors, "error"), *shown(warnings, "warning")]
 
 
 def _annotation(verdict: Verdict, kind: str) -> str:
     message = f"{verdict.found}; asked: {verdict.asked}" if verdict.asked else verdict.found
-    return command(kind, message, title=f"Gate, {verdict.outcome}: {_about(verdict)}")
-
-
-def _about(verdict: Verdict) -> str:
-    return f"{verdict.check}, {verdict.subject}" if verdict.subject else verdict.check
+    about = f"{verdict.check}, {verdict.subject}" if verdict.subject else verdict.check
+    return command(kind, message, title=f"Gate, {verdict.outcome}: {about}")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lib.data.sets import Data, Split
+from lib.data.dataset import Data, Split
 from lib.errors import UserError
 from lib.signs import NUM_CLASSES
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,13 +14,14 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from lib.errors import UserError
 
-IMAGE_SIZE = 32  # pixels; the larger side of official training images has a median of 44
+IMAGE_SIZE = 32  # pixels, where nobody asks for another; the larger side of official training images: 44 (median)
 MAX_PIXELS = 25_000_000  # of any image that `read_image` takes: 75 MB decoded
 MAX_SIGN_SIDE = 1024  # pixels; official training images are 25 to 243 on a side
-MAX_SIGN_BYTES = MAX_SIGN_SIDE * MAX_SIGN_SIDE * 3 + 1024  # the largest such PPM with its header
+SIGN_FORMATS = ("PPM", "PNG")  # of the images of a data set
 # Pillow knows more, but hands some of them to other programs (EPS to Ghostscript), and photos come in these.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "PPM", "BMP", "GIF", "JPEG2000")
-_ADVICE = "give a JPEG, PNG, WebP, TIFF or PPM file (HEIC of a phone: export it as JPEG)"
+_OTHER_FORMAT = "give a JPEG, PNG, WebP, TIFF or PPM file (HEIC of a phone: export it as JPEG)"
+_UNPACK = "unpack the data again"
 _TOPS = (1, 255, 1023, 4095, 16_383, 65_535)  # white, of real numbers and of 8, 10, 12, 14 and 16 bits
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -47,13 +48,19 @@ def read_image(file: Path) -> Photo:
         UserError: no such file, not an image, damaged, or too many pixels. That limit is checked on the header, so a
             small file that claims a huge image costs nothing.
     """
+    with (
+        warnings.catch_warnings(record=True, action="always") as warned,
+        _opened(file, FORMATS, _OTHER_FORMAT) as image,
+    ):
+        return _photo(image, warned)  # Pillow's warnings are for developers; what follows for the image is in a note
+
+
+@contextmanager
+def _opened(file: Path, formats: tuple[str, ...], advice: str) -> Iterator[ImageFile.ImageFile]:
+    """An open image file. Whatever is found wrong, also later while it is read, is one line that ends in `advice`."""
     try:
-        # Pillow's warnings are meant for developers; what follows for the image is said in a note.
-        with (
-            warnings.catch_warnings(record=True, action="always") as warned,
-            Image.open(file, formats=FORMATS) as image,
-        ):
-            return _photo(image, warned)
+        with Image.open(file, formats=formats) as image:
+            yield image
     except FileNotFoundError:
         raise UserError(f"no file {file}; give an absolute path, or one relative to the project") from None
     except IsADirectoryError:
@@ -63,10 +70,10 @@ def read_image(file: Path) -> Photo:
     except Image.DecompressionBombError:
         raise UserError(f"{file} has more pixels than the {MAX_PIXELS:,} that are allowed; make it smaller") from None
     except UnidentifiedImageError:
-        raise UserError(f"{file} is not an image of a format that is read here; {_ADVICE}") from None
+        raise UserError(f"{file} is not an image of a format that is read here; {advice}") from None
     except Exception as error:  # damaged files make Pillow raise errors of any class
         reason = " ".join(f"{error}".split()) or type(error).__name__
-        raise UserError(f"{file} is not a readable image ({reason}); {_ADVICE}") from None
+        raise UserError(f"{file} is not a readable image ({reason}); {advice}") from None
 
 
 def _photo(opened: ImageFile.ImageFile, warned: Sequence[warnings.WarningMessage]) -> Photo:
@@ -135,16 +142,28 @@ def _grey(image: Image.Image) -> tuple[Image.Image, str]:
     return Image.fromarray((levels * (255 / top)).round().astype(np.uint8)), note
 
 
-def resize_image(image: Image.Image) -> np.ndarray:
-    """8-bit RGB image -> uint8 (3, 32, 32): the whole image, antialiased bilinear, without keeping its aspect.
+def resize_image(image: Image.Image, size: int = IMAGE_SIZE) -> np.ndarray:
+    """8-bit RGB image -> uint8 (3, size, size): the whole image, antialiased bilinear, without keeping its aspect.
 
     Raises:
         ValueError: another mode, whose values would mean something else; see `read_image`.
     """
     if image.mode != "RGB":
         raise ValueError(f"an image of mode {image.mode}, not RGB")
-    small = image.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BILINEAR)
-    return np.ascontiguousarray(np.asarray(small).transpose(2, 0, 1))
+    resized = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
+
+
+def resize_images(images: np.ndarray, size: int) -> np.ndarray:
+    """`resize_image` of each of a uint8 (N, 3, H, W) -> uint8 (N, 3, size, size); the array itself where it fits."""
+    if images.shape[2:] == (size, size):
+        return images
+    return np.stack([resize_image(as_image(image), size) for image in images])
+
+
+def as_image(image: np.ndarray) -> Image.Image:
+    """uint8 (3, H, W) -> RGB image."""
+    return Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
 
 
 def pixel_digest(image: Image.Image) -> bytes:
@@ -154,29 +173,21 @@ def pixel_digest(image: Image.Image) -> bytes:
 
 def digest_images(images: np.ndarray) -> np.ndarray:
     """uint8 (N, 3, H, W) -> `pixel_digest` of each, uint8 (N, 32)."""
-    digests = [pixel_digest(Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))) for image in images]
+    digests = [pixel_digest(as_image(image)) for image in images]
     return np.frombuffer(b"".join(digests), np.uint8).reshape(len(images), 32)
 
 
-def decode_sign(content: bytes, path: Path) -> tuple[np.ndarray, tuple[int, int], bytes]:
-    """The bytes of one GTSRB image (8-bit RGB PPM) -> uint8 (3, 32, 32), its (height, width) in pixels, and the
-    `pixel_digest` of the image before it was resized.
+def decode_sign(file: Path, image_size: int) -> tuple[np.ndarray, tuple[int, int], bytes]:
+    """One image of a data set (8-bit RGB, PPM or PNG) -> uint8 (3, image_size, image_size), its (height, width) in
+    pixels, and the `pixel_digest` of the image before it was resized.
 
     Raises:
-        UserError: not such an image, too large, or truncated; the message names `path`.
+        UserError: not such an image, too large, or truncated; the message names the file.
     """
-    advice = "unpack the data again"
-    try:
-        with Image.open(io.BytesIO(content), formats=("PPM",)) as image:
-            width, height = image.size
-            if max(width, height) > MAX_SIGN_SIDE:
-                raise UserError(f"{path} claims {width} x {height} pixels; at most {MAX_SIGN_SIDE} a side; {advice}")
-            if image.mode != "RGB":
-                raise UserError(f"{path} is of mode {image.mode}, not 8-bit RGB; {advice}")
-            return resize_image(image), (height, width), pixel_digest(image)
-    except UnidentifiedImageError:
-        raise UserError(f"{path} is not a PPM image; {advice}") from None
-    except UserError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} is a damaged image ({error}); {advice}") from None
+    with _opened(file, SIGN_FORMATS, _UNPACK) as image:
+        width, height = image.size
+        if max(width, height) > MAX_SIGN_SIDE:
+            raise UserError(f"image of {width} x {height} pixels; at most {MAX_SIGN_SIDE} a side; {_UNPACK}")
+        if image.mode != "RGB":
+            raise UserError(f"image of mode {image.mode}, not 8-bit RGB; {_UNPACK}")
+        return resize_image(image, image_size), (height, width), pixel_digest(image)

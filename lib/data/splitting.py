@@ -7,9 +7,11 @@ would turn validation accuracy into memory.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import numpy as np
 
+from lib.data.dataset import Split
 from lib.errors import UserError
 
 VAL_SHARE = 0.1  # of each class's tracks
@@ -49,28 +51,47 @@ def choose_val(labels: np.ndarray, track_ids: np.ndarray) -> np.ndarray:
     return np.isin(track_ids, chosen)
 
 
-def _spread(count: int) -> list[int]:
-    """0..count-1 so that every beginning of the list is evenly spread; the middle comes first."""
+def _van_der_corput(count: int) -> list[int]:
+    """0..count-1 in the order of the base-2 van der Corput sequence, from the middle on: any first part of the list is
+    spread evenly over the range."""
     bits = max(1, (count - 1).bit_length())
-    order = [int(f"{number:0{bits}b}"[::-1], 2) for number in range(1 << bits)]
-    return [(position + count // 2) % count for position in order if position < count]
+    bit_reversed = [int(f"{number:0{bits}b}"[::-1], 2) for number in range(1 << bits)]
+    return [(position + count // 2) % count for position in bit_reversed if position < count]
 
 
-def thin(labels: np.ndarray, track_ids: np.ndarray, is_val: np.ndarray, num_images: int) -> np.ndarray:
-    """Indices, ascending, of `num_images` images that keep classes, tracks and the split in proportion.
+def _first_images(labels: np.ndarray, track_ids: np.ndarray, side: np.ndarray, num_images: int) -> np.ndarray:
+    """Indices, ascending, of `num_images` images that keep classes, tracks and sides in proportion.
 
-    Frames are thinned before tracks, and every class keeps a training and a validation track as long as `num_images`
-    is at least twice the number of classes.
+    Every track gives one frame before any gives a second one, and in each such round every side of every class gives
+    its first track before any gives its second. So each class keeps a track on each side as long as `num_images` is at
+    least the number of classes times that of sides.
     """
-    frame_round = np.empty(len(labels), np.int64)  # in which round over all tracks an image is taken
-    depth = np.empty(len(labels))  # how deep in its class's list of tracks its track is, 0..1
-    for ids in _tracks_by_class(labels, track_ids).values():
-        val_of = {track_id: bool(is_val[track_ids == track_id][0]) for track_id in ids}
-        for side in (False, True):
-            side_ids = [track_id for track_id in ids if val_of[track_id] is side]
-            for number, track_id in enumerate(side_ids):
-                frames = np.flatnonzero(track_ids == track_id)
-                frame_round[frames[_spread(len(frames))]] = np.arange(len(frames))
-                depth[frames] = number / len(side_ids)
-    order = np.lexsort((track_ids, depth, frame_round))
+    rounds = np.empty(len(labels), np.int64)  # in which an image is taken
+    depths = np.empty(len(labels))  # how far down the list of tracks of its class and side its track is, 0..1
+    for tracks in _tracks_by_class(labels, track_ids).values():
+        frames_of = {track: np.flatnonzero(track_ids == track) for track in tracks}
+        for here in np.unique(side):
+            on_side = [track for track in tracks if side[frames_of[track][0]] == here]
+            for place, track in enumerate(on_side):
+                frames = frames_of[track]
+                rounds[frames[_van_der_corput(len(frames))]] = np.arange(len(frames))
+                depths[frames] = place / len(on_side)
+    order = np.lexsort((track_ids, depths, rounds))
     return np.sort(order[:num_images])
+
+
+def thinned(splits: Mapping[str, Split], num_images: int) -> dict[str, Split]:
+    """The same splits with `num_images` images for training and validation, and as large a share of the test images.
+
+    Frames are thinned before tracks. Classes and tracks keep their proportions.
+    """
+    train, val = splits["train"], splits["val"]
+    labels, track_ids = (np.concatenate([getattr(each, name) for each in (train, val)])
+                         for name in ("labels", "track_ids"))  # fmt: skip
+    total, border = len(labels), train.num_images
+    kept = _first_images(labels, track_ids, np.arange(total) >= border, num_images)
+    parts = {"train": train.take(kept[kept < border]), "val": val.take(kept[kept >= border] - border)}
+    if (test := splits.get("test")) is not None:
+        share = max(1, round(test.num_images * num_images / total))
+        parts["test"] = test.take(_first_images(test.labels, test.track_ids, np.zeros(test.num_images), share))
+    return parts

@@ -1,7 +1,7 @@
 """Execute one notebook with papermill, in a process of its own; report progress as JSON lines on standard output.
 
 Papermill reports a killed kernel, a time-out or an early `sys.exit` poorly or as success. So nothing is decided here:
-the notebook is written as far as it came, the reason is told as an event, and `lib.executor.outcome` judges the cells.
+the notebook is written as far as it came, the reason is sent as an event, and `lib.executor.outcome` judges the cells.
 """
 
 from __future__ import annotations
@@ -34,22 +34,26 @@ ENGINE = "gtsrb"
 SOCKET_FOLDER, SOCKET = "gtsrb-kernel-", "socket"  # tempfile adds 8 characters, jupyter_client the number of a port
 SOCKET_BYTES = 107  # of the path of a Unix socket: `sun_path` without its end
 DRAIN_S = 60  # for what a cell printed to arrive after it has ended; more than the kernel can hold back
-TOLD_EVERY_S = 0.2  # of printed lines, the last one is told that often
+SHOW_EVERY_S = 0.2  # of printed lines, the last one is sent that often
 
 
 def emit(event: str, **fields: Any) -> None:
-    """Tell the parent something."""
+    """Send the parent an event."""
     sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
     sys.stdout.flush()
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]
-    """Tells which cell starts, and the last line that it printed; keeps outputs within `lib.executor.output_limit`."""
+    """Sends which cell starts, and the last line that it printed; keeps outputs within `lib.executor.output_limit`.
+
+    nbclient calls `execute_cell` for each cell, `process_message` for each message of the kernel, and from there
+    `output` for those that add an output to the cell.
+    """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._kept = Kept()
-        self._told = 0.0
+        self._sent = 0.0
 
     def create_kernel_manager(self) -> Any:
         """For a kernel of this interpreter, not of what a `python3` on the user's search path means."""
@@ -72,17 +76,17 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
 
     def process_message(self, message: dict[str, Any], *arguments: Any, **named: Any) -> Any:
         self._kept.shorten(message)
-        if message["msg_type"] == "stream" and time.monotonic() - self._told > TOLD_EVERY_S:
+        if message["msg_type"] == "stream" and time.monotonic() - self._sent > SHOW_EVERY_S:
             lines = message["content"]["text"][-2000:].strip().splitlines()
             if lines:
-                self._told = time.monotonic()
+                self._sent = time.monotonic()
                 emit("print", text=lines[-1][:200])
         return super().process_message(message, *arguments, **named)
 
     def output(self, outputs: list[Any], message: dict[str, Any], *arguments: Any) -> Any:
         if message["msg_type"] == "stream" and not self.clear_before_next_output:
             return self._kept.print(outputs, message["content"]["name"], message["content"]["text"])
-        return super().output(outputs, message, *arguments) if self._kept.takes_another(message) else None
+        return super().output(outputs, message, *arguments) if self._kept.takes(message) else None
 
 
 def _kernel_config(folder: str) -> Config:
@@ -109,14 +113,14 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
     ) -> Any:
         ends = time.monotonic() + notebook_limit_s
         os.environ[LIMITS_VARIABLE] = f"{cell_limit_s} {time.time() + notebook_limit_s:.0f}"  # the kernel inherits it
-        told, cell_ends = "", ends
+        reached, cell_ends = "", ends
 
         def limit(_cell: Any) -> int:
             """The smaller of the cell's limit and what is left of the notebook's."""
-            nonlocal told, cell_ends
+            nonlocal reached, cell_ends
             left = math.ceil(ends - time.monotonic())
             seconds, which = min((cell_limit_s, "cell"), (left, "notebook"))
-            told = f"time limit of {cell_limit_s if which == 'cell' else notebook_limit_s} s for the {which} reached"
+            reached = f"time limit of {cell_limit_s if which == 'cell' else notebook_limit_s} s for the {which} reached"
             cell_ends = time.monotonic() + max(1, seconds)
             return max(1, seconds)
 
@@ -133,7 +137,7 @@ class _Engine(NBClientEngine):  # type: ignore[misc]
                 ).execute()
             except CellTimeoutError:
                 lost = f"the cell's output did not arrive within {patient(DRAIN_S):.0f} s"
-                emit("stopped", reason=lost if time.monotonic() < cell_ends - 1 else told)
+                emit("stopped", reason=lost if time.monotonic() < cell_ends - 1 else reached)
             except DeadKernelError:
                 emit("stopped", reason="the kernel died (killed, out of memory, or crashed)")
         return nb_man.nb

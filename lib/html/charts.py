@@ -1,6 +1,6 @@
 """Small charts as SVG inside a page: they take its colours, light or dark, and its fonts; each says itself in words.
 
-For the index, which is made after every notebook and must not wait for matplotlib.
+For what a page shows first, and for the index, which is made after every notebook and must not wait for matplotlib.
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ from lib.analysis.statistics import Ratio
 from lib.html.frame import safe
 from lib.report.words import NOT_JUDGED, VERDICT_SIGNS, factor, percent
 
-WIDTH = 440  # units of every chart; a page shows one at most as wide, in pixels
-ROW = 22
-NAME = 168  # room for names, left
-VALUE = 62  # room for values, right
-NAME_LENGTH = 24  # characters; longer names are cut
-TICKS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8, 16, 32, 64)
+WIDTH = 356  # units of every chart; about as many pixels on a phone, so that its text has the size of the page's
+ROW = 24
+NAME = 166  # room for names, left
+VALUE = 68  # room for values, right
+HEIGHT = 170  # of a chart with a vertical axis
+LEFT = 52  # room for its labels
+NAME_LENGTH = 23  # characters; longer names are cut
+MOST = 5  # backends in a chart; tables have all of them
+MOST_TICKS = 4  # more would touch
+_SHAPES = {"faster": "c-up", "slower": "c-down"}
 
 
 @dataclass(frozen=True)
@@ -34,47 +38,43 @@ class Speed:
     verdict: str  # faster, slower, no difference, disturbed
 
 
-def speed_chart(title: str, reference: str, speeds: Sequence[Speed]) -> Markup:
-    """Speedups over the reference with their intervals, fastest first, on a logarithmic axis; what was disturbed comes
-    last and has no place on it."""
-    speeds = sorted(speeds, key=lambda speed: (speed.verdict == DISTURBED, -speed.ratio.value))
-    judged = [speed.ratio for speed in speeds if speed.verdict != DISTURBED]
-    low = min([0.8, *(max(ratio.low, 1e-3) for ratio in judged)]) / 1.1
-    high = max([1.25, *(min(ratio.high, 1e3) for ratio in judged)]) * 1.1
-    span = math.log(high / low)
+def speed_chart(title: str, speeds: Sequence[Speed]) -> Markup:
+    """Speedups over a reference with their intervals, the fastest first, on a logarithmic axis; what was disturbed
+    comes last and has no place on it."""
+    ranked = sorted(speeds, key=lambda speed: (speed.verdict == DISTURBED, -speed.ratio.value))
+    shown = ranked[:MOST]
+    judged = [speed.ratio for speed in shown if speed.verdict != DISTURBED]
+    low = min([0.7, *(max(ratio.low, 1e-3) for ratio in judged)]) / 1.1
+    high = max([1.4, *(min(ratio.high, 1e3) for ratio in judged)]) * 1.1
 
     def x(speedup: float) -> float:
         clipped = min(max(speedup, low), high)
-        return NAME + 8 + (WIDTH - NAME - VALUE - 16) * math.log(clipped / low) / span
+        return NAME + 8 + (WIDTH - NAME - VALUE - 16) * math.log(clipped / low) / math.log(high / low)
 
-    bottom = ROW * len(judged) + 6 if judged else -20
-    ticks = [tick for tick in TICKS if low <= tick <= high] if judged else []
-    if len(ticks) > 5:  # they would touch: every second one
-        ticks = [tick for tick in ticks if round(math.log2(tick)) % 2 == 0]
+    bottom = ROW * len(shown) + 4
     parts = [
-        f'<path class="c-{"one" if tick == 1 else "grid"}" d="M{x(tick):.1f} 4V{bottom}"/>'
-        f'<text class="c-tick" x="{x(tick):.1f}" y="{bottom + 14}" text-anchor="middle">{_tick(tick)}</text>'
-        for tick in ticks
+        f'<path class="c-{"one" if tick == 1 else "grid"}" d="M{x(tick):.1f} 2V{bottom}"/>'
+        f'<text class="c-tick" x="{x(tick):.1f}" y="{bottom + 15}" text-anchor="middle">{_tick(tick)}</text>'
+        for tick in (_ticks(low, high) if judged else ())
     ]
-    for number, speed in enumerate(speeds):
-        y = ROW * number + ROW / 2 + 4 + (bottom + 20 - ROW * len(judged) if speed.verdict == DISTURBED else 0)
-        name = f'<text class="c-name" x="{NAME}" y="{y + 4}" text-anchor="end">{_cut(speed.name)}</text>'
+    for number, speed in enumerate(shown):
+        y, sign = ROW * number + ROW / 2 + 2, VERDICT_SIGNS[speed.verdict]
+        parts.append(f'<text class="c-name" x="{NAME}" y="{y + 5}" text-anchor="end">{_cut(speed.name)}</text>')
         if speed.verdict == DISTURBED:
-            parts.append(
-                f'{name}<text class="c-name" x="{NAME + 12}" y="{y + 4}">{VERDICT_SIGNS[DISTURBED]} {NOT_JUDGED}</text>'
-            )
+            parts.append(f'<text class="c-name" x="{NAME + 12}" y="{y + 5}">{sign} {NOT_JUDGED}</text>')
             continue
-        css = {"faster": "c-up", "slower": "c-down"}.get(speed.verdict, "c-same")
-        sign = {"faster": "▲", "slower": "▼"}.get(speed.verdict, "=")
-        value = f"{sign} {factor(speed.ratio.value):.2f}x" if speed.verdict != "no difference" else "= same"
+        css = _SHAPES.get(speed.verdict, "c-same")
+        value = f"{factor(speed.ratio.value):.2f}x" if css != "c-same" else "same"
         parts.append(
-            f'{name}<path class="c-line {css}" d="M{x(speed.ratio.low):.1f} {y}H{x(speed.ratio.high):.1f}"/>'
+            f'<path class="c-line {css}" d="M{x(speed.ratio.low):.1f} {y}H{x(speed.ratio.high):.1f}"/>'
             f'<circle class="{css}" cx="{x(speed.ratio.value):.1f}" cy="{y}" r="4"/>'
-            f'<text class="c-value" x="{WIDTH}" y="{y + 4}" text-anchor="end">{value}</text>'
+            f'<text class="c-value" x="{WIDTH}" y="{y + 5}" text-anchor="end">{sign} {value}</text>'
         )
-    words = "; ".join(f"{speed.name} {_said(speed)}" for speed in speeds)
-    caption = f"{title[:1].upper()}{title[1:]}: speed over {reference} (= 1), 99 % intervals"
-    return _chart(caption, f"{caption}. {words}.", bottom + 20 + ROW * (len(speeds) - len(judged)) + 4, parts)
+    if judged:
+        parts.append(f'<text class="c-tick" x="{NAME}" y="{bottom + 15}" text-anchor="end">99 % intervals</text>')
+    caption = title + (f"; {MOST} of {len(ranked)}" if len(ranked) > MOST else "")
+    words = "; ".join(f"{speed.name} {_said(speed)}" for speed in ranked)
+    return _chart(caption, f"{title}: {words}.", bottom + 20 if judged else bottom, parts)
 
 
 def _said(speed: Speed) -> str:
@@ -83,6 +83,15 @@ def _said(speed: Speed) -> str:
     if speed.verdict == "no difference":
         return speed.verdict
     return f"{factor(speed.ratio.value):.2f} times {speed.verdict}"
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Powers of 2, or of 4, or of 16, ..., from `low` to `high`."""
+    powers = [power for power in range(-12, 13) if low <= 2.0**power <= high]
+    step = 1
+    while len(kept := [power for power in powers if power % step == 0]) > MOST_TICKS:
+        step *= 2
+    return [2.0**power for power in kept]
 
 
 def _tick(tick: float) -> str:
@@ -95,57 +104,50 @@ def _cut(name: str) -> str:
 
 def curve_chart(title: str, shares: Sequence[float]) -> Markup:
     """Shares (0..1) of successive epochs, the axis from 0 to 100 %."""
-    height, left, right = 150, 44, WIDTH - 74
-
-    def point(number: int) -> tuple[float, float]:
-        across = (number - 1) / max(1, len(shares) - 1)
-        return left + 8 + (right - left - 16) * across, 10 + (height - 40) * (1 - min(max(shares[number - 1], 0), 1))
-
-    parts = []
-    for share in (0, 0.5, 1):
-        y = 10 + (height - 40) * (1 - share)
-        parts.append(
-            f'<path class="c-grid" d="M{left} {y}H{right}"/>'
-            f'<text class="c-tick" x="{left - 6}" y="{y + 4}" text-anchor="end">{share:.0%}</text>'
-        )
-    points = [point(number) for number in range(1, len(shares) + 1)]
-    path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    parts.append(f'<path class="c-curve" d="M{path}"/>')
+    right = WIDTH - 62
+    step = (right - LEFT - 16) / max(1, len(shares) - 1)
+    points = [(LEFT + 8 + number * step, _y(min(max(share, 0), 1))) for number, share in enumerate(shares)]
+    parts = [_level(share, f"{share:.0%}", right) for share in (0, 0.5, 1)]
+    parts.append(f'<path class="c-curve" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in points)}"/>')
     parts += [f'<circle class="c-point" cx="{x:.1f}" cy="{y:.1f}" r="2.5"/>' for x, y in points]
     x, y = points[-1]
-    parts.append(f'<text class="c-value" x="{x + 8:.1f}" y="{y + 4:.1f}">{percent(shares[-1], 1)}</text>')
-    middle = (left + right) / 2
-    parts.append(
-        f'<text class="c-tick" x="{middle}" y="{height - 4}" text-anchor="middle">epoch 1 to {len(shares)}</text>'
-    )
+    parts.append(f'<text class="c-value" x="{x + 8:.1f}" y="{y + 5:.1f}">{percent(shares[-1], 1)}</text>')
+    parts.append(_under(f"epoch 1 to {len(shares)}", right))
     words = f"{title}: from {percent(shares[0], 1)} after epoch 1 to {percent(shares[-1], 1)} after epoch {len(shares)}"
-    return _chart(title, words + ".", height, parts)
+    return _chart(title, f"{words}.", HEIGHT, parts)
 
 
 def bars_chart(title: str, counts: Sequence[int]) -> Markup:
     """One bar per class, by class number."""
-    height, left, right = 150, 44, WIDTH - 8
     most = max([*counts, 1])
-    step = (right - left) / max(1, len(counts))
-    parts = []
-    for count in (0, most):
-        y = 10 + (height - 40) * (1 - count / most)
-        parts.append(
-            f'<path class="c-grid" d="M{left} {y}H{right}"/>'
-            f'<text class="c-tick" x="{left - 6}" y="{y + 4}" text-anchor="end">{count:,}</text>'
-        )
-    for number, count in enumerate(counts):
-        tall = (height - 40) * count / most
-        parts.append(
-            f'<rect class="c-bar" x="{left + number * step + 0.5:.1f}" y="{height - 30 - tall:.1f}" '
-            f'width="{max(1.0, step - 1):.1f}" height="{tall:.1f}"/>'
-        )
-    parts.append(
-        f'<text class="c-tick" x="{(left + right) / 2}" y="{height - 4}" text-anchor="middle">'
-        f"class 0 to {len(counts) - 1}</text>"
-    )
+    step = (WIDTH - LEFT) / max(1, len(counts))
+    parts = [_level(share, f"{share * most:,.0f}", WIDTH) for share in (0, 1)]
+    parts += [
+        f'<rect class="c-bar" x="{LEFT + number * step + 0.5:.1f}" y="{_y(count / most):.1f}" '
+        f'width="{max(1.0, step - 1):.1f}" height="{_y(0) - _y(count / most):.1f}"/>'
+        for number, count in enumerate(counts)
+    ]
+    parts.append(_under(f"class 0 to {len(counts) - 1}", WIDTH))
     words = f"{title}: {min(counts):,} to {max(counts):,} in {len(counts)} classes"
-    return _chart(title, words + ".", height, parts)
+    return _chart(title, f"{words}.", HEIGHT, parts)
+
+
+def _y(share: float) -> float:
+    """Where a share of the whole axis is."""
+    return 10 + (HEIGHT - 42) * (1 - share)
+
+
+def _level(share: float, label: str, right: float) -> str:
+    """A line across with its label."""
+    return (
+        f'<path class="c-grid" d="M{LEFT} {_y(share)}H{right}"/>'
+        f'<text class="c-tick" x="{LEFT - 6}" y="{_y(share) + 5}" text-anchor="end">{label}</text>'
+    )
+
+
+def _under(label: str, right: float) -> str:
+    """The name of the horizontal axis."""
+    return f'<text class="c-tick" x="{(LEFT + right) / 2}" y="{HEIGHT - 6}" text-anchor="middle">{label}</text>'
 
 
 def _chart(caption: str, words: str, height: float, parts: Sequence[str]) -> Markup:

@@ -7,12 +7,14 @@ import hashlib
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from lib.report.table import TABLE_CSS
 
+PAGE_LIMIT = 1_500_000  # bytes of one page
 TEMPLATES = Path(__file__).parent / "template"
 
 
@@ -37,9 +39,15 @@ def assets() -> dict[str, str]:
     return {"style": style, "script": script, "policy": policy}
 
 
-def template_environment() -> Environment:
-    """Jinja with escaping on, for pages that do not come from a notebook."""
-    return Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+@cache
+def _templates() -> Environment:
+    loader = FileSystemLoader(TEMPLATES)
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def render(template: str, **content: Any) -> str:
+    """A template with everything escaped that is not marked as `safe`."""
+    return _templates().get_template(template).render(assets=assets(), **content)
 
 
 def safe(html: str) -> Markup:

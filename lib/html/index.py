@@ -5,31 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import fields
-from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from lib.analysis.judgement import judge
+from lib.analysis.judgement import undecided
 from lib.analysis.pace import pace_warnings
-from lib.analysis.recommendation import undecided
 from lib.files import write_atomic
-from lib.html.charts import Speed, bars_chart, curve_chart, speed_chart
-from lib.html.frame import assets, safe, template_environment
-from lib.html.provenance import hosted
-from lib.records.run import Job, RunFolder, load_run, networks
+from lib.html.frame import render, safe
+from lib.html.provenance import SHORT_HASH, Fact, hosted, when
+from lib.html.top import Top, charts_of, sentence, speed_charts
+from lib.records.run import RunFolder, load_run, networks
 from lib.records.schema import BenchmarkRecord, CompareRecord, Environment, ExploreRecord, Record, TrainRecord
 from lib.report.caveats import disturbed_backends_words, warning_words
 from lib.report.compare.whole_network import backends_table
 from lib.report.environment import environment_table
-from lib.report.gate_result import doubts_table, read_judged
-from lib.report.headline import STATUS_SIGNS, best_backends, headline, top1_text
-from lib.report.table import SMOKE_TEXT, Banner, Cell, Table, Tone, Value
-from lib.report.words import UNKNOWN, duration, scenario_name
-
-SHORT_HASH = 12  # characters
+from lib.report.gate_result import Judged, doubts_table, read_judged
+from lib.report.headline import STATUS_SIGNS, best_backends, best_sentence, headline, top1_text
+from lib.report.table import SMOKE_TEXT, Cell, Table, Tone, Value
+from lib.report.words import UNKNOWN, duration
 
 STATUS_TONES: dict[str, Tone] = {"ok": "good", "failed": "bad", "unavailable": "muted", "skipped": "warn"}
 
@@ -55,7 +51,7 @@ def _jobs_table(run: RunFolder) -> Table:
 
 
 def _result(record: Record) -> str:
-    """The headline of a record; that of the comparison stands over the table already."""
+    """The headline of a record; that of the comparison is the answer of the index already."""
     if not isinstance(record, CompareRecord):
         return headline(record)
     missing = f"; missing: {', '.join(record.missing)}" if record.missing else ""
@@ -66,23 +62,24 @@ def _link(text: str, href: str | None) -> Cell:
     return Cell(text, href=href) if href else Cell(UNKNOWN, tone="muted")
 
 
-def _facts(run: RunFolder) -> list[tuple[str, str]]:
-    """Number and meaning, for the line under the title."""
-    facts = []
+def _numbers(run: RunFolder, judged: Judged | None) -> list[tuple[str, str]]:
+    """Number and meaning, for the row of figures under the first screen."""
+    numbers = []
     if run.train is not None:
         split, top1, interval = top1_text(run.train)
-        facts.append((top1, f"top-1 on {split} {interval}".strip()))
-    facts += [(best.backend, f"best in {best.scenario}: {best.words}") for best in best_backends(run.benchmarks)]
-    if (judged := read_judged(run.path)) is not None:
-        facts.append((judged.outcome, f"quality gate: {judged.words.partition(': ')[2]}"))
-    num_ok = sum(job.status == "ok" for job in run.jobs)
-    facts.append((f"{num_ok} of {len(run.jobs)}", "notebook runs done"))
-    if run.duration_s is not None:
-        facts.append((duration(run.duration_s), "in all"))
-    return facts
+        numbers.append((top1, f"top-1 on {split} {interval}".strip()))
+    numbers += [(best.backend, f"best in {best.scenario}: {best.words}") for best in best_backends(run.benchmarks)]
+    if judged is not None:
+        numbers.append((judged.outcome, f"quality gate: {judged.words.partition(': ')[2]}"))
+    return numbers
 
 
-def _origins(run: RunFolder) -> list[tuple[str, str]]:
+def _done(run: RunFolder) -> str:
+    """`8 of 10 notebook runs done`."""
+    return f"{sum(job.status == 'ok' for job in run.jobs)} of {len(run.jobs)} notebook runs done"
+
+
+def _facts(run: RunFolder) -> list[Fact]:
     """What was measured: data, profile, network, checkpoint and code, each in all the ways that the records name."""
     records = list(run.records.values())
     later = [record for record in records if isinstance(record, TrainRecord | BenchmarkRecord)]
@@ -96,24 +93,19 @@ def _origins(run: RunFolder) -> list[tuple[str, str]]:
     commits = [record.environment.git_commit or "" for record in records]
     commits = [commit[:SHORT_HASH] + (" with changes" if commit.endswith("+") else "") for commit in commits]
     found = [
-        ("data", _named(data)),
-        ("profile", _named(record.profile for record in records)),
-        ("network", _named(models)),
-        ("checkpoint", _named((record.checkpoint_sha256 or "")[:SHORT_HASH] for record in later)),
-        ("commit", _named(commits)),
+        ("Done", f"{_done(run)} in {duration(run.duration_s)}" if run.duration_s is not None else _done(run)),
+        ("Data", _named(data)),
+        ("Profile", _named(record.profile for record in records)),
+        ("Network", _named(models)),
+        ("Checkpoint", _named((record.checkpoint_sha256 or "")[:SHORT_HASH] for record in later)),
+        ("Commit", _named(commits)),
+        ("Machine", _named(record.environment.cpu_model or "unknown CPU" for record in records)),
     ]
-    return [(name, value) for name, value in found if value]
+    return [Fact(name, safe(escape(value))) for name, value in found if value]
 
 
 def _named(values: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(value for value in values if value))
-
-
-def _when(started: str) -> str:
-    try:
-        return datetime.fromisoformat(started).strftime("%d %b %Y, %H:%M UTC")
-    except ValueError:
-        return started
 
 
 def _machines(run: RunFolder) -> list[Markup]:
@@ -147,40 +139,43 @@ def _version(name: str, found: dict[str, Environment]) -> str:
     return f"{usual} ({'; '.join(told)})" if told else usual
 
 
-def _problems(jobs: list[Job]) -> list[Markup]:
-    return [
-        safe(Banner(f"{job.label} {job.status}: {job.reason or 'no reason was written down'}", "error").to_html())
-        for job in jobs
-        if job.status in ("failed", "skipped")
-    ]
-
-
-def _charts(run: RunFolder) -> list[Markup]:
-    """Speed by scenario, what the network learned, what it learned from."""
-    records = [record for record in networks(run.benchmarks) if record.status == "ok"]
-    speeds: dict[str, list[Speed]] = {}
-    for record in records:
-        for scenario in record.scenarios:
-            if record.backend != record.reference:
-                judgement = judge(scenario)
-                found = Speed(record.backend, judgement.ratio, judgement.verdict)
-                speeds.setdefault(scenario_name(scenario.name), []).append(found)
-    charts = [speed_chart(name, records[0].reference, found) for name, found in speeds.items()]
-    if run.train is not None and run.train.history:
-        charts.append(curve_chart("Top-1 on the validation images", [epoch.val_top1 for epoch in run.train.history]))
-    explore = next((record for record in run.records.values() if isinstance(record, ExploreRecord)), None)
-    if explore is not None and explore.images_per_class:
-        charts.append(bars_chart("Training images by class", explore.images_per_class))
-    return charts
-
-
-def _banners(run: RunFolder) -> list[Markup]:
-    note = hosted().get("note") or run.note
-    texts = [*([note] if note else []), *([SMOKE_TEXT] if run.is_smoke else [])]
-    texts += [run.stale_compare] if run.stale_compare else []
+def run_warnings(run: RunFolder) -> list[str]:
+    """What readers of a run must know before anything else, the note of a hosted run first."""
+    texts = [hosted().get("note") or run.note, SMOKE_TEXT if run.is_smoke else "", run.stale_compare]
+    if run.num_older:
+        texts.append(f"{run.num_older} records of an earlier version of this project are left out; run them again")
     texts += [warning_words(warning) for warning in [*pace_warnings(run.benchmarks), *undecided(run.benchmarks)]]
-    texts += [disturbed_backends_words(run.benchmarks)]
-    return [*(safe(Banner(text).to_html()) for text in texts if text), *_problems(run.jobs)]
+    return [text for text in [*texts, disturbed_backends_words(run.benchmarks)] if text]
+
+
+def _problems(run: RunFolder) -> list[str]:
+    failed = [job for job in run.jobs if job.status in ("failed", "skipped")]
+    return [f"{job.label} {job.status}: {job.reason or 'no reason is known'}" for job in failed]
+
+
+def _answer(run: RunFolder) -> str:
+    """That of 04; before 04 has run, what the other records say."""
+    if run.compare is not None and not run.stale_compare:
+        return run.compare.headline
+    others = [headline(record) for record in (run.train, *run.records.values()) if record is not None]
+    told = [text for text in (best_sentence(run.benchmarks), *others) if text]
+    if told:
+        return sentence(told[0])
+    return sentence(_done(run)) if run.jobs else "Nothing has run yet: the folder has no pages or records."
+
+
+def _top(run: RunFolder, title: str) -> Top:
+    facts, problems = _facts(run), _problems(run)
+    measured = [record for record in networks(run.benchmarks) if record.status == "ok"]
+    return Top(
+        heading=safe(f"<h1>{escape(title)}</h1>"),
+        status="" if problems or not run.jobs else "ok",
+        answer=_answer(run),
+        charts=speed_charts(measured),
+        caveats=[*problems, *run_warnings(run)],
+        line=" · ".join(fact.value.unescape() for fact in facts if fact.name not in ("Checkpoint", "Commit")),
+        facts=facts,
+    )
 
 
 def _links() -> Markup:
@@ -199,23 +194,19 @@ def write_index(run_dir: Path) -> Path:
     run = load_run(run_dir)
     benchmarks = networks(run.benchmarks)
     judged = read_judged(run_dir)
-    content = (
-        template_environment()
-        .get_template("index.html.j2")
-        .render(
-            assets=assets(),
-            title=f"Run of {_when(run.started)}" if run.started else f"Run {run_dir.name}",
-            lead=run.compare.headline if run.compare is not None and not run.stale_compare else "",
-            origins=_origins(run),
-            banners=_banners(run),
-            facts=_facts(run),
-            charts=_charts(run),
-            doubts=safe(doubts_table(judged).to_html()) if judged is not None and judged.doubts else "",
-            jobs=safe(_jobs_table(run).to_html()) if run.jobs else "",
-            backends=safe(backends_table(benchmarks).to_html()) if benchmarks else "",
-            machines=_machines(run),
-            links=_links(),
-        )
+    title = f"Run of {when(run.started) or run.started}" if run.started else f"Run {run_dir.name}"
+    explore = next((record for record in run.records.values() if isinstance(record, ExploreRecord)), None)
+    content = render(
+        "index.html.j2",
+        title=title,
+        top=_top(run, title),
+        numbers=_numbers(run, judged),
+        doubts=safe(doubts_table(judged).to_html()) if judged is not None and judged.doubts else "",
+        jobs=safe(_jobs_table(run).to_html()) if run.jobs else "",
+        backends=safe(backends_table(benchmarks).to_html()) if benchmarks else "",
+        charts=[*charts_of(run.train), *charts_of(explore)],
+        machines=_machines(run),
+        links=_links(),
     )
     path = run_dir / "index.html"
     write_atomic(path, content)

@@ -1,12 +1,12 @@
 """One executed notebook -> one HTML file that needs nothing else: no network, no fonts, no scripts from outputs.
 
-nbconvert reads the notebook, renders the markdown and drives the template in `template/`. What a cell becomes is
-decided in `lib.html.cells` and `outputs`, what may pass in `sanitize`, what stands on top in `provenance`, and how
-large a page may be in `limit`.
+What a cell becomes is decided in `lib.html.cells` and `outputs`, what may pass in `sanitize`, what is on top in `top`
+and `provenance`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -17,19 +17,14 @@ from nbformat import NotebookNode
 
 from lib.errors import UserError
 from lib.files import write_atomic
-from lib.html.cells import CellView, Heading, Outline, Output, cell_views
-from lib.html.frame import assets, safe
-from lib.html.limit import PAGE_LIMIT, shorten_text, within_limit
-from lib.html.outputs import STREAM_LIMIT, Exporter
-from lib.html.provenance import Fact, Origin, Verdict, facts_of, origin_of, verdict_of
-from lib.html.sanitize import clean_html
-from lib.records.run import read_any_record
-from lib.records.schema import Record
-from lib.report.table import SMOKE_TEXT, Banner, Cell, Table, Value
+from lib.html.cells import CellView, Heading, Outline, cell_views, shorten
+from lib.html.frame import PAGE_LIMIT, render, safe
+from lib.html.outputs import Piece
+from lib.html.provenance import facts_of, line_of, origin_of
+from lib.html.top import Top, answer_of, caveats_of, charts_of
+from lib.records.schema import Record, read_any_record
+from lib.report.table import SMOKE_TEXT, Cell, Table, Value
 from lib.report.words import UNKNOWN, duration, size
-
-__all__ = ["PAGE_LIMIT", "Failure", "render_page"]
-
 
 INTERRUPTED = "KeyboardInterrupt"  # what a kernel shows that the runner stopped: the reason is the runner's
 
@@ -44,7 +39,11 @@ class Failure:
     cell: int
     num_cells: int
     reason: str  # one line, e.g. `time limit of 600 s` or `UserError`
-    detail: str  # the message, may have several lines
+
+    @property
+    def place(self) -> str:
+        """To be followed by the reason; empty where no cell was begun."""
+        return f"cell {self.cell} of {self.num_cells}: " if self.num_cells else ""
 
     @property
     def text(self) -> str:
@@ -57,47 +56,21 @@ class PageView:
     """All that the page template reads."""
 
     title: str
-    heading: Markup | None  # the notebook's own title, as HTML
     source: str
+    top: Top
     cells: list[CellView]
     headings: list[Heading]
     failure: Failure | None
     failure_anchor: str
-    detail: str  # of the failure, where it says more than the reason
-    banners: list[Markup]
     index: str
-    verdict: Verdict
-    facts: list[Fact]
     appendix: Markup
 
-
-def _detail(failure: Failure | None) -> str:
-    """The detail of a failure, unless it is one line that repeats the reason."""
-    if failure is None:
-        return ""
-    detail = failure.detail.strip()
-    if detail.endswith(failure.reason) and "\n" not in detail:
-        return ""
-    return detail if len(detail) <= STREAM_LIMIT else "...\n" + detail[-STREAM_LIMIT:]
+    @property
+    def pieces(self) -> list[Piece]:
+        return [piece for cell in self.cells for piece in cell.pieces]
 
 
-def _banners(origin: Origin) -> list[Markup]:
-    smoke = [Banner(SMOKE_TEXT)] if origin.is_smoke else []
-    note = [Banner(origin.note)] if origin.note else []
-    return [safe(banner.to_html()) for banner in [*note, *smoke]]
-
-
-def _without(views: list[CellView], banners: list[Markup]) -> None:
-    """What stands on top is not said again by the notebook."""
-    said = [clean_html(banner) for banner in banners]
-    for view in views:
-        for output in view.outputs:
-            for banner in said:
-                output.html = safe(str(output.html).replace(banner, ""))
-        view.outputs = [output for output in view.outputs if output.html.strip()]
-
-
-def _appendix(views: list[CellView]) -> Markup:
+def _appendix(views: Sequence[CellView]) -> Markup:
     """Time and memory of each code cell."""
     rows: list[list[Value]] = []
     for view in views:
@@ -121,45 +94,55 @@ def _appendix(views: list[CellView]) -> Markup:
 
 def _record_of(notebook: Path) -> Record | None:
     """The record that a notebook of a run folder wrote; None where there is none to be read."""
-    path = notebook.resolve().parent.parent / "results" / f"{notebook.stem}.json"
-    if notebook.resolve().parent.name != "notebooks" or not path.is_file():
+    folder = notebook.resolve().parent
+    if folder.name != "notebooks":
         return None
     try:
-        return read_any_record(path)
+        return read_any_record(folder.parent / "results" / f"{notebook.stem}.json")
     except UserError:
         return None
+
+
+def _mark_culprit(views: Sequence[CellView], failure: Failure) -> str:
+    """Open the cell that failed, and say there why it was interrupted; returns its anchor."""
+    if not 1 <= failure.cell <= len(views):
+        return ""
+    culprit = views[failure.cell - 1]
+    culprit.failed = True
+    if INTERRUPTED not in failure.reason and any(INTERRUPTED in output.html for output in culprit.outputs):
+        note = f'<p class="r-note">The runner interrupted this cell: {escape(failure.reason)}.</p>'
+        culprit.outputs.append(Piece("Note", safe(note)))
+    return culprit.anchor
 
 
 def _page_view(
     notebook: NotebookNode, record: Record | None, source: str, title: str, failure: Failure | None, index: str
 ) -> PageView:
-    outline = Outline()
-    views = cell_views(notebook, Exporter(), outline)
-    shorten_text(views)
-    code_views = [view for view in views if view.anchor.startswith("cell-")]
-    failure_anchor = ""
-    if failure is not None and 1 <= failure.cell <= len(code_views):
-        culprit = code_views[failure.cell - 1]
-        culprit.failed, failure_anchor = True, culprit.anchor
-        if INTERRUPTED not in failure.reason and any(INTERRUPTED in output.html for output in culprit.outputs):
-            told = f'<p class="r-note">The runner interrupted this cell: {escape(failure.reason)}.</p>'
-            culprit.outputs.append(Output(safe(told)))
     origin = origin_of(notebook, record, title)
-    banners = _banners(origin)
-    _without(views, banners)
+    caveats = [*([origin.note] if origin.note else []), *([SMOKE_TEXT] if origin.is_smoke else []), *caveats_of(record)]
+    outline = Outline(said=caveats)
+    views = list(cell_views(notebook, outline))
+    code_views = [view for view in views if view.anchor.startswith("cell-")]
+    failure_anchor = _mark_culprit(code_views, failure) if failure is not None else ""
+    status, answer = ("failed", failure.text) if failure is not None else answer_of(record)
+    top = Top(
+        heading=outline.title or safe(f"<h1>{escape(title)}</h1>"),
+        status=status,
+        answer=answer,
+        charts=charts_of(record) if failure is None else [],
+        caveats=caveats,
+        line=line_of(origin),
+        facts=facts_of(origin),
+    )
     return PageView(
         title=title,
-        heading=outline.title,
         source=source,
+        top=top,
         cells=views,
         headings=outline.headings,
         failure=failure,
         failure_anchor=failure_anchor,
-        detail=_detail(failure),
-        banners=banners,
         index=index,
-        verdict=verdict_of(origin, failure.text if failure else ""),
-        facts=facts_of(origin),
         appendix=_appendix(code_views),
     )
 
@@ -167,9 +150,9 @@ def _page_view(
 def render_page(
     notebook: Path, html: Path, *, title: str, failure: Failure | None = None, index: str = "", source: str = ""
 ) -> None:
-    """Render an executed notebook, also one that broke, as a self-contained page.
+    """Render an executed notebook, also one that broke, as a self-contained page of at most `PAGE_LIMIT` bytes.
 
-    The record of a notebook in a run folder is read for the verdict and the hashes on top.
+    The record of a notebook in a run folder is read for the answer and the hashes on top.
 
     Args:
         failure: shown on top, with a link to its cell.
@@ -184,7 +167,8 @@ def render_page(
     except (OSError, ValueError, AttributeError, TypeError, KeyError, nbformat.ValidationError) as error:
         raise UserError(f"{notebook} is not a readable notebook ({error}); run it again") from error
     view = _page_view(node, _record_of(notebook), source or notebook.name, title, failure, index)
-    # The template reads the view; nbconvert gets an empty notebook, to which it can add nothing.
-    bare = nbformat.v4.new_notebook()
-    content, _ = Exporter().from_notebook_node(bare, resources={"page": view, "assets": assets()})
-    write_atomic(html, within_limit(content))
+    content = render("page.html.j2", page=view, top=view.top)
+    if (excess := len(content.encode()) - PAGE_LIMIT) > 0:
+        shorten(view.pieces, excess)
+        content = render("page.html.j2", page=view, top=view.top)
+    write_atomic(html, content)

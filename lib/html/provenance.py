@@ -10,6 +10,7 @@ import ast
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
@@ -21,17 +22,16 @@ from markupsafe import Markup
 from lib.html.frame import safe
 from lib.records.schema import BenchmarkRecord, Environment, ExploreRecord, Record
 from lib.report import NOTE_VARIABLE, RUN_METADATA
-from lib.report.headline import STATUS_SIGNS, doubt, headline
 from lib.report.words import duration, size
 
 if TYPE_CHECKING:  # a notebook that only describes itself need not wait a second for this import
     from nbformat import NotebookNode
 
-VALUE_LIMIT = 120  # characters of one parameter's value
-NOTE_LIMIT = 600  # characters of the note about a run
+SHORT_HASH = 12  # characters
 _SERVER = re.compile(r"https://[A-Za-z0-9.-]+(:\d+)?")
 _REPOSITORY = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
+_HOSTED = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_SHA", NOTE_VARIABLE)
 _ENVIRONMENT = pydantic.TypeAdapter(Environment)
 
 
@@ -41,18 +41,6 @@ class Fact:
 
     name: str
     value: Markup
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How the run of this page ended."""
-
-    status: str  # ok, failed, unavailable
-    text: str
-
-    @property
-    def sign(self) -> str:
-        return STATUS_SIGNS[self.status]
 
 
 @dataclass
@@ -81,6 +69,8 @@ class Origin:
 def hosted(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Where a hosted run and its code can be looked up, from GitHub's variables, and the note for readers.
 
+    Only addresses of the known form pass: a notebook that keeps these variables may have been edited.
+
     Keys, each only where known: `repository` and `run` (https addresses), `commit`, `note`.
     """
     found: dict[str, str] = {}
@@ -93,21 +83,8 @@ def hosted(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     if _COMMIT.fullmatch(commit):
         found["commit"] = commit
     if note := " ".join(environ.get(NOTE_VARIABLE, "").split()):
-        found["note"] = note[:NOTE_LIMIT]
+        found["note"] = note
     return found
-
-
-def _checked_hosted(given: Any) -> dict[str, str]:
-    """The same from a notebook, which anybody may have edited: nothing but addresses of the known form passes."""
-    if not isinstance(given, dict):
-        return {}
-    texts = {key: value for key, value in given.items() if isinstance(value, str)}
-    whole = re.fullmatch(rf"({_SERVER.pattern})/({_REPOSITORY.pattern})", texts.get("repository", ""))
-    run_id = texts.get("run", "").rpartition("/actions/runs/")[2]
-    environ = {"GITHUB_SHA": texts.get("commit", ""), NOTE_VARIABLE: texts.get("note", ""), "GITHUB_RUN_ID": run_id}
-    if whole:
-        environ |= {"GITHUB_SERVER_URL": whole[1], "GITHUB_REPOSITORY": whole[3]}
-    return hosted(environ)
 
 
 def run_metadata(notebook: str, parameters: Mapping[str, Any], environment: Mapping[str, Any], started: str) -> Any:
@@ -117,7 +94,7 @@ def run_metadata(notebook: str, parameters: Mapping[str, Any], environment: Mapp
         "parameters": dict(parameters),
         "environment": dict(environment),
         "started": started,
-        "hosted": hosted(),
+        "hosted": {name: os.environ[name] for name in _HOSTED if name in os.environ},
     }
     return {RUN_METADATA: content}
 
@@ -131,25 +108,15 @@ def _described(notebook: NotebookNode) -> dict[str, Any]:
     return {}
 
 
-def _assigned(notebook: NotebookNode, tag: str) -> dict[str, Any]:
-    """Names and values of the literals that a tagged cell assigns."""
+def _defaults(notebook: NotebookNode) -> dict[str, Any]:
+    """Names and literals of the parameters cell."""
     values: dict[str, Any] = {}
     for cell in notebook.cells:
-        if tag not in cell.metadata.get("tags", []):
-            continue
-        try:
-            statements = ast.parse(cell.source).body
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue
-        for statement in statements:
-            targets = statement.targets if isinstance(statement, ast.Assign) else []
-            targets = [statement.target] if isinstance(statement, ast.AnnAssign) else targets
-            value = getattr(statement, "value", None)
-            for target in targets:
-                if isinstance(target, ast.Name) and isinstance(value, ast.Constant):
-                    values[target.id] = value.value
-                elif isinstance(target, ast.Name) and isinstance(value, ast.UnaryOp):
-                    values[target.id] = ast.literal_eval(value)
+        if "parameters" in cell.metadata.get("tags", []):
+            with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+                for statement in ast.parse(cell.source).body:
+                    if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                        values[statement.target.id] = ast.literal_eval(statement.value or "")
     return values
 
 
@@ -161,34 +128,31 @@ def _environment(given: Any) -> Environment | None:
 
 
 def origin_of(notebook: NotebookNode, record: Record | None, title: str) -> Origin:
-    """Gather what the notebook, its record and the variables of a hosted run tell; the first two come first."""
+    """Gather what the notebook, its record and the variables of a hosted run say; the first two come first."""
     described = _described(notebook)
-    papermill = notebook.metadata.get("papermill", {})
-    papermill = papermill if isinstance(papermill, dict) else {}
-    defaults = _assigned(notebook, "parameters")
-    parameters = {**defaults, **_assigned(notebook, "injected-parameters")}
-    if isinstance(papermill.get("parameters"), dict):
-        parameters |= papermill["parameters"]
-    if isinstance(described.get("parameters"), dict):
-        parameters |= described["parameters"]
+    papermill = _dictionary(notebook.metadata.get("papermill"))
+    defaults = _defaults(notebook)
+    parameters = {**defaults, **_dictionary(papermill.get("parameters")), **_dictionary(described.get("parameters"))}
+    seconds = papermill.get("duration")
     if record is not None:
         parameters |= record.params
-    seconds = papermill.get("duration")
-    if not isinstance(seconds, int | float):
-        seconds = record.duration_s if record is not None else None
+        seconds = seconds or record.duration_s
     label, _, backend = title.partition(".")
-    named = parameters.get("backend")
     return Origin(
         notebook=str(described.get("notebook") or label),
-        backend=record.backend if isinstance(record, BenchmarkRecord) else str(named or backend),
+        backend=record.backend if isinstance(record, BenchmarkRecord) else str(parameters.get("backend") or backend),
         parameters=parameters,
         defaults=defaults,
         environment=record.environment if record is not None else _environment(described.get("environment")),
         started=str(papermill.get("start_time") or described.get("started") or (record.started if record else "")),
-        seconds=seconds,
+        seconds=seconds if isinstance(seconds, int | float) else None,
         hosted=_hosted_of(described),
         record=record,
     )
+
+
+def _dictionary(given: Any) -> dict[str, Any]:
+    return dict(given) if isinstance(given, dict) else {}
 
 
 def _hosted_of(described: dict[str, Any]) -> dict[str, str]:
@@ -196,35 +160,30 @@ def _hosted_of(described: dict[str, Any]) -> dict[str, str]:
     here = hosted()
     if not described:
         return here
-    return {**({"note": here["note"]} if "note" in here else {}), **_checked_hosted(described.get("hosted"))}
+    kept = {name: value for name, value in _dictionary(described.get("hosted")).items() if isinstance(value, str)}
+    return {**({"note": here["note"]} if "note" in here else {}), **hosted(kept)}
 
 
-def verdict_of(origin: Origin, failed: str) -> Verdict:
-    """How it ended.
-
-    Args:
-        failed: why and where the run ended early; empty where it did not.
-    """
-    record = origin.record
-    if failed:
-        return Verdict("failed", failed)
-    if isinstance(record, BenchmarkRecord) and record.status != "ok":
-        return Verdict(record.status, record.error or "no reason was written down")
-    if record is None:
-        return Verdict("ok", "all cells ran; no record was written")
-    look, num_warnings = doubt(record), len(record.warnings)
-    text = headline(record)
-    if num_warnings:
-        text += f" ({num_warnings} warning{'s' if num_warnings > 1 else ''} below)"
-    return Verdict("ok", text + (f". To investigate: {look}" if look else ""))
+def line_of(origin: Origin) -> str:
+    """The most important of the facts in a line: a page folds the others behind it."""
+    environment, record = origin.environment, origin.record
+    profile = origin.parameters.get("profile") or (record.profile if record is not None else "")
+    parts = [
+        origin.notebook + (f", {origin.backend}" if origin.backend else ""),
+        f"profile {profile}" if profile else "",
+    ]
+    if record is not None and record.data is not None:
+        parts.append(record.data.source)
+    if environment is not None:
+        parts += [environment.cpu_model or "unknown CPU", f"{environment.num_threads} threads"]
+    parts.append(when(origin.started))
+    return " · ".join(part for part in parts if part)
 
 
 def facts_of(origin: Origin) -> list[Fact]:
     """The lines of the block, in the order in which a reader asks."""
     record, environment = origin.record, origin.environment
-    given = origin.parameters.get("profile") or (record.profile if record is not None else "")
-    profile = f", profile {given}" if given else ""
-    what = origin.notebook + (f", backend {origin.backend}" if origin.backend else "") + profile
+    what = origin.notebook + (f", backend {origin.backend}" if origin.backend else "")
     facts = [("What ran", escape(what)), ("Commit", _commit(origin))]
     if origin.hosted.get("run"):
         run_id = origin.hosted["run"].rpartition("/")[2]
@@ -240,7 +199,7 @@ def facts_of(origin: Origin) -> list[Fact]:
     if environment is not None:
         versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
         facts += [("Machine", escape(_machine(environment))), ("Versions", escape(versions))]
-    facts.append(("Started", escape(_time(origin.started))))
+    facts.append(("Started", escape(when(origin.started))))
     facts.append(("Duration", duration(origin.seconds) if origin.seconds is not None else ""))
     return [Fact(name, safe(value)) for name, value in facts if value]
 
@@ -251,15 +210,10 @@ def _commit(origin: Origin) -> str:
     plain = commit.removesuffix("+")
     if not plain:
         return "unknown (not a git checkout)"
-    text = f"<code>{escape(plain[:12])}</code>"
+    text = f"<code>{escape(plain[:SHORT_HASH])}</code>"
     if _COMMIT.fullmatch(plain) and origin.hosted.get("repository"):
         text = f'<a href="{escape(origin.hosted["repository"])}/commit/{plain}">{text}</a>'
     return text + (" with changes since" if commit.endswith("+") else "")
-
-
-def _value(value: Any) -> str:
-    text = repr(value)
-    return escape(text if len(text) <= VALUE_LIMIT else text[:VALUE_LIMIT] + "...")
 
 
 def _parameters(origin: Origin) -> list[tuple[str, str]]:
@@ -268,10 +222,10 @@ def _parameters(origin: Origin) -> list[tuple[str, str]]:
     for name, value in origin.parameters.items():
         shown = f"<code>{escape(str(name))}</code>&nbsp;= "
         if name in origin.defaults and origin.defaults[name] == value:
-            others.append(shown + _value(value))
+            others.append(shown + escape(repr(value)))
         else:
-            default = f" (default {_value(origin.defaults[name])})" if name in origin.defaults else ""
-            changed.append(f"{shown}<b>{_value(value)}</b>{default}")
+            default = f" (default {escape(repr(origin.defaults[name]))})" if name in origin.defaults else ""
+            changed.append(f"{shown}<b>{escape(repr(value))}</b>{default}")
     found = [("Parameters changed", _list(changed) or "none")] if origin.parameters else []
     return [*found, *([("Others, as by default", _list(others))] if others else [])]
 
@@ -299,10 +253,11 @@ def _machine(environment: Environment) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _time(text: str) -> str:
+def when(text: str) -> str:
+    """An ISO 8601 time as a page shows it; empty where it is none."""
     try:
-        when = datetime.fromisoformat(text)
+        found = datetime.fromisoformat(text)
     except ValueError:
         return ""
-    when = when if when.tzinfo is None else when.astimezone(UTC)
-    return when.strftime("%Y-%m-%d %H:%M:%S UTC")
+    found = found if found.tzinfo is None else found.astimezone(UTC)
+    return found.strftime("%d %b %Y, %H:%M UTC")

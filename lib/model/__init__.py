@@ -1,4 +1,4 @@
-"""Networks, the one preprocessing definition, and checkpoints."""
+"""Networks and checkpoints."""
 
 from lib.model.checkpoint import Checkpoint, CheckpointMetadata, load_checkpoint, save_checkpoint
 from lib.model.foreign import random_checkpoint
@@ -10,17 +10,14 @@ from lib.model.networks import (
     leaf_layers,
     num_weights,
 )
-from lib.model.preprocessing import Preprocessing, fit_preprocessing
 
 __all__ = [
     "ARCHITECTURES",
     "Checkpoint",
     "CheckpointMetadata",
     "LayerInfo",
-    "Preprocessing",
     "build_network",
     "call_name",
-    "fit_preprocessing",
     "leaf_layers",
     "load_checkpoint",
     "num_weights",

@@ -13,12 +13,12 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from lib.data.preprocessing import Preprocessing
 from lib.errors import UserError
 from lib.files import replacing, sha256_file
 from lib.model.networks import build_network, check_architecture
-from lib.model.preprocessing import Preprocessing
 
-FORMAT = "gtsrb-checkpoint-1"
+FORMAT = "gtsrb-checkpoint-2"
 _FOREIGN = (  # how files begin that people take for a checkpoint
     (b"version https://git-lfs", "a pointer of Git LFS, not the file itself; fetch that with `git lfs pull`"),
     (b"<", "a web page or XML; download the file itself, on GitHub with *Raw*"),
@@ -40,6 +40,7 @@ class CheckpointMetadata:
     seed: int
     data_source: str
     data_hash: str
+    classes: Annotated[tuple[str, ...], pydantic.Field(min_length=2)]  # their names, by the index of their logit
     preprocessing: Preprocessing
 
     @property
@@ -123,7 +124,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         check_architecture(metadata.architecture)
     except UserError as error:
         raise UserError(f"{path} holds an {error}; {remedy}") from None
-    model = build_network(metadata.architecture)
+    model = build_network(metadata.architecture, len(metadata.classes))
     try:
         model.load_state_dict(weights, strict=True)
     except RuntimeError as error:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.errors import unknown
-from lib.signs import NUM_CLASSES
+from lib.signs import CLASS_NAMES
 
 IMAGE_SHAPE = (3, 32, 32)
 
@@ -50,7 +50,7 @@ class ResidualBlock(nn.Module):
         return output
 
 
-def _signnet(width: int) -> nn.Module:
+def _signnet(width: int, num_classes: int) -> nn.Module:
     """Residual net for 32x32 images: a stem at full resolution, then stages at 16, 8 and 4 px.
 
     `width` channels in the stem, doubled in each stage. There are no blocks at 32 px: with few channels they compute
@@ -67,11 +67,11 @@ def _signnet(width: int) -> nn.Module:
         layers[f"stage{number}"] = nn.Sequential(blocks)
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
-    layers["head"] = nn.Linear(width * 8, NUM_CLASSES)
+    layers["head"] = nn.Linear(width * 8, num_classes)
     return nn.Sequential(layers)
 
 
-def _learning_path() -> nn.Module:
+def _learning_path(num_classes: int) -> nn.Module:
     """The 319,979-weight net of Arm's learning path *MLOps with Arm-hosted GitHub Runners*, layer for layer."""
     return nn.Sequential(
         OrderedDict(
@@ -84,14 +84,14 @@ def _learning_path() -> nn.Module:
             flatten=nn.Flatten(),
             fc1=nn.Linear(2304, 128),
             relu3=nn.ReLU(inplace=True),
-            fc2=nn.Linear(128, NUM_CLASSES),
+            fc2=nn.Linear(128, num_classes),
         )
     )
 
 
-_BUILDERS: dict[str, Callable[[], nn.Module]] = {
-    "signnet": lambda: _signnet(32),
-    "signnet_small": lambda: _signnet(16),
+_BUILDERS: dict[str, Callable[[int], nn.Module]] = {
+    "signnet": lambda num_classes: _signnet(32, num_classes),
+    "signnet_small": lambda num_classes: _signnet(16, num_classes),
     "learning_path": _learning_path,
 }
 ARCHITECTURES = tuple(_BUILDERS)
@@ -119,8 +119,8 @@ def check_architecture(architecture: str) -> None:
         raise unknown("architecture", architecture, ARCHITECTURES)
 
 
-def build_network(architecture: str) -> nn.Module:
-    """A network with fresh random weights, normalized RGB images in, 43 logits out.
+def build_network(architecture: str, num_classes: int = len(CLASS_NAMES)) -> nn.Module:
+    """A network with fresh random weights, normalized RGB images in, one logit per class out.
 
     Args:
         architecture: one of ours, which read 32x32 pixels, or `torchvision/NAME`.
@@ -133,10 +133,10 @@ def build_network(architecture: str) -> nn.Module:
         from torchvision import models
 
         network: nn.Module = models.get_model(
-            architecture.removeprefix(TORCHVISION), weights=None, num_classes=NUM_CLASSES
+            architecture.removeprefix(TORCHVISION), weights=None, num_classes=num_classes
         )
         return network
-    return _BUILDERS[architecture]()
+    return _BUILDERS[architecture](num_classes)
 
 
 @dataclass(frozen=True)

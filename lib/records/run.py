@@ -1,38 +1,89 @@
-"""A run folder as the index and the summary read it: also a broken one, also one of which parts are missing."""
+"""A run folder: its list of jobs, and all that is in it, also where parts are broken or missing."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+
+import pydantic
 
 from lib.errors import UserError
-from lib.files import project_path
-from lib.records.schema import KINDS, BenchmarkRecord, CompareRecord, Record, TrainRecord, read_record
+from lib.files import project_path, write_atomic
+from lib.records.schema import (
+    COMPARE,
+    BenchmarkRecord,
+    CompareRecord,
+    OtherSchemaError,
+    ParameterValue,
+    Record,
+    TrainRecord,
+    read_any_record,
+)
 
 SERIES_FILE = "series.json"
+PLANNED, UNKNOWN = "planned", "unknown"
+_ONLY_PLANNED = ("parameters", "values")
 
 
 @dataclass
 class Job:
-    """One notebook, or one notebook with one backend. Paths are relative to the run folder, None where missing."""
+    """One notebook, or one notebook with one backend: as it is planned, as it ended, as its run folder lists it.
+
+    Paths are relative to the run folder, None where there is no such file.
+    """
 
     notebook: str
-    backend: str
-    status: str  # ok, failed, unavailable, skipped; unknown where nobody wrote it down
-    page: str | None
-    executed: str | None
-    record: str | None
-    seconds: float | None
-    reason: str
-    started: str = ""  # ISO 8601, UTC
+    backend: str = ""  # empty for notebooks that have none
+    status: str = UNKNOWN  # planned, then ok, failed, unavailable or skipped; unknown where no list has it
+    page: str | None = None
+    executed: str | None = None
+    record: str | None = None
+    seconds: float | None = None
+    reason: str = ""
+    started: str = ""  # ISO 8601, UTC; empty where it never began
+    parameters: dict[str, ParameterValue] = field(default_factory=dict)  # that were given; not in the list
+    values: dict[str, ParameterValue] = field(default_factory=dict)  # the same and defaults; not in the list
 
     @property
     def label(self) -> str:
         """Name as in file names: `03_benchmark.torch-blas`."""
         return f"{self.notebook}.{self.backend}" if self.backend else self.notebook
+
+
+@dataclass
+class JobList:
+    """The content of `series.json`."""
+
+    notebooks: list[Job]
+    started: str = ""  # of the earliest job
+    note: str = ""  # what readers must know about this run
+
+
+_JOB_LIST = pydantic.TypeAdapter(JobList)
+
+
+def read_jobs(run_dir: Path) -> JobList | None:
+    """The list of a run's jobs; None where there is none that can be read."""
+    try:
+        return _JOB_LIST.validate_json((run_dir / SERIES_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def write_jobs(run_dir: Path, jobs: Sequence[Job], note: str = "") -> None:
+    """Write the list of a run's jobs, in the order of the notebooks.
+
+    Raises:
+        UserError: the folder is not writable.
+    """
+    started = min((job.started for job in jobs if job.started), default="")
+    content = asdict(JobList(sorted(jobs, key=lambda job: job.notebook), started, note))
+    for entry in content["notebooks"]:
+        for name in _ONLY_PLANNED:
+            del entry[name]
+    write_atomic(run_dir / SERIES_FILE, json.dumps(content, indent=1) + "\n")
 
 
 @dataclass
@@ -44,10 +95,11 @@ class RunFolder:
     jobs: list[Job]
     records: dict[str, Record] = field(default_factory=dict)  # by label of the job
     note: str = ""  # what readers must know about this run
+    num_older: int = 0  # records that an earlier version of this project wrote, which are left out
 
     @property
     def duration_s(self) -> float | None:
-        """Seconds that the listed jobs took together; None where no job tells. Jobs of CI ran side by side."""
+        """Seconds that the listed jobs took together; None where none is known. Jobs of CI ran side by side."""
         times = [job.seconds for job in self.jobs if job.seconds is not None]
         return sum(times) if times else None
 
@@ -76,9 +128,9 @@ class RunFolder:
         if not newer and not gone:
             return ""
         older = f"is older than {len(newer)} record{'s' if len(newer) > 1 else ''}" if newer else ""
-        without = f"tells of {', '.join(gone)}, not measured here" if gone else ""
+        without = f"compares {', '.join(gone)}, not measured here" if gone else ""
         why = " and ".join(part for part in (older, without) if part)
-        return f"04_compare {why}; run python -m lib run 04 again"
+        return f"{COMPARE} {why}; run python -m lib run 04 again"
 
     @property
     def is_smoke(self) -> bool:
@@ -102,43 +154,8 @@ def networks(records: Sequence[BenchmarkRecord]) -> list[BenchmarkRecord]:
     return [record for record in records if record.is_network]
 
 
-def read_any_record(path: Path) -> Record:
-    """Read a record of whatever kind.
-
-    Raises:
-        UserError: not a record of this version.
-    """
-    try:
-        content: Any = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path.name} is not a readable record ({error})") from None
-    kind = content.get("kind") if isinstance(content, dict) else None
-    if kind not in KINDS:
-        raise UserError(f"{path.name} is not a record of a known kind: {kind!r}")
-    return read_record(path, KINDS[kind])
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _job_of(entry: dict[str, Any]) -> Job:
-    seconds = entry.get("seconds")
-    return Job(
-        notebook=str(entry.get("notebook") or "?"),
-        backend=str(entry.get("backend") or ""),
-        status=str(entry.get("status") or "unknown"),
-        page=_text(entry.get("page")),
-        executed=_text(entry.get("executed")),
-        record=_text(entry.get("record")),
-        seconds=float(seconds) if isinstance(seconds, int | float) else None,
-        reason=str(entry.get("reason") or ""),
-        started=_text(entry.get("started")) or "",
-    )
-
-
 def _found_jobs(run_dir: Path) -> list[Job]:
-    """Without the launcher's list: what lies in the folders."""
+    """Without a list: by the files in the folders."""
     folders = {"page": ("pages", ".html"), "executed": ("notebooks", ".ipynb"), "record": ("results", ".json")}
     found: dict[str, dict[str, str]] = {}
     for kind, (folder, suffix) in folders.items():
@@ -147,7 +164,7 @@ def _found_jobs(run_dir: Path) -> list[Job]:
     jobs = []
     for label in sorted(found):
         notebook, _, backend = label.partition(".")
-        jobs.append(_job_of({"notebook": notebook, "backend": backend, **found[label]}))
+        jobs.append(Job(notebook, backend, **found[label]))  # type: ignore[arg-type]  # three of its paths
     return jobs
 
 
@@ -164,12 +181,13 @@ def _take_record(run: RunFolder, job: Job) -> None:
     try:
         record = read_any_record(run.path / job.record)
     except UserError as error:
+        run.num_older += isinstance(error, OtherSchemaError)
         job.reason = "; ".join(part for part in (job.reason, str(error)) if part)
-        job.status = "failed" if job.status == "unknown" else job.status
+        job.status = "failed" if job.status == UNKNOWN else job.status
         return
     run.records[job.label] = record
     job.started = job.started or record.started
-    if job.status == "unknown":
+    if job.status == UNKNOWN:
         job.status = record.status if isinstance(record, BenchmarkRecord) else "ok"
         job.seconds = record.duration_s
     if isinstance(record, BenchmarkRecord) and record.error and not job.reason:
@@ -177,20 +195,10 @@ def _take_record(run: RunFolder, job: Job) -> None:
 
 
 def load_run(run_dir: Path) -> RunFolder:
-    """Read a run folder as far as it is readable; damaged records become reasons of their jobs."""
-    series: Any = None
-    try:
-        series = json.loads((run_dir / SERIES_FILE).read_bytes())
-        jobs = [_job_of(entry) for entry in series["notebooks"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        series, jobs = {}, _found_jobs(run_dir)
-    run = RunFolder(
-        path=run_dir,
-        started=str(series.get("started") or ""),
-        jobs=jobs,
-        note=" ".join(str(series.get("note") or "").split()),
-    )
-    for job in jobs:
+    """Read a run folder as far as it is readable; damaged and older records become reasons of their jobs."""
+    listed = read_jobs(run_dir) or JobList(_found_jobs(run_dir))
+    run = RunFolder(run_dir, listed.started, listed.notebooks, note=" ".join(listed.note.split()))
+    for job in run.jobs:
         job.page, job.executed = _inside(run_dir, job.page), _inside(run_dir, job.executed)
         job.record = _inside(run_dir, job.record)
         if job.record:

@@ -18,6 +18,7 @@ from lib.errors import UserError
 from lib.files import write_atomic
 
 SCHEMA_VERSION = 4
+EXPLORE, TRAIN, BENCHMARK, COMPARE = "01_explore", "02_train", "03_benchmark", "04_compare"  # the notebooks
 
 Profile = Literal["smoke", "fast", "full"]
 Status = Literal["ok", "unavailable", "failed"]
@@ -68,10 +69,11 @@ class Environment:
 class DataInfo:
     """Which data were used."""
 
-    source: str  # synthetic, gtsrb, gtsrb-torchvision
+    source: str  # name of the data set
     manifest_hash: str  # SHA-256 over the data's manifest
     num_images: dict[str, int]  # by split: train, val, test
     num_tracks: dict[str, int | None]  # None where it is not known which images belong together
+    classes: list[str]  # their names, by class id
 
 
 @dataclass
@@ -208,6 +210,7 @@ class Preparation:
     seconds: float
     num_bytes: int  # of the files that it wrote
     num_calibration_images: int  # all from the training images
+    kept: str = ""  # where these files are, in the run folder; empty where nothing was kept
 
 
 @dataclass
@@ -234,7 +237,6 @@ class Scenario:
     control_latencies_s: list[list[float]]  # of the reference backend in another process (A/A), per call
     num_warmup: int  # untimed calls before each round's timed ones
     compile_s: float = 0.0  # making the backend ready for this batch size, before any call
-    energy_j_per_image: float | None = None  # of the whole processor package; None where no counter can be read
     rounds_per_start: list[int] = field(default_factory=list)  # of each set of new processes; empty: of the only one
     conditions: Conditions | None = None  # None where it was not watched, as in smoke
 
@@ -393,7 +395,8 @@ class CompareRecord(Record):
     """04_compare: what the records say together."""
 
     kind: str = "compare"
-    headline: str
+    headline: str  # what to use
+    layers: str = ""  # what oneDNN changes against plain BLAS, layer by layer; empty where that was not measured
     backends: list[str]
     missing: list[str]
     verdicts: dict[str, dict[str, str]]  # backend -> scenario -> faster | slower | no difference | disturbed
@@ -422,7 +425,7 @@ def record_path(run_dir: Path, notebook: str, backend: str = "") -> Path:
 
 def second_path(run_dir: Path, backend: str) -> Path:
     """Where the record of a backend lies that was measured a second time, on another machine as a rule."""
-    return run_dir / "results" / "confirm" / f"03_benchmark.{backend}.json"
+    return run_dir / "results" / "confirm" / f"{BENCHMARK}.{backend}.json"
 
 
 def write_record(record: Record, path: Path) -> None:
@@ -441,6 +444,19 @@ def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
         OtherSchemaError: it has another schema version.
         UserError: no such file, not JSON, another kind, or a field missing or of a wrong type.
     """
+    record = read_any_record(path)
+    if not isinstance(record, kind):
+        expected = next(name for name, record_type in KINDS.items() if record_type is kind)
+        raise UserError(f"{path} is a record of kind {record.kind!r}, expected {expected!r}")
+    return record
+
+
+def read_any_record(path: Path) -> Record:
+    """Read a record of whatever kind.
+
+    Raises:
+        as `read_record`
+    """
     try:
         content: Any = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -454,9 +470,9 @@ def read_record(path: Path, kind: type[AnyRecord]) -> AnyRecord:
         raise OtherSchemaError(
             f"{path} has record schema {version!r}, this version reads {SCHEMA_VERSION}; run its notebook again"
         )
-    expected = next(name for name, record_type in KINDS.items() if record_type is kind)
-    if content.get("kind") != expected:
-        raise UserError(f"{path} is a record of kind {content.get('kind')!r}, expected {expected!r}")
+    kind = KINDS.get(str(content.get("kind")))
+    if kind is None:
+        raise UserError(f"{path} is not a record of a known kind: {content.get('kind')!r}")
     try:
         return pydantic.TypeAdapter(kind).validate_python(content, extra="forbid")
     except pydantic.ValidationError as error:

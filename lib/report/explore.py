@@ -16,7 +16,8 @@ from lib.report.pictures import as_picture, class_axis, class_label, picture_axe
 from lib.report.table import Banner, Cell, Stack, Table, Value, profile_banner
 from lib.report.words import percent
 from lib.signs import NUM_CLASSES, SIGNS
-from lib.training import RECIPES, augment_batch
+from lib.training.augmentation import augment_batch
+from lib.training.recipes import RECIPES
 
 SHOWN = 3  # pixels of a picture for one of an image; a cell shows it at half of that
 MEDIUM_LIGHT = 100.0  # mean pixel value at which a sign is easily seen

@@ -13,7 +13,8 @@ from lib.records.schema import Epoch
 from lib.report import SERIES_VARIABLE
 from lib.report.table import Banner
 from lib.report.words import duration
-from lib.training import Estimate, epoch_line
+from lib.training.estimate import Estimate
+from lib.training.loop import epoch_line
 
 UPDATE_S = 0.2  # a bar is redrawn that often at most: each time costs a message to the browser
 _COUNT = re.compile(r"\b(\d[\d,]*) of (\d[\d,]*)\b|\b(\d+) % of ")

@@ -32,7 +32,8 @@ from lib.report.pictures import as_picture, class_axes, class_axis, picture_axes
 from lib.report.table import Banner, Cell, Stack, Table, Value
 from lib.report.words import duration, percent, percent_interval
 from lib.signs import SIGNS
-from lib.training import Evaluation, Trained
+from lib.training.evaluation import Evaluation
+from lib.training.loop import Trained
 
 UNSURE = 0.5  # probability of the best class below which a reader is warned
 SHOWN_PX = 96  # CSS pixels of an image that is shown
@@ -56,16 +57,16 @@ def training(trained: Trained) -> Stack:
 
 def _training_table(trained: Trained) -> Table:
     estimate = f"{duration(trained.estimate.seconds)} after its first steps" if trained.estimate else ""
-    macs = sum(layer.num_macs for layer in leaf_layers(trained.model))
+    macs = sum(layer.num_macs for layer in leaf_layers(trained.model, trained.metadata.preprocessing.image_shape))
     rows: list[list[Value]] = [
-        ["recipe", trained.recipe],
-        ["network", trained.architecture],
+        ["recipe", trained.metadata.recipe],
+        ["network", trained.metadata.architecture],
         ["weights", f"{num_weights(trained.model):,}"],
         ["multiply-accumulates per image", f"{macs / 1e6:,.1f} million"],
-        ["epochs", str(trained.num_epochs)],
+        ["epochs", str(trained.metadata.num_epochs)],
         ["precision", "bf16 (autocast)" if trained.precision == "bf16" else trained.precision],
         ["training time", Cell(duration(trained.train_s), f"estimated: {estimate}" if estimate else "")],
-        ["seed", str(trained.seed)],
+        ["seed", str(trained.metadata.seed)],
     ]
     return Table(["", "training"], rows, caption="What was trained")
 
@@ -303,7 +304,7 @@ def predict_file(checkpoint: Checkpoint, path: str, limit: int = 5) -> Table | B
     file = project_path(path)
     photo, notes = read_image(file)
     with torch.inference_mode():
-        probs = checkpoint.model(checkpoint.preprocessing.from_image(photo)).softmax(1)[0].numpy()
+        probs = checkpoint.model(torch.from_numpy(checkpoint.preprocessing.from_image(photo))).softmax(1)[0].numpy()
     best = np.argsort(-probs)[:limit]
     rows: list[list[Value]] = [[sign_cell(int(c)), _bar(float(probs[c])), percent(float(probs[c]))] for c in best]
     unsure = None

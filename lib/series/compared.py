@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lib.analysis.comparison import Comparison, load_comparison
 from lib.analysis.history import History, load_history
-from lib.backends import default_names, get_backend
+from lib.backends import default_names, get_backend, split_names
 from lib.records.run import networks
 
 
@@ -19,7 +19,7 @@ def load_records(run_dir: Path, backends: str) -> Comparison:
     Raises:
         UserError: an unknown backend, no record that can be read, or records of different networks or data.
     """
-    names = [get_backend(name.strip()).name for name in backends.split(",") if name.strip()]
+    names = [get_backend(name).name for name in split_names(backends)]
     return load_comparison(run_dir, names or default_names())
 
 

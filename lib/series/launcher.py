@@ -14,21 +14,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lib.errors import UserError
 from lib.executor.outcome import judge
-from lib.executor.progress import Progress
+from lib.executor.terminal import Terminal
 from lib.files import cache_dir, search_path, writing
-from lib.html.page import Failure, render_page
+from lib.html.page import render_page
 from lib.machine import patient
-from lib.records.schema import BenchmarkRecord, read_record, record_path
+from lib.progress import to_stderr
+from lib.records.run import PLANNED, Job
+from lib.records.schema import COMPARE, TRAIN, BenchmarkRecord, read_record, record_path
 from lib.report import SERIES_VARIABLE
 from lib.series.joblist import add_jobs, forget_network
-from lib.series.jobs import COMPARE, TRAIN, Job, plan_jobs
+from lib.series.jobs import plan_jobs
 from lib.series.parameters import notebook_path
 from lib.series.preflight import check_data, check_inputs
 from lib.series.rundir import LATEST, claimed, new_run_dir, point_latest_to, prepare_run_dir
@@ -39,33 +41,6 @@ NOTEBOOK_LIMIT_S = 60 * 60
 EXECUTING = ".executing-"  # folder of a notebook that runs
 _JUPYTER_FOLDERS = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
 _USERS_OWN = ("PYTHONSTARTUP", "MPLBACKEND")
-
-
-@dataclass
-class JobResult:
-    """How a job ended, as the index shows it. Paths are relative to the run folder."""
-
-    notebook: str
-    backend: str
-    status: str  # ok, failed, unavailable, skipped
-    page: str | None = None
-    executed: str | None = None
-    record: str | None = None
-    seconds: float = 0.0
-    reason: str = ""
-    started: str = ""  # ISO 8601, UTC; empty where it never began
-
-
-@dataclass
-class Series:
-    """All jobs of one launch."""
-
-    run_dir: Path
-    results: list[JobResult] = field(default_factory=list)
-
-    @property
-    def failed(self) -> list[JobResult]:
-        return [result for result in self.results if result.status in ("failed", "skipped")]
 
 
 def choose_run_dir(notebooks: Sequence[str], out: str) -> Path:
@@ -87,42 +62,45 @@ def run_jobs(
     cell_limit_s: int | None = None,
     notebook_limit_s: int | None = None,
     out: Any = None,
-) -> Series:
+) -> list[Job]:
     """Run jobs in order. A failed training skips what would measure another network; other failures stop nothing.
 
     Args:
         cell_limit_s: None = `CELL_LIMIT_S`, or more where the CPU is emulated; `notebook_limit_s` likewise.
+
+    Returns:
+        The same jobs as they ended.
     """
-    cell_limit_s = cell_limit_s or round(patient(CELL_LIMIT_S))
-    notebook_limit_s = notebook_limit_s or round(patient(NOTEBOOK_LIMIT_S))
-    series = Series(run_dir)
-    progress = Progress(out or sys.stderr, len(jobs))
+    limits = {
+        "cell_limit_s": cell_limit_s or round(patient(CELL_LIMIT_S)),
+        "notebook_limit_s": notebook_limit_s or round(patient(NOTEBOOK_LIMIT_S)),
+    }
+    terminal = Terminal(out or sys.stderr, len(jobs))
     _clear(jobs, run_dir)
+    ended: list[Job] = []
     untrained = False
     for number, job in enumerate(jobs, start=1):
         if untrained and job.notebook > TRAIN:
-            result = JobResult(job.notebook, job.backend, "skipped", reason=f"{TRAIN} failed")
-        elif job.broken:
-            result = JobResult(job.notebook, job.backend, "failed", reason=job.broken)
-        else:
-            progress.begin(number, job.label)
-            result = _run_job(job, run_dir, progress, cell_limit_s, notebook_limit_s)
-        untrained |= job.notebook == TRAIN and result.status == "failed"
-        progress.end(job.label, result.status, result.reason)
-        series.results.append(result)
-        add_jobs(run_dir, [asdict(result) for result in series.results])
-    return series
+            job = replace(job, status="skipped", reason=f"{TRAIN} failed")
+        elif job.status == PLANNED:
+            terminal.begin(number, job.label)
+            job = _run_job(job, run_dir, terminal, limits)
+        untrained |= job.notebook == TRAIN and job.status == "failed"
+        terminal.end(job.label, job.status, job.reason)
+        ended.append(job)
+        add_jobs(run_dir, ended)
+    return ended
 
 
 def _clear(jobs: Sequence[Job], run_dir: Path) -> None:
     """Remove what this launch makes worthless: folders of launches that were killed, all of the network before."""
     for orphan in run_dir.glob(f"{EXECUTING}*"):
         shutil.rmtree(orphan, ignore_errors=True)
-    if any(job.notebook == TRAIN and not job.broken for job in jobs):
+    if any(job.notebook == TRAIN and job.status == PLANNED for job in jobs):
         forget_network(run_dir)
 
 
-def _run_job(job: Job, run_dir: Path, progress: Progress, cell_limit_s: int, notebook_limit_s: int) -> JobResult:
+def _run_job(job: Job, run_dir: Path, terminal: Terminal, limits: dict[str, int]) -> Job:
     started, begun = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     executed = run_dir / "notebooks" / f"{job.label}.ipynb"
     page = run_dir / "pages" / f"{job.label}.html"
@@ -135,22 +113,19 @@ def _run_job(job: Job, run_dir: Path, progress: Progress, cell_limit_s: int, not
             "notebook": str(notebook_path(job.notebook)),
             "output": str(output),
             "parameters": {**job.parameters, "run_dir": str(run_dir)},
-            "cell_limit_s": cell_limit_s,
-            "notebook_limit_s": notebook_limit_s,
+            **limits,
         }
-        stopped = _execute(spec, Path(folder), progress, notebook_limit_s)
-        failure = judge(output, stopped)
+        failure = judge(output, _execute(spec, Path(folder), terminal))
         executed.parent.mkdir(exist_ok=True)
         if failure is not None and failure.num_cells == 0:  # nothing readable: the source stands in, to have a page
             shutil.copyfile(notebook_path(job.notebook), executed)
         else:
             os.replace(output, executed)
     render_page(executed, page, title=job.label, failure=failure, index="../index.html")
-    status, reason = ("failed", _place(failure) + failure.reason) if failure else _status_of(job, record)
-    return JobResult(
-        job.notebook,
-        job.backend,
-        status,
+    status, reason = ("failed", failure.place + failure.reason) if failure else _status_of(job, record)
+    return replace(
+        job,
+        status=status,
         page=str(page.relative_to(run_dir)),
         executed=str(executed.relative_to(run_dir)),
         record=str(record.relative_to(run_dir)) if record.exists() else None,
@@ -158,10 +133,6 @@ def _run_job(job: Job, run_dir: Path, progress: Progress, cell_limit_s: int, not
         reason=reason,
         started=started,
     )
-
-
-def _place(failure: Failure) -> str:
-    return f"cell {failure.cell} of {failure.num_cells}: " if failure.num_cells else ""
 
 
 def _status_of(job: Job, record: Path) -> tuple[str, str]:
@@ -181,7 +152,7 @@ def _status_of(job: Job, record: Path) -> tuple[str, str]:
     return "ok", ""
 
 
-def _execute(spec: dict[str, Any], folder: Path, progress: Progress, notebook_limit_s: int) -> str:
+def _execute(spec: dict[str, Any], folder: Path, terminal: Terminal) -> str:
     """Run the notebook in a process of its own; returns why it stopped early, or an empty string."""
     with (folder / "runner.log").open("w+b") as log:
         process = subprocess.Popen(
@@ -197,7 +168,7 @@ def _execute(spec: dict[str, Any], folder: Path, progress: Progress, notebook_li
             with contextlib.suppress(BrokenPipeError):  # it died at once; its exit status tells
                 process.stdin.write(json.dumps(spec).encode())
                 process.stdin.close()
-            for event in progress.watch(_events(process), process, notebook_limit_s):
+            for event in terminal.watch(_events(process), process, spec["notebook_limit_s"]):
                 if event["event"] == "stopped":
                     stopped = str(event["reason"])
         except BaseException:  # Ctrl-C or SIGTERM: no notebook may go on by itself and write into the run
@@ -259,22 +230,19 @@ def launch(
         UserError: bad input; nothing has been started or written then.
     """
     jobs = plan_jobs(notebooks, given, backends)
-    sound = [job for job in jobs if not job.broken]
-    check_data(sound, lambda line: print(line, file=sys.stderr, flush=True))
+    sound = [job for job in jobs if job.status == PLANNED]
+    check_data(sound, to_stderr)
     run_dir = choose_run_dir(notebooks, out)
     with claimed(run_dir):
         check_inputs(sound, run_dir)
         try:
             with writing(run_dir):  # what no single write reports: disk full, folder removed
-                series = run_jobs(jobs, run_dir, cell_limit_s=cell_limit_s, notebook_limit_s=notebook_limit_s)
+                ended = run_jobs(jobs, run_dir, cell_limit_s=cell_limit_s, notebook_limit_s=notebook_limit_s)
         finally:
             if not out:
                 point_latest_to(run_dir)
     print("\n".join(summary_lines(run_dir)))
-    if series.failed:
-        names = ", ".join(
-            result.notebook + (f".{result.backend}" if result.backend else "") for result in series.failed
-        )
-        print(f"FAILED: {names}", file=sys.stderr)
+    if failed := [job.label for job in ended if job.status in ("failed", "skipped")]:
+        print(f"FAILED: {', '.join(failed)}", file=sys.stderr)
         return 1
     return 0

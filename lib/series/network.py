@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from lib.data import IMAGE_SIZE, Data
 from lib.errors import UserError
-from lib.model import Checkpoint, random_checkpoint
+from lib.files import CHECKPOINT_NAME
+from lib.model import Checkpoint, load_checkpoint, random_checkpoint
 from lib.model.networks import TORCHVISION, check_architecture
+from lib.progress import Progress, silent
 from lib.series.notebook import Run
-from lib.training import ensure_checkpoint
+from lib.training.loop import ensure_checkpoint
 
 
 def check_network(model: str, image_size: int) -> None:
@@ -27,8 +27,19 @@ def check_network(model: str, image_size: int) -> None:
         )
 
 
+def image_size_for(run: Run, model: str) -> int:
+    """The size at which 03 loads the images: that on which the checkpoint of the run was trained, if it is measured.
+
+    Raises:
+        UserError: an unreadable checkpoint.
+    """
+    path = run.run_dir / CHECKPOINT_NAME
+    trained = path.exists() and not model
+    return load_checkpoint(path).preprocessing.image_size if trained else IMAGE_SIZE
+
+
 def network_for(
-    run: Run, data: Data, model: str, image_size: int, seed: int, progress: Callable[[str], None] = lambda line: None
+    run: Run, data: Data, model: str, image_size: int, seed: int, progress: Progress = silent
 ) -> tuple[Checkpoint, bool]:
     """The network to measure, and whether it was trained just now.
 
@@ -43,8 +54,5 @@ def network_for(
     if not model:
         return ensure_checkpoint(run.run_dir, data, progress=progress)
     progress(f"{model}: random weights, statistics of batch norm from training images")
-    path = run.run_dir / "models" / f"{model}-{image_size or IMAGE_SIZE}px.safetensors"
-    network = random_checkpoint(
-        model, data.train.images, path=path, image_size=image_size, seed=seed, data_source=data.source
-    )
-    return network, False
+    path = run.run_dir / "models" / f"{model}-{image_size or data.image_size}px.safetensors"
+    return random_checkpoint(model, data, path, image_size=image_size, seed=seed), False

@@ -48,6 +48,11 @@ class Run:
     warnings: list[RecordWarning] = field(default_factory=list)
     _begun: float = field(default_factory=time.monotonic)
 
+    @property
+    def duration_s(self) -> float:
+        """Seconds since the notebook was started."""
+        return round(time.monotonic() - self._begun, 3)
+
     def common(self, data: Data | None = None, checkpoint_sha256: str | None = None) -> dict[str, Any]:
         """The fields that every record has."""
         return {
@@ -57,7 +62,7 @@ class Run:
             "data": data.info() if data is not None else None,
             "checkpoint_sha256": checkpoint_sha256,
             "started": self.started,
-            "duration_s": round(time.monotonic() - self._begun, 3),
+            "duration_s": self.duration_s,
             "warnings": self.warnings,
         }
 

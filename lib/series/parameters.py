@@ -2,7 +2,8 @@
 
 A line reads `num_epochs: int = 0  # training epochs, 0 = by profile [0..500]`. Names, types and defaults come from the
 syntax tree, the comment from the tokens; nothing is executed. Brackets at the end of the comment hold choices
-(`[smoke|fast|full]`), a range (`[0..500]`, either end may be open) or `[a backend]`, whose choices are the registry.
+(`[smoke|fast|full]`), a range (`[0..500]`, either end may be open), or the name of a registry whose names are the
+choices (`[a backend]`, `[a data set]`, `[a recipe]`).
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ import json
 import math
 import re
 import tokenize
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lib.backends import backend_names
+from lib.data.sets import dataset_names
 from lib.errors import UserError, did_you_mean, unknown
 from lib.files import PROJECT_ROOT
 from lib.records.schema import ParameterValue
+from lib.training.recipes import RECIPES
 
 NOTEBOOK_DIR = PROJECT_ROOT / "notebooks"
 TYPES: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
@@ -30,7 +34,11 @@ _SECRET = re.compile(r"secret|token|passw|credential|api_?key|private_?key", re.
 _WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _NUMBER = re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
 _NAME = re.compile(r"[0-9]{2}_[A-Za-z0-9_]+")
-_BACKEND = "a backend"
+_REGISTRIES: dict[str, Callable[[], Iterable[str]]] = {
+    "a backend": backend_names,
+    "a data set": dataset_names,
+    "a recipe": RECIPES.keys,
+}
 _WORDS = {"true": True, "false": False}
 
 
@@ -218,8 +226,8 @@ def _parse_line(statement: ast.stmt, comment: str) -> Parameter:
 
 
 def _limits(text: str) -> dict[str, Any]:
-    if text == _BACKEND:
-        return {"choices": tuple(backend_names())}
+    if text in _REGISTRIES:
+        return {"choices": tuple(_REGISTRIES[text]())}
     if "|" in text:
         return {"choices": tuple(choice.strip() for choice in text.split("|"))}
     if ".." in text:

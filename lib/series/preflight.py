@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib.analysis.history import history_root
 from lib.bench.plan import UNTRAINED_IMAGES
-from lib.data import IMAGE_SIZE, check_num_images, load_data
-from lib.data.sizes import num_images_for
+from lib.data import IMAGE_SIZE, check_num_images, load_data, num_images_for
+from lib.data.sets import get_dataset
 from lib.data.splitting import VAL_SHARE
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, TEMPORARY, writing
+from lib.progress import Progress
+from lib.records.run import Job
+from lib.records.schema import BENCHMARK, COMPARE, TRAIN
 from lib.series.compared import load_records
-from lib.series.jobs import BENCHMARK, COMPARE, TRAIN, Job
-from lib.series.parameters import load_schema
 
 if TYPE_CHECKING:
     from lib.model import Checkpoint
@@ -25,28 +26,26 @@ if TYPE_CHECKING:
 ALL_IMAGES = 40_000  # of the largest real training set, about
 
 
-def check_data(jobs: Sequence[Job], progress: Callable[[str], None]) -> None:
+def check_data(jobs: Sequence[Job], progress: Progress) -> None:
     """Load real images once, which also decodes them into the cache; synthetic ones only have their number checked.
 
     Raises:
         UserError: data that are missing, incomplete or damaged, or too few images asked for.
     """
-    for job in jobs:
-        schema = load_schema(job.notebook)
-        if "dataset" in schema:
-            values = schema.resolve(job.parameters)
-            profile, dataset, num_images = str(values["profile"]), str(values["dataset"]), int(values["num_images"])
-            if dataset == "synthetic":
-                check_num_images(num_images)
-            else:
-                load_data(
-                    dataset,
-                    data_root=str(values["data_root"]),
-                    download=bool(values["download"]),
-                    num_images=num_images or num_images_for(profile, dataset),
-                    progress=progress,
-                )
-            return  # all notebooks of a launch get the same data
+    values = next((job.values for job in jobs if "dataset" in job.values), None)  # all jobs get the same data
+    if values is None:
+        return
+    profile, dataset, num_images = str(values["profile"]), str(values["dataset"]), int(values["num_images"])
+    if not get_dataset(dataset).reads_files:
+        check_num_images(dataset, num_images)
+        return
+    load_data(
+        dataset,
+        data_root=str(values["data_root"]),
+        download=bool(values["download"]),
+        num_images=num_images or num_images_for(profile, dataset),
+        progress=progress,
+    )
 
 
 def check_inputs(jobs: Sequence[Job], run_dir: Path) -> None:
@@ -57,29 +56,32 @@ def check_inputs(jobs: Sequence[Job], run_dir: Path) -> None:
             fit, no folder of earlier runs, or a full temporary folder.
     """
     notebooks = {job.notebook for job in jobs}
-    checkpoint = run_dir / CHECKPOINT_NAME
-    benchmark = next((job for job in jobs if job.notebook == BENCHMARK), None)
-    model = str(benchmark.parameters.get("model", "")) if benchmark else ""
-    if benchmark and (model or benchmark.parameters.get("image_size")):
+    for job in jobs:
+        if history := job.values.get("history"):
+            history_root(str(history))
+    if benchmark := next((job for job in jobs if job.notebook == BENCHMARK), None):
+        _check_network(benchmark, run_dir / CHECKPOINT_NAME, trains=TRAIN in notebooks)
+        _check_temporary_folder(benchmark)
+    if notebooks == {COMPARE}:
+        load_records(run_dir, str(jobs[0].values.get("backends", "")))
+
+
+def _check_network(job: Job, checkpoint: Path, trains: bool) -> None:
+    """What this job would measure: a model by its name, or a checkpoint that no job of this launch makes anew."""
+    model, image_size = str(job.values.get("model", "")), int(job.values.get("image_size", 0))
+    if model or image_size:
         from lib.series.network import check_network  # imports torch, and torchvision for a model's name
 
-        check_network(model, int(benchmark.parameters.get("image_size", 0)))
-    if benchmark:
-        _check_temporary_folder(benchmark)
-    if benchmark and not model and TRAIN not in notebooks and checkpoint.exists():
+        check_network(model, image_size)
+    elif not trains and checkpoint.exists():
         from lib.model import load_checkpoint  # imports torch: only where there is something to check
 
-        _refuse_other_data(load_checkpoint(checkpoint), benchmark)
-    for job in jobs:
-        if history := job.parameters.get("history"):
-            history_root(str(history))
-    if notebooks == {COMPARE}:
-        load_records(run_dir, str(next(job.parameters.get("backends", "") for job in jobs)))
+        _refuse_other_data(load_checkpoint(checkpoint), job)
 
 
 def _check_temporary_folder(job: Job) -> None:
     """Room for the validation images, which 03 hands to its workers as files of float32."""
-    values = load_schema(job.notebook).resolve(job.parameters)
+    values = job.values
     profile, dataset = str(values.get("profile", "fast")), str(values.get("dataset", "synthetic"))
     num_images = VAL_SHARE * (int(values.get("num_images", 0)) or num_images_for(profile, dataset) or ALL_IMAGES)
     size = int(values.get("image_size", 0)) or IMAGE_SIZE
@@ -95,7 +97,7 @@ def _check_temporary_folder(job: Job) -> None:
 
 def _refuse_other_data(checkpoint: Checkpoint, job: Job) -> None:
     """A network measured on other images than it was trained on would be refused by 04 at the very end."""
-    trained_on, dataset = checkpoint.metadata.data_source, load_schema(job.notebook).resolve(job.parameters)["dataset"]
+    trained_on, dataset = checkpoint.metadata.data_source, job.values["dataset"]
     if dataset != trained_on:
         raise UserError(
             f"{checkpoint.path} was trained on {trained_on!r}, and {job.notebook} would measure it on {dataset!r}; "

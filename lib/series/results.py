@@ -10,9 +10,8 @@ import numpy as np
 from lib.analysis.comparison import Comparison
 from lib.analysis.csv_files import write_csv
 from lib.analysis.history import History
-from lib.analysis.judgement import disturbances, judge, judged
+from lib.analysis.judgement import judge, judged, record_warnings, undecided
 from lib.analysis.pace import pace_warnings
-from lib.analysis.recommendation import undecided
 from lib.analysis.statistics import scenario_ratio
 from lib.bench.session import Session
 from lib.data import Audit, Data
@@ -20,12 +19,13 @@ from lib.data.audit import class_counts, mean_brightness
 from lib.errors import UserError
 from lib.model import Checkpoint, leaf_layers, num_weights
 from lib.records.run import networks
-from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, Needs, RecordWarning, TrainRecord
+from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, RecordWarning, TrainRecord
 from lib.report.compare.answer import recommendations
-from lib.report.headline import comparison_headline
+from lib.report.headline import comparison_headline, kernel_change_words
 from lib.report.table import FileNote
 from lib.series.notebook import Run
-from lib.training import Evaluation, Trained
+from lib.training.evaluation import Evaluation
+from lib.training.loop import Trained
 
 
 def _percentiles(values: np.ndarray) -> dict[str, float]:
@@ -58,16 +58,16 @@ def write_train(
     run: Run, data: Data, trained: Trained, checkpoint: Checkpoint, evaluations: dict[str, Evaluation]
 ) -> FileNote:
     """Record of 02: the network, its learning curve and its accuracy by split."""
-    common = run.common(data, checkpoint.sha256)
+    common, network = run.common(data, checkpoint.sha256), trained.metadata
     if doubt := trained.kernels.investigate:
         common["warnings"] = [*run.warnings, RecordWarning("investigate", figures={"reason": doubt})]
     record = TrainRecord(
         **common,
-        recipe=trained.recipe,
-        architecture=trained.architecture,
+        recipe=network.recipe,
+        architecture=network.architecture,
         num_weights=num_weights(trained.model),
-        num_macs=sum(layer.num_macs for layer in leaf_layers(trained.model)),
-        num_epochs=trained.num_epochs,
+        num_macs=sum(layer.num_macs for layer in leaf_layers(trained.model, network.preprocessing.image_shape)),
+        num_epochs=network.num_epochs,
         train_s=round(trained.train_s, 3),
         estimated_s=round(trained.estimate.seconds, 3) if trained.estimate is not None else None,
         precision=trained.precision,
@@ -85,51 +85,29 @@ def write_train(
     return _written(run, run.write(record))
 
 
-def benchmark_record(run: Run, data: Data, checkpoint: Checkpoint, session: Session) -> BenchmarkRecord:
+def benchmark_record(run: Run, session: Session) -> BenchmarkRecord:
     """Record of 03 as far as the session has come."""
-    common = run.common(data, checkpoint.sha256)
-    if checkpoint.metadata.profile == "smoke":
-        common["profile"] = "smoke"  # numbers of a smoke network are smoke numbers, however long they were measured
-    common["environment"] = replace(run.environment, versions={**run.environment.versions, **session.versions})
-    common["warnings"] = [*run.warnings, *session.warnings]
-    record = BenchmarkRecord(
-        **common,
-        backend=session.backend.name,
-        is_network=session.backend.is_network,
-        reference=session.reference.name,
-        precision=session.backend.precision,
-        storage=session.backend.storage or session.backend.precision,
-        needs=Needs(session.backend.packages, session.backend.extra, session.backend.default),
-        model=checkpoint.metadata.architecture,
-        recipe=checkpoint.metadata.recipe,
-        random_weights=checkpoint.metadata.random_weights,
-        status=session.status,
-        error=session.error,
-        preparation=session.preparation,
-        accuracy=session.accuracy,
-        parity=session.parity,
-        proof=session.proof,
-        cold_start=session.cold_start,
-        reference_cold_start=session.reference_cold_start,
-        scenarios=session.scenarios,
-        layers=session.layers,
-        peaks=session.peaks,
-        preprocessing=session.preprocessing,
-        sweep=session.sweep,
+    measured = session.record
+    return replace(
+        measured,
+        params=run.params,
+        environment=replace(run.environment, versions={**run.environment.versions, **measured.environment.versions}),
+        started=run.started,
+        duration_s=run.duration_s,
+        warnings=[*run.warnings, *record_warnings(measured)],
     )
-    record.warnings += disturbances(record)
-    return record
 
 
-def write_benchmark(run: Run, data: Data, checkpoint: Checkpoint, session: Session) -> FileNote:
+def write_benchmark(run: Run, session: Session) -> FileNote:
     """Write the record of 03, whatever became of the backend.
 
     Raises:
         UserError: the backend failed; the record is written then too.
     """
-    path = run.write(benchmark_record(run, data, checkpoint, session), session.backend.name)
-    if session.status == "failed":
-        raise UserError(f"backend {session.backend.name} failed: {session.error}")
+    record = benchmark_record(run, session)
+    path = run.write(record, record.backend)
+    if record.status == "failed":
+        raise UserError(f"backend {record.backend} failed: {record.error}")
     return _written(run, path)
 
 
@@ -147,6 +125,7 @@ def write_compare(run: Run, comparison: Comparison, history: History | None = No
     record = CompareRecord(
         **common,
         headline=comparison_headline(comparison),
+        layers=kernel_change_words(comparison),
         backends=[record.backend for record in comparison.measured],
         missing=comparison.missing,
         verdicts={

@@ -1,8 +1,10 @@
-"""Where a run lies: `runs/<time>/`, and `runs/latest`, a symlink that is swapped by rename."""
+"""Folders of runs: `runs/<time>/`, and `runs/latest`, a symlink that is swapped by rename."""
 
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from lib.files import PROJECT_ROOT, locked, project_path, writing
 
 RUNS = PROJECT_ROOT / "runs"
 LATEST = RUNS / "latest"
+_STAMPED = re.compile(r"\d{4}-\d\d-\d\d_\d{6}(_\d+)?")  # as `new_run_dir` names them
 _ELSEWHERE = "choose another folder with --out (in a notebook: run_dir)"
 
 
@@ -80,7 +83,7 @@ def claimed(run_dir: Path) -> Iterator[None]:
 def point_latest_to(run_dir: Path) -> None:
     """Swap `runs/latest` in one step: a reader sees the old run or the new one, never neither.
 
-    Nothing is done for a run that lies there itself, as an unpacked artifact does.
+    Nothing is done for a run that is there itself, as an unpacked artifact is.
 
     Raises:
         UserError: no link can be made.
@@ -103,3 +106,27 @@ def _link(run_dir: Path) -> Path:
     except OSError as error:
         raise UserError(f"cannot make the link {LATEST}: {error.strerror}; {_ELSEWHERE}") from None
     return temporary
+
+
+def prune(keep: int) -> Iterator[str]:
+    """Remove old runs, and yield a line for each with the space that it took.
+
+    The newest `keep`, the one that `runs/latest` points to, those in which a launch is at work, and folders that were
+    named by hand stay.
+    """
+    runs = [path for path in RUNS.glob("*_*") if _STAMPED.fullmatch(path.name)]
+    runs.sort(key=lambda path: [int(number) for number in re.findall(r"\d+", path.name)], reverse=True)
+    total = 0
+    for run in runs[keep:]:
+        if run == LATEST.resolve():
+            continue
+        try:
+            with claimed(run), writing(run, "remove it by hand"):
+                size = sum(file.lstat().st_size for file in run.rglob("*"))
+                shutil.rmtree(run)
+        except UserError as error:
+            yield f"kept {run.name}: {error}"
+            continue
+        total += size
+        yield f"removed {run.name}: {size / 1e6:,.1f} MB"
+    yield f"{total / 1e6:,.1f} MB freed in {RUNS}"

@@ -13,23 +13,25 @@ import itertools
 import math
 import re
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lib.analysis.judgement import disturbances, judged
 from lib.analysis.statistics import median_latency, samples_per_s, scenario_ratio
+from lib.bench import kept_models
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, project_path, replacing, sha256_file, write_atomic, writing
-from lib.records.run import RunFolder, load_run
-from lib.records.schema import BenchmarkRecord, ExploreRecord, Record, TrainRecord
+from lib.progress import to_stderr
+from lib.records.run import Job, RunFolder, load_run
+from lib.records.schema import BENCHMARK, COMPARE, TRAIN, BenchmarkRecord, ExploreRecord, Record, TrainRecord
 from lib.report.caveats import warnings_words
 from lib.report.table import Table, Value
-from lib.series.jobs import BENCHMARK, COMPARE, TRAIN, Job, plan_jobs
+from lib.series.jobs import plan_jobs
 from lib.series.launcher import run_jobs
 from lib.series.preflight import check_data, check_inputs
 from lib.series.rundir import claimed, prepare_run_dir
+from lib.variables import with_variable
 
 TABLE = "sweep.csv"
 MOST_POINTS = 1000
@@ -122,16 +124,16 @@ def sweep(
     points = plan_points(notebooks, values, backends)
     checkpoint = _checkpoint_of(network_of, points)
     for point in points:
-        check_data(point.jobs, _tell)
+        check_data(point.jobs, to_stderr)
     folder = prepare_run_dir(out)
     failed = False
-    with claimed(folder):
+    with claimed(folder), with_variable(kept_models.VARIABLE, "0"):  # models of every combination would be too many
         for number, point in enumerate(points, start=1):
             run_dir = prepare_run_dir(folder / point.folder)
             _bring(checkpoint, run_dir)
-            jobs = point.jobs if again else unfinished(point.jobs, load_run(run_dir), run_dir)
+            jobs = point.jobs if again else unfinished(point.jobs, load_run(run_dir))
             done = "" if jobs else ": done already"
-            _tell(f"combination {number} of {len(points)}: {_words(point.given)}{done}")
+            to_stderr(f"combination {number} of {len(points)}: {_words(point.given)}{done}")
             if jobs:
                 check_inputs(jobs, run_dir)
                 with writing(run_dir):
@@ -142,10 +144,6 @@ def sweep(
     print(to_table(rows, [name for name, choices in values.items() if len(choices) > 1]))
     print(f"\ntable: {folder / TABLE}\npages: {folder}/*/index.html")
     return 1 if failed else 0
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def _words(given: dict[str, str]) -> str:
@@ -173,12 +171,12 @@ def _bring(checkpoint: Path | None, run_dir: Path) -> None:
         shutil.copyfile(checkpoint, temporary)
 
 
-def unfinished(jobs: Sequence[Job], run: RunFolder, run_dir: Path) -> list[Job]:
+def unfinished(jobs: Sequence[Job], run: RunFolder) -> list[Job]:
     """Those jobs that did not end well in this folder, or ran with other parameters or on another checkpoint.
 
     One that has to run again takes along all that come after it: they read what it writes.
     """
-    checkpoint = run_dir / CHECKPOINT_NAME
+    checkpoint = run.path / CHECKPOINT_NAME
     sha256 = sha256_file(checkpoint) if checkpoint.exists() else None
     ended = {job.label for job in run.jobs if job.status in ("ok", "unavailable")}
     stale: list[Job] = []

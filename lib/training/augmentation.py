@@ -7,46 +7,30 @@ Ranges follow what a camera in a moving car does to a sign; horizontal flips onl
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.signs import mirror_map
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Half-widths of uniform distributions; zero switches a part off."""
-
-    rotation_deg: float = 15.0
-    scale: float = 0.15  # of the image size
-    aspect: float = 0.08
-    shear: float = 0.12
-    shift: float = 0.15  # of half the image size
-    perspective: float = 0.12
-    log_gamma: float = 0.5
-    log_contrast: float = 0.4
-    log_brightness: float = 0.3
-    colour_cast: float = 0.1  # per channel
-    mirror: bool = True
-    erase: float = 0.0  # share of images with one erased rectangle (Zhong et al. 2017, arXiv 1708.04896)
+from lib.signs import CLASS_NAMES, mirror_map
+from lib.training.recipes import Augmentation
 
 
 @cache
-def _mirror_table() -> Tensor:
-    """int64 (43,): the class a flip turns a class into, -1 where a flip is not legal."""
-    return torch.tensor([-1 if other is None else other for other in mirror_map()])
+def _mirror_table(classes: tuple[str, ...]) -> Tensor:
+    """int64, by class: the class a flip turns it into, -1 where a flip is not legal."""
+    return torch.tensor([-1 if other is None else other for other in mirror_map(classes)])
 
 
 def _uniform(num_images: int, half_width: float, generator: torch.Generator) -> Tensor:
     return (torch.rand(num_images, generator=generator) * 2 - 1) * half_width
 
 
-def _mirror(images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    mirrored = _mirror_table()[labels]
+def _mirror(
+    images: Tensor, labels: Tensor, generator: torch.Generator, classes: tuple[str, ...]
+) -> tuple[Tensor, Tensor]:
+    mirrored = _mirror_table(classes)[labels]
     flip = (torch.rand(len(images), generator=generator) < 0.5) & (mirrored >= 0)
     images = torch.where(flip.view(-1, 1, 1, 1), images.flip(3), images)
     return images, torch.where(flip, mirrored, labels)
@@ -107,15 +91,22 @@ def _erase(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
 
 
 def augment_batch(
-    images: Tensor, labels: Tensor, generator: torch.Generator, plan: Augmentation
+    images: Tensor,
+    labels: Tensor,
+    generator: torch.Generator,
+    plan: Augmentation,
+    classes: tuple[str, ...] = CLASS_NAMES,
 ) -> tuple[Tensor, Tensor]:
     """uint8 (N, 3, H, W) and int64 (N,) -> float32 (N, 3, H, W) in 0..1 and the labels after flips.
 
     All randomness comes from `generator`; the inputs are not altered.
+
+    Args:
+        classes: their names, which say what a flip makes of them.
     """
     unit = images.to(torch.float32) / 255
     if plan.mirror:
-        unit, labels = _mirror(unit, labels, generator)
+        unit, labels = _mirror(unit, labels, generator, classes)
     unit = _light(_warp(unit, plan, generator), plan, generator)
     if plan.erase > 0:
         unit = _erase(unit, plan.erase, generator)

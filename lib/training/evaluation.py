@@ -10,22 +10,22 @@ from torch import nn
 
 from lib.analysis.statistics import track_bootstrap
 from lib.data import Data, Split, audit_splits
-from lib.model import Checkpoint, Preprocessing
+from lib.data.preprocessing import Preprocessing
+from lib.model import Checkpoint
 from lib.records.schema import Accuracy
-from lib.signs import NUM_CLASSES
 
 
 def predict_logits(
     model: nn.Module, preprocessing: Preprocessing, images: np.ndarray, batch_size: int = 256
 ) -> np.ndarray:
-    """uint8 (N, 3, H, W) -> float32 logits (N, 43). The model is left in eval mode."""
+    """uint8 (N, 3, H, W) -> float32 logits (N, classes). The model is left in eval mode."""
     model.eval()
     logits = []
     with torch.inference_mode():
-        for start in range(0, len(images), batch_size):
-            batch = preprocessing.normalize(images[start : start + batch_size])
+        for start in range(0, max(1, len(images)), batch_size):
+            batch = torch.from_numpy(preprocessing.normalize(images[start : start + batch_size]))
             logits.append(model(batch).float().numpy())  # float(): bf16 under the caller's autocast
-    return np.concatenate(logits) if logits else np.empty((0, NUM_CLASSES), np.float32)
+    return np.concatenate(logits)
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Evaluation:
 
     labels: np.ndarray  # int64 (N,)
     preds: np.ndarray  # int64 (N,)
-    probs: np.ndarray  # float32 (N, 43)
+    probs: np.ndarray  # float32 (N, classes)
     accuracy: Accuracy
     per_class_recall: list[float | None]  # None for a class without images
     confusion: list[list[int]]  # rows = true class, columns = predicted
@@ -48,7 +48,7 @@ class Evaluation:
 
 
 def evaluate(logits: np.ndarray, split: Split) -> Evaluation:
-    """Accuracy, recall per class and confusion of float32 logits (N, 43) for the N images of a split.
+    """Accuracy, recall per class and confusion of float32 logits (N, classes) for the N images of a split.
 
     Raises:
         ValueError: the number of logits is not the number of images, or the split is empty.
@@ -58,10 +58,11 @@ def evaluate(logits: np.ndarray, split: Split) -> Evaluation:
         raise ValueError(f"{len(logits)} rows of logits for {len(labels)} images of split {split.name!r}")
     preds = logits.argmax(1)
     shifted = np.exp(logits - logits.max(1, keepdims=True))
-    confusion = np.zeros((NUM_CLASSES, NUM_CLASSES), dtype=np.int64)
+    num_classes = logits.shape[1]
+    confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
     np.add.at(confusion, (labels, preds), 1)
     num_images = confusion.sum(1)
-    recall = [float(confusion[c, c] / num_images[c]) if num_images[c] else None for c in range(NUM_CLASSES)]
+    recall = [float(confusion[c, c] / num_images[c]) if num_images[c] else None for c in range(num_classes)]
     worst_recall, worst_class = min((value, c) for c, value in enumerate(recall) if value is not None)
     correct = preds == labels
     return Evaluation(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import time
 from collections.abc import Callable
@@ -16,19 +15,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.data import Data
+from lib.data.preprocessing import Preprocessing, fit_preprocessing
 from lib.errors import UserError, unknown
 from lib.files import CHECKPOINT_NAME
-from lib.machine import isa_flags
+from lib.machine import flags_for, has_any, keep_freed_memory
 from lib.model import (
     Checkpoint,
     CheckpointMetadata,
-    Preprocessing,
     build_network,
-    fit_preprocessing,
     load_checkpoint,
     save_checkpoint,
 )
 from lib.onednn import Primitive, onednn_report
+from lib.progress import Progress, silent
 from lib.records.schema import PROFILES, Epoch, StepKernels
 from lib.training.augmentation import augment_batch
 from lib.training.estimate import Estimate, Estimator
@@ -38,7 +37,7 @@ from lib.training.recipes import RECIPES, Recipe
 
 # Flags of CPUs for which oneDNN has bf16 convolutions backward. On Arm it has them forward only (seen with 3.12):
 # backward runs on its reference code, on which a step takes a hundred times as long.
-BF16_TRAINING_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+BF16_TRAINING_FLAGS = flags_for("bf16", "x86_64")
 OnEpoch = Callable[[Epoch, int], None]
 
 
@@ -47,33 +46,16 @@ class Trained:
     """A trained network (eval mode, fp32, NCHW) and how it came to be."""
 
     model: nn.Module
-    preprocessing: Preprocessing
-    recipe: str
-    architecture: str
-    profile: str
-    num_epochs: int
-    seed: int
+    metadata: CheckpointMetadata
     history: list[Epoch]
     train_s: float  # the loop alone: augmentation, forward, backward, update
     precision: str  # in which it multiplied: fp32, bf16
     kernels: StepKernels  # of the first step
     estimate: Estimate | None  # made on the way; None where it was over too soon
-    data_source: str
-    data_hash: str
 
     def save(self, path: Path) -> str:
         """Write the checkpoint and return its SHA-256."""
-        metadata = CheckpointMetadata(
-            architecture=self.architecture,
-            recipe=self.recipe,
-            profile=self.profile,
-            num_epochs=self.num_epochs,
-            seed=self.seed,
-            data_source=self.data_source,
-            data_hash=self.data_hash,
-            preprocessing=self.preprocessing,
-        )
-        return save_checkpoint(path, self.model, metadata)
+        return save_checkpoint(path, self.model, self.metadata)
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -102,7 +84,7 @@ def _lr_at(recipe: Recipe, step: int, num_steps: int) -> float:
 
 def _precision(recipe: Recipe) -> str:
     """In which this machine trains a recipe."""
-    return "bf16" if recipe.bf16 and BF16_TRAINING_FLAGS & set(isa_flags()) else "fp32"
+    return "bf16" if recipe.bf16 and has_any(BF16_TRAINING_FLAGS) else "fp32"
 
 
 def _autocast(precision: str) -> AbstractContextManager[object]:
@@ -117,6 +99,7 @@ class _Batches:
         self.images = torch.from_numpy(np.array(data.train.images))
         self.labels = torch.from_numpy(np.array(data.train.labels))
         self.recipe, self.preprocessing, self.generator = recipe, preprocessing, generator
+        self.classes = data.classes
         self.batch_size = min(recipe.batch_size, len(self.images))
 
     def __len__(self) -> int:
@@ -130,9 +113,9 @@ class _Batches:
     def load(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         images, labels = self.images[chosen], self.labels[chosen]
         if self.recipe.augmentation is None:
-            return self.preprocessing.normalize(images), labels
-        unit, labels = augment_batch(images, labels, self.generator, self.recipe.augmentation)
-        return self.preprocessing.normalize_unit(unit), labels
+            return torch.from_numpy(self.preprocessing.normalize(images.numpy())), labels
+        unit, labels = augment_batch(images, labels, self.generator, self.recipe.augmentation, self.classes)
+        return torch.from_numpy(self.preprocessing.normalize_unit(unit.numpy())), labels
 
 
 def train(
@@ -173,15 +156,15 @@ def train(
     if num_threads:
         torch.set_num_threads(num_threads)
 
-    _keep_freed_memory()
+    keep_freed_memory()
     torch.manual_seed(seed)  # weights
     generator = torch.Generator().manual_seed(seed)  # order and augmentation
     preprocessing = (
-        Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+        Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), data.image_size)
         if chosen.fixed_normalization
         else fit_preprocessing(data.train.images)
     )
-    model = build_network(plan.architecture).to(memory_format=torch.channels_last).train()
+    model = build_network(plan.architecture, len(data.classes)).to(memory_format=torch.channels_last).train()
     optimizer = _optimizer(model, chosen)
     batches = _Batches(data, chosen, preprocessing, generator)
     num_steps = num_epochs * len(batches)
@@ -235,35 +218,25 @@ def train(
         )
         if on_epoch is not None:
             on_epoch(history[-1], num_epochs)
-        if step >= num_steps:
-            break
     return Trained(
         model=model.to(memory_format=torch.contiguous_format).eval(),
-        preprocessing=preprocessing,
-        recipe=recipe,
-        architecture=plan.architecture,
-        profile=profile,
-        num_epochs=len(history),
-        seed=seed,
+        metadata=CheckpointMetadata(
+            architecture=plan.architecture,
+            recipe=recipe,
+            profile=profile,
+            num_epochs=len(history),
+            seed=seed,
+            data_source=data.source,
+            data_hash=data.manifest_hash,
+            classes=data.classes,
+            preprocessing=preprocessing,
+        ),
         history=history,
         train_s=sum(epoch.seconds for epoch in history),
         precision=precision,
         kernels=step_kernels(primitives),
         estimate=estimator.estimate,
-        data_source=data.source,
-        data_hash=data.manifest_hash,
     )
-
-
-def _keep_freed_memory() -> None:
-    """Tell glibc to reuse large blocks instead of giving them back: by default every large tensor is fetched anew from
-    the kernel and zeroed page by page, which costs a training step 10 to 25 % of its time. Elsewhere nothing happens.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h
-        mallopt(m_mmap_threshold, 32 * 1024 * 1024)  # the largest value that glibc takes
-        mallopt(m_trim_threshold, 2**31 - 1)
 
 
 def _validate(model: nn.Module, preprocessing: Preprocessing, data: Data) -> tuple[float, float]:
@@ -283,9 +256,7 @@ def epoch_line(epoch: Epoch, total: int) -> str:
     )
 
 
-def ensure_checkpoint(
-    run_dir: Path, data: Data, progress: Callable[[str], None] = lambda line: None
-) -> tuple[Checkpoint, bool]:
+def ensure_checkpoint(run_dir: Path, data: Data, progress: Progress = silent) -> tuple[Checkpoint, bool]:
     """The checkpoint of a run; where there is none, a smoke net is trained first (well under 30 s on two cores).
 
     Returns:

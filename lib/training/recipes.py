@@ -1,11 +1,29 @@
-"""Recipes: a named training, network and hyperparameters together."""
+"""Recipes: a named training, network and hyperparameters together. Needs no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from lib.training.augmentation import Augmentation
+from lib.data.images import IMAGE_SIZE
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Half-widths of uniform distributions; zero switches a part off."""
+
+    rotation_deg: float = 15.0
+    scale: float = 0.15  # of the image size
+    aspect: float = 0.08
+    shear: float = 0.12
+    shift: float = 0.15  # of half the image size
+    perspective: float = 0.12
+    log_gamma: float = 0.5
+    log_contrast: float = 0.4
+    log_brightness: float = 0.3
+    colour_cast: float = 0.1  # per channel
+    mirror: bool = True
+    erase: float = 0.0  # share of images with one erased rectangle (Zhong et al. 2017, arXiv 1708.04896)
 
 
 @dataclass(frozen=True)
@@ -32,6 +50,7 @@ class Recipe:
     label_smoothing: float = 0.0
     augmentation: Augmentation | None = None  # None = the images as they are
     fixed_normalization: bool = False  # mean and deviation 0.5 instead of those of the training images
+    image_size: int = IMAGE_SIZE  # pixels that the images are loaded at
     bf16: bool = False  # autocast where oneDNN has bf16 convolutions for the CPU, backward too
 
 

@@ -1,7 +1,7 @@
 """A rehearsal of the workflow: every `run:` step of its job graph, on this machine, with GitHub's rules.
 
-    python -m tests.rehearsal --event pull_request
+    python -m tests.rehearsal pull_request
 
-`expressions` is GitHub's expression language, `workflow` reads the files, `runner` executes jobs and steps, and
-`standins` holds what is replaced and why. `scenarios` are the walks that `make rehearse` takes.
+`runner` walks the jobs and `job` executes the steps of one; `expressions` are the few that the workflows need, `hub` is
+what travels between jobs, and `standins` holds what is replaced and why. `scenarios` are the walks of `make rehearse`.
 """

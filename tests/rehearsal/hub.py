@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import glob
-import hashlib
-import os
-import re
 import shutil
 import subprocess
 import threading
@@ -13,18 +9,14 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
-
-RETENTION_DAYS = 90  # most that a public repository may ask for
-_HIDDEN = re.compile(r"(?:^|/)\.[^./]")
-_FORBIDDEN_IN_NAMES = '":<>|*?\r\n\\/'
+from pathlib import Path
 
 
 class HubError(ValueError):
     """What the action would fail with."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Artifact:
     """One upload: a zip of files, or with `archive: false` one file as it is."""
 
@@ -42,7 +34,7 @@ class Artifacts:
     attempts stay beside it."""
 
     folder: Path
-    lost: frozenset[str] = frozenset()  # uploads that never arrive, to rehearse that
+    lost: Sequence[str] = ()  # uploads that never arrive, to rehearse that
     attempt: int = 1
     uploaded: list[Artifact] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)  # legs of a matrix upload at the same time
@@ -52,64 +44,34 @@ class Artifacts:
         """What can be downloaded, by name: of several with one name the newest."""
         return {one.name: one for one in self.uploaded if one.name not in self.lost}
 
-    def named(self, name: str) -> list[Artifact]:
-        """All that can be downloaded under a name, those of earlier attempts too."""
-        return [one for one in self.uploaded if one.name == name and name not in self.lost]
-
-    def keep(self, artifact: Artifact) -> None:
-        """Take over what a job of an earlier walk, or an earlier attempt, uploaded."""
-        self.uploaded.append(artifact)
-
     def upload(
-        self,
-        workspace: Path,
-        patterns: Sequence[str],
-        *,
-        name: str,
-        archive: bool = True,
-        if_no_files_found: str = "warn",
-        retention_days: int = 0,
-        overwrite: bool = False,
-        include_hidden_files: bool = False,
+        self, workspace: Path, paths: Sequence[str], name: str, *, archive: bool = True, overwrite: bool = False,
         owner: str = "",
-    ) -> Artifact | None:
-        """As actions/upload-artifact v7; returns None where nothing was found and that is allowed.
+    ) -> Artifact:  # fmt: skip
+        """As actions/upload-artifact v7 with `if-no-files-found: error`.
 
         Raises:
-            HubError: nothing found with `error`, a name that is taken or forbidden, several files without an archive,
-                a retention out of range.
+            HubError: nothing found, a name that is taken, or several files without an archive.
         """
-        if if_no_files_found not in ("warn", "error", "ignore"):
-            raise HubError(f"if-no-files-found must be warn, error or ignore, got {if_no_files_found!r}")
-        if not 0 <= retention_days <= RETENTION_DAYS:
-            raise HubError(f"retention-days must be 1 to {RETENTION_DAYS}, got {retention_days}")
-        root, files = find_files(workspace, patterns, include_hidden_files)
+        root, files = find_files(workspace, paths)
         if not files:
-            if if_no_files_found == "error":
-                raise HubError(f"No files were found with the provided path: {', '.join(patterns)}")
-            return None
+            raise HubError(f"No files were found with the provided path: {', '.join(paths)}")
         if not archive:
             if len(files) > 1:
                 raise HubError(f"with archive: false a single file can be uploaded; found {len(files)}")
             name = files[0].name  # the given one is ignored
-        artifact = self._reserved(name, archive, owner, overwrite)
+        artifact = self._reserved(name, archive, overwrite, owner)
         artifact.path.parent.mkdir(parents=True, exist_ok=True)
-        if archive:
-            with zipfile.ZipFile(artifact.path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as target:
-                for file in files:
-                    inside = file.relative_to(root).as_posix()
-                    if re.search(r'[":<>|*?\r\n]', inside):
-                        raise HubError(f"the path of {inside!r} has a character that artifacts may not have")
-                    target.write(file, inside)
-        else:
+        if not archive:
             shutil.copyfile(files[0], artifact.path)
+            return artifact
+        with zipfile.ZipFile(artifact.path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as target:
+            for file in files:
+                target.write(file, file.relative_to(root))
         return artifact
 
-    def _reserved(self, name: str, archive: bool, owner: str, overwrite: bool) -> Artifact:
+    def _reserved(self, name: str, archive: bool, overwrite: bool, owner: str) -> Artifact:
         """A place for an upload, if its name is free; `overwrite` deletes the newest of that name."""
-        bad = [character for character in _FORBIDDEN_IN_NAMES if character in name]
-        if bad or not name:
-            raise HubError(f"the artifact name {name!r} is empty or has a character that GitHub forbids: {bad}")
         with self.lock:
             same = [one for one in self.uploaded if one.name == name]
             if same and overwrite:
@@ -121,70 +83,52 @@ class Artifacts:
             self.uploaded.append(Artifact(name, path, archive, number, owner, self.attempt))
             return self.uploaded[-1]
 
-    def download(
-        self, target: Path, *, name: str = "", pattern: str = "", merge_multiple: bool = False
-    ) -> list[Artifact]:
-        """As actions/download-artifact v8. Returns what was downloaded.
+    def download(self, target: Path, *, name: str = "", pattern: str = "", merge: bool = False) -> list[str]:
+        """As actions/download-artifact v8; returns the names of what was downloaded.
 
         A pattern that matches exactly one artifact puts its files straight into `target`, as if it were named; with
-        several, each gets a folder. A pattern that matches none is no error.
+        several, each gets a folder unless they are merged. A pattern that matches none is no error.
 
         Raises:
             HubError: there is no artifact of that name.
         """
-        if name:
-            if name not in self.stored:
-                raise HubError(f"Unable to download artifact(s): Artifact not found for name: {name}")
-            chosen = [self.stored[name]]
-        else:
-            if re.search(r"[{}()!\[\]]", pattern):
-                raise HubError(f"the rehearsal reads only * and ? in patterns, not {pattern!r}")
-            chosen = [one for key, one in self.stored.items() if not pattern or fnmatchcase(key, pattern)]
-        target.mkdir(parents=True, exist_ok=True)
+        if name and name not in self.stored:
+            raise HubError(f"Unable to download artifact(s): Artifact not found for name: {name}")
+        chosen = [one for key, one in self.stored.items() if fnmatchcase(key, name or pattern)]
         for artifact in chosen:
-            place = target if merge_multiple or len(chosen) == 1 else target / artifact.name
+            place = target if merge or len(chosen) == 1 else target / artifact.name
             place.mkdir(parents=True, exist_ok=True)
             if artifact.archived:
                 with zipfile.ZipFile(artifact.path) as source:
                     source.extractall(place)
             else:
                 shutil.copyfile(artifact.path, place / artifact.name)
-        return chosen
+        return [one.name for one in chosen]
 
 
-def find_files(workspace: Path, patterns: Sequence[str], include_hidden: bool) -> tuple[Path, list[Path]]:
-    """The root of an artifact, and its files, for paths, globs and `!` exclusions as upload-artifact reads them.
+def find_files(workspace: Path, patterns: Sequence[str]) -> tuple[Path, list[Path]]:
+    """The root of an artifact, and its files without hidden ones, for paths, globs and `!` exclusions.
 
-    The root is the folder given, the part before the first wildcard, or what several paths have in common.
+    The root is the folder that is given, or the part before the first wildcard; of several paths, the workspace's
+    folder that holds them all.
     """
-    searched: list[Path] = []
     found: dict[Path, None] = {}
-    excluded: set[Path] = set()
-    for pattern in (line.strip() for line in patterns):
-        if not pattern:
-            continue
-        absolute = os.path.join(workspace, pattern.removeprefix("!"))
-        matches = {
+    roots: list[Path] = []
+    for pattern in patterns:
+        matches = [
             file
-            for match in glob.glob(absolute, recursive=True, include_hidden=True)
-            for file in ([Path(match)] if os.path.isfile(match) else Path(match).rglob("*"))
-            if file.is_file()
-        }
+            for match in sorted(workspace.glob(pattern.strip("!/")))
+            for file in ([match] if match.is_file() else sorted(match.rglob("*")))
+            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(workspace).parts)
+        ]
         if pattern.startswith("!"):
-            excluded |= matches
+            found = {file: None for file in found if file not in matches}
             continue
-        parts = PurePosixPath(absolute).parts
-        fixed = next((index for index, part in enumerate(parts) if re.search(r"[*?\[]", part)), len(parts))
-        searched.append(Path(*parts[:fixed]))
-        found.update(dict.fromkeys(sorted(matches)))
-    files = [file for file in found if file not in excluded]
-    if not include_hidden:
-        files = [file for file in files if not _HIDDEN.search(os.path.relpath(file, workspace))]
-    if not searched:
-        raise HubError("upload-artifact needs a path")
-    if len(searched) > 1:
-        return Path(os.path.commonpath(searched)), files
-    return (searched[0].parent if searched[0].is_file() else searched[0]), files
+        found.update(dict.fromkeys(matches))
+        fixed = workspace / pattern.split("*")[0].rpartition("/")[0] if "*" in pattern else workspace / pattern
+        roots.append(fixed.parent if fixed.is_file() else fixed)
+    shared = [folder for folder in (roots[0], *roots[0].parents) if all(root.is_relative_to(folder) for root in roots)]
+    return shared[0], list(found)
 
 
 @dataclass
@@ -192,51 +136,28 @@ class Caches:
     """Caches by key; a key is written once, as at GitHub."""
 
     folder: Path
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def _place(self, key: str, paths: Sequence[str]) -> Path:
-        if not key or len(key) > 512 or "," in key:
-            raise HubError(f"a cache key has 1 to 512 characters and no comma: {key!r}")
-        version = hashlib.sha256("\n".join(paths).encode()).hexdigest()[:8]  # other paths are another cache
-        return self.folder / version / key.replace("/", "%2F")
+    def restore(self, workspace: Path, key: str, path: str) -> bool:
+        """Bring back the folder of a key; false where there is none."""
+        if (self.folder / key).exists():
+            _copy(self.folder / key, workspace / path)
+        return (self.folder / key).exists()
 
-    def restore(self, workspace: Path, key: str, paths: Sequence[str], prefixes: Sequence[str]) -> str:
-        """Bring back the files of `key`, or of the newest key that a prefix begins; returns the key, or nothing."""
-        exact = self._place(key, paths)
-        places = [exact] if exact.exists() else []
-        for prefix in prefixes:
-            stored = sorted(exact.parent.glob("*"), key=lambda path: -path.stat().st_mtime)
-            places += [path for path in stored if path.name.startswith(prefix.replace("/", "%2F"))]
-        if not places:
-            return ""
-        for path in paths:
-            source, target = places[0] / path, workspace / path
-            if source.exists() or source.is_symlink():
-                _copy(source, target)
-        return places[0].name.replace("%2F", "/")
-
-    def save(self, workspace: Path, key: str, paths: Sequence[str]) -> bool:
-        """Keep the files under `key`; false where the key is taken or there is nothing."""
-        place = self._place(key, paths)
-        there = [path for path in paths if (workspace / path).exists()]
-        with self.lock:
-            if place.exists() or not there:
-                return False
-            place.mkdir(parents=True)
-            for path in there:
-                _copy(workspace / path, place / path)
+    def save(self, workspace: Path, key: str, path: str) -> bool:
+        """Keep a folder under a key; false where the key is taken or there is no folder."""
+        if (self.folder / key).exists() or not (workspace / path).is_dir():
+            return False
+        _copy(workspace / path, self.folder / key)
         return True
 
 
 def _copy(source: Path, target: Path) -> None:
+    """A folder, or the link to one, as `.venv` is here."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_symlink():
-        target.unlink(missing_ok=True)
-        target.symlink_to(os.readlink(source))
-    elif source.is_dir():
-        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+        target.symlink_to(source.readlink())
     else:
-        shutil.copy2(source, target)
+        shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
 
 
 @dataclass(frozen=True)
@@ -248,41 +169,38 @@ class Repository:
     head: str
     merged: str  # what a pull request runs on: base and head as parents
 
+    def checkout(self, workspace: Path, commit: str, depth: int) -> None:
+        """As actions/checkout: a fresh clone at a commit, with so many commits of history; 0: all."""
+        shutil.rmtree(workspace)
+        workspace.mkdir()
+        limit = [f"--depth={depth}"] if depth else ["+refs/heads/*:refs/remotes/origin/*"]
+        _git(workspace, "init", "--quiet")
+        _git(workspace, "fetch", "--quiet", f"file://{self.folder}", *limit, f"+{commit}:refs/rehearsal/head")
+        _git(workspace, "checkout", "--quiet", "--detach", "refs/rehearsal/head")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    settings = ("user.name=rehearsal", "user.email=rehearsal@localhost", "commit.gpgsign=false",
+                "core.hooksPath=/dev/null", "advice.detachedHead=false")  # fmt: skip
+    command = ["git", *(part for setting in settings for part in ("-c", setting)), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
 
 def make_repository(source: Path, folder: Path, changed: Sequence[str]) -> Repository:
     """Everything in `source` that git would take, twice: the base lacks what the head has in `changed`."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=source, capture_output=True, check=True,
-    )  # fmt: skip
-    folder.mkdir(parents=True)
-    for name in filter(None, listed.stdout.decode().split("\0")):
+    for name in filter(None, _git(source, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")):
         if (source / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source / name, folder / name)
-
-    def git(*arguments: str) -> str:
-        who = ["-c", "user.name=rehearsal", "-c", "user.email=rehearsal@localhost", "-c", "commit.gpgsign=false"]
-        ran = subprocess.run(
-            ["git", *who, "-c", "core.hooksPath=/dev/null", *arguments],
-            cwd=folder, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        return ran.stdout.strip()
-
-    git("init", "--quiet", "--initial-branch=main")
-    git("config", "uploadpack.allowAnySHA1InWant", "true")  # as GitHub's servers
-    git("add", "--all")
-    tree = git("write-tree")
-    for name in changed:
-        if not (folder / name).exists():
-            raise HubError(f"{name!r}, which is said to have changed, is no file of the project")
-    if changed:
-        git("rm", "--quiet", "--cached", "--", *changed)
-    base = git("commit-tree", "-m", "base", git("write-tree"))
-    head = git("commit-tree", "-m", "head", "-p", base, tree)
-    merged = git("commit-tree", "-m", "merge", "-p", base, "-p", head, tree)
-    git("update-ref", "refs/heads/main", head)
-    git("update-ref", "refs/heads/base", base)
-    git("update-ref", "refs/pull/1/merge", merged)
-    git("reset", "--quiet")
+    _git(folder, "init", "--quiet", "--initial-branch=main")
+    _git(folder, "config", "uploadpack.allowAnySHA1InWant", "true")  # as GitHub's servers
+    _git(folder, "add", "--all")
+    tree = _git(folder, "write-tree").strip()
+    _git(folder, "rm", "--quiet", "--cached", "--", *changed)
+    base = _git(folder, "commit-tree", "-m", "base", _git(folder, "write-tree").strip()).strip()
+    head = _git(folder, "commit-tree", "-m", "head", "-p", base, tree).strip()
+    merged = _git(folder, "commit-tree", "-m", "merge", "-p", base, "-p", head, tree).strip()
+    for reference, commit in {"heads/main": head, "pull/1/merge": merged}.items():
+        _git(folder, "update-ref", f"refs/{reference}", commit)
+    _git(folder, "reset", "--quiet")
     return Repository(folder, base, head, merged)

@@ -1,4 +1,4 @@
-"""A host of the images that is up, on this machine: archives of tiny images in the official layout, or of real ones.
+"""A host of the images that is up, on this machine: archives of tiny images in the official layout.
 
 The project refuses whatever is not the official archives, so the checkouts of such a walk know these instead.
 """
@@ -13,11 +13,11 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from lib.data.download import BASE_URL, TEST_ARCHIVE, TEST_LABELS_ARCHIVE, TRAINING_ARCHIVES, Archive
-from lib.data.layout import find
-from lib.errors import UserError
-from tests.gtsrb_layout import TEST_FOLDER, TRAIN_FOLDER, write_layout, zip_file, zip_folder
+from lib.data.dataset import Archive
+from lib.data.sets.gtsrb import Gtsrb
+from tests.gtsrb_layout import write_layout, zip_file, zip_folder
 
+GTSRB = Gtsrb()
 TRACKS_PER_CLASS, FRAMES, TEST_IMAGES = 6, 5, 86
 
 
@@ -26,26 +26,12 @@ class _Quiet(SimpleHTTPRequestHandler):
         """The log of the walk is for the workflow."""
 
 
-def serve_images(folder: Path, data_root: Path | None = None) -> Callable[[str, Path], None]:
-    """Serve until this process ends; returns what makes a checkout (job, workspace) fetch from here.
-
-    Args:
-        data_root: GTSRB with test images, to be served instead of tiny images.
-
-    Raises:
-        UserError: no GTSRB there.
-    """
-    if data_root is None:
-        base = write_layout(folder / "official", TRACKS_PER_CLASS, FRAMES, test_images=TEST_IMAGES)
-    else:
-        found = find("gtsrb", data_root)
-        if found is None or not (found.base / TEST_FOLDER).is_dir():
-            raise UserError(f"{data_root} holds no GTSRB with test images; give a data_root of the data set gtsrb")
-        base = found.base
+def serve_images(folder: Path) -> Callable[[str, Path], None]:
+    """Serve until this process ends; returns what makes a checkout (job, workspace) fetch from here."""
+    base = write_layout(folder / "official", TRACKS_PER_CLASS, FRAMES, test_images=TEST_IMAGES)
     contents = {
-        TRAINING_ARCHIVES["gtsrb"]: zip_folder(base, TRAIN_FOLDER),
-        TEST_ARCHIVE: zip_folder(base, TEST_FOLDER),
-        TEST_LABELS_ARCHIVE: zip_file(base / "GT-final_test.csv"),
+        archive: zip_file(base / archive.target) if archive.target.suffix else zip_folder(base, str(archive.target))
+        for archive in GTSRB.archives
     }
     served = folder / "served"
     served.mkdir()
@@ -55,11 +41,11 @@ def serve_images(folder: Path, data_root: Path | None = None) -> Callable[[str, 
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
     def patch(_job: str, workspace: Path) -> None:
-        download = workspace / "lib/data/download.py"
-        text = _replaced(download.read_text(), {BASE_URL: f"http://127.0.0.1:{server.server_address[1]}/"})
+        gtsrb = workspace / "lib/data/sets/gtsrb.py"
+        text = _replaced(gtsrb.read_text(), {GTSRB.base_url: f"http://127.0.0.1:{server.server_address[1]}/"})
         for archive, content in contents.items():
             text = _replaced(text, _facts(archive, content))
-        download.write_text(text)
+        gtsrb.write_text(text)
 
     return patch
 
@@ -67,7 +53,6 @@ def serve_images(folder: Path, data_root: Path | None = None) -> Callable[[str, 
 def _facts(archive: Archive, content: bytes) -> dict[str, str]:
     return {
         f"{archive.size:_}": str(len(content)),
-        archive.md5: hashlib.md5(content).hexdigest(),
         archive.sha256: hashlib.sha256(content).hexdigest(),
     }
 
@@ -75,5 +60,5 @@ def _facts(archive: Archive, content: bytes) -> dict[str, str]:
 def _replaced(text: str, changes: dict[str, str]) -> str:
     for old, new in changes.items():
         text, count = re.subn(rf"(?<![\w/]){re.escape(old)}(?!\w)", new, text)
-        assert count == 1, f"{old!r} stands {count} times where its stand-in was to go"
+        assert count == 1, f"{old!r} occurs {count} times where its stand-in was to go"
     return text

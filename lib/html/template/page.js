@@ -69,11 +69,8 @@
   };
   addEventListener("hashchange", reveal);
   addEventListener("beforeprint", function () {
-    document.querySelectorAll(".prov, .appendix details").forEach(function (box) { box.open = true; });
+    document.querySelectorAll(".prov, .caveats details, .appendix details").forEach(function (box) { box.open = true; });
   });
-  if (matchMedia("(max-width: 64rem)").matches) {
-    document.querySelectorAll(".prov").forEach(function (box) { box.open = false; });
-  }
   reveal();
   var toc = document.querySelector(".toc details");
   if (!toc) { return; }

@@ -8,10 +8,9 @@ from matplotlib.axes import Axes
 
 from lib.analysis.comparison import Comparison
 from lib.analysis.csv_files import LAYERS_CSV, SCENARIOS_CSV
-from lib.analysis.judgement import DISTURBED, disturbance
+from lib.analysis.judgement import DISTURBED, disturbance, undecided
 from lib.analysis.pace import pace_warnings
 from lib.analysis.recommendation import (
-    FAST_FLAGS,
     LONG_S,
     MORE_MEMORY,
     Candidate,
@@ -19,16 +18,16 @@ from lib.analysis.recommendation import (
     choices,
     compile_s,
     front,
-    undecided,
 )
 from lib.analysis.statistics import Ratio, scenario_ratio
 from lib.analysis.sweep_points import batch_points, faster_from, judged_points
+from lib.machine import flags_for
 from lib.records.run import networks
 from lib.records.schema import BenchmarkRecord, Recommendation
 from lib.report.caveats import disturbed_backends_words, warning_words
 from lib.report.figures import INK, NEUTRAL, backend_colour, describe, marker, new_axes, show, speedup_axis, styled
 from lib.report.gaps import HOW_TO, Shown, with_records
-from lib.report.headline import best_sentence, choice_words, comparison_headline, kernel_change_words
+from lib.report.headline import choice_words, comparison_headline, kernel_change_words
 from lib.report.table import SMOKE_TEXT, Banner, Caveats, Cell, Stack, Table, Value
 from lib.report.words import NOT_JUDGED, UNKNOWN, VERDICT_SIGNS, capital, scenario_name
 
@@ -37,8 +36,8 @@ def summary(comparison: Comparison) -> Shown:
     """What to use, what oneDNN changes, and what a reader must know about it."""
     if not comparison.records:
         return Stack(Banner(f"There are no benchmark records here; {HOW_TO}.", "info"), Caveats(_caveats(comparison)))
-    words = f"{best_sentence(comparison.measured)} {kernel_change_words(comparison)}".strip()
-    return Stack(Banner(words or comparison_headline(comparison), "info"), Caveats(_caveats(comparison)))
+    words = f"{comparison_headline(comparison)} {kernel_change_words(comparison)}".strip()
+    return Stack(Banner(words, "info"), Caveats(_caveats(comparison)))
 
 
 def _caveats(comparison: Comparison) -> list[str]:
@@ -102,7 +101,7 @@ def conditions_of(choice: Choice, candidate: Candidate) -> list[str]:
     """Under which circumstances the recommendation holds and what it costs."""
     record, told = candidate.record, []
     if record.precision != "fp32":
-        flags = [flag for flag in FAST_FLAGS.get(record.precision, ()) if flag in record.environment.isa_flags]
+        flags = [flag for flag in flags_for(record.precision) if flag in record.environment.isa_flags]
         told.append(f"it computes in {record.precision}" + (f", on a CPU with {' or '.join(flags)}" if flags else ""))
     if candidate.record.needs.packages and (candidate.record.needs.extra or not candidate.record.needs.default):
         told.append(f"it needs the packages {', '.join(candidate.record.needs.packages)}")

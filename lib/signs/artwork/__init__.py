@@ -9,19 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lib.errors import UserError
-from lib.signs.catalogue import NUM_CLASSES
-
 
 @cache
 def artwork_svg(class_id: int) -> str:
-    """The drawing of one class: SVG text, `viewBox="0 0 100 100"`, transparent outside the sign.
-
-    Raises:
-        UserError: no such class.
-    """
-    if class_id not in range(NUM_CLASSES):
-        raise UserError(f"class {class_id!r} does not exist; give a number from 0 to {NUM_CLASSES - 1}")
+    """The drawing of one class: SVG text, `viewBox="0 0 100 100"`, transparent outside the sign."""
     return Path(__file__).with_name(f"{class_id:02d}.svg").read_text(encoding="utf-8")
 
 
@@ -38,11 +29,5 @@ def _rasterized(class_id: int, size: int) -> np.ndarray:
 
 
 def render_artwork(class_id: int, size: int) -> np.ndarray:
-    """The drawing as pixels: uint8 (size, size, 4), RGBA with straight alpha. A new array at each call.
-
-    Raises:
-        UserError: no such class, or a size that is not 1 to 4096 px.
-    """
-    if not 1 <= size <= 4096:
-        raise UserError(f"size {size} px; give 1 to 4096")
+    """The drawing as pixels: uint8 (size, size, 4), RGBA with straight alpha. A new array at each call."""
     return _rasterized(class_id, size).copy()

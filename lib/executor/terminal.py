@@ -1,4 +1,4 @@
-"""Progress on the terminal: one line that is rewritten, or a plain line per step where nobody watches."""
+"""Progress on the terminal: one line that is rewritten, or a plain line per step where the output is a file."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-class Progress:
-    """Tells which notebook runs, cell n of m, the time it has taken and the last line that it printed."""
+class Terminal:
+    """Shows which notebook runs, cell n of m, the time it has taken and the last line that it printed."""
 
     def __init__(self, stream: TextIO, num_jobs: int) -> None:
         self.stream, self.num_jobs = stream, num_jobs
@@ -89,7 +89,7 @@ class Progress:
             return
         try:
             self._put(line, last)
-        except OSError:  # nobody reads any more, as in `... | head`, or the disk is full; the notebooks go on
+        except OSError:  # the reader is gone, as in `... | head`, or the disk is full; the notebooks go on
             self._deaf = True
 
     def _put(self, line: str, last: bool) -> None:

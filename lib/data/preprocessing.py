@@ -1,4 +1,4 @@
-"""The one preprocessing definition, used by training, evaluation, benchmark and export."""
+"""The one preprocessing definition, used by training, evaluation, benchmark and export. Needs no torch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from typing import Annotated
 
 import numpy as np
 import pydantic
-import torch
-import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
 
-from lib.data import IMAGE_SIZE, resize_image
+from lib.data.images import IMAGE_SIZE, resize_image, resize_images
 
 MAX_IMAGE_SIZE = 1024  # pixels; as the parameter of 03
 _Mean = Annotated[float, pydantic.Field(ge=0, le=1)]
@@ -30,27 +27,29 @@ class Preprocessing:
     std: tuple[_Std, _Std, _Std]
     image_size: Annotated[int, pydantic.Field(ge=1, le=MAX_IMAGE_SIZE)] = IMAGE_SIZE
 
-    def normalize(self, images: np.ndarray | Tensor) -> Tensor:
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Of one image as the network reads it: channels, height, width."""
+        return 3, self.image_size, self.image_size
+
+    def normalize(self, images: np.ndarray) -> np.ndarray:
         """uint8 (N, 3, H, W), 0..255 -> float32 (N, 3, image_size, image_size), contiguous NCHW.
 
-        Images of another size are resized bilinearly.
+        Images of another size are resized as `resize_image` does. Equal to the bit to the same steps in PyTorch.
         """
-        if isinstance(images, np.ndarray):
-            images = torch.from_numpy(np.ascontiguousarray(images))
-        unit = images.to(torch.float32) / 255
-        if unit.shape[-1] != self.image_size:
-            unit = F.interpolate(unit, (self.image_size, self.image_size), mode="bilinear", antialias=True)
+        unit = resize_images(np.asarray(images), self.image_size).astype(np.float32)
+        unit /= 255
         return self.normalize_unit(unit)
 
-    def normalize_unit(self, images: Tensor) -> Tensor:
-        """float (N, 3, H, W), 0..1 -> float, zero mean and unit deviation over the training images."""
-        mean = torch.tensor(self.mean).view(1, 3, 1, 1)
-        std = torch.tensor(self.std).view(1, 3, 1, 1)
-        return (images - mean) / std
+    def normalize_unit(self, images: np.ndarray) -> np.ndarray:
+        """float32 (N, 3, H, W), 0..1 -> float32, zero mean and unit deviation over the training images."""
+        mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (self.mean, self.std))
+        normalized: np.ndarray = (images - mean) / std
+        return normalized
 
-    def from_image(self, image: Image.Image) -> Tensor:
-        """8-bit RGB image, see `lib.data.images.read_image` -> float32 (1, 3, H, W), resized as the data set is."""
-        return self.normalize(resize_image(image)[None])
+    def from_image(self, image: Image.Image) -> np.ndarray:
+        """8-bit RGB image, see `lib.data.images.read_image` -> float32 (1, 3, image_size, image_size)."""
+        return self.normalize(resize_image(image, self.image_size)[None])
 
 
 def fit_preprocessing(images: np.ndarray, limit: int = 8192) -> Preprocessing:
@@ -60,4 +59,4 @@ def fit_preprocessing(images: np.ndarray, limit: int = 8192) -> Preprocessing:
     mean, std = sample.mean((0, 2, 3)), sample.std((0, 2, 3))
     red, green, blue = (round(float(value), 4) for value in mean)
     red_std, green_std, blue_std = (round(max(float(value), 1e-3), 4) for value in std)
-    return Preprocessing((red, green, blue), (red_std, green_std, blue_std))
+    return Preprocessing((red, green, blue), (red_std, green_std, blue_std), images.shape[-1])

@@ -1,0 +1,184 @@
+"""The interface of data sets: GTSRB as Kaggle has it, and a new data set that is one file."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lib.ci.inputs import dispatch_inputs
+from lib.data import load_data
+from lib.data.dataset import ARRAYS
+from lib.data.sets import all_datasets, fetchable_names
+from lib.errors import UserError
+from lib.files import PROJECT_ROOT
+from lib.series.parameters import parse_parameters
+from lib.signs import mirror_map
+from lib.training.recipes import RECIPES
+from tests.gtsrb_layout import write_kaggle, write_layout
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("official")
+    write_layout(root, test_images=12)
+    return root
+
+
+@pytest.fixture(scope="module")
+def pristine(official: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("kaggle")
+    write_kaggle(root, official / "gtsrb")
+    return root
+
+
+@pytest.fixture
+def kaggle(pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GTSRB_CACHE", str(tmp_path / "cache"))
+    return shutil.copytree(pristine, tmp_path / "kaggle")
+
+
+def test_kaggle_copy_is_the_official_set_pixel_for_pixel(kaggle: Path, official: Path) -> None:
+    data, same = load_data("gtsrb-kaggle", data_root=kaggle), load_data("gtsrb", data_root=official)
+    assert data.source == "gtsrb-kaggle" and data.manifest_hash == same.manifest_hash
+    for name, split in same.splits.items():
+        for array in ARRAYS:
+            np.testing.assert_array_equal(getattr(data.splits[name], array), getattr(split, array))
+    part = load_data("gtsrb-kaggle", data_root=kaggle, num_images=100)
+    assert part.manifest_hash == load_data("gtsrb", data_root=official, num_images=100).manifest_hash
+
+
+@pytest.mark.parametrize("level", ["one up", "Train"])
+def test_kaggle_copy_is_found_at_any_level(kaggle: Path, level: str) -> None:
+    root = kaggle / "Train" if level == "Train" else kaggle.parent
+    assert load_data("gtsrb-kaggle", data_root=root).info() == load_data("gtsrb-kaggle", data_root=kaggle).info()
+
+
+def test_kaggle_copy_without_test_images_is_evaluated_on_validation(kaggle: Path) -> None:
+    (kaggle / "Test.csv").unlink()
+    data = load_data("gtsrb-kaggle", data_root=kaggle)
+    assert data.test is None and data.notes[0].startswith("not the official Kaggle copy of the GTSRB training set")
+
+
+def rewrite(name: str, old: str, new: str) -> Callable[[Path], object]:
+    return lambda root: (root / name).write_text((root / name).read_text().replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda root: (root / "Train/7/00007_00001_00002.png").unlink(), r"not there: Train/7/00007_00001_00002\.png"),
+        (lambda root: (root / "Test/00011.png").rename(root / "Test/x.png"), r"not there: Test/00011\.png"),
+        (rewrite("Train.csv", ",7,Train/7/", ",8,Train/7/"), r"Train\.csv gives class 8 to Train/7/00007_00000_00000"),
+        (rewrite("Test.csv", ",9,Test", ",43,Test"), r"Test\.csv gives class 43 to Test/00009\.png"),
+        (rewrite("Train.csv", "ClassId", "Class"), r"Train\.csv has no columns Path and ClassId, separated by ','"),
+        (lambda root: (root / "Train/7/00007_00001_00002.png").write_bytes(b"x"), r"00001_00002\.png is not an image"),
+    ],
+    ids=["image missing", "test image renamed", "wrong class", "no such class", "column missing", "not an image"],
+)
+def test_damaged_kaggle_copy_is_one_clear_error(kaggle: Path, damage: Callable[[Path], object], message: str) -> None:
+    damage(kaggle)
+    with pytest.raises(UserError, match=message) as caught:
+        load_data("gtsrb-kaggle", data_root=kaggle)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_layout_is_not_taken_for_the_other(kaggle: Path, official: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"no GTSRB training set: it has Test\.csv, .*choose the data set 'gtsrb-kaggle'"
+    ):
+        load_data("gtsrb", data_root=kaggle)
+    with pytest.raises(UserError, match=r"no Kaggle copy of .*choose the data set 'gtsrb', or point data_root at your"):
+        load_data("gtsrb-kaggle", data_root=official)
+
+
+# The registries
+
+
+def test_parameters_read_their_choices_from_the_registries() -> None:
+    source = 'dataset: str = "gtsrb"  # images [a data set]\nrecipe: str = "signnet"  # training [a recipe]'
+    dataset, recipe = parse_parameters(source)
+    assert dataset.choices == tuple(each.name for each in all_datasets()) and recipe.choices == tuple(RECIPES)
+
+
+def test_workflows_offer_the_data_sets_that_they_can_fetch() -> None:
+    assert dispatch_inputs()["dataset"]["options"] == fetchable_names() == ["synthetic", "gtsrb", "gtsrb-torchvision"]
+
+
+def test_only_signs_are_mirrored_whatever_their_number() -> None:
+    assert mirror_map(["a tree", "keep left", "stop", "keep right", "turn left ahead"]) == (None, 3, None, 1, None)
+
+
+NEW_SET = '''"""Three shades of noise, made on the spot."""
+
+from pathlib import Path
+
+import numpy as np
+
+from lib.data.dataset import Data, DataSet, Progress, Split, register
+from lib.data.images import digest_images
+
+
+@register
+class Shades(DataSet):
+    name = "shades"
+    title = "three shades of noise"
+    classes = ("dark", "grey", "stop")
+
+    def load(self, data_root: Path, num_images: int, seed: int, image_size: int, progress: Progress) -> Data:
+        def split(name: str, first_track: int, count: int = 60) -> Split:
+            labels = np.arange(count) % 3
+            noise = np.random.default_rng((seed, first_track)).integers(0, 60, (count, 3, image_size, image_size))
+            images = (noise + 90 * labels[:, None, None, None]).astype(np.uint8)
+            return Split(name, images, labels, first_track + np.arange(count), np.full((count, 2), image_size),
+                         np.full(count, ""), digest_images(images))
+
+        return Data(self.name, "0" * 64, self.classes, split("train", 0), split("val", 100), None, ["noise"])
+'''
+WALK = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from lib.data import assert_fair, audit_splits, load_data, num_images_for
+from lib.model import load_checkpoint
+from lib.series.parameters import load_schema
+from lib.training.evaluation import evaluate_splits
+from lib.training.loop import train
+choices = load_schema("02_train")["dataset"].choices
+data = load_data("shades", num_images=num_images_for("smoke", "shades"), image_size=40)
+assert_fair(audit_splits(data))
+trained = train("signnet", data, profile="smoke", num_epochs=1, num_threads=1)
+path = Path(sys.argv[1]) / "checkpoint.safetensors"
+trained.save(path)
+checkpoint = load_checkpoint(path)
+probs = evaluate_splits(checkpoint, data)["val"].probs
+print(json.dumps({"choices": choices, "classes": checkpoint.metadata.classes, "record": data.info().classes,
+    "logits": probs.shape[1], "size": checkpoint.preprocessing.image_size}))
+"""
+
+
+def test_a_data_set_is_added_as_one_file(tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    for folder in ("lib", "notebooks"):
+        shutil.copytree(PROJECT_ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / "lib/data/sets/shades.py").write_text(NEW_SET)
+    ended = subprocess.run(
+        [sys.executable, "-c", WALK, tmp_path], cwd=copy, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    found = json.loads(ended.stdout.splitlines()[-1])
+    assert "shades" in found["choices"] and found["classes"] == found["record"] == ["dark", "grey", "stop"]
+    assert found["logits"] == 3 and found["size"] == 40
+    for folder in ("lib", "notebooks"):
+        compared = [filecmp.dircmp(PROJECT_ROOT / folder, copy / folder, ignore=["__pycache__"])]
+        for each in compared:
+            compared += each.subdirs.values()
+            assert not each.diff_files and not each.left_only
+            assert each.right_only in ([], ["shades.py"])

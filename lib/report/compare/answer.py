@@ -28,7 +28,7 @@ from lib.report.caveats import disturbed_backends_words, warning_words
 from lib.report.figures import INK, NEUTRAL, backend_colour, describe, marker, new_axes, show, speedup_axis, styled
 from lib.report.gaps import HOW_TO, Shown, with_records
 from lib.report.headline import choice_words, comparison_headline, kernel_change_words
-from lib.report.table import SMOKE_TEXT, Banner, Caveats, Cell, Stack, Table, Value
+from lib.report.table import SMOKE_TEXT, Banner, Caveats, Cell, Fold, Stack, Table, Value
 from lib.report.words import NOT_JUDGED, UNKNOWN, VERDICT_SIGNS, capital, scenario_name
 
 
@@ -64,9 +64,9 @@ def recommended(comparison: Comparison) -> Shown:
         return Banner("Records of a smoke run give no recommendation.", "info")
     if not found:
         return Banner("There is no recommendation: no backend was compared with the reference here.", "info")
-    told = {(item.architecture, item.scenario, item.backend): item for item in reversed(found)}  # "any" wins over fp32
-    both = [item for item in found if told[item.architecture, item.scenario, item.backend] is item]
-    return Stack(recommendation_table(found), *(Banner(item.text, "info") for item in both))
+    texts = dict.fromkeys(item.text for item in found)
+    full = Table(["recommendation"], [[text] for text in texts], row_head=False)
+    return Stack(recommendation_table(found), Fold("On what conditions, in full", full))
 
 
 def recommendations(comparison: Comparison) -> list[Recommendation]:

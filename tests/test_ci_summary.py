@@ -93,7 +93,7 @@ def test_summary_names_what_is_not_done_and_what_the_run_must_say(
 
 def test_summary_does_not_repeat_an_answer_that_is_older_than_the_records(tmp_path: Path) -> None:
     run = write_made_run(tmp_path, ["torch-onednn", "torch-blas"])
-    answer = "7 of 11 layers became faster"
+    answer = "8 of 11 layers run another kernel"
     assert answer in summary(run, {}) and "is older than" not in summary(run, {})
     write_record(made_benchmark("onnxruntime"), record_path(run, "03_benchmark", "onnxruntime"))
     text = summary(run, {})

@@ -35,6 +35,7 @@ from lib.records.schema import (
 from lib.report.benchmark import batch_sweep, by_layer, clock, end_to_end, glance, machine_limits
 from lib.report.compare import answer, costs, layer_map, sweeps, whole_network
 from lib.report.compare.layer_map import layers_table
+from lib.report.figures import figure_of
 from lib.report.headline import best_backends, headline
 from lib.series.results import write_compare
 from lib.series.summary import summary_lines
@@ -240,6 +241,14 @@ def test_comparison_page_says_it_in_every_section() -> None:
     assert repr(shown[0]).count("Others used 0.87 cores") == 1
 
 
+def test_speedups_of_a_disturbed_backend_are_not_drawn_and_its_name_is_at_the_bottom() -> None:
+    records = [made_benchmark("torch-blas"), beside_others(made_benchmark(FAST), ["offline"])]
+    _, panel = figure_of(whole_network.plot_ratios(records)).axes
+    assert [label.get_text() for label in panel.get_yticklabels()] == [FAST, "torch-blas"]
+    assert [text.get_text() for text in panel.texts if "judged" in text.get_text()] == ["disturbed, not judged"]
+    assert not [text for text in panel.texts if speedups(records[1])[1] in text.get_text()]
+
+
 def test_layers_of_a_disturbed_backend_have_no_column() -> None:
     records = [made_benchmark("torch-blas"), beside_others(made_benchmark(FAST), ["offline"])]
     table = layers_table(records, "offline")
@@ -292,6 +301,6 @@ def test_first_screen_has_one_sentence_and_no_speed(monkeypatch: pytest.MonkeyPa
     record.warnings = disturbances(record)
     glance.fill(record)
     told = repr(updates[0])
-    assert "WARNING: Single stream, offline, layers in single stream, layers in offline: disturbed, not judged." in told
+    assert "- Single stream, offline, layers in single stream, layers in offline: disturbed, not judged." in told
     assert told.count("Others used 0.87 cores") == 1 and "after 2 attempts and waiting 1 min 00 s for quiet" in told
     assert not [speedup for speedup in speedups(record) if speedup in told]

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from lib.analysis.categories import category, category_columns
 from lib.analysis.comparison import Comparison
 from lib.analysis.csv_files import write_csv
 from lib.analysis.layer_grid import layer_grid
-from lib.analysis.recommendation import faster_from, front
-from lib.records.schema import BenchmarkRecord, Needs, Recommendation, SweepPoint
+from lib.analysis.recommendation import front
+from lib.analysis.statistics import median_latency
+from lib.analysis.sweep_points import faster_from
+from lib.records.schema import BenchmarkRecord, LayerTable, Needs, Recommendation, SweepPoint
 from lib.report.compare.answer import recommendations
 from lib.report.headline import drop_words
 from tests.made_records import (
@@ -210,6 +213,44 @@ def test_layers_that_compute_come_before_those_that_move_data() -> None:
     grid = layer_grid([made_benchmark("torch-blas", layers=[table])], "offline")
     assert "stem.norm" not in grid.slowest(9)
     assert "head" in grid.slowest(9) and grid.slowest(10) == [name for name in NAMES if name != "pool"]
+
+
+# ------------------------------------------------------------------------------------------------ categories
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("Conv2d", "convolution"),
+        ("BatchNorm2d+Conv2d+ReLU", "convolution"),
+        ("Linear+Conv1d", "convolution"),
+        ("Linear+ReLU", "matmul"),
+        ("BatchNorm2d", "element-wise"),
+        ("AdaptiveAvgPool2d+Flatten", "element-wise"),
+        ("Flatten", "data movement"),
+    ],
+)
+def test_layers_that_run_as_one_step_count_as_what_computes_most(kind: str, name: str) -> None:
+    assert category(kind) == name
+
+
+def test_category_has_the_time_of_its_layers_and_steps_of_the_runtime_move_data() -> None:
+    table = made_layers("offline", 2.0, fused=True)
+    for layer in table.layers:
+        layer.control_latencies_s = layer.reference_latencies_s
+        faster = 4 if "Conv" in layer.kind else 1
+        layer.latencies_s = [[call / faster for call in calls] for calls in layer.reference_latencies_s]
+    (column,) = category_columns([made_benchmark("onnxruntime", layers=[table])], "offline")
+    assert sum(found.share for found in column.times.values()) == pytest.approx(1)
+    assert column.bottleneck == "convolution" and list(column.times) == ["convolution", "matmul", "data movement"]
+    ratio, moved = column.times["convolution"].ratio, column.times["data movement"]
+    assert ratio is not None and ratio.value == pytest.approx(4)
+    assert moved.ratio is None and moved.seconds == pytest.approx(median_latency(table.runtime_latencies_s))
+
+
+def test_backend_that_was_disturbed_or_cannot_time_its_layers_has_no_category() -> None:
+    silent = made_benchmark("torch-aoti", layers=[LayerTable("offline", 256, [])])
+    assert category_columns([silent, made_failed_benchmark("x")], "offline") == []
 
 
 # ----------------------------------------------------------------------------------------------------- files

@@ -30,7 +30,7 @@ from lib.records.schema import (
     write_record,
 )
 from lib.report.compare import answer
-from lib.report.headline import comparison_headline
+from lib.report.headline import comparison_headline, kernel_change_words
 from tests.made_records import made_benchmark, made_train
 
 SCHEMA = (4, "b1f0d96b3cd2")  # the version, and the hash of all fields and types that it has
@@ -161,7 +161,7 @@ def test_headline_says_what_the_other_kernels_save_and_cost(tmp_path: Path) -> N
     third = replace(first, name="same", kernels=["relu"], reference_kernels=["relu"])
     table.layers = [first, second, third]
     write_all(tmp_path, record)
-    assert comparison_headline(load_comparison(tmp_path, [])) == (
+    assert kernel_change_words(load_comparison(tmp_path, [])) == (
         "From torch-blas to torch-onednn at batch 256, 2 of 3 layers run another kernel: "
         f"1 run faster, by 3.00x, with most time saved in {first.name}; "
         f"1 run slower, by 2.00x, with most time lost in {second.name}. The other 1 run the same kernel."
@@ -262,11 +262,11 @@ def test_what_the_reference_shows_against_itself_is_no_difference_in_the_headlin
     for layer in table.layers:
         layer.latencies_s = [[1.2 * call for call in calls] for calls in layer.reference_latencies_s]
     write_all(tmp_path, record)
-    assert "show no difference" not in comparison_headline(load_comparison(tmp_path, []))
+    assert "show no difference" not in kernel_change_words(load_comparison(tmp_path, []))
     for layer in table.layers:
         layer.control_latencies_s = [[1.3 * call for call in calls] for calls in layer.reference_latencies_s]
     write_all(tmp_path, record)
-    assert "another kernel: 8 show no difference. The" in comparison_headline(load_comparison(tmp_path, []))
+    assert "another kernel: 8 show no difference. The" in kernel_change_words(load_comparison(tmp_path, []))
 
 
 def test_damaged_and_copied_records_are_named_and_the_others_are_compared(tmp_path: Path) -> None:

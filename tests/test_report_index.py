@@ -67,7 +67,7 @@ def test_index_shows_every_job_with_status_and_links_that_exist(run_dir: Path) -
 
 def test_index_answers_first_and_has_the_accuracy_and_the_best_backends(run_dir: Path) -> None:
     soup = index_of(run_dir)
-    assert "7 of 11 layers became faster" in text_of(soup, ".answer")
+    assert "onnxruntime-int8, 1.94x faster" in text_of(soup, ".answer")
     assert [item.get_text() for item in soup.select(".caveats li")] == [
         "03_benchmark.broken failed: cell 5 of 9: logits differ"
     ]
@@ -111,7 +111,7 @@ def test_machine_has_what_any_of_its_records_knows_and_names_other_versions() ->
 )
 def test_answer_of_04_is_not_repeated_once_the_records_are_others(tmp_path: Path, change: str, caveat: str) -> None:
     write_made_run(tmp_path)
-    answer = "7 of 11 layers became faster"
+    answer = "1.94x faster [1.92, 1.96]"
     assert answer in index_of(tmp_path).get_text() and not load_run(tmp_path).stale_compare
     later = made_benchmark("torch-blas", started="2026-11-24T18:00:00+00:00")
     records = {"newer": later, "more": made_benchmark("ncnn"), "failed": made_failed_benchmark("torch-blas", "failed")}
@@ -119,7 +119,7 @@ def test_answer_of_04_is_not_repeated_once_the_records_are_others(tmp_path: Path
     soup = index_of(tmp_path)
     assert answer not in soup.get_text() and caveat in text_of(soup, ".caveats")
     assert "Single stream: onnxruntime-int8" in text_of(soup, ".answer")
-    assert answer not in summary_lines(tmp_path)[1]
+    assert "7 run faster, 1 slower" not in summary_lines(tmp_path)[1]
 
 
 def test_index_draws_speeds_with_intervals_and_says_them_in_words(run_dir: Path) -> None:
@@ -233,7 +233,7 @@ def test_empty_folder_has_an_index_and_a_summary(tmp_path: Path) -> None:
     assert text_of(index_of(tmp_path), ".answer") == f"{nothing}."
     assert summary_lines(tmp_path) == [
         "Accuracy: no training record",
-        "Answer: No backend of a network was measured.",
+        "Layers: torch-blas was not measured against torch-onednn",
         "Speed: no benchmark",
         nothing,
         f"Open: {tmp_path / 'index.html'}",
@@ -243,7 +243,7 @@ def test_empty_folder_has_an_index_and_a_summary(tmp_path: Path) -> None:
 def test_summary_has_five_lines_with_the_figures(run_dir: Path) -> None:
     accuracy, layers, speed, problems, path = summary_lines(run_dir)
     assert accuracy == "Accuracy: top-1 98.71 % [98.11, 99.21] % on test (synthetic, 10,600 images)"
-    assert layers.startswith("Answer: From torch-blas to torch-onednn at batch 256, 7 of 11 layers became faster")
+    assert layers.startswith("Layers: From torch-blas to torch-onednn at batch 256, 8 of 11 layers run another")
     assert "Speed: single stream: onnxruntime-int8, 2.6" in speed
     assert "; offline: onnxruntime-int8, 1.9" in speed
     assert problems == (

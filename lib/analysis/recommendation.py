@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from lib.analysis.judgement import disturbance
 from lib.analysis.pace import slow_references
-from lib.analysis.statistics import SMALLEST_EFFECT, Ratio, noise_floor, paired_ratio, scenario_ratio, verdict
-from lib.records.schema import BenchmarkRecord, Scenario, SweepPoint, scenario_names
+from lib.analysis.statistics import Ratio, noise_floor, scenario_ratio, verdict
+from lib.records.schema import BenchmarkRecord, Scenario, scenario_names
 
 LONG_S = 1.0  # preparation and compilation longer than this are conditions
 MORE_MEMORY = 1.25  # and so is this much more memory than the reference takes
@@ -155,20 +155,6 @@ def compile_s(candidate: Candidate) -> float:
     single = candidate.scenario.name == "single_stream"
     cold = candidate.record.cold_start
     return cold.compile_s if single and cold is not None else candidate.scenario.compile_s
-
-
-def faster_from(points: Sequence[SweepPoint], noise_floor: float = SMALLEST_EFFECT) -> int | None:
-    """The smallest batch size from which on every measured one is faster, None where the largest is not.
-
-    Args:
-        points: by batch size.
-    """
-    start = None
-    for point in reversed(points):
-        if verdict(paired_ratio(point.latencies_s, point.reference_latencies_s), noise_floor) != "faster":
-            break
-        start = point.batch_size
-    return start
 
 
 def front(records: Sequence[BenchmarkRecord], scenario: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lib.analysis.judgement import disturbance
+from lib.analysis.statistics import SMALLEST_EFFECT, Ratio, paired_ratio, verdict
 from lib.records.schema import SweepPoint
 
 
@@ -27,3 +28,22 @@ def thread_points(points: Sequence[SweepPoint]) -> dict[int, list[SweepPoint]]:
         if point.latencies_s:
             found.setdefault(point.batch_size, []).append(point)
     return {size: alike for size, alike in found.items() if len(alike) > 1}
+
+
+def point_ratio(point: SweepPoint) -> Ratio:
+    """Speedup of the backend over the reference at one batch size and number of threads."""
+    return paired_ratio(point.latencies_s, point.reference_latencies_s)
+
+
+def faster_from(points: Sequence[SweepPoint], noise_floor: float = SMALLEST_EFFECT) -> int | None:
+    """The smallest batch size from which on every measured one is faster, None where the largest is not.
+
+    Args:
+        points: by batch size.
+    """
+    start = None
+    for point in reversed(points):
+        if verdict(point_ratio(point), noise_floor) != "faster":
+            break
+        start = point.batch_size
+    return start

@@ -67,8 +67,8 @@ def _headline(run: RunFolder, verdicts: Verdicts) -> str:
     done = sum(job.status == "ok" for job in run.jobs)
     rows.append(["notebook runs done", f"{done} of {len(run.jobs)}"])
     parts = [f"> [!WARNING]\n> {escape(warning)}" for warning in run_warnings(run)]
-    if run.compare is not None and not run.stale_compare:
-        parts.append(escape(run.compare.headline))
+    if run.compare is not None and run.compare.layers and not run.stale_compare:
+        parts.append(escape(run.compare.layers))
     return "\n\n".join([*parts, _of_table(Table(["what", "this run"], rows, align_numbers=False))])
 
 

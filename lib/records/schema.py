@@ -395,7 +395,8 @@ class CompareRecord(Record):
     """04_compare: what the records say together."""
 
     kind: str = "compare"
-    headline: str
+    headline: str  # what to use
+    layers: str = ""  # what oneDNN changes against plain BLAS, layer by layer; empty where that was not measured
     backends: list[str]
     missing: list[str]
     verdicts: dict[str, dict[str, str]]  # backend -> scenario -> faster | slower | no difference | disturbed

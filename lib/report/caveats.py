@@ -24,11 +24,16 @@ def warning_words(warning: RecordWarning) -> str:
     return f"{capital(place + words)}."
 
 
-def warnings_words(warnings: Sequence[RecordWarning]) -> str:
-    """All of one record, what was disturbed in one sentence; empty for none."""
+def warning_lines(warnings: Sequence[RecordWarning]) -> list[str]:
+    """All of one record, what was disturbed as one of them and first."""
     disturbed = [warning for warning in warnings if warning.kind in DISTURBED_KINDS]
     others = [warning_words(warning) for warning in warnings if warning.kind not in DISTURBED_KINDS]
-    return " ".join([*([_together(disturbed)] if disturbed else []), *others])
+    return [_together(disturbed), *others] if disturbed else others
+
+
+def warnings_words(warnings: Sequence[RecordWarning]) -> str:
+    """The same as one text; empty for none."""
+    return " ".join(warning_lines(warnings))
 
 
 def disturbed_backends_words(records: Sequence[BenchmarkRecord]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -49,11 +48,9 @@ def class_balance(split: Split) -> None:
 
 
 @styled
-def plot_class_balance(
-    images_per_class: Sequence[int], tracks_per_class: Sequence[int], ax: Axes | None = None
-) -> Axes:
-    """Images per class, the most frequent first; the number of tracks stands on each bar."""
-    ax = new_axes(ax, 3.5)
+def plot_class_balance(images_per_class: Sequence[int], tracks_per_class: Sequence[int]) -> Axes:
+    """Images per class, the most frequent first; each bar names its number of tracks."""
+    ax = new_axes(3.5)
     order = sorted(range(len(images_per_class)), key=lambda class_id: -images_per_class[class_id])
     counts = [images_per_class[class_id] for class_id in order]
     ax.bar(range(len(order)), counts, width=0.78, color=PALETTE[0])
@@ -72,11 +69,13 @@ def plot_class_balance(
         f"Bar chart of {sum(counts):,} training images over {len(counts)} classes. Most frequent: {SIGNS[most].name} "
         f"with {counts[0]:,} images from {tracks_per_class[most]} tracks; least frequent: {SIGNS[least].name} with "
         f"{counts[-1]:,} from {tracks_per_class[least]}; a factor of {ratio:.1f}.",
+        f"The most frequent class, {SIGNS[most].name}, has {ratio:.1f} times as many images as the rarest, "
+        f"{SIGNS[least].name}.",
     )
 
 
 @styled
-def plot_class_gallery(images: np.ndarray, labels: np.ndarray, ax: Axes | None = None, columns: int = 9) -> Axes:
+def plot_class_gallery(images: np.ndarray, labels: np.ndarray, columns: int = 9) -> Axes:
     """One picture of each class with its name. Of 64 spread over the class, the one nearest to medium light.
 
     Args:
@@ -85,7 +84,7 @@ def plot_class_gallery(images: np.ndarray, labels: np.ndarray, ax: Axes | None =
     """
     rows = -(-NUM_CLASSES // columns)
     pitch = 1.62  # height of a row in picture widths: the picture and three lines of text
-    ax = new_axes(ax, 9.4 / (columns * 1.22) * rows * pitch)
+    ax = new_axes(9.4 / (columns * 1.22) * rows * pitch)
     labels = np.asarray(labels)
     missing = []
     for class_id in range(NUM_CLASSES):
@@ -105,32 +104,34 @@ def plot_class_gallery(images: np.ndarray, labels: np.ndarray, ax: Axes | None =
 
 
 @styled
-def plot_sizes(sizes: np.ndarray, ax: Axes | None = None, image_size: int = 32) -> Axes:
+def plot_sizes(sizes: np.ndarray, image_size: int = 32) -> Axes:
     """Histogram of the larger side of the original images; `sizes` is (N, 2), height and width in pixels."""
-    ax = new_axes(ax, 2.6)
+    ax = new_axes(2.6)
     larger = np.asarray(sizes).max(1)
     span = int(larger.max()) - int(larger.min())
     step = max(1, span // 60)
     bins = np.arange(larger.min(), larger.max() + 2 * step, step) - 0.5
-    ax = _histogram(ax, larger, "pixels", "larger image side", bins)
-    below = float((larger < image_size).mean())
+    below = f"{100 * (larger < image_size).mean():.0f} %"
+    says = f"{below} of the images are smaller than the network's input; the middle one measures {{middle:.0f}} pixels."
+    _histogram(ax, larger, "pixels", "larger image side", bins, says)
     ax.axvline(image_size, color=PALETTE[1], linewidth=1.4, ymax=0.88, label=f"network input, {image_size} pixels")
     ax.legend(loc="upper right")
-    ax.set_title(f"Size of the original images; {100 * below:.0f} % are smaller than the network's input")
+    ax.set_title(f"Size of the original images; {below} are smaller than the network's input")
     return ax
 
 
 @styled
-def plot_brightness(brightness: np.ndarray, ax: Axes | None = None) -> Axes:
+def plot_brightness(brightness: np.ndarray) -> Axes:
     """Histogram of the mean pixel value per image, 0..255 (see `mean_brightness`)."""
-    ax = _histogram(new_axes(ax, 2.6), np.asarray(brightness), "0..255", "mean pixel value", np.arange(0, 257, 4))
+    says = "Half of the images are darker than {middle:.0f} of 255, 5 % darker than {low:.0f}."
+    ax = _histogram(new_axes(2.6), np.asarray(brightness), "0..255", "mean pixel value", np.arange(0, 257, 4), says)
     ax.set_xlim(0, 255)
     ax.set_title("Brightness of the images")
     return ax
 
 
-def _histogram(ax: Axes, values: np.ndarray, unit: str, what: str, bins: np.ndarray) -> Axes:
-    """Histogram with lines at the 5th, 50th and 95th percentile."""
+def _histogram(ax: Axes, values: np.ndarray, unit: str, what: str, bins: np.ndarray, says: str) -> Axes:
+    """Histogram with lines at the 5th, 50th and 95th percentile, which `says` may name."""
     ax.hist(values, bins=bins.tolist(), color=PALETTE[0], alpha=0.85)
     low, middle, high = (float(value) for value in np.percentile(values, (5, 50, 95)))
     top = ax.get_ylim()[1]
@@ -143,8 +144,9 @@ def _histogram(ax: Axes, values: np.ndarray, unit: str, what: str, bins: np.ndar
     ax.grid(axis="y")
     return describe(
         ax,
-        f"Histogram of {what} of {len(values):,} images, in {unit}: 5 % lie below {low:.0f}, half below {middle:.0f}, "
+        f"Histogram of {what} of {len(values):,} images, in {unit}: 5 % are below {low:.0f}, half below {middle:.0f}, "
         f"95 % below {high:.0f}.",
+        says.format(low=low, middle=middle, high=high),
     )
 
 
@@ -183,14 +185,9 @@ def track_browser(data: Data, class_id: int = 14) -> None:
     chooser = widgets.Dropdown(options=options, value=class_id, description="class")
     slider = widgets.IntSlider(min=1, max=len(tracks_of(split, class_id)), value=1, description="track")
 
-    def set_range(change: dict[str, Any]) -> None:
-        slider.value = 1
-        slider.max = len(tracks_of(split, change["new"]))
-
-    chooser.observe(set_range, names="value")
-
     def draw(label: int, number: int) -> None:
         ids = tracks_of(split, label)
+        slider.max = len(ids)  # which moves the slider back where this class has fewer tracks
         show_track(split, ids[min(number, len(ids)) - 1])
 
     picture = widgets.interactive_output(draw, {"label": chooser, "number": slider})
@@ -198,11 +195,11 @@ def track_browser(data: Data, class_id: int = 14) -> None:
 
 
 @styled
-def plot_track(images: np.ndarray, title: str = "", ax: Axes | None = None, columns: int = 15) -> Axes:
+def plot_track(images: np.ndarray, title: str = "", columns: int = 15) -> Axes:
     """The frames of one track, uint8 (N, 3, H, W), in the order of the drive; at most 30 evenly chosen ones."""
     chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), 30)).round().astype(int))
     rows = max(1, -(-len(chosen) // columns))
-    ax = new_axes(ax, 9.4 / (columns * 1.06) * rows * 1.3 + 0.3 * bool(title))
+    ax = new_axes(9.4 / (columns * 1.06) * rows * 1.3 + 0.3 * bool(title))
     for position, frame in enumerate(chosen):
         x, y = (position % columns) * 1.06, (position // columns) * 1.3
         put_picture(ax, as_picture(images[frame]), x, y)
@@ -295,7 +292,7 @@ def augmentation(split: Split, recipe: str, *, num_samples: int = 12, num_versio
 
 
 @styled
-def plot_augmentation(before: np.ndarray, after: np.ndarray, ax: Axes | None = None) -> Axes:
+def plot_augmentation(before: np.ndarray, after: np.ndarray) -> Axes:
     """Images above their augmented versions.
 
     Args:
@@ -307,7 +304,7 @@ def plot_augmentation(before: np.ndarray, after: np.ndarray, ax: Axes | None = N
     num_images = len(before)
     width = 1.6 + num_images * 1.06
     height = 1.2 + len(versions) * 1.06
-    ax = new_axes(ax, 9.4 / width * height)
+    ax = new_axes(9.4 / width * height)
     for row, images in enumerate([before, *versions]):
         y = row * 1.06 + 0.14 * (row > 0)
         text = "original" if row == 0 else "augmented" if row == 1 else ""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import sys
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from html import escape
 from typing import Any, ParamSpec, TypeVar
@@ -14,14 +15,16 @@ from weakref import WeakKeyDictionary
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.offsetbox import OffsetImage
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 from PIL import Image
 
-from lib.backends import REFERENCE
+from lib.backends import REFERENCE, backend_names
+from lib.report.table import packed
 
 WIDTH = 9.4  # inches; 902 CSS pixels, the text column of the page
 SVG_LIMIT = 90_000  # bytes; beyond it a bitmap is smaller and draws faster
@@ -31,7 +34,12 @@ WIDE_PX = 640  # wider than a phone: there the figure scrolls inside its frame i
 
 # After Okabe and Ito and Paul Tol's "muted" (colour-blind safe); darkened so that all have at least 3:1 on white.
 PALETTE = ("#0072B2", "#D55E00", "#00805C", "#AA4499", "#332288", "#8A6D00", "#882255", "#4C7A8A", "#6B4C2A")
+SPEEDUP_TICKS = (0.05, 0.1, 0.2, 0.25, 0.33, 0.5, 0.67, 0.8, 1, 1.25, 1.5, 2, 3, 4, 5, 8, 10, 20, 50)
+COARSE_TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
+INK = "#1b1f24"
+MARKERS = "osD^v"
 REFERENCE_COLOUR = "#24292F"
+CONTROL = "#8a939b"  # of the control, and of the band within which nothing differs
 FASTER, SLOWER, NEUTRAL = "#1f5fa8", "#b4560b", "#5c6670"
 VERDICT_COLOURS = {"faster": FASTER, "slower": SLOWER, "no difference": NEUTRAL}
 # Dark text is readable on all of them.
@@ -68,20 +76,29 @@ STYLE: Any = {  # matplotlib types the keys of its settings one by one
 }
 P = ParamSpec("P")
 R = TypeVar("R")
-_descriptions: WeakKeyDictionary[Figure, list[str]] = WeakKeyDictionary()
+_descriptions: WeakKeyDictionary[Figure, list[tuple[str, str]]] = WeakKeyDictionary()
 
 
-def backend_colour(name: str, names: Sequence[str] = ()) -> str:
-    """One colour per backend, the same in every notebook that passes the same `names` (all of the registry).
+def _rank(name: str) -> int:
+    """Place among all backends of the registry; of any other name a number made from its letters, which is stable."""
+    names = backend_names()
+    return names.index(name) if name in names else zlib.crc32(name.encode())
 
-    The reference has a colour that no other has, since every backend stands beside it. A name outside of `names` gets a
-    colour from its letters, so that it is stable too.
-    """
-    if name == REFERENCE:
-        return REFERENCE_COLOUR
-    ordered = sorted(names)
-    position = ordered.index(name) if name in ordered else zlib.crc32(name.encode())
-    return PALETTE[position % len(PALETTE)]
+
+def backend_colour(name: str) -> str:
+    """One colour per backend, the same in every notebook. The reference has one that no other backend has, since every
+    backend is beside it."""
+    return REFERENCE_COLOUR if name == REFERENCE else PALETTE[_rank(name) % len(PALETTE)]
+
+
+def marker(name: str) -> str:
+    """Another shape for each round of the palette: with more backends than colours, two share a colour."""
+    return MARKERS[_rank(name) // len(PALETTE) % len(MARKERS)]
+
+
+def side_colours(backend: str, reference: str) -> tuple[str, str]:
+    """Of the backend and of the reference beside it, also where both are the same."""
+    return backend_colour(backend), NEUTRAL if backend == reference else backend_colour(reference)
 
 
 def styled(function: Callable[P, R]) -> Callable[P, R]:
@@ -95,21 +112,15 @@ def styled(function: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-def new_axes(ax: Axes | None, height: float, width: float = WIDTH) -> Axes:
-    """The given axes, or those of a new figure of `width` x `height` inches in the common style."""
-    if ax is not None:
-        return ax
+def new_axes(height: float, width: float = WIDTH) -> Axes:
+    """Axes of a new figure of `width` x `height` inches."""
     return Figure(figsize=(width, height), layout="constrained").subplots()
 
 
-def new_panels(ax: Axes | None, num_panels: int, height: float, *, share_y: bool = False) -> list[Axes]:
-    """Panels side by side: in a new figure, or inside the given axes."""
-    if ax is None:
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        return list(figure.subplots(1, num_panels, squeeze=False, sharey=share_y)[0])
-    ax.set_axis_off()
-    step = 1 / num_panels
-    return [ax.inset_axes((index * step, 0.0, step * 0.8, 1.0)) for index in range(num_panels)]
+def new_panels(num_panels: int, height: float, *, share_y: bool = False) -> list[Axes]:
+    """Panels side by side in a new figure."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    return list(figure.subplots(1, num_panels, squeeze=False, sharey=share_y)[0])
 
 
 def text_colour(background: Sequence[float] | np.ndarray) -> str:
@@ -127,9 +138,14 @@ def figure_of(ax: Axes) -> Figure:
     return figure
 
 
-def describe(ax: Axes, text: str) -> Axes:
-    """Remember what the axes show, in words made from the data: `show` uses it as alternative text."""
-    _descriptions.setdefault(figure_of(ax), []).append(text)
+def describe(ax: Axes, text: str, says: str = "") -> Axes:
+    """Remember what the axes show, in words made from the data.
+
+    Args:
+        text: what `show` uses as alternative text.
+        says: one sentence for everybody, below the figure.
+    """
+    _descriptions.setdefault(figure_of(ax), []).append((text, says))
     return ax
 
 
@@ -145,19 +161,13 @@ def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=2 * CSS_DPI)
     full = Image.open(buffer).convert("RGB")
-    content = _packed(full)
+    content = packed(full)
     for scale in (1.0, 0.75, 0.5):
         if len(content) <= IMAGE_LIMIT:
             break
         size = (round(full.width * scale), round(full.height * scale))
-        content = _packed(full.resize(size, Image.Resampling.LANCZOS).quantize(256, Image.Quantize.FASTOCTREE))
+        content = packed(full.resize(size, Image.Resampling.LANCZOS).quantize(256, Image.Quantize.FASTOCTREE))
     return content
-
-
-def _packed(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
-    return buffer.getvalue()
 
 
 def _has_pictures(figure: Figure) -> bool:
@@ -197,8 +207,8 @@ def figure_html(figure: Figure, alt: str, caption: str = "") -> str:
     )
 
 
-def show(figure: Figure | Axes, alt: str = "", caption: str = "") -> None:
-    """Display a figure in JupyterLab, under papermill and in the page, and let go of it.
+def show(figure: Figure | Axes, alt: str = "") -> None:
+    """Display a figure with its sentence in JupyterLab, under papermill and in the page, and let go of it.
 
     Args:
         alt: alternative text; without it, what the `plot_*` function said about its data.
@@ -210,34 +220,15 @@ def show(figure: Figure | Axes, alt: str = "", caption: str = "") -> None:
 
     if isinstance(figure, Axes):
         figure = figure_of(figure)
-    alt = alt or " ".join(_descriptions.get(figure, []))
-    html = figure_html(figure, alt, caption)
+    told = _descriptions.pop(figure, [])
+    alt = alt or " ".join(text for text, _ in told)
+    caption = " ".join(says for _, says in told if says)
     # The alternative text is also what a plain terminal or a search in the notebook file sees.
-    display({"text/html": html, "text/plain": f"[figure: {alt}]"}, raw=True)  # type: ignore[no-untyped-call]
+    texts = {"text/html": figure_html(figure, alt, caption), "text/plain": f"[figure: {alt}]"}
+    display(texts, raw=True)  # type: ignore[no-untyped-call]
     figure.clear()
-    _descriptions.pop(figure, None)
-    _close(figure)
-
-
-def _close(figure: Figure) -> None:
-    """Also for figures made through pyplot, which would show them a second time at the end of the cell."""
-    import sys
-
-    pyplot = sys.modules.get("matplotlib.pyplot")
-    if pyplot is not None:
+    if pyplot := sys.modules.get("matplotlib.pyplot"):  # or it shows its own figures again at the end of the cell
         pyplot.close(figure)
-
-
-SPEEDUP_TICKS = (0.05, 0.1, 0.2, 0.25, 0.33, 0.5, 0.67, 0.8, 1, 1.25, 1.5, 2, 3, 4, 5, 8, 10, 20, 50)
-COARSE_TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
-INK = "#1b1f24"
-MARKERS = "osD^v"
-
-
-def marker(name: str, names: Sequence[str]) -> str:
-    """Another shape for each round of the palette: with more backends than colours, two share a colour."""
-    ordered = sorted(names)
-    return MARKERS[(ordered.index(name) // len(PALETTE)) % len(MARKERS)] if name in ordered else MARKERS[0]
 
 
 def speedup_axis(ax: Axes, values: Sequence[float], axis: str = "x") -> None:
@@ -248,17 +239,19 @@ def speedup_axis(ax: Axes, values: Sequence[float], axis: str = "x") -> None:
         ticks = [tick for tick in ticks if tick in COARSE_TICKS]
     getattr(ax, f"set_{axis}scale")("log")
     getattr(ax, f"set_{axis}lim")(low, high)
-    line = ax.xaxis if axis == "x" else ax.yaxis
+    fixed_ticks(ax.xaxis if axis == "x" else ax.yaxis, ticks, "x")
+
+
+def fixed_ticks(line: XAxis | YAxis, ticks: Sequence[float], unit: str = "") -> None:
+    """These ticks and no others, as plain numbers: a logarithmic axis would write powers of ten."""
     line.set_major_locator(FixedLocator(ticks))
     line.set_minor_locator(NullLocator())
-    line.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
+    line.set_major_formatter(StrMethodFormatter(f"{{x:g}}{unit}"))
 
 
-def doublings_axis(panel: Axes, values: Sequence[int], label: str) -> None:
-    """A scale of doublings with the measured numbers on it."""
+def doublings_axis(panel: Axes, values: Iterable[int], label: str) -> None:
+    """A horizontal scale of doublings with the measured numbers on it."""
     panel.set_xscale("log", base=2)
-    panel.xaxis.set_major_locator(FixedLocator(sorted(set(values))))
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    panel.xaxis.set_minor_locator(NullLocator())
+    fixed_ticks(panel.xaxis, sorted(set(values)))
     panel.set_xlabel(label)
     panel.grid()

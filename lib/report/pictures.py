@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -33,14 +34,13 @@ def put_picture(ax: Axes, picture: np.ndarray, x: float, y: float, width: float 
     ax.imshow(picture, extent=(x, x + width, y + width, y), interpolation="nearest", aspect="equal")
 
 
-def put_artwork(ax: Axes, class_id: int, xy: tuple[float, float], pixels: int, coords: str = "data") -> None:
-    """The official drawing of a class, `pixels` CSS pixels wide, centred at `xy`."""
+def put_artwork(ax: Axes, class_id: int, xy: tuple[float, float], pixels: int, **box: Any) -> None:
+    """The official drawing of a class, `pixels` CSS pixels wide, centred at `xy`, or as `box` has it (see
+    `AnnotationBbox`)."""
     drawing = OffsetImage(render_artwork(class_id, 4 * pixels), zoom=0.25 * 72 / 96, resample=True)
-    box = AnnotationBbox(
-        drawing, xy, xycoords=coords, frameon=False, pad=0, box_alignment=(0.5, 0.5), annotation_clip=False
-    )
-    box.set_in_layout(False)
-    ax.add_artist(box)
+    artwork = AnnotationBbox(drawing, xy, frameon=False, annotation_clip=False, **box)
+    artwork.set_in_layout(False)
+    ax.add_artist(artwork)
 
 
 def picture_axes(ax: Axes, columns: float, rows: float) -> None:
@@ -58,34 +58,15 @@ def class_label(class_id: int, width: int = 16) -> str:
 
 def class_axes(ax: Axes, num_classes: int, pixels: int = 13) -> None:
     """Label both axes of a class x class picture with artwork and class number."""
-    classes = range(num_classes)
-    ax.set_xticks(classes, [str(c) for c in classes], fontsize=5.5)
-    ax.set_yticks(classes, [str(c) for c in classes], fontsize=6)
-    ax.tick_params(axis="x", length=0, pad=pixels + 1)
-    ax.tick_params(axis="y", length=0, pad=pixels + 1)
-    for class_id in classes:
-        _mark(ax, class_id, pixels, (class_id, 0), (0, -0.5 * pixels), "x")
-        _mark(ax, class_id, pixels, (0, class_id), (-0.5 * pixels, 0), "y")
-
-
-def _mark(
-    ax: Axes, class_id: int, pixels: int, xy: tuple[float, float], offset: tuple[float, float], axis: str
-) -> None:
-    """Artwork beside a tick: `offset` points away from `xy`, of which the other coordinate is that of the edge."""
-    drawing = OffsetImage(render_artwork(class_id, 4 * pixels), zoom=0.25 * 72 / 96, resample=True)
-    transform = ax.get_xaxis_transform() if axis == "x" else ax.get_yaxis_transform()
-    box = AnnotationBbox(
-        drawing,
-        xy,
-        xybox=offset,
-        xycoords=transform,
-        boxcoords="offset points",
-        frameon=False,
-        pad=0,
-        annotation_clip=False,
-    )
-    box.set_in_layout(False)
-    ax.add_artist(box)
+    names = [str(class_id) for class_id in range(num_classes)]
+    ax.set_xticks(range(num_classes), names, fontsize=5.5)
+    ax.set_yticks(range(num_classes), names, fontsize=6)
+    ax.tick_params(length=0, pad=pixels + 1)
+    beside: dict[str, Any] = {"pad": 0, "boxcoords": "offset points"}
+    for class_id in range(num_classes):
+        below, left = ax.get_xaxis_transform(), ax.get_yaxis_transform()
+        put_artwork(ax, class_id, (class_id, 0), pixels, xycoords=below, xybox=(0, -0.5 * pixels), **beside)
+        put_artwork(ax, class_id, (0, class_id), pixels, xycoords=left, xybox=(-0.5 * pixels, 0), **beside)
 
 
 def class_axis(ax: Axes, class_ids: Sequence[int], pixels: int = 17) -> None:
@@ -93,5 +74,6 @@ def class_axis(ax: Axes, class_ids: Sequence[int], pixels: int = 17) -> None:
     ax.set_xticks(range(len(class_ids)), [f"\n\n{class_id}" for class_id in class_ids], fontsize=6.5)
     ax.tick_params(axis="x", length=0, pad=1)
     ax.set_xlim(-0.7, len(class_ids) - 0.3)
+    below: dict[str, Any] = {"pad": 0, "xycoords": ax.get_xaxis_transform(), "boxcoords": "offset points"}
     for position, class_id in enumerate(class_ids):
-        _mark(ax, class_id, pixels, (position, 0), (0, -10), "x")
+        put_artwork(ax, class_id, (position, 0), pixels, xybox=(0, -10), **below)

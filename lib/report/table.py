@@ -14,6 +14,7 @@ from functools import cache
 from html import escape
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
@@ -26,6 +27,7 @@ WRAP_LENGTH = 34  # characters; longer cells may break into lines
 TABLE_CSS = Path(__file__).parent / "table.css"
 NUMBER_CLASS = ' class="r-num"'
 TOTAL_CLASS = ' class="r-total"'
+SHOWN_CAVEATS = 3
 SORT_ROWS = 8  # rows from which on a page lets its readers sort
 _UNIT = r"\s?(%|x|ms|s|B|KiB|MiB|GiB|dB|px)"
 _DURATION = re.compile(r"(?:(\d+) h )?(\d+) min(?: (\d+) s)?")
@@ -61,15 +63,19 @@ def live_style() -> str:
 
 def image_uri(image: np.ndarray) -> str:
     """uint8 (H, W, 3 or 4) -> PNG as a data address."""
+    content = packed(Image.fromarray(np.ascontiguousarray(image)))
+    return "data:image/png;base64," + base64.b64encode(content).decode()
+
+
+def packed(image: Image.Image) -> bytes:
+    """A PNG file."""
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def safe_href(path: str) -> str:
     """A relative link, percent-encoded so that a hostile file name stays a path."""
-    from urllib.parse import quote
-
     return quote(path, safe="/#")
 
 
@@ -123,7 +129,8 @@ def sort_key(text: str) -> float | None:
 
 @dataclass
 class Table:
-    """Columns, rows and a caption; numbers are aligned to the right, wide tables scroll inside themselves."""
+    """Columns, rows and a caption; numbers are aligned to the right, wide tables scroll inside themselves. A column in
+    which no row has anything is left out."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Value]]
@@ -133,35 +140,34 @@ class Table:
     compact: bool = False
     align_numbers: bool = True  # False where the rows of a column say different things
     num_totals: int = 0  # last rows that sum up the others: they stay below when readers sort
-    _cells: list[list[Cell]] = field(init=False, repr=False)
+    cells: list[list[Cell]] = field(init=False, repr=False)  # the rows as they are shown
 
     def __post_init__(self) -> None:
-        self._cells = [[_as_cell(value) for value in row] for row in self.rows]
-        for cells in self._cells:
+        self.cells = [[_as_cell(value) for value in row] for row in self.rows]
+        for cells in self.cells:
             if len(cells) != len(self.columns):
                 raise ValueError(f"a row of {len(cells)} cells in a table of {len(self.columns)} columns: {cells}")
+        if empty := [column for column in range(1, len(self.columns)) if self.cells and self._is_empty(column)]:
+            kept = [column for column in range(len(self.columns)) if column not in empty]
+            self.columns = [self.columns[column] for column in kept]
+            self.cells = [[cells[column] for column in kept] for cells in self.cells]
 
-    @property
-    def cells(self) -> list[list[Cell]]:
-        """The rows as they are shown, for writers of other formats."""
-        return self._cells
+    def _is_empty(self, column: int) -> bool:
+        return not any(c.text or c.detail or c.image is not None for c in (cells[column] for cells in self.cells))
 
     def is_numeric(self, column: int) -> bool:
         """True for a column that is aligned to the right."""
-        return self._numeric(column)
-
-    def _numeric(self, column: int) -> bool:
         if not self.align_numbers:
             return False
-        texts = [cells[column].text for cells in self._cells]
+        texts = [cells[column].text for cells in self.cells]
         texts = [text for text in texts if text not in ("", UNKNOWN) and not text.endswith(NOT_JUDGED)]
         if not texts:  # nothing known: where all is unknown, as if it were numbers
-            return any(cells[column].text == UNKNOWN for cells in self._cells)
+            return any(cells[column].text == UNKNOWN for cells in self.cells)
         return all(_NUMBER.fullmatch(text) for text in texts)
 
     @property
     def _sortable(self) -> bool:
-        return self.align_numbers and len(self._cells) - self.num_totals >= SORT_ROWS
+        return self.align_numbers and len(self.cells) - self.num_totals >= SORT_ROWS
 
     def _attributes(self, cell: Cell, numeric: bool) -> str:
         names = ["r-num"] * numeric + [f"r-{cell.tone}"] * bool(cell.tone)
@@ -172,19 +178,19 @@ class Table:
 
     def to_html(self) -> str:
         """The table alone, without the style for a live front end."""
-        numeric = [self._numeric(column) for column in range(len(self.columns))]
+        numeric = [self.is_numeric(column) for column in range(len(self.columns))]
         head = "".join(
             f'<th scope="col"{NUMBER_CLASS if number_column else ""}>{escape(column)}</th>' if column else "<td></td>"
             for column, number_column in zip(self.columns, numeric, strict=True)
         )
         body = []
-        for place, cells in enumerate(self._cells):
+        for place, cells in enumerate(self.cells):
             line = ""
             for column, cell in enumerate(cells):
                 head_cell = self.row_head and column == 0
                 tag = 'th scope="row"' if head_cell else "td"
                 line += f"<{tag}{self._attributes(cell, numeric[column])}>{_cell_html(cell)}</{tag.split()[0]}>"
-            total = place >= len(self._cells) - self.num_totals
+            total = place >= len(self.cells) - self.num_totals
             body.append(f"<tr{TOTAL_CLASS if total else ''}>{line}</tr>")
         label = escape(self.caption or ", ".join(self.columns))
         caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
@@ -201,9 +207,9 @@ class Table:
 
     def __str__(self) -> str:
         texts = [list(self.columns)]
-        texts += [[f"{cell.text} {cell.detail}".strip() for cell in cells] for cells in self._cells]
+        texts += [[f"{cell.text} {cell.detail}".strip() for cell in cells] for cells in self.cells]
         widths = [max(len(row[column]) for row in texts) for column in range(len(self.columns))]
-        numeric = [self._numeric(column) for column in range(len(self.columns))]
+        numeric = [self.is_numeric(column) for column in range(len(self.columns))]
         lines = [
             "  ".join(
                 text.rjust(width) if right else text.ljust(width)
@@ -219,7 +225,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Banner:
-    """A message nobody may overlook. The kind is written out, not only coloured."""
+    """A message that must not be overlooked. The kind is written out, not only coloured."""
 
     text: str
     kind: Kind = "warning"
@@ -262,8 +268,7 @@ class Fold:
     inside: Table
 
     def _repr_html_(self) -> str:
-        summary = f'<summary class="r-note">{escape(self.title)}</summary>'
-        return f"{live_style()}<details>{summary}{self.inside.to_html()}</details>"
+        return f"{live_style()}{_folded(self.title, self.inside.to_html())}"
 
     def __str__(self) -> str:
         return f"{self.title}\n{self.inside}"
@@ -271,10 +276,40 @@ class Fold:
     __repr__ = __str__
 
 
+def _folded(title: str, html: str) -> str:
+    return f'<details><summary class="r-note">{escape(title)}</summary>{html}</details>'
+
+
+@dataclass(frozen=True)
+class Caveats:
+    """What readers must know, the most important first: three short lines at once, and all of it in a fold."""
+
+    texts: Sequence[str]
+
+    def _repr_html_(self) -> str:
+        if not self.texts:
+            return ""
+        lines = [text.partition(". ")[0].removesuffix(".") + "." for text in self.texts[:SHOWN_CAVEATS]]
+        more = ""
+        if lines != [*self.texts]:
+            count = f"All {len(self.texts)} caveats" if len(self.texts) > 1 else "The whole caveat"
+            more = _folded(f"{count}, in full", _list(self.texts))
+        return f"{live_style()}{_list(lines)}{more}"
+
+    def __str__(self) -> str:
+        return "\n".join(f"- {text}" for text in self.texts)
+
+    __repr__ = __str__
+
+
+def _list(lines: Sequence[str]) -> str:
+    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
+
+
 class Stack:
     """Several displayables as one output."""
 
-    def __init__(self, *parts: Table | Banner | Fold | None) -> None:
+    def __init__(self, *parts: Table | Banner | Fold | Caveats | None) -> None:
         self.parts = [part for part in parts if part is not None]
 
     def _repr_html_(self) -> str:

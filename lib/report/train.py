@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from PIL import Image
 
 from lib.data import IMAGE_SIZE, Split, resize_image
@@ -16,7 +16,18 @@ from lib.data.images import read_image
 from lib.files import project_path
 from lib.model import Checkpoint, leaf_layers, num_weights
 from lib.records.schema import Accuracy, Epoch, StepKernels
-from lib.report.figures import NEUTRAL, PALETTE, describe, figure_of, new_axes, new_panels, show, styled, text_colour
+from lib.report.figures import (
+    NEUTRAL,
+    PALETTE,
+    describe,
+    figure_of,
+    fixed_ticks,
+    new_axes,
+    new_panels,
+    show,
+    styled,
+    text_colour,
+)
 from lib.report.pictures import as_picture, class_axes, class_axis, picture_axes, put_artwork, put_picture, sign_cell
 from lib.report.table import Banner, Cell, Stack, Table, Value
 from lib.report.words import duration, percent, percent_interval
@@ -83,23 +94,19 @@ def _log_ticks(low: float, high: float) -> list[float]:
 
 
 @styled
-def plot_learning_curve(history: Sequence[Epoch], ax: Axes | None = None) -> Axes:
+def plot_learning_curve(history: Sequence[Epoch]) -> Axes:
     """Loss, error (100 % - top-1) and learning rate over the epochs; returns the first of the three panels."""
-    loss, error, rate = new_panels(ax, 3, 2.7)
+    loss, error, rate = new_panels(3, 2.7)
     epochs = [line.epoch for line in history]
     marker = "o" if len(history) < 30 else ""
-    for panel, key, scale in ((loss, "loss", 1), (error, "top1", 100)):
+    for panel, key, least in ((loss, "loss", 1e-4), (error, "top1", 1e-2)):
         for side, colour, style in (("train", TRAIN_COLOUR, "--"), ("val", VAL_COLOUR, "-")):
             values = np.array([getattr(line, f"{side}_{key}") for line in history])
-            shown = scale * (1 - values) if key == "top1" else values
-            shown = np.maximum(
-                shown, 1e-2 if key == "top1" else 1e-4
-            )  # no error at all still has a place on a log axis
+            shown = 100 * (1 - values) if key == "top1" else values
+            shown = np.maximum(shown, least)  # no error at all still has a place on a log axis
             panel.plot(epochs, shown, style, color=colour, label=side, marker=marker, markersize=3)
         panel.set_yscale("log")
-        panel.yaxis.set_major_locator(FixedLocator(_log_ticks(*panel.get_ylim())))
-        panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        panel.yaxis.set_minor_locator(NullLocator())
+        fixed_ticks(panel.yaxis, _log_ticks(*panel.get_ylim()))
     loss.set_ylabel("loss (cross-entropy, log scale)")
     error.set_ylabel("error, 100 - top-1 (%, log scale)")
     rate.plot(epochs, [line.lr for line in history], color=NEUTRAL, marker=marker, markersize=3)
@@ -112,11 +119,13 @@ def plot_learning_curve(history: Sequence[Epoch], ax: Axes | None = None) -> Axe
     loss.legend()
     best = max(history, key=lambda line: line.val_top1)
     last = history[-1]
+    rank = "the best of all epochs" if last is best else f"{100 * best.val_top1:.2f} % in epoch {best.epoch} at best"
     return describe(
         loss,
         f"Learning curve over {len(history)} epochs. Validation top-1 ends at {100 * last.val_top1:.2f} % (loss "
         f"{last.val_loss:.3f}); best {100 * best.val_top1:.2f} % in epoch {best.epoch}. Training top-1 on augmented "
         f"images ends at {100 * last.train_top1:.2f} %.",
+        f"Validation top-1 ends at {100 * last.val_top1:.2f} %, {rank}.",
     )
 
 
@@ -149,15 +158,15 @@ def accuracy_table(accuracy: Mapping[str, Accuracy], note: str = "") -> Table:
         ]
         for split, found in accuracy.items()
     ]
-    interval = "Interval: 95 % bootstrap over tracks, since the frames of one sign stand or fall together."
+    interval = "Interval: 95 % bootstrap over tracks, since the frames of one sign are right or wrong together."
     columns = ["split", "top-1", "images", "tracks", "worst class (recall)"]
     return Table(columns, rows, caption="Accuracy", note=f"{interval} {note}".strip())
 
 
 @styled
-def plot_per_class_recall(recalls: Mapping[str, Sequence[float | None]], ax: Axes | None = None) -> Axes:
+def plot_per_class_recall(recalls: Mapping[str, Sequence[float | None]]) -> Axes:
     """Recall of every class, sorted by the last split given; `recalls`: split -> recall by class id."""
-    ax = new_axes(ax, 3.1)
+    ax = new_axes(3.1)
     splits = list(recalls)
     leading = recalls[splits[-1]]
     present = [c for c in range(len(leading)) if leading[c] is not None]
@@ -180,15 +189,15 @@ def plot_per_class_recall(recalls: Mapping[str, Sequence[float | None]], ax: Axe
     worst = ", ".join(f"{SIGNS[c].name} {100 * (leading[c] or 0.0):.1f} %" for c in order[:3])
     perfect = sum(leading[c] == 1 for c in order)
     ax.set_title(f"Recall per class; {perfect} of {len(order)} are perfect on {splits[-1]}")
-    text = f"Recall per class on {splits[-1]}, sorted. Worst: {worst}. Perfect: {perfect} of {len(order)}."
-    return describe(ax, text)
+    says = f"Worst: {worst}. Perfect: {perfect} of {len(order)}."
+    return describe(ax, f"Recall per class on {splits[-1]}, sorted. {says}", says)
 
 
 @styled
-def plot_confusion(confusion: Sequence[Sequence[int]], ax: Axes | None = None) -> Axes:
+def plot_confusion(confusion: Sequence[Sequence[int]]) -> Axes:
     """Counts of (true, predicted) on a logarithmic colour scale, so that single errors are seen beside thousands."""
     counts = np.asarray(confusion)
-    ax = new_axes(ax, 7.6, 8.6)
+    ax = new_axes(7.6, 8.6)
     shown = np.ma.masked_equal(counts, 0)
     picture = ax.imshow(shown, norm=LogNorm(1, max(2, counts.max())), cmap="viridis_r", interpolation="nearest")
     classes = range(len(counts))
@@ -199,25 +208,22 @@ def plot_confusion(confusion: Sequence[Sequence[int]], ax: Axes | None = None) -
     ax.tick_params(which="minor", length=0)
     ax.set_xlabel("Predicted class")
     ax.set_ylabel("True class")
-    for side in ("top", "right", "left", "bottom"):
-        ax.spines[side].set_visible(False)
+    ax.spines[:].set_visible(False)
     bar = figure_of(ax).colorbar(picture, ax=ax, label="images (log scale; white: none)", shrink=0.6, pad=0.015)
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     wrong = counts - np.diag(np.diag(counts))
     for true, predicted in np.argwhere(wrong):
         count = int(wrong[true, predicted])
         colour = text_colour(picture.to_rgba(np.array([count]))[0])
         ax.text(predicted, true, str(count), ha="center", va="center", fontsize=5.5, color=colour)
     total, num_wrong = int(counts.sum()), int(wrong.sum())
-    text = f"Confusion matrix of {total:,} images in {len(counts)} classes; {num_wrong:,} lie off the diagonal."
+    says = "No image was confused."
     if num_wrong:
         true, predicted = divmod(int(wrong.argmax()), len(counts))
-        text += (
-            f" The most frequent error: {SIGNS[true].name} taken for {SIGNS[predicted].name}, "
-            f"{int(wrong.max())} images."
-        )
+        says = f"The most frequent error: {SIGNS[true].name} taken for {SIGNS[predicted].name}, {wrong.max()} images."
     ax.set_title(f"{num_wrong:,} of {total:,} images are wrong")
-    return describe(ax, text)
+    text = f"Confusion matrix of {total:,} images in {len(counts)} classes; {num_wrong:,} are off the diagonal."
+    return describe(ax, f"{text} {says}", says)
 
 
 def confused_pairs_table(confusion: Sequence[Sequence[int]], limit: int = 10) -> Table:
@@ -254,7 +260,6 @@ def plot_confident_errors(
     labels: Sequence[int] | np.ndarray,
     preds: Sequence[int] | np.ndarray,
     probs: Sequence[float] | np.ndarray,
-    ax: Axes | None = None,
     columns: int = 6,
 ) -> Axes:
     """Wrong predictions: the image, the artwork of the true and of the predicted class, the probability.
@@ -264,9 +269,9 @@ def plot_confident_errors(
         probs: probability of the predicted class, 0..1, (N,).
     """
     num_images = len(images)
-    rows = max(1, -(-num_images // columns))
+    rows = -(-num_images // columns)
     pitch_x, pitch_y = 2.45, 1.5
-    ax = new_axes(ax, max(1.0, 9.4 / (columns * pitch_x) * rows * pitch_y))
+    ax = new_axes(max(1.0, 9.4 / (columns * pitch_x) * rows * pitch_y))
     for position in range(num_images):
         x, y = (position % columns) * pitch_x, (position // columns) * pitch_y
         true, predicted = int(labels[position]), int(preds[position])
@@ -277,9 +282,6 @@ def plot_confident_errors(
         ax.text(x + 1.63, y + 0.78, f"taken for\n{predicted}", va="center", fontsize=6.8, color=PALETTE[1])
         ax.text(x, y + 1.05, f"p = {100 * float(probs[position]):.1f} %", va="top", fontsize=6.8)
     picture_axes(ax, columns * pitch_x, rows * pitch_y)
-    if not num_images:
-        ax.text(0, 0.5, "No image was misjudged.", fontsize=9)
-        return describe(ax, "No image was misjudged.")
     listed = "; ".join(
         f"{SIGNS[int(labels[i])].name} taken for {SIGNS[int(preds[i])].name} at {100 * float(probs[i]):.0f} %"
         for i in range(min(num_images, 6))
@@ -325,5 +327,5 @@ def _given(photo: Image.Image) -> Table:
 
 
 def _bar(share: float) -> str:
-    """A share as a row of blocks, for the eye; the number stands beside it."""
+    """A share as a row of blocks, for the eye; the number is beside it."""
     return "█" * round(20 * share) or "▏"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lib.analysis.judgement import DISTURBED, Judgement
 from lib.analysis.statistics import SMALLEST_EFFECT, Ratio, verdict
-from lib.records.schema import Parity, ParityOutcome
+from lib.records.schema import Parity, ParityOutcome, Proof
 from lib.report.table import Cell, Tone
 from lib.report.words import NOT_JUDGED, VERDICT_SIGNS, factor, ratio_words
 
@@ -33,8 +33,11 @@ def judgement_cell(found: Judgement, detail: str = "") -> Cell:
     return ratio_cell(found.ratio, detail, found.noise_floor)
 
 
-def passed_cell(passed: bool) -> Cell:
-    return Cell("passed", tone="good") if passed else Cell("FAILED", tone="bad")
+def proof_cell(proof: Proof) -> Cell:
+    """Whether the promise of a backend holds, and what of it needs a look."""
+    if not proof.passed:
+        return Cell("FAILED", proof.reason, "bad")
+    return Cell("investigate", proof.investigate, "warn") if proof.investigate else Cell("passed", tone="good")
 
 
 def parity_cell(parity: Parity, detail: str = "") -> Cell:

@@ -145,3 +145,8 @@ def ranked_kernels(proof: Proof) -> list[tuple[str, int]]:
 def floor_words(floor: float) -> str:
     """`2.3 %`; where a machine did other things, `a factor of 4`."""
     return percent(floor, 1) if floor < 1 else f"a factor of {number(1 + floor, 2)}"
+
+
+def shortened(name: str, length: int) -> str:
+    """At most so many characters, the last ones dots."""
+    return name if len(name) <= length else f"{name[: length - 3]}..."

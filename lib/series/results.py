@@ -21,7 +21,7 @@ from lib.model import Checkpoint, leaf_layers, num_weights
 from lib.records.run import networks
 from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, RecordWarning, TrainRecord
 from lib.report.compare.answer import recommendations
-from lib.report.headline import comparison_headline
+from lib.report.headline import comparison_headline, kernel_change_words
 from lib.report.table import FileNote
 from lib.series.notebook import Run
 from lib.training.evaluation import Evaluation
@@ -125,6 +125,7 @@ def write_compare(run: Run, comparison: Comparison, history: History | None = No
     record = CompareRecord(
         **common,
         headline=comparison_headline(comparison),
+        layers=kernel_change_words(comparison),
         backends=[record.backend for record in comparison.measured],
         missing=comparison.missing,
         verdicts={

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib.analysis.comparison import load_comparison
+from lib.analysis.comparison import QUESTION, load_comparison
 from lib.records.run import RunFolder, load_run
-from lib.report.headline import best_backends, comparison_headline, top1_text
+from lib.report.headline import best_backends, kernel_change_words, top1_text
 from lib.report.words import UNKNOWN
 
 
@@ -28,12 +28,13 @@ def _accuracy(run: RunFolder) -> str:
 
 def _layers(run: RunFolder) -> str:
     """The answer of 04_compare, or made here where it did not run or is older than the records."""
+    still_open = f"{QUESTION[0]} was not measured against {QUESTION[1]}"
     if run.compare is not None and not run.stale_compare:
-        return f"Answer: {run.compare.headline}"
+        return f"Layers: {run.compare.layers or still_open}"
     try:
-        return f"Answer: {comparison_headline(load_comparison(run.path, []))}"
+        return f"Layers: {kernel_change_words(load_comparison(run.path, [])) or still_open}"
     except ValueError as error:  # UserError: mixed records, which nothing may be said about
-        return f"Answer: {error}"
+        return f"Layers: {error}"
 
 
 def _best(run: RunFolder) -> str:

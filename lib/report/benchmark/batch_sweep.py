@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
+from operator import itemgetter
 
 from matplotlib.axes import Axes
 
-from lib.analysis.judgement import disturbance, judged
-from lib.analysis.statistics import (
-    SMALLEST_EFFECT,
-    Ratio,
-    median_latency,
-    noise_floor,
-    paired_ratio,
-    samples_per_s,
-    verdict,
-)
-from lib.analysis.sweep_points import batch_points, judged_points, thread_points
-from lib.backends import backend_names
+from lib.analysis.judgement import disturbance, widest_floor
+from lib.analysis.statistics import SMALLEST_EFFECT, Ratio, median_latency, samples_per_s, verdict
+from lib.analysis.sweep_points import batch_points, judged_points, point_ratio, thread_points
 from lib.records.schema import BenchmarkRecord, SweepPoint
-from lib.report.figures import NEUTRAL, backend_colour, describe, doublings_axis, new_panels, show, styled
+from lib.report.figures import INK, describe, doublings_axis, new_panels, show, side_colours, styled
 from lib.report.gaps import Shown, absent
 from lib.report.table import Banner
-from lib.report.words import number
+from lib.report.words import NOT_JUDGED, capital, number
 
 CURVE_STYLES = ("o-", "s--", "D:", "^-.")
 _PREDICATES = {"faster": "is faster", "slower": "is slower", "no difference": "shows no difference"}
@@ -39,10 +31,9 @@ def curves(record: BenchmarkRecord) -> Shown:
     if not record.is_network:
         return Banner(f"{record.backend} computes no network: a speedup would mean nothing", "info")
     if batch_points(judged_points(record.sweep)):
-        show(plot_sweep(record, backend_names()))
-    floor = max([SMALLEST_EFFECT, *(noise_floor(scenario) for scenario in judged(record.scenarios))])
+        show(plot_sweep(record))
     words = (
-        crossing_words(record.sweep, record.backend, floor),
+        crossing_words(record.sweep, record.backend, widest_floor(record)),
         scaling_words(record.sweep, record.backend, record.reference),
         failure_words(record.sweep),
     )
@@ -50,14 +41,13 @@ def curves(record: BenchmarkRecord) -> Shown:
 
 
 @styled
-def plot_sweep(record: BenchmarkRecord, names: Sequence[str] = (), ax: Axes | None = None) -> Axes:
+def plot_sweep(record: BenchmarkRecord) -> Axes:
     """Images per second and speedup over batch sizes, then speedup over numbers of threads; returns the first panel."""
     kept = judged_points(record.sweep)
     points, by_size = batch_points(kept), thread_points(kept)
-    panels = new_panels(ax, 3 if by_size else 2, 2.9)
+    panels = new_panels(3 if by_size else 2, 2.9)
     batches = [point.batch_size for point in points]
-    colour = backend_colour(record.backend, names)
-    second = NEUTRAL if record.backend == record.reference else backend_colour(record.reference, names)
+    colour, second = side_colours(record.backend, record.reference)
     told = []
     for name, key, style, shade in (
         (record.backend, "latencies_s", "o-", colour),
@@ -70,14 +60,14 @@ def plot_sweep(record: BenchmarkRecord, names: Sequence[str] = (), ax: Axes | No
     panels[0].set_ylim(bottom=0)
     panels[0].legend(loc="lower right")
     panels[0].set_title(f"Throughput, {points[0].num_threads} threads")
-    ratios = [paired_ratio(point.latencies_s, point.reference_latencies_s) for point in points]
+    ratios = [point_ratio(point) for point in points]
     _curve(panels[1], batches, ratios, "o-", colour, "")
     panels[1].set_title("Speedup by batch size")
     panels[1].set_ylabel("reference / backend time")
     for panel in panels[:2]:
         doublings_axis(panel, batches, "batch size")
     for (size, alike), style in zip(by_size.items(), CURVE_STYLES, strict=False):
-        gains = [paired_ratio(point.latencies_s, point.reference_latencies_s) for point in alike]
+        gains = [point_ratio(point) for point in alike]
         threads = [point.num_threads for point in alike]
         _curve(panels[2], threads, gains, style, colour, f"batch {size}")
         panels[2].set_title("Speedup by threads")
@@ -90,7 +80,7 @@ def plot_sweep(record: BenchmarkRecord, names: Sequence[str] = (), ax: Axes | No
 def _curve(panel: Axes, at: Sequence[int], ratios: Sequence[Ratio], style: str, colour: str, label: str) -> None:
     """Speedups with their intervals around the line of no difference."""
     spread = [[ratio.value - ratio.low for ratio in ratios], [ratio.high - ratio.value for ratio in ratios]]
-    panel.axhline(1, color="#24292f", linewidth=1)
+    panel.axhline(1, color=INK, linewidth=1)
     panel.errorbar(
         at, [ratio.value for ratio in ratios], spread, fmt=style, color=colour, markersize=4, elinewidth=1, capsize=2,
         label=label,
@@ -118,11 +108,8 @@ def _named(key: str, first: int, last: int | None = None) -> str:
 
 def _verdict_words(points: Sequence[SweepPoint], key: str, backend: str, noise_floor: float) -> str:
     """Where the verdict changes along one axis, in one sentence; empty without points."""
-    judged = [
-        (getattr(point, key), verdict(paired_ratio(point.latencies_s, point.reference_latencies_s), noise_floor))
-        for point in points
-    ]
-    spans = [(name, [value for value, _ in alike]) for name, alike in groupby(judged, key=lambda of_value: of_value[1])]
+    judged = [(verdict(point_ratio(point), noise_floor), getattr(point, key)) for point in points]
+    spans = [(name, [value for _, value in alike]) for name, alike in groupby(judged, key=itemgetter(0))]
     if not spans:
         return ""
     if len(spans) == 1:
@@ -159,16 +146,13 @@ def scaling_words(points: Sequence[SweepPoint], backend: str, reference: str) ->
 
 def failure_words(points: Sequence[SweepPoint]) -> str:
     """Which points failed and why, and which were disturbed; empty for none."""
-    told = [
-        f"batch {point.batch_size} with {point.num_threads} threads ({point.error})"
-        for point in points
-        if not point.latencies_s
-    ]
-    disturbed = [
-        f"batch {point.batch_size} with {point.num_threads} threads"
-        for point in points
-        if disturbance(point) is not None
-    ]
-    sentences = [f"Not measured: {'; '.join(told)}."] if told else []
-    sentences += [f"Disturbed, not judged: {'; '.join(disturbed)}."] if disturbed else []
+    failed, disturbed = [], []
+    for point in points:
+        place = f"batch {point.batch_size} with {point.num_threads} threads"
+        if not point.latencies_s:
+            failed.append(f"{place} ({point.error})")
+        elif disturbance(point) is not None:
+            disturbed.append(place)
+    sentences = [f"Not measured: {'; '.join(failed)}."] if failed else []
+    sentences += [f"{capital(NOT_JUDGED)}: {'; '.join(disturbed)}."] if disturbed else []
     return " ".join(sentences)

@@ -9,9 +9,8 @@ from matplotlib.axes import Axes
 
 from lib.analysis.judgement import disturbance, judged
 from lib.analysis.statistics import layer_noise_floor, layer_ratio, median_interval, median_latency
-from lib.backends import backend_names
-from lib.records.schema import BenchmarkRecord, Layer, LayerTable, Scenario
-from lib.report.figures import NEUTRAL, backend_colour, describe, new_axes, show, styled
+from lib.records.schema import BenchmarkRecord, Layer, LayerTable
+from lib.report.figures import INK, describe, new_axes, show, side_colours, styled
 from lib.report.gaps import RAW, Shown, absent, disturbed
 from lib.report.table import Cell, Fold, Stack, Table, Value
 from lib.report.verdict_cells import ratio_cell, raw_cell
@@ -25,6 +24,7 @@ from lib.report.words import (
     percent,
     ratio_interval,
     scenario_name,
+    shortened,
 )
 
 NUM_KERNELS = 2  # of a layer in its row; the record has all
@@ -37,39 +37,29 @@ def bars(record: BenchmarkRecord) -> Shown:
         return absent(record, "layers")
     tables = [table for table in record.layers if disturbance(table) is None]
     for table in tables:
-        show(plot_layers(table, record.backend, record.reference, backend_names()))
-    whole = judged(record.scenarios)
-    added = [table for table in tables if table.scenario in {scenario.name for scenario in whole}]
-    return Stack(
-        disturbed("layers", record.layers),
-        layer_sum_table(added, whole, record.backend, record.reference) if added else None,
-    )
+        show(plot_layers(table, record.backend, record.reference))
+    return Stack(disturbed("layers", record.layers), layer_sum_table(record, tables))
 
 
 @styled
-def plot_layers(
-    table: LayerTable,
-    backend: str,
-    reference: str,
-    names: Sequence[str] = (),
-    ax: Axes | None = None,
-    num_layers: int = 24,
-) -> Axes:
+def plot_layers(table: LayerTable, backend: str, reference: str, num_layers: int = 24) -> Axes:
     """Milliseconds of each layer under both sides as paired bars with 95 % intervals of their medians."""
     layers = slowest_layers(table.layers, num_layers)
-    ax = new_axes(ax, 1.1 + 0.3 * len(layers))
+    ax = new_axes(1.1 + 0.3 * len(layers))
     rows = np.arange(len(layers))
-    second = f"{reference} (reference)"
-    for offset, name, key in ((-0.19, backend, "latencies_s"), (0.19, second, "reference_latencies_s")):
+    totals_ms = []
+    for offset, name, colour, key in zip(
+        (-0.19, 0.19),
+        (backend, f"{reference} (reference)"),
+        side_colours(backend, reference),
+        ("latencies_s", "reference_latencies_s"),
+        strict=True,
+    ):
         found = np.array([median_interval(getattr(layer, key)) for layer in layers]) * 1000
-        colour = backend_colour(backend if offset < 0 else reference, names)
-        if backend == reference and offset > 0:
-            colour = NEUTRAL
         spread = np.stack([found[:, 0] - found[:, 1], found[:, 2] - found[:, 0]])
-        ax.barh(
-            rows + offset, found[:, 0], 0.36, xerr=spread, color=colour, label=name,
-            error_kw={"elinewidth": 1, "ecolor": "#24292f"},
-        )  # fmt: skip
+        whiskers = {"elinewidth": 1, "ecolor": INK}
+        ax.barh(rows + offset, found[:, 0], 0.36, xerr=spread, color=colour, label=name, error_kw=whiskers)
+        totals_ms.append(1000 * sum(median_latency(getattr(layer, key)) for layer in table.layers))
     ax.set_yticks(rows, [_layer_label(layer) for layer in layers], fontsize=7.5)
     ax.set_ylim(len(layers) - 0.4, -0.6)
     ax.set_xlim(left=0)
@@ -80,14 +70,14 @@ def plot_layers(
     shown = "" if len(layers) == len(table.layers) else f"; the {len(layers)} slowest of {len(table.layers)} layers"
     ax.set_title(f"Layers, {scenario_name(table.scenario)}, batch {table.batch_size}{shown}")
     slowest = max(layers, key=lambda layer: median_latency(layer.latencies_s))
-    totals = [1000 * sum(median_latency(getattr(layer, key)) for layer in table.layers) for key in
-              ("latencies_s", "reference_latencies_s")]  # fmt: skip
+    slowest_ms = 1000 * median_latency(slowest.latencies_s)
     return describe(
         ax,
-        f"Time per layer, {scenario_name(table.scenario)}: all layers together take {number(totals[0])} ms under "
-        f"{backend} and {number(totals[1])} ms under {reference}. Slowest under {backend}: "
-        f"{group_name(slowest.members)} with "
-        f"{number(1000 * median_latency(slowest.latencies_s))} ms.",
+        f"Time per layer, {scenario_name(table.scenario)}: all layers together take {number(totals_ms[0])} ms under "
+        f"{backend} and {number(totals_ms[1])} ms under {reference}. Slowest under {backend}: "
+        f"{group_name(slowest.members)} with {number(slowest_ms)} ms.",
+        f"The layers take {number(totals_ms[0])} ms under {backend} and {number(totals_ms[1])} ms under {reference}; "
+        f"{group_name(slowest.members)} alone takes {percent(slowest_ms / totals_ms[0], 0)} of the former.",
     )
 
 
@@ -101,110 +91,98 @@ def slowest_layers(layers: Sequence[Layer], num_layers: int) -> list[Layer]:
 def _layer_label(layer: Layer) -> str:
     """Name and kind; a fused group by the names of its members, which say more than their kinds."""
     name = group_name(layer.members)
-    if len(layer.members) == 1:
-        return f"{name} ({layer.kind})"
-    return shortened(name, LABEL_LENGTH)
+    return f"{name} ({layer.kind})" if len(layer.members) == 1 else shortened(name, LABEL_LENGTH)
 
 
-def shortened(name: str, length: int) -> str:
-    return name if len(name) <= length else f"{name[: length - 3]}..."
-
-
-def layer_sum_table(tables: Sequence[LayerTable], scenarios: Sequence[Scenario], backend: str, reference: str) -> Table:
-    """Do the layers add up to the whole call? Two rows per scenario."""
-    whole = {scenario.name: scenario for scenario in scenarios}
+def layer_sum_table(record: BenchmarkRecord, tables: Sequence[LayerTable]) -> Table | None:
+    """Do the layers add up to the whole call? Two rows per scenario; None where no whole call is judged."""
     rows: list[list[Value]] = []
     for table in tables:
-        scenario = whole[table.scenario]
-        for name, calls, passes, steps in (
-            (backend, scenario.latencies_s, [layer.latencies_s for layer in table.layers], table.runtime_latencies_s),
-            (reference, scenario.reference_latencies_s, [x.reference_latencies_s for x in table.layers], []),
-        ):
-            layers_s, call = sum(median_latency(latencies_s) for latencies_s in passes), median_latency(calls)
-            runtime_s = median_latency(steps) if steps else 0.0
-            missing = call - layers_s - runtime_s
-            rows.append(
-                [
-                    f"{scenario_name(table.scenario)}, batch {table.batch_size}" if name == backend else "",
-                    name,
-                    milliseconds(layers_s),
-                    milliseconds(runtime_s) if steps else Cell(UNKNOWN, tone="muted"),
-                    milliseconds(call),
-                    Cell(f"{'+' if missing >= 0 else '-'}{milliseconds(abs(missing))}", percent(missing / call, 1)),
-                ]
-            )
+        for scenario in judged(record.scenarios):
+            if scenario.name != table.scenario:
+                continue
+            place = f"{scenario_name(table.scenario)}, batch {table.batch_size}"
+            passes = [layer.latencies_s for layer in table.layers]
+            rows.append([place, *_sum_cells(record.backend, passes, table.runtime_latencies_s, scenario.latencies_s)])
+            passes = [layer.reference_latencies_s for layer in table.layers]
+            rows.append(["", *_sum_cells(record.reference, passes, [], scenario.reference_latencies_s)])
+    if not rows:
+        return None
     columns = ["scenario", "backend", "layers (ms)", "outside layers (ms)", "whole call (ms)", "missing (ms)"]
     note = (
-        "Missing: what happens between layers, and layers that nobody tells the time of. Below zero: the cost of "
+        "Missing: what happens between layers, and layers without a time of their own. Below zero: the cost of "
         "watching layers, which weighs more on single images."
     )
     return Table(columns, rows, caption="Do the layers add up?", note=note)
 
 
+def _sum_cells(
+    name: str, passes: Sequence[list[list[float]]], steps: list[list[float]], calls: list[list[float]]
+) -> list[Value]:
+    layers_s, call = sum(median_latency(latencies_s) for latencies_s in passes), median_latency(calls)
+    runtime_s = median_latency(steps) if steps else 0.0
+    missing = call - layers_s - runtime_s
+    return [
+        name,
+        milliseconds(layers_s),
+        milliseconds(runtime_s) if steps else None,
+        milliseconds(call),
+        Cell(f"{'+' if missing >= 0 else '-'}{milliseconds(abs(missing))}", percent(missing / call, 1)),
+    ]
+
+
 def kernels(record: BenchmarkRecord) -> Shown:
-    """Which kernels ran in which scenario."""
-    if not any(layer.kernels for table in record.layers for layer in table.layers):
-        return absent(record, "kernels by scenario")
-    return kernel_table(record.layers, record.backend)
-
-
-def kernel_table(tables: Sequence[LayerTable], backend: str) -> Table:
     """Which kernels ran in which scenario: rows = kernels, how many layers had them."""
     found = {
         table.scenario: [
             *(kernel for layer in table.layers for kernel in dict.fromkeys(layer.kernels)),
             *table.runtime_kernels,
         ]
-        for table in tables
+        for table in record.layers
     }
     names = list(dict.fromkeys(kernel for kernels in found.values() for kernel in kernels))
+    if not names:
+        return absent(record, "kernels by scenario")
+    counts = {name: [kernels.count(name) for kernels in found.values()] for name in names}
     rows: list[list[Value]] = [
-        [name, *(kernels.count(name) or Cell("0", tone="muted") for kernels in found.values())] for name in names
+        [name, *(count or Cell("0", tone="muted") for count in by_scenario)] for name, by_scenario in counts.items()
     ]
-    differ = any(len({kernels.count(name) for kernels in found.values()}) > 1 for name in names)
+    differ = any(len(set(by_scenario)) > 1 for by_scenario in counts.values())
     note = "The scenarios run different kernels: what is true of one is not true of the other." if differ else ""
-    columns = [f"kernel of {backend}", *(f"{scenario_name(name)} (layers)" for name in found)]
+    columns = [f"kernel of {record.backend}", *(f"{scenario_name(name)} (layers)" for name in found)]
     return Table(columns, rows, caption="Kernels by scenario", note=note, compact=True)
 
 
 def layers(record: BenchmarkRecord, scenario: str) -> Shown:
-    """Every layer with its kernels in one scenario."""
-    for table in record.layers:
-        if table.scenario == scenario:
-            shown = layer_table(table, record.backend, record.reference)
-            banner = disturbed("layers", [table])
-            return shown if banner is None else Stack(banner, Fold(RAW, shown))
-    return absent(record, f"layers, {scenario_name(scenario)}")
+    """Every layer with its kernels in one scenario, in a fold: a network has many."""
+    table = record.layer_table(scenario)
+    if table is None:
+        return absent(record, f"layers, {scenario_name(scenario)}")
+    shown, banner = layer_table(table, record.backend, record.reference), disturbed("layers", [table])
+    return Stack(banner, Fold(RAW if banner else f"{shown.caption}: {len(table.layers)} rows of numbers", shown))
 
 
-def layer_table(table: LayerTable, backend: str, reference: str, num_layers: int = 0) -> Table:
-    """One row per layer or fused group in the order of the network; `num_layers` keeps the slowest of the reference
-    only. Last, what the runtime does outside of layers. Of what was disturbed the speed is a bare quotient."""
+def layer_table(table: LayerTable, backend: str, reference: str) -> Table:
+    """One row per layer or fused group in the order of the network; last, what the runtime does outside of layers. Of
+    what was disturbed the speed is a bare quotient."""
     floor, raw = layer_noise_floor(table), disturbance(table) is not None
-    reference_medians = [median_latency(layer.reference_latencies_s) for layer in table.layers]
-    total = sum(reference_medians) or 1.0
-    kept = range(len(table.layers))
-    if 0 < num_layers < len(table.layers):
-        kept = sorted(sorted(kept, key=lambda index: -reference_medians[index])[:num_layers])  # type: ignore[assignment]
+    total = sum(median_latency(layer.reference_latencies_s) for layer in table.layers) or 1.0
     rows: list[list[Value]] = []
-    for index in kept:
-        layer = table.layers[index]
-        ratio = layer_ratio(layer)
-        kinds = layer.kind if len(layer.members) == 1 else "fused"
+    for layer in table.layers:
+        ratio, reference_s = layer_ratio(layer), median_latency(layer.reference_latencies_s)
         rows.append(
             [
-                Cell(group_name(layer.members), kinds),
-                _short_shape(layer.output_shape),
-                number(layer.num_macs / 1e6) if layer.num_macs else Cell(UNKNOWN, tone="muted"),
+                Cell(group_name(layer.members), layer.kind if len(layer.members) == 1 else "fused"),
+                "x".join(str(length) for length in layer.output_shape),
+                number(layer.num_macs / 1e6) if layer.num_macs else None,
                 milliseconds(median_latency(layer.latencies_s)),
-                milliseconds(reference_medians[index]),
-                f"{100 * reference_medians[index] / total:.1f} %",
+                milliseconds(reference_s),
+                percent(reference_s / total, 1),
                 raw_cell(ratio) if raw else ratio_cell(ratio, ratio_interval(ratio, floor), floor),
                 _kernels(layer.kernels),
                 _kernels(layer.reference_kernels),
             ]
         )
-    left_out = len(table.layers) - len(rows)
     if table.runtime_latencies_s:
         steps = milliseconds(median_latency(table.runtime_latencies_s))
         head = Cell("outside layers", "steps of the runtime")
@@ -213,14 +191,12 @@ def layer_table(table: LayerTable, backend: str, reference: str, num_layers: int
     columns += [f"kernels of {backend}", f"kernels of {reference}"]
     note = "Share: of the reference's time."
     if any(len(layer.members) > 1 for layer in table.layers):
-        note += " Layers that the backend runs as one step stand in one row, against the sum of the reference's."
+        note += " Layers that the backend runs as one step share one row, against the sum of the reference's."
     note += f" Differences below {floor_words(floor)} are noise: 90 % of the layers differ less between the reference "
     note += "and its control."
-    note += f" {left_out} faster layers are not shown." if left_out else ""
     caption = f"Layers, {scenario_name(table.scenario)}, batch {table.batch_size}"
-    return Table(
-        columns, rows, caption=caption, note=note, compact=True, num_totals=int(bool(table.runtime_latencies_s))
-    )
+    totals = int(bool(table.runtime_latencies_s))
+    return Table(columns, rows, caption=caption, note=note, compact=True, num_totals=totals)
 
 
 def _kernels(names: Sequence[str]) -> Cell:
@@ -231,7 +207,3 @@ def _kernels(names: Sequence[str]) -> Cell:
     more = len(distinct) - NUM_KERNELS
     shown = counted([name for name in names if name in distinct[:NUM_KERNELS]])
     return Cell(shown, f"and {more} more" if more > 0 else "")
-
-
-def _short_shape(shape: Sequence[int]) -> str:
-    return "x".join(str(length) for length in shape)

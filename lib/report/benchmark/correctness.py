@@ -16,9 +16,8 @@ def parity(record: BenchmarkRecord) -> Shown:
         if record.status == "ok" and not record.is_network:
             return Banner(f"{record.backend} computes no network: there is no accuracy to compare", "info")
         return absent(record, "parity")
-    random_weights = record.random_weights
     accuracy = accuracy_table(record.accuracy) if record.accuracy else None
-    return Stack(parity_table(record.parity, random_weights=random_weights), accuracy)
+    return Stack(parity_table(record.parity, random_weights=record.random_weights), accuracy)
 
 
 def parity_table(parity: Parity, *, random_weights: bool = False) -> Table:
@@ -32,7 +31,7 @@ def parity_table(parity: Parity, *, random_weights: bool = False) -> Table:
         ["signal to error (SQNR)", sqnr],
         ["equal predictions", percent(parity.agreement)],
     ]
-    note = "Random weights: nobody trained this network, so only its logits are compared and accuracy means nothing."
+    note = "The network is not trained, its weights are random: only its logits are compared, accuracy means nothing."
     if not random_weights:
         interval = percent_interval(parity.top1_drop_interval).removesuffix(" %")
         allowed = f"allowed {points(parity.top1_drop_allowed)}"
@@ -44,12 +43,10 @@ def parity_table(parity: Parity, *, random_weights: bool = False) -> Table:
         ]
         note = (
             "In brackets: the 95 % interval, resampled over tracks, since the frames of one sign are not independent. "
-            "Passed: no more is lost than allowed. Failed: the whole interval lies beyond that. Else inconclusive."
+            "Passed: no more is lost than allowed. Failed: the whole interval is beyond that. Else inconclusive."
         )
-    columns = ["what", "against the reference backend"]
-    return Table(
-        columns, rows, caption="Parity: right before fast", note=note, compact=True, align_numbers=False
-    )  # fmt: skip
+    columns, caption = ["what", "against the reference backend"], "Parity: right before fast"
+    return Table(columns, rows, caption=caption, note=note, compact=True, align_numbers=False)
 
 
 def proof(record: BenchmarkRecord) -> Shown:
@@ -65,6 +62,5 @@ def proof_table(proof: Proof) -> Table:
     rows: list[list[Value]] = [[name, count] for name, count in ranked_kernels(proof)]
     judged = "The promise holds" if proof.passed else "THE PROMISE DOES NOT HOLD"
     note = f"{judged}. Promised: {proof.promised}." + (f" {proof.reason}" if proof.reason else "")
-    note += f" To investigate: {proof.investigate}." if proof.investigate else ""
     columns = ["kernel that ran", "steps or layers that it ran in"]
     return Table(columns, rows, caption="Proof of the backend, offline scenario", note=note, compact=True)

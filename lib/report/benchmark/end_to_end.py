@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
+from lib.analysis.comparison import first_answer_s
 from lib.analysis.judgement import judged
 from lib.analysis.statistics import median_latency
-from lib.records.schema import BenchmarkRecord, ColdStart, Preparation, PreprocessingTime, Scenario
+from lib.records.schema import BenchmarkRecord, ColdStart
 from lib.report.gaps import Shown, absent, disturbed
 from lib.report.table import Cell, Stack, Table, Value
 from lib.report.words import duration, milliseconds, number, percent, scenario_name, size
 
+COLD_START_COLUMNS = ("import (ms)", "load (ms)", "compile (ms)", "first inference (ms)", "total (ms)", "peak memory")
+
 
 def preparation(record: BenchmarkRecord) -> Shown:
-    """One-off work before the first start."""
-    if record.preparation is None:
-        return absent(record, "preparation")
-    return preparation_table(record.preparation, record.backend)
-
-
-def preparation_table(preparation: Preparation, backend: str) -> Table:
     """What a build machine would do once."""
-    images = preparation.num_calibration_images
-    written = size(preparation.num_bytes) if preparation.num_bytes else "nothing"
-    rows: list[list[Value]] = [[backend, duration(preparation.seconds), written, images or "none"]]
-    note = "Done once, in a process of its own. No part of the cold start below."
+    made = record.preparation
+    if made is None:
+        return absent(record, "preparation")
+    written = size(made.num_bytes) if made.num_bytes else "nothing"
+    rows: list[list[Value]] = [[record.backend, duration(made.seconds), written, made.num_calibration_images or "none"]]
+    note = "Done once, in a process of its own. Not part of the cold start below."
     columns = ["backend", "time", "written", "calibration images (train)"]
     return Table(columns, rows, caption="One-off preparation", note=note)
 
@@ -33,61 +29,53 @@ def cold_start(record: BenchmarkRecord) -> Shown:
     """What a first request waits for, both sides."""
     if record.cold_start is None:
         return absent(record, "cold start")
-    return cold_start_table(
-        {
-            record.backend: record.cold_start,
-            f"{record.reference} (reference)": record.reference_cold_start,
-        }
+    sides = {record.backend: record.cold_start, f"{record.reference} (reference)": record.reference_cold_start}
+    rows = [[name, *cold_start_cells(cold)] for name, cold in sides.items()]
+    note = (
+        "In the worker, from the first import on; the start of Python itself is not counted. Compile: making ready "
+        "for single images, reading a program compiled ahead of time included. Peak memory: after batches of 256."
     )
+    return Table(["backend", *COLD_START_COLUMNS], rows, caption="Cold start", note=note)
 
 
-def cold_start_table(sides: Mapping[str, ColdStart | None]) -> Table:
-    """What a first request waits for. `sides`: backend name -> its cold start."""
-    rows: list[list[Value]] = []
-    for name, cold in sides.items():
-        if cold is None:
-            rows.append([name, *[None] * 6])
-            continue
-        parts = (cold.import_s, cold.load_s, cold.compile_s, cold.first_inference_s)
-        cells: list[Value] = [milliseconds(part) for part in parts]
-        rows.append([name, *cells, milliseconds(sum(parts)), size(cold.peak_memory_bytes)])
-    columns = ["backend", "import (ms)", "load (ms)", "compile (ms)", "first inference (ms)", "total (ms)"]
-    note = "In the worker, from the first import on; the start of Python itself is not counted. Compile: making ready "
-    note += "for single images, reading a program compiled ahead of time included. Peak memory: after batches of 256."
-    return Table([*columns, "peak memory"], rows, caption="Cold start", note=note)
+def cold_start_cells(cold: ColdStart | None) -> list[Value]:
+    """One for each of `COLD_START_COLUMNS`."""
+    if cold is None:
+        return [None] * len(COLD_START_COLUMNS)
+    parts = (cold.import_s, cold.load_s, cold.compile_s, cold.first_inference_s, first_answer_s(cold))
+    return [*(milliseconds(part) for part in parts), size(cold.peak_memory_bytes)]
 
 
 def image_cost(record: BenchmarkRecord) -> Shown:
-    """Decoding, resizing, normalizing and inference of one image."""
+    """What one image costs from file to answer: microseconds and shares, with inference in each scenario."""
     if record.preprocessing is None or not record.scenarios:
         return absent(record, "cost of an image")
-    banner, found = disturbed("inference", record.scenarios), judged(record.scenarios)
-    if not found:
+    banner, scenarios = disturbed("inference", record.scenarios), judged(record.scenarios)
+    if not scenarios:
         return banner
-    threads = record.environment.num_threads
-    return Stack(banner, image_cost_table(record.preprocessing, found, record.backend, threads))
-
-
-def image_cost_table(
-    preprocessing: PreprocessingTime, scenarios: Sequence[Scenario], backend: str, num_threads: int
-) -> Table:
-    """What one image costs from file to answer: microseconds and shares, with inference in each scenario."""
+    before, threads = record.preprocessing, record.environment.num_threads
     parts = {
-        f"decode {preprocessing.file_format}": median_latency([preprocessing.decode_s]),
-        "resize": median_latency([preprocessing.resize_s]),
-        "normalize": median_latency([preprocessing.normalize_s]),
+        f"decode {before.file_format}": median_latency([before.decode_s]),
+        "resize": median_latency([before.resize_s]),
+        "normalize": median_latency([before.normalize_s]),
     }
-    inference = {s.name: median_latency(s.latencies_s) / s.batch_size for s in scenarios}
-    totals = {name: sum(parts.values()) + seconds for name, seconds in inference.items()}
+    inference = [median_latency(found.latencies_s) / found.batch_size for found in scenarios]
+    totals = [sum(parts.values()) + seconds for seconds in inference]
+    by_step = {name: [seconds] * len(totals) for name, seconds in parts.items()}
+    by_step[f"inference by {record.backend}"] = inference
     rows: list[list[Value]] = [
-        [name, *(Cell(number(1e6 * seconds), f"({percent(seconds / total, 0)})") for total in totals.values())]
-        for name, seconds in parts.items()
+        [
+            name,
+            *(
+                Cell(number(1e6 * part), f"({percent(part / total, 0)})")
+                for part, total in zip(seconds, totals, strict=True)
+            ),
+        ]
+        for name, seconds in by_step.items()
     ]
-    shares = (Cell(number(1e6 * inference[name]), f"({percent(inference[name] / totals[name], 0)})") for name in totals)
-    rows.append([f"inference by {backend}", *shares])
-    rows.append(["together", *(Cell(number(1e6 * total), tone="mark") for total in totals.values())])
+    rows.append(["together", *(Cell(number(1e6 * total), tone="mark") for total in totals)])
     columns = ["step", *(f"{scenario_name(s.name)}, batch {s.batch_size} (µs)" for s in scenarios)]
-    note = f"Per image, of {preprocessing.num_images} files, made in memory as large as the originals. "
+    note = f"Per image, of {before.num_images} files, made in memory as large as the originals. "
     note += "What comes before the network runs on one thread, "
-    note += f"inference on {num_threads}." if num_threads != 1 else "as inference does here."
-    return Table(columns, rows, caption="What an image costs, end to end", note=note)
+    note += f"inference on {threads}." if threads != 1 else "as inference does here."
+    return Stack(banner, Table(columns, rows, caption="What an image costs, end to end", note=note))

@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
+from lib.analysis.comparison import first_answer_s
 from lib.analysis.judgement import judge
 from lib.analysis.statistics import is_unstable
 from lib.data import Data
 from lib.model import Checkpoint
 from lib.records.schema import BenchmarkRecord
-from lib.report.caveats import warnings_words
+from lib.report.caveats import warning_lines
 from lib.report.gaps import absent
-from lib.report.table import Banner, Cell, Stack, Table, Value, profile_banner
-from lib.report.verdict_cells import judgement_cell, parity_cell
+from lib.report.headline import headline
+from lib.report.table import Banner, Caveats, Cell, Stack, Table, Value, profile_banner
+from lib.report.verdict_cells import judgement_cell, parity_cell, proof_cell
 from lib.report.words import duration, percent, points, ratio_interval, scenario_name, size
 
 GLANCE = "at-a-glance"  # id of the display at the top of the page that the end of the notebook fills in
 
 
 def place() -> None:
-    """A place at the top of the page for what is only known at its end; `fill_glance` fills it in."""
+    """A place at the top of the page for what is only known at its end; `fill` fills it in."""
     from IPython.display import display
 
-    display(Banner("The answer appears here when the notebook has come to its end.", "info"), display_id=GLANCE)  # type: ignore[no-untyped-call]
+    text = "The answer appears here when the notebook has come to its end."
+    display(Banner(text, "info"), display_id=GLANCE)  # type: ignore[no-untyped-call]
 
 
 def fill(record: BenchmarkRecord) -> None:
-    """The answer at the top of the page, and every warning but that of the shell, which the next output has."""
+    """The answer at the top of the page, and what must be known about it; what the shell changes is said where the
+    machine is shown."""
     from IPython.display import update_display
 
-    parts: list[Table | Banner | None] = []
-    if not record.is_network:
-        parts.append(Banner(f"{record.backend} computes no network: its times are those of the harness.", "info"))
-    elif record.status == "ok" and record.scenarios:
-        parts.append(glance_table(record))
-    elif record.status != "ok":
-        parts.append(absent(record, "times"))
-    if warnings := [warning for warning in record.warnings if warning.kind != "variables"]:
-        parts.append(Banner(warnings_words(warnings)))
-    update_display(Stack(*parts), display_id=GLANCE)  # type: ignore[no-untyped-call]
+    warnings = [warning for warning in record.warnings if warning.kind != "variables"]
+    if record.status != "ok":
+        answer = absent(record, "times")
+    elif not record.is_network:
+        answer = Banner(f"{record.backend} computes no network: its times are those of the harness.", "info")
+    else:
+        answer = Banner(f"{record.backend} against {record.reference}: {headline(record)}.", "info")
+    table = glance_table(record) if record.status == "ok" and record.is_network and record.scenarios else None
+    shown = Stack(answer, table, Caveats(warning_lines(warnings)))
+    update_display(shown, display_id=GLANCE)  # type: ignore[no-untyped-call]
 
 
 def glance_table(record: BenchmarkRecord) -> Table:
@@ -54,15 +58,10 @@ def glance_table(record: BenchmarkRecord) -> Table:
         told = f"top-1 {percent(parity.top1)}, {points(parity.top1_drop)} lost"
         rows.append(["same network", parity_cell(parity, "random weights" if record.random_weights else told)])
     if record.proof is not None:
-        proof = record.proof
-        judged = (
-            Cell("investigate", proof.investigate, "warn") if proof.investigate else Cell("as promised", tone="good")
-        )
-        rows.append(["kernels", judged if proof.passed else Cell("NOT AS PROMISED", proof.reason, "bad")])
+        rows.append(["kernels as promised", proof_cell(record.proof)])
     if record.cold_start is not None:
-        cold = record.cold_start
-        waited = cold.import_s + cold.load_s + cold.compile_s + cold.first_inference_s
-        rows.append(["first answer after", Cell(duration(waited), f"peak memory {size(cold.peak_memory_bytes)}")])
+        waited, memory = first_answer_s(record.cold_start), size(record.cold_start.peak_memory_bytes)
+        rows.append(["first answer after", Cell(duration(waited), f"peak memory {memory}")])
     columns = ["what", f"{record.backend} against {record.reference}"]
     return Table(columns, rows, caption="At a glance", align_numbers=False)
 
@@ -79,26 +78,28 @@ def checkpoint_table(checkpoint: Checkpoint, data: Data, trained_now: bool, prof
         ["trained on", f"nothing, seed {about.seed}" if about.random_weights else trained],
         ["SHA-256", checkpoint.sha256],
     ]
-    warning = None
+    table = Table(["", "checkpoint"], rows, caption="The network")
+    return Stack(profile_banner(profile), _checkpoint_warning(checkpoint, data, trained_now), table)
+
+
+def _checkpoint_warning(checkpoint: Checkpoint, data: Data, trained_now: bool) -> Banner | None:
+    about = checkpoint.metadata
     if about.random_weights:
-        warning = Banner(
-            "Nobody trained this network: its weights are random. Its speed can be measured and its logits compared; "
-            "its answers mean nothing.",
-            "info",
+        text = (
+            "This network is not trained: its weights are random. Its speed can be measured and its logits compared; "
         )
-    elif trained_now or about.profile == "smoke":
-        why = (
-            "There was no checkpoint in this run, so a small network was trained just now"
-            if trained_now
-            else ("The checkpoint of this run is that of a smoke training")
-        )
-        warning = Banner(
+        return Banner(f"{text}its answers mean nothing.", "info")
+    if trained_now or about.profile == "smoke":
+        why = "The checkpoint of this run is that of a smoke training"
+        if trained_now:
+            why = "There was no checkpoint in this run, so a small network was trained just now"
+        return Banner(
             f"{why}. Its speed is what it is, its accuracy means little, and its record is marked as a smoke one. "
             "Train a real network with python -m lib run 02_train."
         )
-    elif about.data_hash != data.manifest_hash:
-        warning = Banner(
+    if about.data_hash != data.manifest_hash:
+        return Banner(
             f"The checkpoint was trained on other images ({about.data_source}, {about.data_hash[:12]}) than those it "
-            f"is measured on ({data.source}, {data.manifest_hash[:12]}): its accuracy is that of a network abroad."
+            f"is measured on ({data.source}, {data.manifest_hash[:12]}): its accuracy here is out of distribution."
         )
-    return Stack(profile_banner(profile), warning, Table(["", "checkpoint"], rows, caption="The network"))
+    return None

@@ -7,19 +7,16 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from lib.analysis.judgement import disturbance, judged
-from lib.analysis.roofline import LayerRoofline, Roofline
+from lib.analysis.roofline import LayerRoofline, Limits, Roofline
 from lib.analysis.roofline import roofline as roofline_of
-from lib.backends import backend_names
 from lib.records.schema import BenchmarkRecord, Peaks
-from lib.report.benchmark.by_layer import shortened
-from lib.report.benchmark.clock import CONTROL
-from lib.report.figures import backend_colour, describe, new_panels, show, styled
+from lib.report.figures import CONTROL, INK, backend_colour, describe, new_panels, show, styled
 from lib.report.gaps import Shown, absent, disturbed
 from lib.report.table import Cell, Stack, Table, Value
-from lib.report.words import UNKNOWN, group_name, milliseconds, number, percent, scenario_name
+from lib.report.words import UNKNOWN, capital, group_name, milliseconds, number, percent, scenario_name, shortened
 
 NUM_ROOFLINE = 24  # rows of a roofline, the slowest layers
 _SIZES = re.compile(r"\bits [\d.,]+ [kM]?B\b")  # differ from layer to layer, and the reason is the same
@@ -31,7 +28,7 @@ def roofline(record: BenchmarkRecord, network_layers: Sequence[str] = ()) -> Sho
     """Every layer against the machine's peaks, in a figure and in a table per scenario.
 
     Args:
-        network_layers: names of all layers of the network, so that those nobody tells the time of are named.
+        network_layers: names of all layers of the network, so that those without a time of their own are named.
     """
     if record.peaks is None:
         return absent(record, "roofline")
@@ -42,7 +39,7 @@ def roofline(record: BenchmarkRecord, network_layers: Sequence[str] = ()) -> Sho
     drawn = [one for one in found if one is not None and one.layers]
     if not drawn:
         return Stack(peaks_table(record.peaks), banner or absent(record, "roofline"))
-    show(plot_roofline(drawn, record.backend, backend_names()))
+    show(plot_roofline(drawn, record.backend))
     return Stack(peaks_table(record.peaks), banner, *(roofline_table(one, record.backend) for one in drawn))
 
 
@@ -60,104 +57,125 @@ def peaks_table(peaks: Peaks) -> Table:
 
 
 @styled
-def plot_roofline(
-    rooflines: Sequence[Roofline], backend: str, names: Sequence[str] = (), ax: Axes | None = None
-) -> Axes:
+def plot_roofline(rooflines: Sequence[Roofline], backend: str) -> Axes:
     """Operations per byte against operations per second of every layer under the machine's two roofs, a panel per
     scenario; returns the first panel. Both scales are logarithmic; the larger a dot, the longer the layer takes."""
-    panels = new_panels(ax, len(rooflines), 3.6, share_y=True)
-    colour = backend_colour(backend, names)
+    panels = new_panels(len(rooflines), 3.6, share_y=True)
     heights: list[float] = []
     for panel, roofline in zip(panels, rooflines, strict=True):
         drawn = [layer for layer in roofline.layers if layer.intensity and layer.flops_per_s]
         total = sum(layer.seconds for layer in roofline.layers) or 1.0
-        xs = np.array([layer.intensity or 1.0 for layer in drawn] or [1.0])
-        ys = np.array([(layer.flops_per_s or 1.0) / 1e9 for layer in drawn] or [1.0])
-        limits = roofline.limits
+        places = [_place(layer) for layer in drawn] or [(1.0, 1.0)]
+        xs, ys = np.array(places).T
         low, high = xs.min() / 2.5, xs.max() * 2.5
+        heights += [*ys]
         roof_words = "the machine's peak in this precision is unknown"
-        if limits is not None:
-            bandwidth = limits.copy.per_s / 1e9
+        if (limits := roofline.limits) is not None:
             if limits.matmul is not None and limits.ridge is not None:
-                peak = limits.matmul.per_s / 1e9
-                high = max(high, 3 * limits.ridge)
-                panel.plot([limits.ridge, high], [peak, peak], color="#24292f", linewidth=1.4)
-                panel.plot([low, limits.ridge], [low * bandwidth, peak], color="#24292f", linewidth=1.4, linestyle="--")
-                panel.annotate(
-                    f"{number(peak)} GFLOP/s, {limits.precision}", (limits.ridge, peak), (2, 3),
-                    textcoords="offset points", ha="left", va="bottom", fontsize=8,
-                )  # fmt: skip
-                roof_words = (
-                    f"peak {number(peak)} GFLOP/s, {limits.precision}; they meet at {number(limits.ridge)} FLOP/byte"
-                )
-            else:
-                panel.plot([low, high], [low * bandwidth, high * bandwidth], color="#24292f", linestyle="--")
-            panel.annotate(
-                f"{number(bandwidth)} GB/s", (low, low * bandwidth), (4, 30), textcoords="offset points", fontsize=8
-            )
-        seconds = np.array([layer.seconds for layer in drawn] or [0.0])
+                high, peak = max(high, 3 * limits.ridge), limits.matmul.per_s / 1e9
+                heights.append(peak)
+                roof_words = f"peak {number(peak)} GFLOP/s, {limits.precision}; "
+                roof_words += f"they meet at {number(limits.ridge)} FLOP/byte"
+            _draw_roofs(panel, limits, low, high)
         if drawn:
-            panel.scatter(
-                xs, ys, 14 + 320 * seconds / total, color=colour, alpha=0.55, edgecolors="#24292f", linewidths=0.6
-            )
+            sizes = 14 + 320 * np.array([layer.seconds for layer in drawn]) / total
+            colour = backend_colour(backend)
+            panel.scatter(xs, ys, sizes, color=colour, alpha=0.55, edgecolors=INK, linewidths=0.6)
         slowest = sorted(drawn, key=lambda layer: -layer.seconds)[:NUM_NAMED]
-        by_speed = sorted(slowest, key=lambda layer: layer.flops_per_s or 0.0)
-        for rank, layer in enumerate(by_speed):  # fanned out, as layers of one size lie on one spot
-            panel.annotate(
-                str(slowest.index(layer) + 1), (layer.intensity or 1.0, (layer.flops_per_s or 1.0) / 1e9),
-                (24, 11 * (rank - (len(by_speed) - 1) / 2)), textcoords="offset points", fontsize=8, weight="bold",
-                va="center", arrowprops={"arrowstyle": "-", "linewidth": 0.6, "color": CONTROL, "shrinkA": 0},
-            )  # fmt: skip
-        key = [f"{place} {shortened(group_name(one.layer.members), 30)}" for place, one in enumerate(slowest, start=1)]
-        panel.text(
-            0.98, 0.03, "\n".join(["longest:", *key]), transform=panel.transAxes, ha="right", va="bottom", fontsize=7.5,
-            bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0},
-        )  # fmt: skip
+        _name_slowest(panel, slowest)
         panel.set_xscale("log")
         panel.set_yscale("log")
         panel.set_xlim(low, high)
-        heights += [*ys, limits.matmul.per_s / 1e9] if limits is not None and limits.matmul is not None else [*ys]
         for line in (panel.xaxis, panel.yaxis):
-            line.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            line.set_major_formatter(StrMethodFormatter("{x:g}"))
             line.set_minor_formatter(NullFormatter())
         panel.set_xlabel("arithmetic intensity (FLOP per byte)")
         panel.set_title(f"{scenario_name(roofline.scenario)}, batch {roofline.batch_size}")
         panel.grid()
         told = [
-            f"{group_name(layer.layer.members)} {number((layer.flops_per_s or 0) / 1e9)} GFLOP/s at "
-            f"{number(layer.intensity or 0)} FLOP/byte"
+            f"{group_name(layer.layer.members)} {number(height)} GFLOP/s at {number(intensity)} FLOP/byte"
             for layer in slowest
+            for intensity, height in [_place(layer)]
         ]
-        describe(
-            panel,
+        text = (
             f"Roofline, {scenario_name(roofline.scenario)}: {len(drawn)} of {len(roofline.layers)} layers multiply; "
-            f"{roof_words}. Longest: {'; '.join(told) or 'none'}.",
+            f"{roof_words}. Longest: {'; '.join(told) or 'none'}."
         )
+        describe(panel, text, _share_words(roofline, slowest))
     panels[0].set_ylim(min(heights) / 2.5, 2.5 * max(heights))  # shared by the panels
     panels[0].set_ylabel("achieved (GFLOP/s)")
     return panels[0]
 
 
+def _place(layer: LayerRoofline) -> tuple[float, float]:
+    """FLOP per byte and GFLOP/s."""
+    return layer.intensity or 1.0, (layer.flops_per_s or 1.0) / 1e9
+
+
+def _draw_roofs(panel: Axes, limits: Limits, low: float, high: float) -> None:
+    """The slope of the memory's bandwidth and, where it is known, the flat roof of the peak."""
+    bandwidth, end = limits.copy.per_s / 1e9, high
+    if limits.matmul is not None and limits.ridge is not None:
+        end, peak = limits.ridge, limits.matmul.per_s / 1e9
+        panel.plot([end, high], [peak, peak], color=INK, linewidth=1.4)
+        text = f"{number(peak)} GFLOP/s, {limits.precision}"
+        panel.annotate(text, (end, peak), (2, 3), textcoords="offset points", ha="left", va="bottom", fontsize=8)
+    panel.plot([low, end], [low * bandwidth, end * bandwidth], color=INK, linewidth=1.4, linestyle="--")
+    text = f"{number(bandwidth)} GB/s"
+    panel.annotate(text, (low, low * bandwidth), (4, 30), textcoords="offset points", fontsize=8)
+
+
+def _name_slowest(panel: Axes, slowest: Sequence[LayerRoofline]) -> None:
+    by_speed = sorted(slowest, key=lambda layer: layer.flops_per_s or 0.0)
+    for rank, layer in enumerate(by_speed):  # fanned out, as layers of one size lie on one spot
+        panel.annotate(
+            str(slowest.index(layer) + 1), _place(layer), (24, 11 * (rank - (len(by_speed) - 1) / 2)),
+            textcoords="offset points", fontsize=8, weight="bold", va="center",
+            arrowprops={"arrowstyle": "-", "linewidth": 0.6, "color": CONTROL, "shrinkA": 0},
+        )  # fmt: skip
+    key = [f"{place} {shortened(group_name(one.layer.members), 30)}" for place, one in enumerate(slowest, start=1)]
+    panel.text(
+        0.98, 0.03, "\n".join(["longest:", *key]), transform=panel.transAxes, ha="right", va="bottom", fontsize=7.5,
+        bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0},
+    )  # fmt: skip
+
+
+def _share_words(roofline: Roofline, slowest: Sequence[LayerRoofline]) -> str:
+    """How near the whole call and the longest layer come to what the machine allows; empty where that is unknown."""
+    told = []
+    if roofline.network.bound_share is not None:
+        told.append(f"the whole call reaches {percent(roofline.network.bound_share, 0)} of what the machine allows")
+    if slowest and slowest[0].bound_share is not None:
+        name = group_name(slowest[0].layer.members)
+        told.append(f"{name}, which takes longest, {percent(slowest[0].bound_share, 0)} (bound by {slowest[0].limit})")
+    return f"{capital(scenario_name(roofline.scenario))}: {'; '.join(told)}." if told else ""
+
+
 def roofline_table(roofline: Roofline, backend: str, num_layers: int = NUM_ROOFLINE) -> Table:
     """The slowest layers, in the order of the network, against what the machine can do at most."""
-    reasons: list[str] = []
+    reasons: dict[str, str] = {}  # with their marks
     rows: list[list[Value]] = []
     slowest = sorted(roofline.layers, key=lambda found: -found.seconds)[:num_layers]
-    for found in roofline.layers:
-        if found not in slowest:
-            continue
+    for found in (layer for layer in roofline.layers if layer in slowest):
         mark = ""
         if found.explanation:
             reason = _SIZES.sub("its data", found.explanation).rstrip(".")
-            if reason not in reasons:
-                reasons.append(reason)
-            mark = _mark(reasons.index(reason))
-        rows.append(_roofline_row(found, mark))
+            mark = reasons.setdefault(reason, MARKS[len(reasons)] if len(reasons) < len(MARKS) else "*")
+        rows.append(
+            [
+                group_name(found.layer.members),
+                milliseconds(found.seconds),
+                number(found.intensity) if found.intensity else None,
+                _rate(found.flops_per_s, found.peak_share),
+                _rate(found.bytes_per_s, found.bandwidth_share),
+                found.limit or UNKNOWN,
+                Cell(percent(found.bound_share, 0), mark) if found.bound_share is not None else None,
+            ]
+        )
     whole = roofline.network
-    unknown = Cell(UNKNOWN, tone="muted")
-    share = unknown if whole.bound_share is None else Cell(percent(whole.bound_share, 0), tone="mark")
+    share = None if whole.bound_share is None else Cell(percent(whole.bound_share, 0), tone="mark")
     rate = _rate(whole.flops_per_s, whole.peak_share)
-    rows.append([Cell("whole call", tone="mark"), milliseconds(whole.whole_s), unknown, rate, unknown, "", share])
+    rows.append([Cell("whole call", tone="mark"), milliseconds(whole.whole_s), None, rate, None, "", share])
     columns = ["layer", "time (ms)", "FLOP per byte", "GFLOP/s", "GB/s", "bound by", "share of the bound"]
     note = (
         "In brackets the share of the machine's peak. FLOP: two per multiply-accumulate. Bytes: inputs, weights and "
@@ -166,30 +184,14 @@ def roofline_table(roofline: Roofline, backend: str, num_layers: int = NUM_ROOFL
     )
     left_out = len(roofline.layers) - len(slowest)
     note += f" {left_out} faster layers are not shown." if left_out else ""
-    note += "".join(f" {_mark(place)} {reason[:1].upper()}{reason[1:]}." for place, reason in enumerate(reasons))
-    note += f" {roofline.network.sentence}" if roofline.network.sentence else ""
+    note += "".join(f" {mark} {capital(reason)}." for reason, mark in reasons.items())
+    note += f" {whole.sentence}" if whole.sentence else ""
     caption = f"Roofline of {backend}, {scenario_name(roofline.scenario)}, batch {roofline.batch_size}"
     return Table(columns, rows, caption=caption, note=note, compact=True, num_totals=1)
 
 
-def _mark(position: int) -> str:
-    return MARKS[position] if position < len(MARKS) else f"({position + 1})"
-
-
-def _rate(per_s: float | None, share: float | None) -> Cell:
+def _rate(per_s: float | None, share: float | None) -> Value:
     """Billions per second and the share of the machine's peak."""
     if per_s is None:
-        return Cell(UNKNOWN, tone="muted")
+        return None
     return Cell(number(per_s / 1e9), f"({percent(share, 0)})" if share is not None else "")
-
-
-def _roofline_row(found: LayerRoofline, mark: str) -> list[Value]:
-    return [
-        Cell(group_name(found.layer.members)),
-        milliseconds(found.seconds),
-        number(found.intensity) if found.intensity else Cell(UNKNOWN, tone="muted"),
-        _rate(found.flops_per_s, found.peak_share),
-        _rate(found.bytes_per_s, found.bandwidth_share),
-        found.limit or UNKNOWN,
-        Cell(percent(found.bound_share, 0), mark) if found.bound_share is not None else Cell(UNKNOWN, tone="muted"),
-    ]

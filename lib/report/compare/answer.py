@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -18,43 +17,43 @@ from lib.analysis.recommendation import (
     Choice,
     choices,
     compile_s,
-    faster_from,
     front,
 )
 from lib.analysis.statistics import Ratio, scenario_ratio
-from lib.analysis.sweep_points import batch_points, judged_points
-from lib.backends import backend_names
+from lib.analysis.sweep_points import batch_points, faster_from, judged_points
 from lib.machine import flags_for
 from lib.records.run import networks
 from lib.records.schema import BenchmarkRecord, Recommendation
 from lib.report.caveats import disturbed_backends_words, warning_words
 from lib.report.figures import INK, NEUTRAL, backend_colour, describe, marker, new_axes, show, speedup_axis, styled
 from lib.report.gaps import HOW_TO, Shown, with_records
-from lib.report.headline import best_sentence, choice_words, kernel_change_words
-from lib.report.table import SMOKE_TEXT, Banner, Cell, Stack, Table, Value
+from lib.report.headline import choice_words, comparison_headline, kernel_change_words
+from lib.report.table import SMOKE_TEXT, Banner, Caveats, Cell, Fold, Stack, Table, Value
 from lib.report.words import NOT_JUDGED, UNKNOWN, VERDICT_SIGNS, capital, scenario_name
 
 
 def summary(comparison: Comparison) -> Shown:
-    """The first sentence, the fastest backends, then what is missing or did not run."""
+    """What to use, what oneDNN changes, and what a reader must know about it."""
     if not comparison.records:
-        return Banner(f"There are no benchmark records here; {HOW_TO}.", "info")
-    banners = [Banner(SMOKE_TEXT)] if comparison.profile == "smoke" else []
-    banners.append(Banner(f"{best_sentence(comparison.measured)} {kernel_change_words(comparison)}".strip(), "info"))
+        return Stack(Banner(f"There are no benchmark records here; {HOW_TO}.", "info"), Caveats(_caveats(comparison)))
+    words = f"{comparison_headline(comparison)} {kernel_change_words(comparison)}".strip()
+    return Stack(Banner(words, "info"), Caveats(_caveats(comparison)))
+
+
+def _caveats(comparison: Comparison) -> list[str]:
+    """What went wrong, then what is missing."""
+    found = [
+        f"{record.backend} {'failed' if record.status == 'failed' else 'is unavailable here'}: {record.error}."
+        for record in sorted(comparison.unmeasured, key=lambda record: record.status)
+    ]
+    found.insert(0, SMOKE_TEXT if comparison.profile == "smoke" else "")
+    found.append(disturbed_backends_words(comparison.records))
     warnings = [*pace_warnings(comparison.records), *undecided(comparison.records)]
-    banners += [Banner(warning_words(warning)) for warning in warnings]
-    if disturbed := disturbed_backends_words(comparison.records):
-        banners.append(Banner(disturbed))
-    if comparison.missing:
-        names = ", ".join(comparison.missing)
-        banners.append(
-            Banner(f"No record of: {names}. To measure one: python -m lib run 03_benchmark -p backend NAME.")
-        )
-    banners += [Banner(f"Left out: {reason}.", "error") for reason in comparison.left_out]
-    for record in comparison.unmeasured:
-        kind: Any = "error" if record.status == "failed" else "info"
-        banners.append(Banner(f"{record.backend} is {record.status}: {record.error}", kind))
-    return Stack(*banners)
+    found += [warning_words(warning) for warning in warnings]
+    if names := ", ".join(comparison.missing):
+        found.append(f"No record of {names}. To measure one: python -m lib run 03_benchmark -p backend NAME.")
+    found += [f"Left out: {reason}." for reason in comparison.left_out]
+    return [text for text in found if text]
 
 
 @with_records
@@ -65,9 +64,9 @@ def recommended(comparison: Comparison) -> Shown:
         return Banner("Records of a smoke run give no recommendation.", "info")
     if not found:
         return Banner("There is no recommendation: no backend was compared with the reference here.", "info")
-    told = {(item.architecture, item.scenario, item.backend): item for item in reversed(found)}  # "any" wins over fp32
-    both = [item for item in found if told[item.architecture, item.scenario, item.backend] is item]
-    return Stack(recommendation_table(found), *(Banner(item.text, "info") for item in both))
+    texts = dict.fromkeys(item.text for item in found)
+    full = Table(["recommendation"], [[text] for text in texts], row_head=False)
+    return Stack(recommendation_table(found), Fold("On what conditions, in full", full))
 
 
 def recommendations(comparison: Comparison) -> list[Recommendation]:
@@ -179,19 +178,17 @@ def accuracy_speed(comparison: Comparison, scenario: str) -> Shown:
     records = networks(comparison.measured)
     if all(record.random_weights for record in records):
         return Banner("The network has random weights: its accuracy means nothing, so there is no front.", "info")
-    show(plot_accuracy_speed(records, scenario, backend_names()))
+    show(plot_accuracy_speed(records, scenario))
     return None
 
 
 @styled
-def plot_accuracy_speed(
-    records: Sequence[BenchmarkRecord], scenario: str, names: Sequence[str] = (), ax: Axes | None = None
-) -> Axes:
+def plot_accuracy_speed(records: Sequence[BenchmarkRecord], scenario: str) -> Axes:
     """Change of top-1 against speedup, both against the reference on the same images: the upper right is best.
 
-    Backends that no other one beats in both are ringed, named and joined: whoever leaves them loses something.
+    Backends that no other one beats in both are ringed and joined: whichever you leave, you lose something.
     """
-    ax = new_axes(ax, 4.0)
+    ax = new_axes(4.0)
     best, places, told = front(records, scenario), dict[str, tuple[float, float]](), []
     values: list[float] = []
     for record in records:
@@ -205,22 +202,21 @@ def plot_accuracy_speed(
         gain = 100 * (0 - parity.top1_drop)
         low, high = (100 * (0 - end) for end in reversed(parity.top1_drop_interval or (parity.top1_drop,) * 2))
         label = record.backend + (", parity inconclusive" if parity.outcome == "inconclusive" else "")
-        colour, shape = backend_colour(record.backend, names), marker(record.backend, names)
         ax.errorbar(
             ratio.value, gain,
             xerr=[[ratio.value - ratio.low], [ratio.high - ratio.value]],
             yerr=[[max(0.0, gain - low)], [max(0.0, high - gain)]],
-            fmt=shape, color=colour, markersize=6, elinewidth=1, ecolor=colour, alpha=0.95, label=label,
+            fmt=marker(record.backend), color=backend_colour(record.backend), markersize=6, elinewidth=1, label=label,
         )  # fmt: skip
         places[record.backend] = (ratio.value, gain)
         values += list(ratio)
         told.append(f"{label} {gain:+.2f} points at {ratio.value:.2f}x")
-    ringed = [places[name] for name in best if name in places]
-    if ringed:
-        ax.plot(*zip(*ringed, strict=True), "--", color=NEUTRAL, linewidth=1, zorder=1)
-        ax.plot(*zip(*ringed, strict=True), "o", markersize=12, markerfacecolor="none", markeredgecolor=INK)
-    ax.axvline(1, color="#24292f", linewidth=1)
-    ax.axhline(0, color="#24292f", linewidth=0.6)
+    if best:
+        ringed = list(zip(*(places[name] for name in best), strict=True))
+        ax.plot(*ringed, "--", color=NEUTRAL, linewidth=1, zorder=1)
+        ax.plot(*ringed, "o", markersize=12, markerfacecolor="none", markeredgecolor=INK)
+    ax.axvline(1, color=INK, linewidth=1)
+    ax.axhline(0, color=INK, linewidth=0.6)
     speedup_axis(ax, values)
     ax.margins(y=0.15)
     ax.set_xlabel(f"speedup, {scenario_name(scenario)} (log scale; right is faster)")
@@ -229,12 +225,9 @@ def plot_accuracy_speed(
     if told:
         ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     ax.set_title("Accuracy (95 %) and speed (99 % intervals); ringed: beaten by no other in both")
-    named = ", ".join(best)
-    return describe(
-        ax,
-        f"Top-1 against speedup, {scenario_name(scenario)}: {'; '.join(told) or 'no data'}."
-        + (f" No other beats in both: {named}." if named else ""),
-    )
+    named = f"No other backend beats {', '.join(best)} in both speed and accuracy." if best else ""
+    text = f"Top-1 against speedup, {scenario_name(scenario)}: {'; '.join(told) or 'no data'}. {named}"
+    return describe(ax, text.strip(), named)
 
 
 @with_records

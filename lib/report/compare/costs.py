@@ -11,13 +11,21 @@ from lib.analysis.comparison import Comparison, first_answer_s
 from lib.analysis.cost import CAVEAT, cost_of
 from lib.records.run import networks
 from lib.records.schema import BenchmarkRecord
+from lib.report.benchmark.end_to_end import COLD_START_COLUMNS, cold_start_cells
 from lib.report.compare.machines import machine_letters, with_machine
 from lib.report.figures import FASTER, describe, figure_of, new_panels, show, styled
 from lib.report.gaps import Shown, with_records
 from lib.report.table import Cell, Table, Value
-from lib.report.words import duration, milliseconds, number, size
+from lib.report.words import capital, duration, number, size
 
 NOTHING = Cell("", tone="muted")
+# Greys and one blue, light to dark: the colours of backends would claim to be backends here.
+PARTS = {
+    "import_s": ("import", "#d5dce2"),
+    "load_s": ("load", "#a3adb7"),
+    "compile_s": ("compile", "#5c6670"),
+    "first_inference_s": ("first inference", FASTER),
+}
 
 
 @with_records
@@ -28,51 +36,46 @@ def cold_starts(comparison: Comparison) -> Shown:
 
 
 @styled
-def plot_cold_start(records: Sequence[BenchmarkRecord], ax: Axes | None = None) -> Axes:
+def plot_cold_start(records: Sequence[BenchmarkRecord]) -> Axes:
     """Import, load, compile and first inference stacked, the quickest on top; beside them the peak memory."""
     found = [(record.backend, record.cold_start) for record in records if record.cold_start is not None]
-    totals = {name: first_answer_s(cold) for name, cold in found}
-    found.sort(key=lambda item: -totals[item[0]])
-    panels = new_panels(ax, 2, 1.8 + 0.32 * max(1, len(found)))
-    times, memory = panels
+    found.sort(key=lambda item: -first_answer_s(item[1]))
+    totals = [first_answer_s(cold) for _, cold in found]
+    peaks = [(cold.peak_memory_bytes or 0) / 2**20 for _, cold in found]
+    times, memory = new_panels(2, 1.8 + 0.32 * max(1, len(found)))
     left = np.zeros(len(found))
-    # Greys and one blue, light to dark: the colours of backends would claim to be backends here.
-    for part, label, colour in (
-        ("import_s", "import", "#d5dce2"),
-        ("load_s", "load", "#a3adb7"),
-        ("compile_s", "compile", "#5c6670"),
-        ("first_inference_s", "first inference", FASTER),
-    ):
+    for part, (label, colour) in PARTS.items():
         widths = np.array([getattr(cold, part) for _, cold in found])
         times.barh(range(len(found)), widths, 0.62, left=left, color=colour, label=label)
         left += widths
-    for row, total in enumerate(left):
-        text = f"{number(float(total))} s"
-        times.annotate(text, (total, row), (4, 0), textcoords="offset points", va="center", fontsize=8)
-    times.set_xlim(0, max([*left, 1e-9]) * 1.2)
-    times.set_xlabel("time until the first answer (s)")
-    figure_of(times).legend(*times.get_legend_handles_labels(), loc="outside lower left", ncols=4, columnspacing=1)
-    times.set_title("Cold start; one measurement each")
-    peaks = [None if cold.peak_memory_bytes is None else cold.peak_memory_bytes / 2**20 for _, cold in found]
-    for row, peak in enumerate(peaks):
-        memory.barh([row], [peak or 0.0], 0.62, color="#7c8894")
-        text = "unknown" if peak is None else f"{peak:,.0f}"
-        memory.annotate(text, (peak or 0.0, row), (4, 0), textcoords="offset points", va="center", fontsize=8)
-    memory.set_xlim(0, max([1.0, *(peak for peak in peaks if peak is not None)]) * 1.2)
-    memory.set_xlabel("peak memory of the process (MiB)")
-    memory.set_title("Memory")
-    for panel in panels:
+    memory.barh(range(len(found)), peaks, 0.62, color="#7c8894")
+    told_s = [f"{number(total)} s" for total in totals]
+    told_mib = [f"{peak:,.0f}" if peak else "unknown" for peak in peaks]
+    for panel, values, texts in ((times, totals, told_s), (memory, peaks, told_mib)):
+        for row, (value, text) in enumerate(zip(values, texts, strict=True)):
+            panel.annotate(text, (value, row), (4, 0), textcoords="offset points", va="center", fontsize=8)
+        panel.set_xlim(0, max([*values, 1e-9]) * 1.2)
         panel.set_yticks(range(len(found)), [backend for backend, _ in found] if panel is times else [])
         panel.set_ylim(-0.6, max(1, len(found)) - 0.4)
         panel.tick_params(axis="y", length=0)
         panel.grid(axis="x")
-    told = "; ".join(f"{name} {number(totals[name])} s" for name, _ in found[::-1])
-    describe(times, f"Time until the first answer: {told or 'no data'}.")
-    used = "; ".join(
-        f"{name} {peak:,.0f} MiB" for (name, _), peak in list(zip(found, peaks, strict=True))[::-1] if peak is not None
-    )
-    describe(memory, f"Peak memory: {used or 'no data'}.")
+    times.set_xlabel("time until the first answer (s)")
+    times.set_title("Cold start; one measurement each")
+    figure_of(times).legend(*times.get_legend_handles_labels(), loc="outside lower left", ncols=4, columnspacing=1)
+    memory.set_xlabel("peak memory of the process (MiB)")
+    memory.set_title("Memory")
+    names = [backend for backend, _ in found]
+    says = ""
+    if len(found) > 1:
+        says = f"{names[-1]} answers first, after {told_s[-1]}; {names[0]} last, after {told_s[0]}."
+    describe(times, f"Time until the first answer: {_listed(names, told_s)}.", says)
+    describe(memory, f"Peak memory: {_listed(names, [f'{text} MiB' for text in told_mib])}.")
     return times
+
+
+def _listed(names: Sequence[str], texts: Sequence[str]) -> str:
+    told = [f"{name} {text}" for name, text in zip(names, texts, strict=True)]
+    return "; ".join(told[::-1]) or "no data"
 
 
 def starts_table(records: Sequence[BenchmarkRecord]) -> Table:
@@ -83,18 +86,16 @@ def starts_table(records: Sequence[BenchmarkRecord]) -> Table:
         cold, made = record.cold_start, record.preparation
         if cold is None:
             continue
-        parts = [milliseconds(part) for part in (cold.import_s, cold.load_s, cold.compile_s, cold.first_inference_s)]
-        files = size(made.num_bytes) if made is not None and made.num_bytes else NOTHING
-        images = made.num_calibration_images if made is not None and made.num_calibration_images else NOTHING
-        prepared = duration(made.seconds) if made is not None and made.num_bytes else NOTHING
-        total, memory = milliseconds(first_answer_s(cold)), size(cold.peak_memory_bytes)
-        rows.append([with_machine(record, letters), *parts, total, memory, prepared, files, images])
-    columns = ["backend", "import (ms)", "load (ms)", "compile (ms)", "first inference (ms)", "in all (ms)"]
-    columns += ["peak memory", "preparation, once", "its files", "calibration images"]
+        row = [with_machine(record, letters), *cold_start_cells(cold)]
+        if made is None or not made.num_bytes:
+            rows.append([*row, NOTHING, NOTHING, NOTHING])
+        else:
+            rows.append([*row, duration(made.seconds), size(made.num_bytes), made.num_calibration_images or NOTHING])
+    columns = ["backend", *COLD_START_COLUMNS, "preparation, once", "its files", "calibration images"]
     note = (
         "One measurement each. Preparation is work of a build machine and no part of the cold start. Peak memory: of "
+        "the worker process, after batches of 256."
     )
-    note += "the worker process, after batches of 256."
     return Table(columns, rows, caption="Cold start, memory and preparation", note=note, compact=True)
 
 
@@ -106,19 +107,14 @@ def images(comparison: Comparison) -> Shown:
 
 def costs_table(records: Sequence[BenchmarkRecord]) -> Table:
     """Images per dollar on runners of the size that measured."""
-    costs, letters = {record.backend: cost_of(record) for record in records}, machine_letters(records)
-    runners = list(dict.fromkeys(row.runner for cost in costs.values() for row in cost.rows))
+    costs, letters = [cost_of(record) for record in records], machine_letters(records)
+    runners = list(dict.fromkeys(row.runner for cost in costs for row in cost.rows))
     rows: list[list[Value]] = []
-    for record in records:
-        cost = costs[record.backend]
-        images = {row.runner: number(row.million_images_per_dollar) for row in cost.rows}
-        cells: list[Value] = [images.get(runner) for runner in runners]
-        rows.append([with_machine(record, letters), *cells, cost.reason])
+    for record, cost in zip(records, costs, strict=True):
+        found = {row.runner: number(row.million_images_per_dollar) for row in cost.rows}
+        rows.append([with_machine(record, letters), *(found.get(runner) for runner in runners), cost.reason])
     columns = ["backend", *[f"{runner} (million images per $)" for runner in runners], "why not"]
-    if not any(cost.reason for cost in costs.values()):
-        columns, rows = columns[:-1], [row[:-1] for row in rows]
-    first = next(iter(costs.values()))
-    notes = dict.fromkeys(row.note for cost in costs.values() for row in cost.rows if row.note)
-    note = f"Offline scenario: {CAVEAT}. Prices: {first.source}, {first.date}, {first.url}. "
-    note += "".join(f"{text[:1].upper()}{text[1:]}. " for text in notes)
-    return Table(columns, rows, caption="What images cost", note=note.rstrip(), compact=True)
+    notes = dict.fromkeys(row.note for cost in costs for row in cost.rows if row.note)
+    note = f"Offline scenario: {CAVEAT}. Prices: {costs[0].source}, {costs[0].date}, {costs[0].url}. "
+    note += " ".join(f"{capital(text)}." for text in notes)
+    return Table(columns, rows, caption="What images cost", note=note.strip(), compact=True)

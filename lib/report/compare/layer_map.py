@@ -1,4 +1,4 @@
-"""Layers by backends: a heat map, and the same in numbers."""
+"""Layers by backends: first by category, then one by one, and the same in numbers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
+from lib.analysis.categories import CATEGORIES, CategoryColumn, category_columns
 from lib.analysis.comparison import Comparison
 from lib.analysis.judgement import judge
 from lib.analysis.layer_grid import Column, LayerGrid, layer_grid
@@ -17,13 +18,64 @@ from lib.records.schema import BenchmarkRecord
 from lib.report.compare.machines import machine_letters, with_machine
 from lib.report.figures import INK, NEUTRAL, RATIO_COLOURS, describe, figure_of, new_axes, show, styled
 from lib.report.gaps import Shown, with_records
-from lib.report.table import Cell, Table, Value
+from lib.report.table import Banner, Cell, Fold, Table, Value
 from lib.report.verdict_cells import judgement_cell, ratio_text, ratio_tone
 from lib.report.words import NOT_JUDGED, VERDICT_SIGNS, factor, milliseconds, percent, scenario_name
 
 COLOUR_LIMIT = 4.0  # a speedup of 4 or 1/4 has the full colour
 MANY = 8  # backends beyond which a column has no room for words
 NOTHING = Cell("", tone="muted")
+
+
+@with_records
+def categories(comparison: Comparison, scenario: str) -> Shown:
+    """Heat map of speedups by category of layer, with what each category takes of the backend's own time."""
+    columns = category_columns(networks(comparison.measured), scenario)
+    if not columns:
+        return Banner(f"No backend has layers that can be judged in {scenario_name(scenario)}.", "info")
+    show(plot_categories(columns, scenario))
+    return None
+
+
+@styled
+def plot_categories(columns: Sequence[CategoryColumn], scenario: str) -> Axes:
+    """Category x backend: speedup over the reference in the same layers, below it the share of the backend's time."""
+    rows = [name for name in CATEGORIES if any(name in column.times for column in columns)]
+    crowded = len(columns) > MANY
+    ax = new_axes((2.3 if crowded else 1.4) + 0.5 * len(rows))
+    speedups = np.full((len(rows), len(columns)), np.nan)
+    for place, column in enumerate(columns):
+        for row, name in enumerate(rows):
+            text = "–"
+            if found := column.times.get(name):
+                text = f"{percent(found.share, 0)}"
+                if found.ratio is not None:
+                    text = f"{_short_text(found.ratio, column.noise_floor, crowded)}\n{text}"
+                    speedups[row, place] = _colour_value(found.ratio, column.noise_floor)
+            _write(ax, place, row, text, crowded)
+    _draw(ax, speedups, rows, [column.backend for column in columns], crowded)
+    title = f"Speedup by category of layer, and the category's share of the backend's time, {scenario_name(scenario)}"
+    ax.set_title(title, pad=12)
+    told = "; ".join(f"{column.backend} {_category_words(column)}" for column in columns)
+    return describe(ax, f"Heat map by category of layer, {scenario_name(scenario)}. {told}.", bottleneck_words(columns))
+
+
+def _category_words(column: CategoryColumn) -> str:
+    parts = []
+    for name, found in column.times.items():
+        speed = "" if found.ratio is None else f" {_short_text(found.ratio, column.noise_floor, crowded=False)},"
+        parts.append(f"{name}{speed} {percent(found.share, 0)} of its time")
+    return ", ".join(parts)
+
+
+def bottleneck_words(columns: Sequence[CategoryColumn]) -> str:
+    """Under the backend whose layers take least time: which category takes most of it now."""
+    best = min(columns, key=lambda column: sum(found.seconds for found in column.times.values()))
+    name = best.bottleneck
+    return (
+        f"{best.backend} spends least time in layers; the bottleneck there is {name}, with "
+        f"{percent(best.times[name].share, 0)} of its time."
+    )
 
 
 @with_records
@@ -34,119 +86,117 @@ def heat_map(comparison: Comparison, scenario: str) -> Shown:
 
 
 @styled
-def plot_layer_heat_map(
-    records: Sequence[BenchmarkRecord], scenario: str, ax: Axes | None = None, num_layers: int = 30
-) -> Axes:
+def plot_layer_heat_map(records: Sequence[BenchmarkRecord], scenario: str, num_layers: int = 30) -> Axes:
     """Layer x backend: speedup against the reference of the same job; blue is faster, orange slower, white equal.
 
-    Layers that a backend runs as one step have one colour, and their number stands in one of them.
+    Layers that a backend runs as one step have one colour, and one of them has their number.
 
     Args:
         num_layers: at most so many, those that compute and take longest first, in the order of the network.
     """
     grid = layer_grid(records, scenario)
-    names, columns = grid.slowest(num_layers), list(grid.columns.values())
+    rows, columns = grid.slowest(num_layers), list(grid.columns.values())
     crowded = len(columns) > MANY
-    ax = new_axes(ax, (2.2 if crowded else 1.5) + 0.245 * max(1, len(names)))
-    speedups = np.full((max(1, len(names)), max(1, len(columns))), np.nan)
-    told = []
-    for position, column in enumerate(columns):
-        told.append(_fill_column(ax, speedups, position, column, names, crowded))
-    _draw_map(ax, speedups, crowded)
-    _name_map(ax, names, list(grid.columns), crowded)
+    ax = new_axes((2.2 if crowded else 1.5) + 0.245 * max(1, len(rows)))
+    speedups = np.full((max(1, len(rows)), max(1, len(columns))), np.nan)
+    told, most, gained = [], 0.0, ""
+    for place, column in enumerate(columns):
+        counts = _fill_column(ax, speedups, place, column, rows, crowded)
+        fused = sum(name in column.hidden for name in rows)
+        words = ", ".join(f"{count} {judged}" for judged, count in counts.items())
+        told.append(f"{column.record.backend}: {words}" + (f", {fused} run as one step with another" if fused else ""))
+        if counts["faster"] > most and column.record.backend != column.record.reference:
+            most, gained = counts["faster"], f"{told[-1]}."
+    _draw(ax, speedups, rows, list(grid.columns), crowded)
     reference = next((record.reference for record in records), "the reference")
-    shown = (
-        f"\n{len(names)} of {len(grid.rows)} layers: convolutions, linear ones, then the slowest of the reference"
-        if len(grid.rows) > len(names)
-        else ""
-    )
+    shown = ""
+    if len(grid.rows) > len(rows):
+        shown = f"\n{len(rows)} of {len(grid.rows)} layers: convolutions, linear ones, then the slowest others"
     ax.set_title(f"Speedup per layer against {reference} in the same job, {scenario_name(scenario)}{shown}", pad=12)
-    told += [f"{name} cannot tell its layers" for name in grid.silent]
+    told += [f"{name} cannot time its layers" for name in grid.silent]
     told += [f"{name} {NOT_JUDGED}" for name in grid.disturbed]
     return describe(
         ax,
-        f"Heat map of {len(names)} layers and {len(columns)} backends, {scenario_name(scenario)}, speedup against "
+        f"Heat map of {len(rows)} layers and {len(columns)} backends, {scenario_name(scenario)}, speedup against "
         f"{reference}. {'; '.join(told)}.",
+        f"Most layers gain under {gained}" if gained else "",
     )
 
 
 def _fill_column(
-    ax: Axes, speedups: np.ndarray, position: int, column: Column, names: Sequence[str], crowded: bool
-) -> str:
-    """Numbers and colours of one backend; returns in words what they say."""
+    ax: Axes, speedups: np.ndarray, place: int, column: Column, rows: Sequence[str], crowded: bool
+) -> dict[str, int]:
+    """Numbers and colours of one backend; returns how many layers have which verdict."""
     counts = dict.fromkeys(("faster", "slower", "no difference"), 0)
-    floor = column.noise_floor
-    for row, name in enumerate(names):
+    for row, name in enumerate(rows):
         layer = column.shown.get(column.hidden.get(name, name))
         if layer is None:
-            ax.text(position, row, "–", ha="center", va="center", fontsize=7, color=NEUTRAL)
+            _write(ax, place, row, "–", crowded)
             continue
         ratio = layer_ratio(layer)
-        judged = verdict(ratio, floor)
-        speedups[row, position] = 1.0 if judged == "no difference" else ratio.value
+        speedups[row, place] = _colour_value(ratio, column.noise_floor)
         if name in column.hidden:
-            mark = _direction(names, name, column.hidden[name])
-            ax.text(position, row, mark, ha="center", va="center", fontsize=7, color=INK)
+            _write(ax, place, row, _direction(rows, name, column.hidden[name]), crowded)
             continue
-        counts[judged] += 1
-        text = _narrow_text(ratio, floor) if crowded else ratio_text(ratio, floor)
-        ax.text(position, row, text, ha="center", va="center", fontsize=6.2 if crowded else 7.5, color=INK)
-    told = f"{counts['faster']} layers faster, {counts['slower']} slower, {counts['no difference']} without difference"
-    fused = sum(name in column.hidden for name in names)
-    return f"{column.record.backend}: {told}" + (f", {fused} run as one step with another" if fused else "")
+        counts[verdict(ratio, column.noise_floor)] += 1
+        _write(ax, place, row, _short_text(ratio, column.noise_floor, crowded), crowded)
+    return counts
 
 
-def _direction(names: Sequence[str], name: str, shown_at: str) -> str:
-    if shown_at not in names:
+def _write(ax: Axes, place: int, row: int, text: str, crowded: bool) -> None:
+    colour = NEUTRAL if text == "–" else INK
+    ax.text(place, row, text, ha="center", va="center", fontsize=6.2 if crowded else 7.5, color=colour)
+
+
+def _colour_value(ratio: Ratio, floor: float) -> float:
+    """White within the noise."""
+    return 1.0 if verdict(ratio, floor) == "no difference" else ratio.value
+
+
+def _short_text(ratio: Ratio, floor: float, crowded: bool) -> str:
+    """Sign and factor, narrower where many columns share the width."""
+    if not crowded:
+        return ratio_text(ratio, floor)
+    judged, value = verdict(ratio, floor), factor(ratio.value)
+    return "=" if judged == "no difference" else f"{VERDICT_SIGNS[judged]}{value:.{2 if value < 9.995 else 1}f}"
+
+
+def _direction(rows: Sequence[str], name: str, shown_at: str) -> str:
+    if shown_at not in rows:
         return "·"
-    return "↑" if names.index(shown_at) < names.index(name) else "↓"
+    return "↑" if rows.index(shown_at) < rows.index(name) else "↓"
 
 
-def _draw_map(ax: Axes, speedups: np.ndarray, crowded: bool) -> None:
+def _draw(ax: Axes, speedups: np.ndarray, rows: Sequence[str], backends: Sequence[str], crowded: bool) -> None:
+    """Colours, their scale, and the names on both sides."""
     norm = LogNorm(1 / COLOUR_LIMIT, COLOUR_LIMIT)
     clipped = np.clip(speedups, 1 / COLOUR_LIMIT, COLOUR_LIMIT)
     picture = ax.imshow(clipped, cmap=RATIO_COLOURS, norm=norm, aspect="auto")
-    num_rows = speedups.shape[0]
     if crowded:  # below, where it takes no width
         bar = figure_of(ax).colorbar(picture, ax=ax, location="bottom", shrink=0.5, pad=0.01, aspect=40)
+        ax.set_xticks(range(len(backends)), backends, fontsize=7.5, rotation=45, ha="left", rotation_mode="anchor")
     else:
-        shrink = min(1.0, 5 / max(3, 0.245 * num_rows))
+        shrink = min(1.0, 5 / max(3, 0.245 * len(speedups)))
         bar = figure_of(ax).colorbar(picture, ax=ax, shrink=shrink, pad=0.02, aspect=28)
+        wrapped = [name.replace("-", "-\n", 1) if len(name) > 10 else name for name in backends]
+        ax.set_xticks(range(len(backends)), wrapped, fontsize=8)
     bar.set_ticks([0.25, 0.5, 1, 2, 4], labels=["4x slower", "2x slower", "equal", "2x faster", "4x faster"])
     bar.ax.minorticks_off()
     bar.outline.set_visible(False)
-
-
-def _name_map(ax: Axes, names: Sequence[str], backends: Sequence[str], crowded: bool) -> None:
-    if crowded:
-        ax.set_xticks(range(len(backends)), backends, fontsize=7.5, rotation=45, ha="left", rotation_mode="anchor")
-    else:
-        ax.set_xticks(range(len(backends)), [_wrapped(name) for name in backends], fontsize=8)
-    ax.set_yticks(range(len(names)), names, fontsize=7.5)
+    ax.set_yticks(range(len(rows)), rows, fontsize=7.5)
     ax.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
     ax.set_xticks(np.arange(len(backends) + 1) - 0.5, minor=True)
-    ax.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
+    ax.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
     ax.grid(which="minor", color="white", linewidth=1 if crowded else 2)
     ax.tick_params(which="minor", length=0)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
-
-
-def _wrapped(name: str) -> str:
-    return name.replace("-", "-\n", 1) if len(name) > 10 else name
-
-
-def _narrow_text(ratio: Ratio, floor: float) -> str:
-    """For a column without room: sign and factor."""
-    judged = verdict(ratio, floor)
-    value = factor(ratio.value)
-    return "=" if judged == "no difference" else f"{VERDICT_SIGNS[judged]}{value:.{2 if value < 9.995 else 1}f}"
+    ax.spines[:].set_visible(False)
 
 
 @with_records
 def numbers(comparison: Comparison, scenario: str) -> Shown:
-    """The heat map as a table, with milliseconds."""
-    return layers_table(networks(comparison.measured), scenario)
+    """The heat map as a table, with milliseconds, in a fold: it has a row for each layer."""
+    table = layers_table(networks(comparison.measured), scenario)
+    return Fold(f"{table.caption}: {len(table.rows)} rows of numbers", table)
 
 
 def layers_table(records: Sequence[BenchmarkRecord], scenario: str) -> Table:
@@ -159,8 +209,8 @@ def layers_table(records: Sequence[BenchmarkRecord], scenario: str) -> Table:
         share = percent(grid.shares[name], 1) if name in grid.shares else None
         rows.append([name, share, *(_layer_cell(grid, column, name) for column in columns)])
     if has_runtime:
-        outside = [_runtime_cell(column) for column in columns]
-        rows.append(["outside layers", NOTHING, *outside])
+        times = [None if column.runtime_s is None else f"{milliseconds(column.runtime_s)} ms" for column in columns]
+        rows.append(["outside layers", NOTHING, *(Cell("", text) if text else NOTHING for text in times)])
     rows.append(["whole call", NOTHING, *(_whole_cell(column.record, scenario) for column in columns)])
     return Table(
         ["layer", "share", *(with_machine(column.record, letters) for column in columns)],
@@ -182,14 +232,14 @@ def _layers_note(grid: LayerGrid, letters: dict[str, str]) -> str:
     if grid.disturbed:
         note += f"Without a column, since disturbed and not judged: {', '.join(grid.disturbed)}. "
     if grid.silent:
-        note += f"Without a column, since they cannot tell their layers: {', '.join(grid.silent)}. "
+        note += f"Without a column, since they cannot time their layers: {', '.join(grid.silent)}. "
     if letters:
         note += "The letter is the machine (below): milliseconds of different letters must not be compared. "
     return note.strip()
 
 
 def hidden_mark(grid: LayerGrid, column: Column, name: str) -> str:
-    """Where the numbers of a fused layer stand: `↑`, `↓`, or by name where the next number is another one's."""
+    """Where the numbers of a fused layer are: `↑`, `↓`, or by name where the next number is another one's."""
     place, there = grid.rows.index(name), grid.rows.index(column.hidden[name])
     between = grid.rows[min(place, there) + 1 : max(place, there)]
     if any(row in column.shown for row in between):
@@ -206,22 +256,17 @@ def _layer_cell(grid: LayerGrid, column: Column, name: str) -> Value:
     return None
 
 
-def _runtime_cell(column: Column) -> Cell:
-    return NOTHING if column.runtime_s is None else Cell("", f"{milliseconds(column.runtime_s)} ms")
-
-
 def _whole_cell(record: BenchmarkRecord, scenario: str) -> Value:
-    for measured in record.scenarios:
-        if measured.name == scenario:
-            found = judge(measured)
-            if found.disturbance is not None:
-                return judgement_cell(found)
-            return _short_ratio_cell(found.ratio, measured.latencies_s, found.noise_floor)
-    return None
+    measured = record.scenario(scenario)
+    if measured is None:
+        return None
+    found = judge(measured)
+    if found.disturbance is not None:
+        return judgement_cell(found)
+    return _short_ratio_cell(found.ratio, measured.latencies_s, found.noise_floor)
 
 
 def _short_ratio_cell(ratio: Ratio, latencies_s: Sequence[Sequence[float]], floor: float) -> Cell:
     """For wide tables: sign and factor, and the backend's milliseconds."""
-    judged = verdict(ratio, floor)
-    text = "=" if judged == "no difference" else f"{VERDICT_SIGNS[judged]} {factor(ratio.value):.2f}x"
+    text = ratio_text(ratio, floor).removesuffix(" 1")
     return Cell(text, f"{milliseconds(median_latency(latencies_s))} ms", ratio_tone(ratio, floor))

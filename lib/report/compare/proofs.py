@@ -8,8 +8,8 @@ from lib.analysis.comparison import Comparison
 from lib.records.run import networks
 from lib.records.schema import BenchmarkRecord, Proof
 from lib.report.gaps import Shown, with_records
-from lib.report.table import Cell, Table, Value
-from lib.report.verdict_cells import passed_cell
+from lib.report.table import Table, Value
+from lib.report.verdict_cells import proof_cell
 from lib.report.words import UNKNOWN, ranked_kernels
 
 NUM_KERNELS = 4  # that a row of the proof table names
@@ -24,7 +24,7 @@ def kernels(comparison: Comparison) -> Shown:
 def proofs_table(records: Sequence[BenchmarkRecord]) -> Table:
     """What each backend promised to run, and what ran."""
     rows: list[list[Value]] = [
-        [record.backend, record.proof.promised, _kernels(record.proof), _proof_cell(record.proof)]
+        [record.backend, record.proof.promised, _kernels(record.proof), proof_cell(record.proof)]
         for record in records
         if record.proof is not None
     ]
@@ -37,11 +37,3 @@ def _kernels(proof: Proof) -> str:
     told = [f"{count} x {name}" for name, count in ranked[:NUM_KERNELS]]
     rest = len(ranked) - NUM_KERNELS
     return ", ".join([*told, *[f"{rest} more"] * (rest > 0)]) or UNKNOWN
-
-
-def _proof_cell(proof: Proof) -> Cell:
-    if not proof.passed:
-        return Cell(passed_cell(passed=False).text, proof.reason, "bad")
-    if proof.investigate:
-        return Cell("investigate", proof.investigate, "warn")
-    return passed_cell(passed=True)

@@ -8,24 +8,22 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lib.analysis.comparison import Comparison
-from lib.analysis.history import CONFIRMED, MIN_RUNS, History, Trend
-from lib.backends import backend_names
+from lib.analysis.history import CONFIRMED, History, Trend
 from lib.report.figures import INK, backend_colour, describe, figure_of, marker, new_panels, show, speedup_axis, styled
 from lib.report.gaps import Shown, with_records
 from lib.report.table import Banner, Cell, Stack, Table, Tone, Value
-from lib.report.words import VERDICT_SIGNS, scenario_name
+from lib.report.words import VERDICT_SIGNS, capital, scenario_name
 
 
 @with_records
 def earlier_runs(comparison: Comparison, history: History | None) -> Shown:
     """Speedups over earlier runs; an alarm only where a second measurement of this run confirms a slow-down."""
     if history is None:
-        return Banner(
-            "No earlier runs were given. With the parameter history = 'runs' this page compares with them.", "info"
-        )
+        text = "No earlier runs were given. With the parameter history = 'runs' this page compares with them."
+        return Banner(text, "info")
     if not any(trend.earlier for trend in history.trends):
         return Banner(f"Nothing to compare with: {history.words()}", "info")
-    show(plot_history(history, backend_names()))
+    show(plot_history(history))
     banners = [Banner(change_words(trend), "warning" if trend.verdict == CONFIRMED else "info")
                for trend in history.trends if trend.direction]  # fmt: skip
     return Stack(*banners, history_table(history))
@@ -48,18 +46,18 @@ def change_words(trend: Trend) -> str:
 
 
 @styled
-def plot_history(history: History, names: Sequence[str] = (), ax: Axes | None = None) -> Axes:
+def plot_history(history: History) -> Axes:
     """Speedups of earlier runs and of this one, a panel per scenario; a change of this run has a mark of its own, and
     a second measurement a cross."""
     scenarios = list(dict.fromkeys(trend.scenario for trend in history.trends))
-    panels = new_panels(ax, max(1, len(scenarios)), 3.4 + 0.17 * (len(history.trends) // 6))
+    panels = new_panels(max(1, len(scenarios)), 3.4 + 0.17 * (len(history.trends) // 6))
     moments = sorted({(point.started, point.run) for trend in history.trends for point in trend.points})
     runs = list(dict.fromkeys(run for _, run in moments))
     for panel, scenario in zip(panels, scenarios, strict=False):
         trends = [trend for trend in history.trends if trend.scenario == scenario]
-        panel.axhline(1, color="#24292f", linewidth=1)
+        panel.axhline(1, color=INK, linewidth=1)
         for trend in trends:
-            _draw_trend(panel, trend, runs, names)
+            _draw_trend(panel, trend, runs)
         speedup_axis(panel, [value for trend in trends for point in trend.points for value in point.ratio], "y")
         panel.set_xlim(-0.4, max(1, len(runs)) - 0.6)
         panel.xaxis.set_major_locator(MaxNLocator(8, integer=True))
@@ -69,7 +67,10 @@ def plot_history(history: History, names: Sequence[str] = (), ax: Axes | None = 
         panel.set_title(scenario_name(scenario))
         panel.grid(axis="y")
         told = "; ".join(f"{trend.backend} {trend.verdict}" for trend in trends)
-        describe(panel, f"Speedup over {len(runs)} runs, {scenario_name(scenario)}: {told}.")
+        changed = [f"{trend.backend} is {trend.verdict}" for trend in trends if trend.direction]
+        says = "; ".join(changed) or f"no backend left the range of its earlier {len(runs) - 1} runs"
+        text = f"Speedup over {len(runs)} runs, {scenario_name(scenario)}: {told}."
+        describe(panel, text, f"{capital(scenario_name(scenario))}: {says}.")
     if scenarios:
         handles, labels = panels[0].get_legend_handles_labels()
         figure_of(panels[0]).legend(handles, labels, loc="outside lower center", ncols=4)
@@ -81,13 +82,13 @@ def _run_label(value: float, num_runs: int) -> str:
     return "this" if place == num_runs - 1 else str(place - num_runs + 1) if 0 <= place < num_runs else ""
 
 
-def _draw_trend(panel: Axes, trend: Trend, runs: Sequence[str], names: Sequence[str]) -> None:
+def _draw_trend(panel: Axes, trend: Trend, runs: Sequence[str]) -> None:
     at = [runs.index(point.run) for point in trend.points]
     ratios = [point.ratio for point in trend.points]
-    colour, values = backend_colour(trend.backend, names), [ratio.value for ratio in ratios]
+    colour, values = backend_colour(trend.backend), [ratio.value for ratio in ratios]
     errors = [[ratio.value - ratio.low for ratio in ratios], [ratio.high - ratio.value for ratio in ratios]]
     panel.errorbar(
-        at, values, yerr=errors, marker=marker(trend.backend, names), markersize=4, linewidth=1.2, elinewidth=0.8,
+        at, values, yerr=errors, marker=marker(trend.backend), markersize=4, linewidth=1.2, elinewidth=0.8,
         color=colour, label=trend.backend,
     )  # fmt: skip
     if trend.second is not None:  # in the place of this run
@@ -108,18 +109,18 @@ def history_table(history: History) -> Table:
             len(trend.earlier),
             _earlier_range(trend),
             _point_cell(trend),
-            *([_point_cell(trend.second)] if again else []),
+            _point_cell(trend.second) if again else "",
             f"{100 * trend.points[-1].noise_floor:.1f} %",
             _trend_cell(trend),
         ]
         for trend in history.trends
     ]
-    measured = ["this run [99 %]", *(["measured again [99 %]"] if again else [])]
-    columns = ["backend", "scenario", "earlier runs", "earlier speedups", *measured, "noise", "verdict"]
+    columns = ["backend", "scenario", "earlier runs", "earlier speedups", "this run [99 %]", "measured again [99 %]"]
+    columns += ["noise", "verdict"]
     note = (
         f"{history.words()} Speedups against the reference of the same job, never milliseconds. Suspected: the "
-        f"interval of this run lies beyond all earlier speedups by more than the noise. Confirmed: a second "
-        f"measurement of this run shows it too. It takes {MIN_RUNS} earlier runs to say anything."
+        "interval of this run is beyond all earlier speedups by more than the noise. Confirmed: a second "
+        "measurement of this run shows it too. It takes {MIN_RUNS} earlier runs to say anything."
     )
     return Table(columns, rows, caption="Against earlier runs", note=note, compact=True)
 

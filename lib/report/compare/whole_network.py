@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from lib.analysis.comparison import Comparison
-from lib.analysis.judgement import judge, judged
+from lib.analysis.judgement import DISTURBED, Judgement, judge, judged
 from lib.analysis.pace import slow_references
-from lib.analysis.statistics import scenario_ratio, verdict
+from lib.analysis.statistics import scenario_ratio
 from lib.records.run import networks
 from lib.records.schema import BenchmarkRecord, ParityOutcome, scenario_names
-from lib.report.figures import NEUTRAL, VERDICT_COLOURS, describe, new_panels, show, speedup_axis, styled
+from lib.report.figures import CONTROL, INK, NEUTRAL, VERDICT_COLOURS, describe, new_panels, show, speedup_axis, styled
 from lib.report.gaps import Shown, with_records
 from lib.report.table import Cell, Table, Tone, Value
 from lib.report.verdict_cells import judgement_cell, ratio_text
 from lib.report.words import (
     NOT_JUDGED,
     UNKNOWN,
+    capital,
     judgement_words,
     percent,
     percent_interval,
@@ -37,45 +38,58 @@ def ratios(comparison: Comparison) -> Shown:
 
 
 @styled
-def plot_ratios(records: Sequence[BenchmarkRecord], ax: Axes | None = None) -> Axes:
+def plot_ratios(records: Sequence[BenchmarkRecord]) -> Axes:
     """Speedup of every backend with its interval, a panel per scenario, the fastest on top; returns the first panel."""
     scenarios = scenario_names(records)
-    panels = new_panels(ax, max(1, len(scenarios)), 1.0 + 0.36 * max(1, len(records)))
+    panels = new_panels(max(1, len(scenarios)), 1.0 + 0.36 * max(1, len(records)))
     for panel, name in zip(panels, scenarios, strict=False):
         measured = {record.backend: scenario for record in records if (scenario := record.scenario(name)) is not None}
         found = {backend: judge(scenario) for backend, scenario in measured.items()}
-        disturbed = [backend for backend, judgement in found.items() if judgement.disturbance is not None]
-        ratios = {backend: judgement.ratio for backend, judgement in found.items() if backend not in disturbed}
-        floors = {backend: judgement.noise_floor for backend, judgement in found.items()}
-        order = [*disturbed, *sorted(ratios, key=lambda backend: ratios[backend].value)]
-        panel.axvline(1, color="#24292f", linewidth=1)
+        order = sorted(found, key=lambda backend: _rank(found[backend]))
+        panel.axvline(1, color=INK, linewidth=1)
         for row, backend in enumerate(order):
-            if backend in disturbed:
-                panel.annotate(
-                    NOT_JUDGED, (1, row), (6, 0), textcoords="offset points", va="center", fontsize=7.5, color=NEUTRAL
-                )
-                continue
-            ratio, floor = ratios[backend], floors[backend]
-            colour = VERDICT_COLOURS[verdict(ratio, floor)]
-            band = [row - 0.4, row + 0.4]
-            panel.fill_betweenx(band, 1 / (1 + floor), 1 + floor, color="#8a939b", alpha=0.22, linewidth=0)
-            interval = [ratio.low, ratio.high]
-            panel.plot(interval, [row, row], color=colour, linewidth=3, solid_capstyle="butt", alpha=0.55)
-            panel.plot([ratio.value], [row], "o", color=colour, markersize=6)
-            panel.annotate(
-                ratio_text(ratio, floor), (ratio.value, row), (0, 6), textcoords="offset points", ha="center",
-                fontsize=7.5, color=colour, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
-            )  # fmt: skip
+            _draw_ratio(panel, row, found[backend])
         panel.set_yticks(range(len(order)), order)
         panel.set_ylim(-0.6, len(order) - 0.3)
         panel.tick_params(axis="y", length=0)
-        speedup_axis(panel, [value for ratio in ratios.values() for value in ratio])
+        judged = [judgement for judgement in found.values() if judgement.disturbance is None]
+        speedup_axis(panel, [value for judgement in judged for value in judgement.ratio])
         panel.set_xlabel("speedup, log scale (grey: noise)")
         panel.grid(axis="x")
         panel.set_title(scenario_name(name))
         told = [f"{backend} {judgement_words(found[backend])}" for backend in order[::-1]]
-        describe(panel, f"Speedups, {scenario_name(name)}: {'; '.join(told)}.")
+        text = f"Speedups, {scenario_name(name)}: {'; '.join(told)}."
+        describe(panel, text, _counted(scenario_name(name), [judgement.verdict for judgement in found.values()]))
     return panels[0]
+
+
+def _rank(found: Judgement) -> float:
+    """What was disturbed is at the bottom."""
+    return 0.0 if found.disturbance is not None else found.ratio.value
+
+
+def _counted(scenario: str, verdicts: Sequence[str]) -> str:
+    """`Offline: of 8 backends 5 are faster, 1 slower, 2 without a difference.`"""
+    words = {"faster": "faster", "slower": "slower", "no difference": "without a difference", DISTURBED: NOT_JUDGED}
+    told = ", ".join(f"{verdicts.count(name)} {text}" for name, text in words.items() if name in verdicts)
+    return f"{capital(scenario)}, {len(verdicts)} backends: {told}."
+
+
+def _draw_ratio(panel: Axes, row: int, found: Judgement) -> None:
+    ratio, floor = found.ratio, found.noise_floor
+    if found.disturbance is not None:
+        panel.annotate(
+            NOT_JUDGED, (1, row), (6, 0), textcoords="offset points", va="center", fontsize=7.5, color=NEUTRAL
+        )
+        return
+    colour = VERDICT_COLOURS[found.verdict]
+    panel.fill_betweenx([row - 0.4, row + 0.4], 1 / (1 + floor), 1 + floor, color=CONTROL, alpha=0.22, linewidth=0)
+    panel.plot([ratio.low, ratio.high], [row, row], color=colour, linewidth=3, solid_capstyle="butt", alpha=0.55)
+    panel.plot([ratio.value], [row], "o", color=colour, markersize=6)
+    panel.annotate(
+        ratio_text(ratio, floor), (ratio.value, row), (0, 6), textcoords="offset points", ha="center",
+        fontsize=7.5, color=colour, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6},
+    )  # fmt: skip
 
 
 @with_records
@@ -90,32 +104,21 @@ def backends_table(records: Sequence[BenchmarkRecord]) -> Table:
     slow = {name: slow_references(records, name) for name in scenarios}
     tuned = next((record for record in records if record.backend == TUNED and record.status == "ok"), None)
     split = _common_split(records)
-    rows: list[list[Value]] = []
-    for record in records:
-        if record.status != "ok":
-            status = Cell(record.status, record.error, "bad" if record.status == "failed" else "muted")
-            rows.append(
-                [record.backend, status, *[None] * (len(scenarios) * (2 if tuned else 1) + 2), record.precision]
-            )
-            continue
-        measured = {scenario.name: scenario for scenario in record.scenarios}
-        cells: list[Value] = []
-        for name in scenarios:
-            if name not in measured:
-                cells.append(None)
-                continue
-            found = judge(measured[name])
-            told = ratio_interval(found.ratio, found.noise_floor)
-            if record.backend in slow[name]:
-                told += f", its reference {slow[name][record.backend]:.1f}x slower than in other jobs"
-            cells.append(judgement_cell(found, told))
-        cells += [_against_tuned(record, tuned, name) for name in scenarios] if tuned else []
-        rows.append([record.backend, "ok", *cells, _top1_cell(record, split), _drop_cell(record), record.precision])
-    columns = ["backend", "status", *[scenario_name(name) for name in scenarios]]
-    columns += [f"{scenario_name(name)}, against tuned eager" for name in scenarios] if tuned else []
+    rows: list[list[Value]] = [
+        [
+            record.backend,
+            _status_cell(record, records),
+            *(_speed_cell(record, name, slow[name].get(record.backend)) for name in scenarios),
+            *(_against_tuned(record, tuned, name) if tuned else "" for name in scenarios),
+            _top1_cell(record, split),
+            _drop_cell(record),
+            record.precision,
+        ]
+        for record in records
+    ]
+    columns = ["backend", "status", *(scenario_name(name) for name in scenarios)]
+    columns += [f"{scenario_name(name)}, against tuned eager" for name in scenarios]
     columns += [f"top-1, {split}".removesuffix(", "), "points lost", "precision"]
-    if all(record.status == "ok" for record in records):
-        columns, rows = [columns[0], *columns[2:]], [[row[0], *row[2:]] for row in rows]
     note = "Speed against the reference measured in the same job, with 99 % intervals over rounds."
     note += _accuracy_note(records, split)
     if tuned:
@@ -123,17 +126,31 @@ def backends_table(records: Sequence[BenchmarkRecord]) -> Table:
     return Table(columns, rows, caption="Backends compared", note=note, compact=True)
 
 
+def _status_cell(record: BenchmarkRecord, records: Sequence[BenchmarkRecord]) -> Cell:
+    """Empty where all ran."""
+    if record.status == "ok":
+        return Cell("" if all(other.status == "ok" for other in records) else "ok")
+    return Cell(record.status, record.error, "bad" if record.status == "failed" else "muted")
+
+
+def _speed_cell(record: BenchmarkRecord, scenario: str, slower: float | None) -> Value:
+    """Args: slower: how many times the reference of this job was slower than in other jobs; None where it was not."""
+    measured = record.scenario(scenario)
+    if measured is None:
+        return None
+    found = judge(measured)
+    told = ratio_interval(found.ratio, found.noise_floor)
+    told += f", its reference {slower:.1f}x slower than in other jobs" if slower is not None else ""
+    return judgement_cell(found, told)
+
+
 def _against_tuned(record: BenchmarkRecord, tuned: BenchmarkRecord, scenario: str) -> Value:
     """Speedup over eager PyTorch at its best, as a quotient of two ratios; only on one machine."""
     if record.environment.machine_id != tuned.environment.machine_id:
         return None
-    sides = [
-        scenario_ratio(measured)
-        for side in (record, tuned)
-        for measured in judged(side.scenarios)
-        if measured.name == scenario
-    ]
-    return f"{sides[0].value / sides[1].value:.2f}x" if len(sides) == 2 else None
+    sides = [measured for side in (record, tuned) if (measured := side.scenario(scenario)) is not None]
+    speedups = [scenario_ratio(measured).value for measured in judged(sides)]
+    return f"{speedups[0] / speedups[1]:.2f}x" if len(speedups) == 2 else None
 
 
 def _common_split(records: Sequence[BenchmarkRecord]) -> str:
@@ -153,11 +170,11 @@ def _accuracy_note(records: Sequence[BenchmarkRecord], split: str) -> str:
     compared = {(parity.num_images, parity.num_tracks) for record in records if (parity := record.parity) is not None}
     if read is not None and len(compared) == 1:
         num_images, num_tracks = compared.pop()
-        note += f" Points lost: of top-1 against the reference on the {num_images:,} validation images, with 95 % "
         note += (
+            f" Points lost: of top-1 against the reference on the {num_images:,} validation images, with 95 % "
             f"intervals over their {num_tracks:,} tracks. Inconclusive: these images cannot decide whether the loss "
+            "is allowed, and the backend is not ranked."
         )
-        note += "is allowed, and the backend is not ranked."
     return note
 
 

@@ -13,7 +13,7 @@ from lib.analysis.statistics import Ratio
 from lib.html.charts import Speed, bars_chart, curve_chart, speed_chart
 from lib.html.provenance import Fact
 from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, Record, TrainRecord
-from lib.report.caveats import warning_words
+from lib.report.caveats import warning_lines
 from lib.report.headline import STATUS_SIGNS, doubt, headline
 from lib.report.words import capital, scenario_name
 
@@ -70,7 +70,7 @@ def caveats_of(record: Record | None) -> list[str]:
     if record is None:
         return []
     look = doubt(record)
-    return [*([sentence(f"to investigate: {look}")] if look else []), *map(warning_words, record.warnings)]
+    return [*([sentence(f"to investigate: {look}")] if look else []), *warning_lines(record.warnings)]
 
 
 def charts_of(record: Record | None) -> list[Markup]:

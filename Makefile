@@ -30,13 +30,14 @@ coverage: $(READY) $(EXTRAS:%=.venv/.extra-%)  ## the tests, and which public fu
 	$(BIN)/python -m coverage run -m pytest -n auto $(ARGS)
 	$(BIN)/python -m tests.unexecuted
 
-lint: $(READY)  ## ruff and mypy; schemas and security of the workflow files
+lint: $(READY)  ## ruff and mypy; schemas of the workflow files and the citation; security of the workflow files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-actions .github/actions/*/action.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 	$(BIN)/zizmor --offline --persona auditor --strict-collection --no-progress --quiet .
 
 rehearse: $(READY)  ## every step of the workflow on this machine, and what must go wrong; log in build/rehearsal/

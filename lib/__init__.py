@@ -12,9 +12,9 @@ The map, from the top down. Imports point downwards only, and importing a packag
     backends    one file per backend, and their interface
     training    recipes, augmentation, loop, evaluation
     onednn      what oneDNN reports of the kernels that it ran
-    model       networks, checkpoint, preprocessing
+    model       networks, checkpoint
     analysis    numbers from records: statistics, comparison, recommendation, roofline, history, cost
-    data        synthetic and real images, tracks and splits, cache, download
+    data        sets of images (one file each), tracks and splits, cache, download, preprocessing
     machine     what this machine is: CPU, flags, BLAS, versions
     records     what a run writes: the schema of its records, and the run folder
     signs       the 43 classes, their artwork, the renderer
@@ -22,7 +22,7 @@ The map, from the top down. Imports point downwards only, and importing a packag
     granted     cores and memory that this process may use
     files       paths, writing atomically, locks
     progress    what long work reports while it runs
-    errors      what a user is told instead of a traceback
+    errors      one clear line for a user instead of a traceback
 """
 
 import sys

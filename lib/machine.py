@@ -134,7 +134,7 @@ def _cpu_model() -> str | None:
 
 
 def machine_id() -> str:
-    """Equal for records of one machine in one boot, and for no others. Hashed: the boot id is nobody's business."""
+    """Equal for records of one machine in one boot, and for no others. Hashed: the boot id is private."""
     boot_id = text_of("/proc/sys/kernel/random/boot_id").strip() or platform.node()
     cpu = " ".join((platform.machine(), *isa_flags()))  # by the kernel: a name depends on the tools that are installed
     return hashlib.sha256(f"{boot_id} {cpu}".encode()).hexdigest()[:16]
@@ -205,7 +205,7 @@ def collect_environment(num_threads: int = 0) -> Environment:
     """Describe this machine. Torch is asked only where it is loaded already.
 
     Args:
-        num_threads: that the work is told to use; 0 = all cores.
+        num_threads: that the work may use; 0 = all cores.
     """
     emulated = is_emulated()
     torch = sys.modules.get("torch")

@@ -57,7 +57,7 @@ def onednn_report() -> Iterator[list[Primitive]]:
 
 
 def parse_report(text: str) -> list[Primitive]:
-    """Lines of oneDNN's verbose mode that tell of an execution."""
+    """Lines of oneDNN's verbose mode that report an execution."""
     primitives = []
     for line in text.splitlines():
         fields = line.split(",")

@@ -104,13 +104,14 @@ class Deaf(Null):
     name = "deaf"
 
     def load(self, checkpoint: Path, folder: Path, num_threads: int) -> None:
+        super().load(checkpoint, folder, num_threads)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def test_worker_that_ignores_its_end_is_killed(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_that_ignores_its_end_is_killed(checkpoint: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lib.bench.client.END_LIMIT_S", 0.1)
     client = WorkerClient(Deaf, 1)
-    client.load(images.parent, images.parent, images)
+    client.load(checkpoint, images.parent, images)
     client.kill()
     assert not Path(f"/proc/{client.pid}").exists()
 

@@ -240,42 +240,27 @@ class TestLocks:
         assert list(tmp_path.iterdir()) == []
 
 
+SPOILT: dict[str, Callable[[str], bytes]] = {  # what people and tools do to a notebook
+    "tag removed": lambda text: text.replace('"parameters"', '"paramters"').encode(),
+    "default of a wrong type": lambda text: text.replace("num_epochs: int = 0", "num_epochs: int = 2.5").encode(),
+    "default out of range": lambda text: text.replace("num_epochs: int = 0", "num_epochs: int = 501").encode(),
+    "conflict markers": lambda text: f"<<<<<<< HEAD\n{text}".encode(),
+    "byte order mark": lambda text: text.encode("utf-8-sig"),
+    "not UTF-8": lambda text: text.replace("epochs", "\xfc").encode("latin-1"),
+    "no JSON of a notebook": lambda _: b"[]",
+}
+
+
 def spoilt(path: Path, how: str) -> None:
-    """Do to a notebook what people and tools do."""
-    text = path.read_text()
-    if how == "tag removed":
-        path.write_text(text.replace('"parameters"', '"paramters"'))
-    elif how == "default of a wrong type":
-        path.write_text(text.replace("num_epochs: int = 0", "num_epochs: int = 2.5"))
-    elif how == "default out of range":
-        path.write_text(text.replace("num_epochs: int = 0", "num_epochs: int = 501"))
-    elif how == "conflict markers":
-        path.write_text(f"<<<<<<< HEAD\n{text}")
-    elif how == "byte order mark":
-        path.write_text(text, encoding="utf-8-sig")
-    elif how == "not UTF-8":
-        path.write_bytes(text.replace("epochs", "\xfc").encode("latin-1"))
-    elif how == "no JSON of a notebook":
-        path.write_text("[]")
+    if how in SPOILT:
+        path.write_bytes(SPOILT[how](path.read_text()))
     else:
         path.unlink()
         path.symlink_to("nowhere")
 
 
 class TestNotebooksFolder:
-    @pytest.mark.parametrize(
-        "how",
-        [
-            "tag removed",
-            "default of a wrong type",
-            "default out of range",
-            "conflict markers",
-            "byte order mark",
-            "not UTF-8",
-            "no JSON of a notebook",
-            "dangling link",
-        ],
-    )
+    @pytest.mark.parametrize("how", [*SPOILT, "dangling link"])
     def test_one_bad_file_is_named_and_the_others_are_read(
         self, how: str, write: Write, refused: Refused, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -124,7 +124,7 @@ def source_of(notebook: str) -> Path:
 
 def write_executed(run: Path, label: str, failing: int = 0) -> nbformat.NotebookNode:
     """An executed notebook as papermill leaves it, in which the code cell of this number failed; 0: none did."""
-    node = nbformat.read(source_of(label.partition(".")[0]), as_version=4)
+    node: nbformat.NotebookNode = nbformat.read(source_of(label.partition(".")[0]), as_version=4)
     injected = nbformat.v4.new_code_cell("# Parameters\nx = 1\n", metadata={"tags": ["injected-parameters"]})
     node.cells.insert(node.cells.index(code_cells(node)[0]) + 1, injected)
     for count, cell in enumerate(code_cells(node)[: failing or None], start=1):

@@ -416,7 +416,7 @@ def converted(folder: str) -> Callable[[Path], None]:
 
 DEFECTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "data_root missing": (remove("."), r"no folder \S+ \(data_root\).*python -m lib data get"),
-    "data_root empty": (remove("gtsrb"), r"it is empty, but there is no \S+Final_Training/Images; .*data get"),
+    "data_root empty": (remove("gtsrb"), r"it is empty, but \S+Final_Training/Images does not exist; .*data get"),
     "something else in data_root": (
         two_down,
         r"holds no GTSRB training set: it has x/, but .*data get",

@@ -58,6 +58,7 @@ def test_notebook_whose_cells_all_ran_is_ok_and_leaves_notebook_page_and_index(w
     assert job.status == "ok" and job.reason == ""
     text = page(tmp_path / "run", "01_first")
     assert f"fast {tmp_path / 'run'}" in text and 'id="failure"' not in text
+    assert "MiB of memory" in text, "the peak of the kernel"
     assert "01_first" in (tmp_path / "run" / "index.html").read_text()
     (listed,) = json.loads((tmp_path / "run" / "series.json").read_text())["notebooks"]
     assert (listed["notebook"], listed["status"]) == ("01_first", "ok") and "values" not in listed
@@ -314,27 +315,6 @@ def test_value_goes_to_each_notebook_that_declares_the_name(series: None) -> Non
     assert jobs["04_compare"].parameters == {"profile": "smoke", "backends": "null"}
 
 
-@pytest.mark.parametrize(
-    ("notebooks", "given", "backends", "complaint"),
-    [
-        (["05"], {}, [], "unknown notebook '05'"),
-        (["02"], {"num_epochs": "3"}, [], "unknown parameter 'num_epochs'"),
-        ([], {"num_epoch": "3"}, [], "did you mean 'num_epochs'"),
-        ([], {"profile": "fats"}, [], "did you mean 'fast'"),
-        ([], {"backend": "ort"}, [], "unknown backend 'ort'"),
-        ([], {}, ["ort"], "unknown backend 'ort'"),
-        (["02"], {}, ["null"], "--backends is for 03_benchmark"),
-        ([], {"backend": "null"}, ["null"], "not both"),
-        ([], {"profile\nimport os": "smoke"}, [], "unknown parameter"),
-    ],
-)
-def test_bad_input_is_refused_before_anything_starts(
-    series: None, notebooks: list[str], given: dict[str, str], backends: list[str], complaint: str
-) -> None:
-    with pytest.raises(UserError, match=complaint):
-        plan_jobs(notebooks, given, backends)
-
-
 def test_whole_series_begins_a_run_and_single_notebooks_add_to_the_latest(series: None, tmp_path: Path) -> None:
     first = choose_run_dir([], "")
     rundir.point_latest_to(first)
@@ -371,10 +351,16 @@ def test_prune_removes_old_runs_but_the_latest_those_at_work_and_what_people_nam
 @pytest.mark.parametrize(
     ("argv", "complaint"),
     [
-        (["run", "05"], "unknown notebook '05'"),
+        (["run", "05"], "unknown notebook '05'; available: 01_explore"),
+        (["run", "02", "-p", "backend", "null"], "unknown parameter 'backend'"),
         (["run", "-p", "num_epoch", "3"], "did you mean 'num_epochs'"),
+        (["run", "-p", "profile", "fats"], "did you mean 'fast'"),
+        (["run", "-p", "profile\nimport os", "smoke"], "unknown parameter"),
         (["run", "-p", "profile", "fast", "-p", "profile", "smoke"], "given twice"),
+        (["run", "-p", "backend", "ort"], "unknown backend 'ort'"),
         (["run", "--backends", "ort"], "unknown backend 'ort'"),
+        (["run", "02", "--backends", "null"], "--backends is for 03_benchmark"),
+        (["run", "-p", "backend", "null", "--backends", "null"], "not both"),
         (["run", "--cell-limit", "0"], "cell-limit"),
         (["params", "05"], "unknown notebook"),
         (["render", "no/such/run"], "holds no executed notebooks"),

@@ -6,12 +6,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from lib.executor.memory import PeakMemory, kernel_pid
+from lib.executor.memory import PeakMemory
 from lib.report import PEAK_MEMORY
 
 LARGE = 200_000_000
@@ -37,10 +36,3 @@ def test_nothing_is_written_down_where_nothing_is_known() -> None:
         memory.begin()
         memory.end(metadata)
     assert metadata == {}
-
-
-def test_kernel_is_found_where_there_is_one() -> None:
-    process = SimpleNamespace(pid=17)
-    assert kernel_pid(SimpleNamespace(km=SimpleNamespace(provisioner=SimpleNamespace(process=process)))) == 17
-    assert kernel_pid(SimpleNamespace(km=SimpleNamespace(provisioner=None))) is None
-    assert kernel_pid(SimpleNamespace(km=None)) is None

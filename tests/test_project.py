@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import csv
+import json
 import re
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import pytest
 import yaml
 
 import lib
-from lib.backends import all_backends
+from lib.backends import get_backend
 from lib.files import PROJECT_ROOT
 
 LAYERS = re.findall(r"^    (\w+)  ", lib.__doc__ or "", re.MULTILINE)[::-1]  # the map, from the ground up
@@ -90,16 +92,61 @@ def test_lock_has_what_torch_needs_beside_its_own_builds() -> None:
     assert {name for name in needed if not own.fullmatch(name)} <= lock
 
 
-def test_relative_links_of_the_readme_lead_somewhere() -> None:
-    for target in re.findall(r"\]\((?!https?:|\.\./\.\./actions/)([^)#]+)", (PROJECT_ROOT / "README.md").read_text()):
-        assert (PROJECT_ROOT / target).exists(), target
+README = (PROJECT_ROOT / "README.md").read_text()
+DOCUMENTS = sorted([*PROJECT_ROOT.glob("*.md"), *(PROJECT_ROOT / "docs").rglob("*.md")])
 
 
-def test_readme_names_every_backend_and_the_default_ones_in_bold() -> None:
-    table = (PROJECT_ROOT / "README.md").read_text().split("## Backends")[1].split("## How it measures")[0]
-    for backend in all_backends():
-        assert f"`{backend.name}`" in table, backend.name
-        assert (f"**`{backend.name}`**" in table) == backend.default, backend.name
+def anchors(document: Path) -> set[str]:
+    """What GitHub calls the headings of a document in a link."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(PROJECT_ROOT)))
+def test_relative_links_of_documents_lead_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?:|\.\./\.\./actions/)([^)#]*)#?([^)]*)\)", document.read_text())
+    for path, anchor in links:
+        target = document.parent / path if path else document
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
+
+
+def test_readme_is_short_and_names_backends_that_exist_with_the_default_ones_in_bold() -> None:
+    assert len(README.splitlines()) <= 120
+    table = README.split("## Backends")[1].split("A run measures")[0]
+    for name in re.findall(r"`([\w-]+)`", table):
+        assert (f"**`{name}`**" in table) == get_backend(name).default, name
+
+
+def test_speedups_at_the_top_of_the_readme_are_those_of_the_record() -> None:
+    with (PROJECT_ROOT / "docs/results/scenarios.csv").open() as file:
+        measured = [(row["backend"], row["speedup"]) for row in csv.DictReader(file) if row["speedup"]]
+    answers = README.split("## ")[0]
+    assert len(re.findall(r"[\d.]+x", answers)) == 6
+    for row in answers.splitlines():
+        names = re.findall(r"`([\w-]+)`", row)
+        for figure in re.findall(r"([\d.]+)x", row):
+            digits = len(figure.partition(".")[2])
+            assert figure in [f"{float(speedup):.{digits}f}" for name, speedup in measured if name in names], row
+
+
+def test_citation_has_the_version_of_the_project() -> None:
+    project = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((PROJECT_ROOT / "CITATION.cff").read_text())
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+
+
+def test_counts_at_the_top_of_the_readme_are_those_of_the_self_check() -> None:
+    files = [PROJECT_ROOT / "docs/selfcheck" / name for name in ("outcomes.jsonl", "outcomes.planted.jsonl")]
+    outcomes = [json.loads(line) for path in files for line in path.read_text().splitlines()]
+    size = {"same": 0.0, "planted": 0.05}
+    found, claimed = (
+        [outcome["verdict"] != "no difference" for outcome in outcomes
+         if outcome.get("planted", size.get(outcome.get("kind"))) == planted]
+        for planted in (0.05, 0.0)
+    )  # fmt: skip
+    assert f"found {sum(found)} of {len(found)} planted slow-downs of 5 %" in README
+    assert f"claimed a difference in {sum(claimed)} of {len(claimed)} runs" in README
 
 
 def test_conda_users_get_the_same_pins() -> None:

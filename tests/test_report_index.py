@@ -13,8 +13,7 @@ from lib.analysis.statistics import Ratio
 from lib.html.charts import NAME, VALUE, WIDTH, Speed, speed_chart
 from lib.html.index import merged_environment, write_index
 from lib.records.run import Job, load_run, write_jobs
-from lib.records.schema import SCHEMA_VERSION, BenchmarkRecord, record_path, write_record
-from lib.report.headline import best_backends
+from lib.records.schema import SCHEMA_VERSION, record_path, write_record
 from lib.report.table import SMOKE_TEXT
 from lib.series.summary import summary_lines
 from tests.made_notebooks import text_of
@@ -24,7 +23,6 @@ from tests.made_records import (
     made_benchmark,
     made_environment,
     made_failed_benchmark,
-    made_scenario,
     made_train,
     write_made_run,
 )
@@ -170,11 +168,11 @@ def test_index_links_to_the_hosted_run_and_carries_its_note(run_dir: Path, monke
         "https://github.com/me/signs/actions/runs/4711",
         "https://github.com/me/signs",
     ]
-    assert text_of(soup, ".caveats li") == "The download host was down."
+    assert "The download host was down." in [item.get_text() for item in soup.select(".caveats li")]
     monkeypatch.delenv("RUN_NOTE")
     series = json.loads((run_dir / "series.json").read_text())
     (run_dir / "series.json").write_text(json.dumps({**series, "note": "synthetic images instead"}))
-    assert text_of(index_of(run_dir), ".caveats li") == "synthetic images instead"
+    assert "synthetic images instead" in text_of(index_of(run_dir), ".caveats")
 
 
 def test_index_of_a_smoke_run_says_so(tmp_path: Path) -> None:
@@ -260,28 +258,6 @@ def test_without_04_the_summary_answers_for_records_of_one_network_only(run_dir:
     assert "8 of 11 layers run another kernel" in summary_lines(run_dir)[1]
     write_record(made_train(checkpoint_sha256="ee" * 32), record_path(run_dir, "02_train"))
     assert "different checkpoint hashes" in summary_lines(run_dir)[1]
-
-
-def _best(*records: BenchmarkRecord) -> str:
-    return next(best.backend for best in best_backends(records) if best.scenario == "offline")
-
-
-def test_best_backend_is_right_and_runs_the_promised_kernels_on_a_real_machine() -> None:
-    wrong, emulated = made_benchmark("onnxruntime-int8"), made_benchmark("onnxruntime")
-    assert _best(wrong, emulated) == "onnxruntime-int8"
-    assert wrong.parity is not None and wrong.proof is not None
-    for outcome in ("inconclusive", "failed"):
-        wrong.parity.outcome = outcome
-        assert _best(wrong, emulated) == "onnxruntime"
-    wrong.parity.outcome, wrong.proof.passed, emulated.environment.emulated = "passed", False, True
-    assert _best(wrong, emulated, made_benchmark("torch-onednn-bf16")) == "torch-onednn-bf16"
-
-
-def test_reference_is_best_where_nothing_beats_it() -> None:
-    equal = made_benchmark("new", scenarios=[made_scenario("offline", 1.005)])
-    assert _best(equal) == "torch-onednn"
-    assert _best(made_benchmark("torch-blas")) == "torch-onednn"
-    assert best_backends([]) == []
 
 
 def test_control_that_computes_nothing_is_no_candidate(tmp_path: Path) -> None:

@@ -250,6 +250,7 @@ class BrokenClock(Null):
     name = "broken-clock"
 
     def load(self, checkpoint: Path, folder: Path, num_threads: int) -> None:
+        super().load(checkpoint, folder, num_threads)
         ticks = iter(range(10**6, 0, -1))
         time.perf_counter = lambda: float(next(ticks))
 
@@ -295,6 +296,7 @@ class RefusesFour(Null):
     name = "refuses-four"
 
     def load(self, checkpoint: Path, folder: Path, num_threads: int) -> None:
+        super().load(checkpoint, folder, num_threads)
         (checkpoint.parent / f"threads-{os.environ['OMP_NUM_THREADS']}-{os.getpid()}").touch()
 
     def predict(self, images: np.ndarray) -> np.ndarray:

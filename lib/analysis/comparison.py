@@ -151,7 +151,7 @@ def load_comparison(run_dir: Path, expected: Sequence[str]) -> Comparison:
 
 
 def _refuse_mixed(records: Sequence[BenchmarkRecord], train: TrainRecord | None) -> None:
-    """Numbers of different networks or data must not stand side by side."""
+    """Numbers of different networks or data must not be compared."""
     named: list[tuple[str, Record]] = [(f"{BENCHMARK}.{record.backend}", record) for record in records]
     if train is not None and any(not record.random_weights for record in records):
         named.append((TRAIN, train))
@@ -163,5 +163,7 @@ def _refuse_mixed(records: Sequence[BenchmarkRecord], train: TrainRecord | None)
         for (name, _), value in zip(named, hashes, strict=True):
             groups.setdefault(str(value)[:12], []).append(name)
         if len(groups) > 1:
-            told = "; ".join(f"{value}: {', '.join(names)}" for value, names in groups.items())
-            raise UserError(f"the records of this run have different {what} hashes ({told}); run the older ones again")
+            named_by = "; ".join(f"{value}: {', '.join(names)}" for value, names in groups.items())
+            raise UserError(
+                f"the records of this run have different {what} hashes ({named_by}); run the older ones again"
+            )

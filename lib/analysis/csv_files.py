@@ -145,7 +145,7 @@ def _point(point: SweepPoint) -> Row:
 
 
 def _unjudged(row: Row) -> Row:
-    """The same columns without numbers: they are in the record, where nobody takes them for results."""
+    """The same columns without numbers: they stay in the record, where they are not mistaken for results."""
     return {**dict.fromkeys(row, ""), "verdict": "disturbed, not judged"}
 
 

@@ -55,14 +55,14 @@ class Trend:
 
     @property
     def direction(self) -> int | None:
-        """1 or -1 where this run lies beyond the earlier ones, 0 where it does not, None with too few of them."""
+        """1 or -1 if this run is beyond the earlier ones, 0 if it is not, None with too few of them."""
         return _beyond(self.points[-1], self.earlier) if len(self.earlier) >= MIN_RUNS else None
 
     @property
     def verdict(self) -> str:
         """`no change`, `suspected faster`, `confirmed slower`, `slower, not confirmed`, `too few runs`, ...
 
-        Suspected: the interval lies beyond the range of the earlier speedups by more than the noise floor. Confirmed:
+        Suspected: the interval is beyond the range of the earlier speedups by more than the noise floor. Confirmed:
         so does that of the second measurement. Where the second cannot be judged, the suspicion remains.
         """
         if self.direction is None:
@@ -91,10 +91,10 @@ class History:
 
     def words(self) -> str:
         """How many runs, and what was left out."""
-        told = f"{self.num_runs} earlier runs are comparable"
+        words = f"{self.num_runs} earlier runs are comparable"
         if self.left_out:
-            told += "; left out: " + ", ".join(f"{count} records {why}" for why, count in self.left_out.items())
-        return told + "."
+            words += "; left out: " + ", ".join(f"{count} records {why}" for why, count in self.left_out.items())
+        return words + "."
 
 
 def history_root(folder: str | Path) -> Path:
@@ -161,7 +161,7 @@ def _compared(folders: Sequence[Path], measured: Sequence[BenchmarkRecord], run_
 
 
 def _read(path: Path, current: dict[str, BenchmarkRecord]) -> tuple[BenchmarkRecord | None, str]:
-    """A record that may stand beside the newest one, or why not."""
+    """A record that may be compared with the newest one, or why not."""
     try:
         record = read_record(path, BenchmarkRecord)
     except OtherSchemaError:
@@ -209,7 +209,7 @@ def _moment(record: BenchmarkRecord) -> datetime | None:
 
 
 def _points(record: BenchmarkRecord, run: str, newest: BenchmarkRecord) -> list[tuple[str, Point]]:
-    """Scenarios of a record at the batch sizes of the newest one; what was disturbed is no point."""
+    """Scenarios of a record at the batch sizes of the newest one; disturbed ones are left out."""
     sizes = {scenario.name: scenario.batch_size for scenario in newest.scenarios}
     moment = _moment(record) or datetime.now(UTC)
     return [
@@ -220,7 +220,7 @@ def _points(record: BenchmarkRecord, run: str, newest: BenchmarkRecord) -> list[
 
 
 def _beyond(point: Point, others: Sequence[Point]) -> int:
-    """1 or -1 where the whole interval lies above or below the range of the others by more than the noise, else 0."""
+    """1 or -1 if the whole interval is above or below the range of the others by more than the noise, else 0."""
     margin = 1 + max([point.noise_floor, *(other.noise_floor for other in others)])
     if point.ratio.low > max(other.ratio.value for other in others) * margin:
         return 1

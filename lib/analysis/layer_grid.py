@@ -36,15 +36,15 @@ class Column:
 
 @dataclass(frozen=True)
 class LayerGrid:
-    """All backends that can tell their layers in one scenario.
+    """All backends with times of layers in one scenario.
 
     Attributes:
         rows: names of the network's layers, in the order in which they run.
         kinds: by row: Conv2d, ...
         shares: by row: part of the reference's time over all layers, in the first job that timed the layer by itself.
-            Of layers that nobody timed by themselves the first row of their group has the share of all.
+            Of layers that no backend timed by themselves the first row of their group has the share of all.
         columns: by backend.
-        silent: backends that cannot tell their layers.
+        silent: backends without times of layers.
         disturbed: backends whose layers are not judged.
     """
 

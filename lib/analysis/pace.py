@@ -1,10 +1,10 @@
-"""Did the reference run at one pace in all jobs? Where it did not, ratios to it are no longer about the backends.
+"""Did the reference run at one pace in all jobs? If not, ratios to it do not compare the backends.
 
-What was seen, on a virtual machine with two cores: a small convolution took 87 us on one thread at any time, and on two
-threads 73 us in some minutes and 187 us in others, while large matrix products stayed as they were. Handing work from
-core to core had become slower, as it does when a host moves its guest's cores apart. Eager PyTorch, which hands over in
-every layer, took twice as long for a single image then, and a backend that hands over seldom looked 14 times as fast
-instead of 10 times. No process was in the way and no time was stolen, so nothing but the reference's own time shows it.
+Observed on a virtual machine with two cores: a small convolution took 87 us on one thread at any time, and on two
+threads 73 us in some minutes and 187 us in others, while large matrix products took the same. Synchronization between
+the cores had become slower, as it does when a host places the VM's cores far apart. Eager PyTorch synchronizes in every
+layer: a single image then took twice as long, and a backend that seldom synchronizes looked 14 times as fast instead of
+10 times. No other process ran and no time was stolen, so only the reference's own time shows it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Layers held against what the machine can do: a share of the roofline's bound, and why a share can exceed 100 %.
+"""Layers compared with what the machine can do: a share of the roofline's bound, and why a share can exceed 100 %.
 
 A roofline (Williams, Waterman, Patterson 2009) says that a layer takes at least as long as its multiplications take at
 the best rate of matrix products, and at least as long as its data take at the rate of copying. Both rates are measured
-(`lib.bench.peaks`), so they are the best that somebody reached, and no law of nature. Shares are never clipped.
+(`lib.bench.peaks`), so they are the best that was reached here, not a law of nature. Shares are never clipped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Literal
 from lib.analysis.statistics import is_unstable, median_latency
 from lib.records.schema import BenchmarkRecord, Layer, LayerTable, Peak
 
-MISSING_ALLOWED = 0.10  # of a call, in either direction, before somebody must say what is missing
+MISSING_ALLOWED = 0.10  # of a call, in either direction, beyond which a sentence explains what is missing
 NUM_NAMED = 3  # layers in a sentence
 BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "f16": 2, "int8": 1}  # per element
 VIEWS = {"Identity", "Flatten", "Dropout", "Dropout2d"}  # change nothing in inference: no byte is moved
@@ -33,7 +33,7 @@ class Limits:
 
     precision: str
     bytes_per_element: int
-    matmul: Peak | None  # operations per second; None where nobody measured this precision
+    matmul: Peak | None  # operations per second; None if this precision was not measured
     copy: Peak  # bytes per second
 
     @property
@@ -82,7 +82,7 @@ class NetworkRoofline:
 class Roofline:
     """One scenario of one backend."""
 
-    limits: Limits | None  # None where the machine's peaks were not measured; then there are no shares
+    limits: Limits | None  # None where the machine's peaks were not measured; then no share is known
     scenario: str
     batch_size: int
     layers: list[LayerRoofline]
@@ -101,7 +101,7 @@ def roofline(record: BenchmarkRecord, scenario: str = "offline", network_layers:
     """Every layer against the bounds, and all of them against the whole call.
 
     Args:
-        network_layers: names of all layers of the network, as the reference's own record tells them, so that those
+        network_layers: names of all layers of the network, as in the reference's own record, so that those
             without a time can be named.
 
     Returns:
@@ -147,7 +147,7 @@ def _layer(layer: Layer, batch_size: int, bytes_per_element: int, limits: Limits
 
 
 def _bound(flops: int, num_bytes: int, limits: Limits | None) -> tuple[Limit, float | None]:
-    """The tighter bound and its time. Unknown where a layer multiplies in a precision that nobody measured."""
+    """The tighter bound and its time. Unknown where a layer multiplies in a precision that was not measured."""
     if limits is None or (flops and limits.matmul is None) or not (flops or num_bytes):
         return "", None
     compute_s = flops / limits.matmul.per_s if limits.matmul else 0.0
@@ -177,7 +177,7 @@ def _explanation(
 
 
 def _lower_precision(layer: Layer, limits: Limits) -> str:
-    """A precision with fewer bytes that a kernel's name tells of, or an empty string."""
+    """A precision with fewer bytes in a kernel's name, or an empty string."""
     for precision, words in LOWER.items():
         if BYTES[precision] < limits.bytes_per_element and any(
             words.search(kernel.lower()) for kernel in layer.kernels
@@ -200,15 +200,15 @@ def _network(
     flops = sum(layer.flops for layer in layers)
     bounds = [layer.bound_s for layer in layers if layer.flops or layer.num_bytes]
     bound_s = sum(bound for bound in bounds if bound is not None) if None not in bounds else None
-    told = {member for layer in layers for member in layer.layer.members}
-    untold = [name for name in network_layers if name not in told]
+    timed = {member for layer in layers for member in layer.layer.members}
+    untimed = [name for name in network_layers if name not in timed]
     return NetworkRoofline(
         whole_s=whole_s,
         layers_s=layers_s,
         runtime_s=runtime_s,
         missing_s=missing_s,
         missing_share=missing_s / whole_s,
-        sentence=_sentence(missing_s / whole_s, table, untold, is_unstable(latencies_s)),
+        sentence=_sentence(missing_s / whole_s, table, untimed, is_unstable(latencies_s)),
         flops=flops,
         flops_per_s=flops / whole_s,
         peak_share=flops / whole_s / limits.matmul.per_s if limits and limits.matmul else None,
@@ -217,13 +217,13 @@ def _network(
     )
 
 
-def _sentence(missing_share: float, table: LayerTable, untold: Sequence[str], unstable: bool) -> str:
+def _sentence(missing_share: float, table: LayerTable, untimed: Sequence[str], unstable: bool) -> str:
     """What is missing between the parts and the whole, where it is more than a little."""
     if abs(missing_share) <= MISSING_ALLOWED:
         return ""
     share = f"{abs(missing_share):.0%}"
     if missing_share > 0:
-        causes = [f"no time is told for {_named(untold)}"] if untold else []
+        causes = [f"no time is known for {_named(untimed)}"] if untimed else []
         causes.append("what a call does between its layers (dispatch, Python, memory) belongs to none of them")
         if table.batch_size == 1:
             causes.append("at one image that weighs most")

@@ -68,9 +68,8 @@ def paired_ratio(
     middle call. Where the reference ran in two processes, its time is the geometric mean of both.
 
     The mean leaves out a fifth of the rounds at either end: nearly as precise as the mean where noise is tame, and as
-    deaf to outliers as the median where it is not (Tukey and McLaughlin 1963). The interval is a percentile bootstrap
-    over rounds (Efron 1979), not over calls: the calls of a round share their disturbances and are no independent
-    witnesses.
+    robust as the median where it is not (Tukey and McLaughlin 1963). The interval is a percentile bootstrap over rounds
+    (Efron 1979), not over calls: the calls of a round share their disturbances, so they are not independent.
 
     Raises:
         ValueError: no rounds, or not the same number on all sides.
@@ -132,15 +131,15 @@ def noise_floor(scenario: Scenario) -> float:
     """The smallest deviation of a speedup from 1 that counts as a difference, as a share.
 
     Two processes with the same code differ too. By how much is measured in the same rounds, between the reference and
-    its control: less than that is no difference for anybody. A single pair of processes tells little of how far others
-    may lie apart, so the least effect is larger where there was only one.
+    its control: less than that does not count as a difference. A single pair of processes says little about the spread
+    of others, so the least effect is larger if only one was started.
     """
     least = SMALLEST_EFFECT if len(scenario.rounds_per_start) > 1 else ONE_START_EFFECT
     return max(least, _deviation(control_ratio(scenario)))
 
 
 def _deviation(ratio: Ratio) -> float:
-    """How far a speedup lies from 1, in either direction, as a share."""
+    """How far a speedup is from 1, in either direction, as a share."""
     return max(ratio.value, 1 / ratio.value) - 1
 
 
@@ -164,8 +163,8 @@ def is_unstable(latencies_s: Sequence[Sequence[float]]) -> bool:
 
 
 def track_bootstrap(values: np.ndarray, track_ids: np.ndarray) -> tuple[float, float] | None:
-    """95 % interval of a mean over images, resampling whole tracks: the frames of one physical sign stand or fall
-    together.
+    """95 % interval of a mean over images, resampling whole tracks: the frames of one physical sign are right or
+    wrong together.
 
     Args:
         values: bool or number (N,), such as whether each image is read right.

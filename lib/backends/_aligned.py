@@ -1,4 +1,4 @@
-"""Which layers of the network are in a step of a runtime that keeps no names, told by order, kind and weights."""
+"""Which layers of the network are in a step of a runtime that keeps no names, found by order, kind and weights."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Step:
     """Something that a runtime executes and times."""
 
     kinds: tuple[str, ...]  # classes of modules that it may be; none: it belongs to no layer
-    num_weights: int = 0  # 0 = the runtime does not tell
+    num_weights: int = 0  # 0 = the runtime does not report it
 
 
 def write_leaves(path: Path, model: nn.Module, image_size: int) -> None:
@@ -53,7 +53,7 @@ def align(steps: list[Step], leaves: list[Leaf]) -> list[str]:
     """The group of every step: the layer it is, joined by `+` with those behind it that have no step of their own.
 
     Convolutions and linear layers are found by kind and number of weights. Anything else is the next layer of its kind,
-    unless a convolution that has no step yet lies between: then nobody can tell, and the step gets RUNTIME.
+    unless a convolution without a step is in between: then its layer is unknown, and the step gets RUNTIME.
     """
     owner: dict[int, int] = {}  # leaf -> step
     cursor = -1

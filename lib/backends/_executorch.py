@@ -30,7 +30,7 @@ _PROGRAM, _LEAVES, _INSTRUCTIONS = "model.pte", "layers.json", "instructions.jso
 _CONVOLUTION = "XNNPACK Convolution"
 
 # First words of XNNPACK's operators -> modules that they may be. Transpose, Convert, Copy and what is not here belong
-# to no layer: NCHW from and to NHWC, quantizing the input, and functions that are no modules.
+# to no layer: NCHW from and to NHWC, quantizing the input, and functions that are not modules.
 _KINDS = {
     "Convolution": ("Conv2d",),
     "Deconvolution": ("ConvTranspose2d",),
@@ -55,7 +55,6 @@ class ExecuTorchXnnpack(Backend):
 
     packages = ("executorch", "torchao", "flatbuffers")
     extra = "executorch"
-    default = False
 
     _folder: Path
     _module: Any
@@ -96,7 +95,7 @@ class ExecuTorchXnnpack(Backend):
     def load(self, checkpoint: Path, folder: Path, num_threads: int) -> None:
         runtime = _runtime()
         # One pool for the process. Its threads sleep on a futex soon after a call: over 200 ms after one they take
-        # no time that can be measured. There is no switch for it.
+        # no measurable time. ExecuTorch has no switch for it.
         runtime._unsafe_reset_threadpool(num_threads)
         self._folder = folder
         self._module = runtime._load_for_executorch(str(folder / _PROGRAM))

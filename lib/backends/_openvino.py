@@ -4,7 +4,7 @@ How the runtime is set, and why:
 
 - One stream whose threads share each layer (the runtime's LATENCY mode), for batches of one and for large ones alike.
   A batch of 256 cut into pieces of 8 to 128 for streams of one thread each (its THROUGHPUT mode) took the same
-  processor time within 5 to 10 %, fp32 and int8, and then nobody could say how long a layer takes.
+  processor time within 5 to 10 %, fp32 and int8, and gives no time of a layer.
 - Threads are not pinned to cores: two processes whose pinned threads meet on a core wait for each other.
 - Idle threads need no switch: TBB's workers sleep soon after the last task.
 """
@@ -61,7 +61,7 @@ class OpenVino(Backend):
         loaded = load_checkpoint(checkpoint)
         image_shape = (3, loaded.preprocessing.image_size, loaded.preprocessing.image_size)
         layers = list(dict.fromkeys(layer.name for layer in leaf_layers(loaded.model, image_shape)))
-        fold_batch_norms(loaded.model)  # the exporter does it too, but gives the result a name that tells no layer
+        fold_batch_norms(loaded.model)  # the exporter does it too, but gives the result a name without the layer's
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch deprecates tracing, by which OpenVINO keeps the names of modules
             exported = openvino.convert_model(

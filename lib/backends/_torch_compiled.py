@@ -3,7 +3,7 @@
 Inductor turns the whole network into a list of steps: calls into oneDNN with batch norm folded in, and C++ loops that
 it wrote itself. Activation and residual sum are post-operations of the calls on x86-64, and loops of their own where
 oneDNN uses the Arm Compute Library. The names of these loops and the compiler's own notes on where a step comes from
-are no proof: a loop that only converts the input's memory layout is called `cpp_fused_relu_0`, and the notes of torch
+prove nothing: a loop that only converts the input's memory layout is called `cpp_fused_relu_0`, and the notes of torch
 2.14 gave a convolution to a layer of another block. So steps are assigned to layers by what ran: convolutions and
 linear layers by oneDNN's own description of the problem, fused layers by its post-operations, and loops by their names
 between two such steps.
@@ -45,8 +45,8 @@ INDUCTOR: dict[str, Any] = {"freezing": True, "cpp.enable_kernel_profile": True}
 class TorchCompiled(Backend):
     """A network compiled by Inductor for each shape of batches, weights frozen into the code."""
 
+    # Not part of a default run: a cold compile takes about half a minute of CPU time for each shape.
     packages: ClassVar[tuple[str, ...]] = ("torch",)
-    default = False  # a cold compile takes about half a minute of CPU time for each shape
 
     def __init__(self) -> None:
         self._compiled: dict[tuple[int, ...], Network] = {}
@@ -296,7 +296,7 @@ def is_linear(step: str) -> bool:
 def shared_out(steps: list[str], primitives: list[Primitive]) -> list[list[Primitive]]:
     """Which primitives ran in each step, by their order; reorders go with the computation that they precede.
 
-    Where the numbers of steps and primitives differ, nobody can tell, and all lists are empty.
+    If the numbers of steps and primitives differ, the match is unknown, and all lists are empty.
     """
     found: list[list[Primitive]] = [[] for _ in steps]
     for wanted, kinds in ((is_convolution, ("convolution",)), (is_linear, ("inner_product", "matmul"))):
@@ -350,7 +350,7 @@ def assign(steps: list[str], primitives: list[Primitive], layers: list[LayerInfo
 def _called_for(steps: list[str], found: list[list[Primitive]], layers: list[LayerInfo]) -> dict[int, int] | None:
     """By step, the number of the convolution or linear layer that it computes; None where they do not match.
 
-    They come in order; the problem tells apart branches that ran in another order.
+    They come in order; the problem distinguishes branches that ran in another order.
     """
     left = {number: layer for number, layer in enumerate(layers) if layer.kind in ("Conv2d", "Linear")}
     places: dict[int, int] = {}

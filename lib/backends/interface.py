@@ -1,5 +1,5 @@
-"""What a backend is. It loads, predicts and proves which kernels ran; it never measures itself against a clock
-except for the time of single layers, which only it can see."""
+"""What a backend is. It loads, predicts and proves which kernels ran. It never times itself, except for single layers,
+which only it can see."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Backend(ABC):
     needs_any_flag: ClassVar[tuple[str, ...]] = ()  # at least one of these ISA flags
     packages: ClassVar[tuple[str, ...]] = ()  # import names of what it needs; no record can be made without them
     extra: ClassVar[str] = ""  # optional requirements that bring the packages
-    default: ClassVar[bool] = True  # part of a run of the series
+    default: ClassVar[bool] = False  # part of a run of the series; not inherited
     needs_calibration: ClassVar[bool] = False  # `prepare` gets training images to find the ranges of activations
     is_network: ClassVar[bool] = True  # False for a control that computes nothing and has no accuracy to compare
     top1_drop: ClassVar[float] = 0.0005  # largest loss of top-1 against the reference that still counts as right
@@ -46,7 +46,7 @@ class Backend(ABC):
 
     @classmethod
     def unavailable(cls) -> str:
-        """Why this machine cannot run the backend, or an empty string. A missing package is no such reason."""
+        """Why this machine cannot run the backend, or an empty string. A missing package does not count."""
         if platform.machine() not in cls.architectures:
             return f"runs on {', '.join(cls.architectures)}; this machine is {platform.machine()}"
         if cls.needs_any_flag and not set(cls.needs_any_flag) & set(isa_flags()):
@@ -87,15 +87,15 @@ class Backend(ABC):
         """Normalized float32 (N, 3, H, W), contiguous -> float32 logits (N, classes). Never alters its input."""
 
     def layer_times(self, images: np.ndarray, num_passes: int) -> LayerTimes:
-        """Seconds per layer of the network in each of `num_passes` forward passes; empty where nobody can tell."""
+        """Seconds per layer of the network in each of `num_passes` forward passes; empty if unknown."""
         return {}
 
     def trace(self, images: np.ndarray) -> Kernels:
-        """Which kernels one forward pass runs, by layer of the network; empty where nobody can tell."""
+        """Which kernels one forward pass runs, by layer of the network; empty if unknown."""
         return {}
 
     def prove(self, kernels: Kernels) -> Proof:
-        """Judge by the kernels of a pass in the offline scenario whether the backend is what its name says."""
+        """Judge by the kernels of a pass in the offline scenario whether the backend keeps its promise."""
         found: dict[str, int] = {}
         for names in kernels.values():
             for name in names:
@@ -108,7 +108,7 @@ class Backend(ABC):
 
     @abstractmethod
     def broken_promise(self, kernels: Kernels) -> str:
-        """What is wrong with the kernels that ran, or an empty string. Not asked where a network ran and no kernel was
+        """What is wrong with the kernels that ran, or an empty string. Not called if a network ran and no kernel was
         seen: that proves nothing."""
 
     def doubts(self, kernels: Kernels) -> str:
@@ -131,6 +131,8 @@ def register(backend: _BackendType) -> _BackendType:
     known = _REGISTRY.get(backend.name)
     if known is not None and (known.__module__, known.__qualname__) != (backend.__module__, backend.__qualname__):
         raise ValueError(f"two backends are named {backend.name!r}: {known.__module__} and {backend.__module__}")
+    if "default" not in vars(backend):
+        backend.default = False  # each variant of a default backend would lengthen every run
     _REGISTRY[backend.name] = backend
     return backend
 

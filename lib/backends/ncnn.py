@@ -1,7 +1,7 @@
 """ncnn, fp32: no torch at run time, convolutions in layouts that pack several channels into one vector.
 
 One image is computed by all threads; a batch is cut into one part per thread, and every thread computes its part alone,
-so that nobody waits for a slower thread between two layers. ncnn takes several images in a call since 2026: 32 of them
+so that no thread waits for a slower one between two layers. ncnn takes several images in a call since 2026: 32 of them
 need 60 % of the CPU time of 32 calls (signnet_small, AVX-512), and larger calls need as much with more memory.
 """
 
@@ -52,7 +52,6 @@ class Ncnn(Backend):
     order = 180
     packages = ("ncnn", "pnnx")
     extra = "ncnn"
-    default = False
 
     _folder: Path
     _num_threads: int
@@ -117,8 +116,8 @@ class Ncnn(Backend):
         return times
 
     def trace(self, images: np.ndarray) -> Kernels:
-        """By layer, its type in the loaded network with the type and packing of what it left behind. ncnn does not tell
-        which of its kernels computed a convolution."""
+        """By layer, its type in the loaded network with the type and packing of what it left behind. ncnn does not
+        report which of its kernels computed a convolution."""
         kernels: Kernels = {}
         walk = self._walk(self._split(images)[0])
         for group, (_, kernel) in zip(self._groups(), walk, strict=True):
@@ -198,7 +197,7 @@ class Ncnn(Backend):
                 _, blob = extractor.extract(top, _AS_IT_IS)
                 seconds[number] += time.perf_counter() - started
                 kernels[number] = f"{layer.type} {_TYPES.get(blob.elembits(), 'unknown')} pack{blob.elempack}"
-                del blob  # a layer that works in place copies what somebody else still holds
+                del blob  # a layer that works in place copies a blob that is still referenced
         return list(zip(seconds, kernels, strict=True))
 
     def _groups(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""No network at all: answers zeros. What it takes is the harness's own share of every other number."""
+"""No network at all: it returns zeros. Its time is the harness's own share of every other time."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class Null(Backend):
     title = "control: returns zeros, so that its time is the harness's own"
     promise = "nothing is computed"
     order = 900
+    default = True
     is_network = False
 
     def load(self, checkpoint: Path, folder: Path, num_threads: int) -> None:

@@ -45,6 +45,7 @@ class OnnxRuntime(Backend):
     title = "ONNX Runtime, fp32"
     promise = "layers run in fp32 on ONNX Runtime's CPU provider"
     order = 100
+    default = True
     packages = ("onnxruntime", "onnx")
     model_file: ClassVar[str] = EXPORTED
     session_entries: ClassVar[dict[str, str]] = {}  # beyond those that all sessions get

@@ -1,7 +1,7 @@
-"""ONNX Runtime on Arm: the fp32 model with leave to multiply in bf16 (`mlas.enable_gemm_fastmath_arm64_bfloat16`).
+"""ONNX Runtime on Arm: the fp32 model, allowed to multiply in bf16 (`mlas.enable_gemm_fastmath_arm64_bfloat16`).
 
 Matrix products have bf16 kernels, and of the convolutions those with 1x1 pixels, depthwise ones and those that read an
-image; whether others do depends on release and build. A profile says `float` either way. What tells is the result:
+image; whether others do depends on release and build. A profile says `float` either way. Only the result shows it:
 each convolution and product is run once more on its own, with and without the switch, on the same numbers. Rounding
 factors to bf16 changes results by about a thousandth, adding in another order by less than a millionth.
 """
@@ -33,7 +33,6 @@ class OnnxRuntimeBf16(OnnxRuntime):
     storage = "fp32"
     architectures = ("aarch64",)
     needs_any_flag = flags_for("bf16", "aarch64")
-    default = False  # until a run on such a machine has shown which layers use it
     sqnr_min_db = 25.0
     agreement_min = 0.99
     session_entries: ClassVar[dict[str, str]] = {_SWITCH: "1"}

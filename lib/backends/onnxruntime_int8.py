@@ -1,6 +1,6 @@
 """ONNX Runtime, int8 weights and activations: static post-training quantization of convolutions, sums and pools.
 
-What decides between 2 times faster and slower than fp32 is the type of the activations:
+The type of the activations decides between twice as fast as fp32 and slower than fp32:
 
 - x86-64: uint8. MLAS multiplies uint8 by int8 with VNNI and has no fast kernel for int8 by int8. For int8 activations
   (the default of the quantization tool) ONNX Runtime turns them into uint8 when loading, but not where a tensor has
@@ -36,6 +36,7 @@ class OnnxRuntimeInt8(OnnxRuntime):
     title = "ONNX Runtime, int8 weights and activations"
     promise = "convolutions run in int8 on ONNX Runtime's CPU provider"
     order = 110
+    default = True
     precision = "int8"
     needs_calibration = True
     top1_drop = 0.003

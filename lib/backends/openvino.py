@@ -1,4 +1,4 @@
-"""OpenVINO in fp32, said explicitly: on CPUs that multiply bf16 or f16 themselves its default is the shorter type."""
+"""OpenVINO in fp32, set explicitly: on CPUs that multiply bf16 or f16 natively its default is the shorter type."""
 
 from __future__ import annotations
 
@@ -12,3 +12,4 @@ class OpenVinoFp32(OpenVino):
     title = "OpenVINO, its CPU plugin (oneDNN on x86-64, Arm Compute Library on Arm)"
     promise = "convolutions run in fp32 in OpenVINO's CPU plugin in the offline scenario"
     order = 130
+    default = True

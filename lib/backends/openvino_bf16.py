@@ -13,6 +13,7 @@ class OpenVinoBf16(OpenVino):
     title = "OpenVINO, bf16 by its precision hint"
     promise = "convolutions run in bf16 in OpenVINO's CPU plugin in the offline scenario"
     order = 135
+    default = True
     precision = "bf16"
     architectures = ("x86_64",)
     needs_any_flag = flags_for("bf16", "x86_64")

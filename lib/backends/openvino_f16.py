@@ -13,6 +13,7 @@ class OpenVinoF16(OpenVino):
     title = "OpenVINO, f16 by its precision hint"
     promise = "convolutions run in f16 in OpenVINO's CPU plugin in the offline scenario"
     order = 140
+    default = True
     precision = "f16"
     needs_any_flag = flags_for("f16")
     sqnr_min_db = 40.0  # 11 bits of precision

@@ -14,8 +14,8 @@ border between two classes: 0.3 points of top-1 are allowed.
 On Arm the plugin (2026.4.1, seen by traces) runs 3 of the 14 convolutions of a residual network in int8, those with a
 stride, and the others in fp32, five of them on reference code. It leaves 3x3 convolutions of stride 1 in fp32 however
 they are quantized (docs/arm.md), also in a plain chain of them with up to 384 channels: the Arm Compute Library's are
-slower in int8 than in fp32 (ARM-software/ComputeLibrary#1225). There the proof says that this backend is not what its
-name promises, and to investigate.
+slower in int8 than in fp32 (ARM-software/ComputeLibrary#1225). There the proof reports that this backend is not what
+its name promises, and asks to investigate.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class OpenVinoInt8(OpenVino):
     title = "OpenVINO, int8 weights and activations (post-training quantization by NNCF)"
     promise = "convolutions run in int8 in OpenVINO's CPU plugin in the offline scenario"
     order = 150
+    default = True
     precision = "int8"
     packages = ("openvino", "nncf")
     needs_calibration = True
@@ -74,6 +75,6 @@ class OpenVinoInt8(OpenVino):
         return f"not what its name promises: on Arm {doubts}" if self._partly_on_arm(kernels) else doubts
 
     def _partly_on_arm(self, kernels: Kernels) -> bool:
-        """Some convolutions ran in int8, and the greater part did not: as good as it gets on Arm."""
+        """Some convolutions ran in int8, and the greater part did not: this is the best that the plugin does on Arm."""
         on_arm = platform.machine() == "aarch64"
         return on_arm and bool(super().broken_promise(kernels)) and bool(self.ran_as_promised(kernels))

@@ -12,6 +12,7 @@ class TorchBlas(TorchEager):
     title = "PyTorch eager; convolutions as im2col + BLAS matrix product"
     promise = "convolutions and linear layers run on BLAS, none on oneDNN or NNPACK"
     order = 10
+    default = True
 
     def configure(self) -> None:
         import torch

@@ -1,4 +1,4 @@
-"""PyTorch's compiler under bf16 autocast, for CPUs that multiply bf16 themselves.
+"""PyTorch's compiler under bf16 autocast, for CPUs that multiply bf16 natively.
 
 Autocast and not a network converted to bf16: batch norm is folded into the weights in fp32 before they are rounded.
 Tolerances are those of bf16 in eager mode, see `torch_onednn_bf16`.

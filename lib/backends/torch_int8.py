@@ -57,7 +57,7 @@ class TorchInt8(TorchAhead):
 
 
 def _quantizer() -> Any:
-    """The quantizer that knows what Inductor can compute in int8 on this architecture."""
+    """The quantizer for what Inductor can compute in int8 on this architecture."""
     if platform.machine() == "aarch64":
         from torchao.quantization.pt2e.quantizer import arm_inductor_quantizer as arm
 

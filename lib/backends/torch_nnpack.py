@@ -12,6 +12,7 @@ class TorchNnpack(TorchEager):
     title = "PyTorch eager; convolutions by NNPACK where it can (stride 1, batch of 16 or more), else BLAS"
     promise = "some convolutions run on NNPACK in the offline scenario, none on oneDNN"
     order = 20
+    default = True
 
     def configure(self) -> None:
         import torch

@@ -14,6 +14,7 @@ class TorchOneDnn(TorchEager):
     title = "PyTorch eager as installed; convolutions by oneDNN (with Arm Compute Library on Arm)"
     promise = "convolutions run on oneDNN in the offline scenario"
     order = 30
+    default = True
 
     def configure(self) -> None:
         import torch

@@ -1,4 +1,4 @@
-"""Eager PyTorch under bf16 autocast, for CPUs that multiply bf16 themselves.
+"""Eager PyTorch under bf16 autocast, for CPUs that multiply bf16 natively.
 
 bf16 keeps 8 bits of precision, which moves logits by about a percent (40 dB below the signal) and the arg max seldom:
 the tolerance of top-1 is the same as for fp32.
@@ -23,6 +23,7 @@ class TorchOneDnnBf16(TorchOneDnn):
     title = "PyTorch eager, oneDNN, bf16 autocast"
     promise = "convolutions run on oneDNN in bf16 in the offline scenario"
     order = 40
+    default = True
     precision = "bf16"
     sqnr_min_db = 25.0
     agreement_min = 0.99

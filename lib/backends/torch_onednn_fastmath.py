@@ -1,7 +1,7 @@
 """Eager PyTorch, fp32 in and out, where oneDNN may compute in bf16 ("fast math"), for CPUs that multiply bf16.
 
 Weights and activations stay fp32 in memory and are rounded on the way into the multiplier, so the error is that of
-bf16 (see `torch_onednn_bf16`) while the traffic is that of fp32. oneDNN is allowed to, not made to.
+bf16 (see `torch_onednn_bf16`) while the traffic is that of fp32. oneDNN may do so; nothing forces it to.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ class TorchOneDnnFastMath(TorchOneDnn):
     order = 35
     precision = "bf16"
     storage = "fp32"
-    default = False
     sqnr_min_db = 25.0
     agreement_min = 0.99
     # avx512_bf16 is not enough: oneDNN 3.12 has these kernels for AMX and Arm, and computes in fp32 elsewhere
@@ -46,7 +45,7 @@ class TorchOneDnnFastMath(TorchOneDnn):
         for layer, name in found:
             if "fpmath bf16" not in name:
                 return f"{layer} ran as {name}, without fpmath mode bf16"
-        # On x86-64 the name of an implementation tells its instructions; on Arm it does not.
+        # On x86-64 the name of an implementation shows its instructions; on Arm it does not.
         on_x86 = any("avx" in name for _, name in found)
         if on_x86 and not any(word in name.split(" (")[0] for _, name in found for word in ("bf16", "amx")):
             return f"bf16 was allowed and no convolution used it: {found[0][0]} ran as {found[0][1]}"

@@ -1,7 +1,7 @@
 """What the harness costs: a worker's measuring beside plain loops over the same network in memory, in one process.
 
 In one process, because two with the same code differ by some per cent from start to end, which is more than is looked
-for. Several processes are started one after another all the same; their scatter is told beside the mean.
+for. Several processes are started one after another all the same; their scatter is reported beside the mean.
 
 `python -m lib.bench.harness CHECKPOINT IMAGES THREADS` measures in one process and prints seconds per call.
 """

@@ -2,7 +2,7 @@
 
 Measured in a process of its own, with the number of threads that everything else gets. The best call over several
 libraries and sizes counts: a peak that is too low flatters every layer that is held against it. A peak found here is
-still only the best that somebody's kernel reached, not what the data sheet says.
+still only the best that a kernel reached, not what the data sheet says.
 
 `python -m lib.bench.peaks THREADS` prints one JSON line for every measurement, so that a library that takes the process
 down, or hangs, takes only itself along.
@@ -237,7 +237,7 @@ def libraries(num_threads: int) -> list[Library]:
 
 
 def largest_cache_bytes() -> int:
-    """Size of the last-level cache as the kernel tells it, 0 where it does not. Other tenants may share it."""
+    """Size of the last-level cache as the kernel reports it, 0 if it does not. Other tenants may share it."""
     units = {"K": 2**10, "M": 2**20, "G": 2**30}
     sizes = [0]
     for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):

@@ -6,6 +6,7 @@ import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -29,8 +30,8 @@ def measure_preprocessing(split: Split, preprocessing: Preprocessing) -> Preproc
     """Seconds per image, one image after the other on one thread, as in `Preprocessing.from_image`.
 
     Timed apart: decoding a PPM file in memory; `resize_image` on the decoded image; and `Preprocessing.normalize`,
-    which also enlarges where the network wants more than 32 pixels. The files are made of the stored images, enlarged
-    to their original size: that size is what the work depends on. GTSRB is cropped to the sign already.
+    which also enlarges where the network wants more pixels than the data set has. The files are made of the stored
+    images, enlarged to their original size: that size is what the work depends on. GTSRB is cropped to the sign already.
 
     Args:
         split: images evenly spread over it are taken.
@@ -45,7 +46,7 @@ def measure_preprocessing(split: Split, preprocessing: Preprocessing) -> Preproc
         while not decode_s or (len(decode_s) < NUM_ROUNDS and time.perf_counter() - begun < BUDGET_S):
             seconds, decoded = _timed(_decode, files)
             decode_s.append(seconds)
-            seconds, resized = _timed(resize_image, decoded)
+            seconds, resized = _timed(partial(resize_image, size=split.images.shape[-1]), decoded)
             resize_s.append(seconds)
             seconds, _ = _timed(preprocessing.normalize, [image[None] for image in resized])
             normalize_s.append(seconds)

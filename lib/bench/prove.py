@@ -1,6 +1,6 @@
 """`python -m lib prove`: which kernels does every backend run on this machine? Nothing is timed.
 
-For whoever wants to know before measuring, on an Arm machine above all; works under emulation too.
+For those who want to know before measuring, above all on an Arm machine; works under emulation too.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def judge_backend(
         used = reference if backend.name == REFERENCE else _use(backend, checkpoint, folder, num_threads)
     except BackendError as error:
         return {"status": "failed", "error": str(error)}
-    told = {
+    found = {
         "sqnr_db": signal_to_error_db(used["logits"], reference["logits"]),
         "agreement": agreement(used["logits"], reference["logits"]),
         "proof": used["proof"],
@@ -103,7 +103,7 @@ def judge_backend(
         "versions": backend_versions(backend),
     }
     reason = used["proof"]["reason"]
-    return {"status": "failed" if reason else "ok", "error": reason, **told}
+    return {"status": "failed" if reason else "ok", "error": reason, **found}
 
 
 def _use(backend: type[Backend], checkpoint: Path, folder: Path, num_threads: int) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def _use(backend: type[Backend], checkpoint: Path, folder: Path, num_threads: in
 
 
 def random_network(folder: Path, data: Data, architecture: str = "signnet_small") -> Path:
-    """A checkpoint that nobody trained, for what needs the shape of a network and not its answers.
+    """A checkpoint with random weights, for what needs the shape of a network and not its answers.
 
     Args:
         data: whose training images give the statistics of the preprocessing.
@@ -150,5 +150,5 @@ def _line(result: dict[str, Any]) -> str:
         return f"{result['status']}: {result['error']}"
     proof = result["proof"]
     most = sorted(proof["found"].items(), key=lambda item: ("reorder" in item[0].lower(), -item[1]))
-    found = ", ".join(f"{name} ({count}x)" for name, count in most[:SHOWN]) or "nobody can tell"
+    found = ", ".join(f"{name} ({count}x)" for name, count in most[:SHOWN]) or "unknown"
     return f"ok: {found}" + (f"; investigate: {proof['investigate']}" if proof["investigate"] else "")

@@ -27,7 +27,7 @@ def turns(
     sides: Sides, max_rounds: int, seed: int = 0, *, num_rounds: int | None = None, seconds: float = 0.0
 ) -> Iterator[tuple[int, str, WorkerClient]]:
     """Every round asks each side once. The order is drawn for pairs of rounds, forwards and backwards (ABC CBA), so
-    that a drift of the machine favours nobody.
+    that a drift of the machine favours neither side.
 
     Args:
         num_rounds: least rounds, after which the time decides whether there is one more; default: all rounds.
@@ -127,7 +127,7 @@ def measure_layers(
         )
         times[role].append(answer["layers"])
         if role == "backend" and not answer["layers"]:
-            break  # nobody can tell
+            break  # unknown
     groups = _groups(times["backend"], layers)
     return LayerTable(
         scenario=plan.name,
@@ -165,9 +165,9 @@ def _groups(rounds: Sequence[LayerTimes], layers: Sequence[LayerInfo]) -> dict[s
     }
     named = [member for members in groups.values() for member in members]
     if foreign := [member for member in named if member not in known]:
-        raise BackendError(f"the backend tells times of a layer {foreign[0]!r} that the network does not have")
+        raise BackendError(f"the backend reports times of a layer {foreign[0]!r} that the network does not have")
     if twice := [member for member in named if named.count(member) > 1]:
-        raise BackendError(f"the backend tells times of layer {twice[0]!r} in two groups")
+        raise BackendError(f"the backend reports times of layer {twice[0]!r} in two groups")
     order = sorted(groups, key=lambda name: min(place[member] for member in groups[name]))
     return {name: [known[member] for member in groups[name]] for name in order}
 

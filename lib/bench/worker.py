@@ -154,7 +154,7 @@ def serve(worker: Worker, commands: Any, answer: Callable[[Answer], None]) -> No
         name = command.pop("command")
         try:
             answer(getattr(worker, name)(**command))
-        except Exception as error:  # the parent tells it as the backend's failure, with the trace in its log
+        except Exception as error:  # the parent reports it as the backend's failure, with the trace in its log
             traceback.print_exc()
             answer({"error": f"{type(error).__name__}: {error}", "out_of_memory": is_out_of_memory(error)})
 
@@ -166,7 +166,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def limit_memory() -> None:
-    """Let an allocation beyond this worker's share of the memory fail here, where it is told in words. Should the
+    """Let an allocation beyond this worker's share of the memory fail here, where it is reported in words. Should the
     kernel have to end a process all the same, let it be this one and not the notebook."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")

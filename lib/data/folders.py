@@ -37,7 +37,7 @@ def listed(path: str | Path) -> Listed:
 
 
 def fingerprint(files: Iterable[Listed]) -> str:
-    """A quick hash over names, sizes and times: while it is equal, nobody has touched the files."""
+    """A quick hash over names, sizes and times: while it is equal, the files are unchanged."""
     lines = (f"{file.file}\0{file.size}\0{file.times_ns}\n" for file in files)
     return hashlib.sha256(os.fsencode("".join(lines))).hexdigest()
 
@@ -62,7 +62,7 @@ def visible_if_any(path: Path) -> list[os.DirEntry[str]]:
 
 
 def scan(folder: Path, suffix: str) -> list[Listed]:
-    """The files of one folder with this suffix in upper or lower case, by name; none where there is no folder."""
+    """The files of one folder with this suffix in upper or lower case, by name; empty if the folder does not exist."""
     entries = visible(folder) if folder.is_dir() else []
     return [listed(entry.path) for entry in entries if entry.name.lower().endswith(suffix) and entry.is_file()]
 

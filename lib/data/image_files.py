@@ -97,7 +97,7 @@ class FileSet(DataSet):
             if isinstance(other, FileSet) and other.find(root):
                 advice = f"choose the data set {other.name!r}, or {advice}"
         raise UserError(
-            f"{root} holds no {self.title}: {contents(root)}, but there is no {root / self.expected}; {advice}"
+            f"{root} holds no {self.title}: {contents(root)}, but {root / self.expected} does not exist; {advice}"
         )
 
     def has(self, archive: Archive, root: Path) -> bool:

@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from lib.errors import UserError
 
-IMAGE_SIZE = 32  # pixels, where nobody asks for another; the larger side of official training images: 44 (median)
+IMAGE_SIZE = 32  # pixels, unless a recipe asks for another; the larger side of official training images: 44 (median)
 MAX_PIXELS = 25_000_000  # of any image that `read_image` takes: 75 MB decoded
 MAX_SIGN_SIDE = 1024  # pixels; official training images are 25 to 243 on a side
 SIGN_FORMATS = ("PPM", "PNG")  # of the images of a data set

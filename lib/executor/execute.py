@@ -91,7 +91,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
 
 def _kernel_config(folder: str) -> Config:
     """Sockets in a folder of their own. The ports that a kernel would get are found by trying and then given up for a
-    moment, so that two launches at once may be told the same ones.
+    moment, so that two launches at once may get the same ones.
     """
     config = Config()
     config.KernelManager.transport = "ipc"

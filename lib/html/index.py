@@ -135,8 +135,8 @@ def _version(name: str, found: dict[str, Environment]) -> str:
         label: environment.versions[name] for label, environment in found.items() if name in environment.versions
     }
     (usual, _), *others = Counter(versions.values()).most_common()
-    told = [f"{other} in {', '.join(key for key in versions if versions[key] == other)}" for other, _ in others]
-    return f"{usual} ({'; '.join(told)})" if told else usual
+    differing = [f"{other} in {', '.join(key for key in versions if versions[key] == other)}" for other, _ in others]
+    return f"{usual} ({'; '.join(differing)})" if differing else usual
 
 
 def run_warnings(run: RunFolder) -> list[str]:
@@ -158,9 +158,8 @@ def _answer(run: RunFolder) -> str:
     if run.compare is not None and not run.stale_compare:
         return run.compare.headline
     others = [headline(record) for record in (run.train, *run.records.values()) if record is not None]
-    told = [text for text in (best_sentence(run.benchmarks), *others) if text]
-    if told:
-        return sentence(told[0])
+    if answer := next((text for text in (best_sentence(run.benchmarks), *others) if text), ""):
+        return sentence(answer)
     return sentence(_done(run)) if run.jobs else "Nothing has run yet: the folder has no pages or records."
 
 

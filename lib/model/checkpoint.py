@@ -45,7 +45,7 @@ class CheckpointMetadata:
 
     @property
     def random_weights(self) -> bool:
-        """True where nobody trained the network."""
+        """True for a network that was not trained."""
         return self.num_epochs == 0
 
 

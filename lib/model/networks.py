@@ -53,7 +53,7 @@ class ResidualBlock(nn.Module):
 def _signnet(width: int, num_classes: int) -> nn.Module:
     """Residual net for 32x32 images: a stem at full resolution, then stages at 16, 8 and 4 px.
 
-    `width` channels in the stem, doubled in each stage. There are no blocks at 32 px: with few channels they compute
+    `width` channels in the stem, doubled in each stage. It has no blocks at 32 px: with few channels they compute
     little and move much, and batch norm there takes longer than the convolution.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()

@@ -51,7 +51,7 @@ class Environment:
     emulated: bool  # True under qemu: its times mean nothing
     isa_flags: list[str]  # those that matter for inference: avx2, avx512_bf16, sve, i8mm, ...
     num_cores: int  # cores this process may run on
-    num_threads: int  # threads the work was told to use
+    num_threads: int  # threads that the work may use
     memory_bytes: int | None
     kernel: str
     blas: str | None  # the BLAS library that torch calls: mkl, openblas, nvpl
@@ -258,7 +258,7 @@ class Layer:
     latencies_s: list[list[float]]  # one inner list per round, one number per pass, as in `Scenario`
     reference_latencies_s: list[list[float]]
     control_latencies_s: list[list[float]]  # of the reference backend in another process (A/A)
-    kernels: list[str]  # what really ran, as the runtime tells it
+    kernels: list[str]  # what really ran, as the runtime reports it
     reference_kernels: list[str]
 
 
@@ -282,7 +282,7 @@ class Proof:
     found: dict[str, int]  # kernel -> groups of layers that it ran in, in a pass of the offline scenario
     passed: bool
     reason: str = ""
-    investigate: str = ""  # the promise is kept, and still somebody should look
+    investigate: str = ""  # the promise is kept, and this still deserves a look
     kernels: dict[str, list[str]] = field(default_factory=dict)  # by group of layers, in that pass
 
 
@@ -347,7 +347,7 @@ class BenchmarkRecord(Record):
     storage: str  # in which it keeps weights and activations
     model: str  # architecture of the network
     recipe: str  # that trained it
-    random_weights: bool  # True for a network that nobody trained: its accuracy means nothing
+    random_weights: bool  # True for a network that was not trained: its accuracy means nothing
     status: Status
     error: str = ""  # why unavailable or failed
     preparation: Preparation | None = None

@@ -13,7 +13,7 @@ from lib.training.loop import ensure_checkpoint
 
 
 def check_network(model: str, image_size: int) -> None:
-    """What can be told before any data are loaded.
+    """What can be checked before any data are loaded.
 
     Raises:
         UserError: an unknown classifier, or a size of the input without a classifier that it could be for.

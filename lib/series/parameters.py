@@ -152,7 +152,7 @@ def load_schema(notebook: str) -> Schema:
     """The schema of a notebook of the series.
 
     Raises:
-        UserError: no such notebook, a file that is no notebook, or a parameters cell that breaks the contract.
+        UserError: no such notebook, a file that is not a notebook, or a parameters cell that breaks the contract.
     """
     path = notebook_path(notebook)
     try:

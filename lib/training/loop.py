@@ -170,7 +170,7 @@ def train(
     num_steps = num_epochs * len(batches)
     if max_steps:
         num_steps = min(num_steps, max_steps)
-        num_epochs = math.ceil(num_steps / len(batches))  # what will run, and so what is told
+        num_epochs = math.ceil(num_steps / len(batches))  # what will run, and so what progress reports
     estimator = Estimator(num_steps, num_epochs * data.val.num_images / batches.batch_size, seconds_left)
     precision = _precision(chosen)
     history: list[Epoch] = []

@@ -33,7 +33,7 @@ from lib.report.compare import answer
 from lib.report.headline import comparison_headline, kernel_change_words
 from tests.made_records import made_benchmark, made_train
 
-SCHEMA = (4, "b1f0d96b3cd2")  # the version, and the hash of all fields and types that it has
+SCHEMA = (5, "30a7ac70dcdb")  # the version, and the hash of all fields and types that it has
 
 
 @pytest.fixture

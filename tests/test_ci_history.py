@@ -132,6 +132,16 @@ def test_a_missing_right_or_a_host_that_is_down_is_a_warning_and_no_error(
     assert "cannot be reached" in capsys.readouterr().out and runs_in(tmp_path / "two") == []
 
 
+@pytest.mark.parametrize("content", [b"<html>", b"[]", b'{"message": "moved"}'])
+def test_an_answer_that_makes_no_sense_is_a_warning_too(tmp_path: Path, content: bytes) -> None:
+    class Confused(Api):
+        def answer(self, path: str, authorization: str) -> tuple[int, bytes]:
+            return 200, content
+
+    with pytest.raises(NoHistoryError, match="has no workflow_runs"):
+        fetched(Confused({}), tmp_path / "history")
+
+
 @pytest.mark.parametrize("missing", ["GITHUB_TOKEN", "GITHUB_WORKFLOW_REF", "GITHUB_API_URL"])
 def test_outside_of_a_job_it_says_what_it_needs(tmp_path: Path, missing: str) -> None:
     with pytest.raises(UserError, match=missing):

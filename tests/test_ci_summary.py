@@ -114,7 +114,7 @@ def test_a_summary_beyond_the_limit_leaves_out_its_last_sections_and_says_so(
     assert fit({"Long": 1000 * "ä"}, 10) == ""
 
 
-def code_cells(node: nbformat.NotebookNode) -> list[Any]:
+def code_cells(node: Any) -> list[Any]:
     return [cell for cell in node.cells if cell.cell_type == "code"]
 
 
@@ -122,7 +122,7 @@ def source_of(notebook: str) -> Path:
     return PROJECT_ROOT / "notebooks" / f"{notebook}.ipynb"
 
 
-def write_executed(run: Path, label: str, failing: int = 0) -> nbformat.NotebookNode:
+def write_executed(run: Path, label: str, failing: int = 0) -> Any:
     """An executed notebook as papermill leaves it, in which the code cell of this number failed; 0: none did."""
     node: nbformat.NotebookNode = nbformat.read(source_of(label.partition(".")[0]), as_version=4)
     injected = nbformat.v4.new_code_cell("# Parameters\nx = 1\n", metadata={"tags": ["injected-parameters"]})

@@ -2,4 +2,4 @@
 
 
 class RefusedError(Exception):
-    """What was asked is well-formed and the answer is no: the command ends with one line and exit status 1."""
+    """The question is well-formed and the answer is negative: the command ends with one line and exit status 1."""

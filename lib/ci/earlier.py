@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,11 @@ class _Hub:
         return self._get(f"artifacts/{int(max(kept))}/zip", {}).content if kept else None
 
     def _list(self, key: str, path: str, parameters: Mapping[str, str]) -> list[dict[str, Any]]:
-        listed: list[dict[str, Any]] = self._get(path, parameters).json()[key]
+        answer = self._get(path, parameters)
+        try:
+            listed: list[dict[str, Any]] = answer.json()[key]
+        except (ValueError, LookupError, TypeError):
+            raise NoHistoryError(f"GitHub's answer to {path} has no {key}") from None
         return listed
 
     def _get(self, path: str, parameters: Mapping[str, str]) -> requests.Response:
@@ -109,5 +114,5 @@ def _records(content: bytes) -> list[tuple[str, bytes]]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return [(name, archive.read(name)) for name in archive.namelist() if _RECORD.fullmatch(name)]
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error) as error:
         raise NoHistoryError(f"its artifact is damaged ({error})") from None

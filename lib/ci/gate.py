@@ -83,8 +83,8 @@ def output(jobs: Needs, job: str, name: str) -> str:
 
 
 def _nothing_to_run(jobs: Needs) -> bool:
-    """True where the first job ended well and found that the change touches nothing that runs."""
-    return output(jobs, CHANGES, "run") == "false" and jobs[CHANGES].result == "success"
+    """True where the first job found that the change touches nothing that runs."""
+    return output(jobs, CHANGES, "run") == "false"
 
 
 def _jobs(jobs: Needs) -> list[Verdict]:

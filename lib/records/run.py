@@ -31,7 +31,7 @@ _ONLY_PLANNED = ("parameters", "values")
 class Job:
     """One notebook, or one notebook with one backend: as it is planned, as it ended, as its run folder lists it.
 
-    Paths are relative to the run folder, None where there is no such file.
+    Paths are relative to the run folder, None if the file does not exist.
     """
 
     notebook: str

@@ -136,7 +136,7 @@ def _run_job(job: Job, run_dir: Path, terminal: Terminal, limits: dict[str, int]
 
 
 def _status_of(job: Job, record: Path) -> tuple[str, str]:
-    """A backend that this machine cannot run is neither a failure nor a result.
+    """A benchmark of a backend that this machine cannot run is neither a failure nor a result.
 
     A notebook that wrote no record has failed, but for a comparison with nothing to compare.
     """
@@ -165,7 +165,7 @@ def _execute(spec: dict[str, Any], folder: Path, terminal: Terminal) -> str:
         stopped = ""
         try:
             assert process.stdin is not None
-            with contextlib.suppress(BrokenPipeError):  # it died at once; its exit status says so
+            with contextlib.suppress(BrokenPipeError):  # it died at once; its exit status shows it
                 process.stdin.write(json.dumps(spec).encode())
                 process.stdin.close()
             for event in terminal.watch(_events(process), process, spec["notebook_limit_s"]):

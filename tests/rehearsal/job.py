@@ -20,7 +20,7 @@ from tests.rehearsal.api import token_with
 from tests.rehearsal.expressions import ExpressionError, Lenient, Scope, as_text
 from tests.rehearsal.hub import HubError, find_files
 from tests.rehearsal.results import JobResult, StepResult, WorkflowError, read_annotations
-from tests.rehearsal.standins import REPLAY, find_action, find_command, replay, world
+from tests.rehearsal.standins import ACTIONS, REPLAY, find_action, find_command, replay, world
 
 if TYPE_CHECKING:
     from tests.rehearsal.runner import Runner
@@ -109,9 +109,9 @@ class JobRun:
         uses, given = step["uses"], scope.texts(step.get("with"))
         if uses.startswith("$/"):  # this repository at the commit that runs, whatever was checked out
             return self._composite(self.repository.folder / uses[2:] / "action.yml", given, scope)
-        result.stand_in, action = find_action(uses, given)
+        action = find_action(uses, given)
         outputs = action.act(self, given)
-        if result.stand_in == "actions/checkout" and self.variation.patch:
+        if action is ACTIONS["actions/checkout"] and self.variation.patch:
             self.variation.patch(self.name, self.workspace)
         return outputs
 
@@ -130,11 +130,10 @@ class JobRun:
         environment = {**scope.contexts["env"], **scope.texts(step.get("env"))}
         environment |= {name: value for name, value in self.variation.env.items() if name in environment}
         if command := find_command(script):
-            result.stand_in = command.pattern
             self.say(f"instead of `{script.strip()}`: {command.does}")
             script = command.act(self, script)
         elif self.variation.replay and REPLAY.match(script):
-            result.stand_in, script = REPLAY.pattern, "true"
+            script = "true"
             replay(self.variation.replay, self.workspace, environment)
         self.num_steps += 1
         folder = self.temp / f"step{self.num_steps}"

@@ -69,7 +69,6 @@ class StepResult:
 
     name: str
     outcome: str = "success"  # success, failure, skipped
-    stand_in: str = ""
     error: str = ""
 
 

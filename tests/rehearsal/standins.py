@@ -168,8 +168,8 @@ COMMANDS = (
 )
 
 
-def find_action(uses: str, given: Given) -> tuple[str, Action]:
-    """Name and stand-in of `owner/name@commit`; raises for one that is not listed, or for an unknown input."""
+def find_action(uses: str, given: Given) -> Action:
+    """The stand-in for `owner/name@commit`; raises for one that is not listed, or for an unknown input."""
     name, _, commit = uses.partition("@")
     if name not in ACTIONS:
         raise WorkflowError(f"no stand-in for {name!r}; there are: {', '.join(ACTIONS)}")
@@ -177,7 +177,7 @@ def find_action(uses: str, given: Given) -> tuple[str, Action]:
         raise WorkflowError(f"{uses!r} is not pinned by a full commit")
     if unknown := set(given) - ACTIONS[name].inputs:
         raise WorkflowError(f"{name} has no input {', '.join(sorted(unknown))}, or its stand-in does not know it")
-    return name, ACTIONS[name]
+    return ACTIONS[name]
 
 
 def find_command(script: str) -> Command | None:

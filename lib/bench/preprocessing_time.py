@@ -31,7 +31,8 @@ def measure_preprocessing(split: Split, preprocessing: Preprocessing) -> Preproc
 
     Timed apart: decoding a PPM file in memory; `resize_image` on the decoded image; and `Preprocessing.normalize`,
     which also enlarges where the network wants more pixels than the data set has. The files are made of the stored
-    images, enlarged to their original size: that size is what the work depends on. GTSRB is cropped to the sign already.
+    images, enlarged to their original size: that size is what the work depends on. GTSRB is already cropped to the
+    sign.
 
     Args:
         split: images evenly spread over it are taken.

@@ -40,16 +40,14 @@ def scenarios(record: BenchmarkRecord) -> Shown:
 
 def _tried(scenarios: Sequence[Scenario]) -> Banner | None:
     """What was measured more than once, because of others, before it could be judged."""
-    phrases = [
+    parts = [
         f"{scenario_name(scenario.name)}: {scenario.conditions.num_measured} attempts, after waiting "
         f"{duration(scenario.conditions.waited_s)} for quiet"
         for scenario in judged(scenarios)
         if scenario.conditions is not None and scenario.conditions.num_measured > 1
     ]
     return (
-        Banner(f"Disturbed at first, undisturbed in the end. {capital('; '.join(phrases))}.", "info")
-        if phrases
-        else None
+        Banner(f"Disturbed at first, undisturbed in the end. {capital('; '.join(parts))}.", "info") if parts else None
     )
 
 
@@ -116,7 +114,7 @@ def plot_latencies(record: BenchmarkRecord, scenarios: Sequence[Scenario]) -> Ax
     panels = new_panels(len(scenarios), 2.9)
     colour, second = side_colours(record.backend, record.reference)
     for panel, scenario in zip(panels, scenarios, strict=True):
-        starts, ends, phrases = list[float](), list[float](), []
+        starts, ends, parts = list[float](), list[float](), []
         for name, latencies_s, style, shade in (
             (record.backend, scenario.latencies_s, "-", colour),
             (f"{record.reference} (reference)", scenario.reference_latencies_s, "--", second),
@@ -129,14 +127,14 @@ def plot_latencies(record: BenchmarkRecord, scenarios: Sequence[Scenario]) -> Ax
             panel.plot([p50, p90, p99], [50, 90, 99], "o", color=shade, markersize=4)
             starts.append(float(calls[0]))
             ends.append(float(np.percentile(calls, 99.5)))
-            phrases.append(f"{name}: p50 {number(p50)}, p90 {number(p90)}, p99 {number(p99)} ms ({len(calls):,} calls)")
+            parts.append(f"{name}: p50 {number(p50)}, p90 {number(p90)}, p99 {number(p99)} ms ({len(calls):,} calls)")
         room = 0.04 * (max(ends) - min(starts))
         panel.set_xlim(min(starts) - room, max(ends) + room)
         panel.set_ylim(0, 101)
         panel.set_xlabel("latency per call (ms)")
         panel.set_title(f"{scenario_name(scenario.name)}, batch {scenario.batch_size}")
         panel.grid()
-        text = f"Latency distribution, {scenario_name(scenario.name)}: {'; '.join(phrases)}."
+        text = f"Latency distribution, {scenario_name(scenario.name)}: {'; '.join(parts)}."
         describe(panel, text, _tail_words(record.backend, scenario))
     panels[0].set_ylabel("share of calls (%)")
     panels[0].legend(loc="lower right", title="dots: p50, p90, p99", title_fontsize=8)

@@ -191,14 +191,14 @@ def plot_accuracy_speed(records: Sequence[BenchmarkRecord], scenario: str) -> Ax
     Backends that no other one beats in both are ringed and joined: whichever you leave, you lose something.
     """
     ax = new_axes(4.0)
-    best, places, phrases = front(records, scenario), dict[str, tuple[float, float]](), []
+    best, places, parts = front(records, scenario), dict[str, tuple[float, float]](), []
     values: list[float] = []
     for record in records:
         found, parity = record.scenario(scenario), record.parity
         if found is None or parity is None or record.random_weights:
             continue
         if disturbance(found) is not None:
-            phrases.append(f"{record.backend} {NOT_JUDGED}")
+            parts.append(f"{record.backend} {NOT_JUDGED}")
             continue
         ratio = Ratio(1, 1, 1) if record.backend == record.reference else scenario_ratio(found)
         gain = 100 * (0 - parity.top1_drop)
@@ -212,7 +212,7 @@ def plot_accuracy_speed(records: Sequence[BenchmarkRecord], scenario: str) -> Ax
         )  # fmt: skip
         places[record.backend] = (ratio.value, gain)
         values += list(ratio)
-        phrases.append(f"{label} {gain:+.2f} points at {ratio.value:.2f}x")
+        parts.append(f"{label} {gain:+.2f} points at {ratio.value:.2f}x")
     if best:
         ringed = list(zip(*(places[name] for name in best), strict=True))
         ax.plot(*ringed, "--", color=NEUTRAL, linewidth=1, zorder=1)
@@ -224,11 +224,11 @@ def plot_accuracy_speed(records: Sequence[BenchmarkRecord], scenario: str) -> Ax
     ax.set_xlabel(f"speedup, {scenario_name(scenario)} (log scale; right is faster)")
     ax.set_ylabel("top-1 against the reference (points)")
     ax.grid()
-    if phrases:
+    if parts:
         ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     ax.set_title("Accuracy (95 %) and speed (99 % intervals); ringed: beaten by no other in both")
     named = f"No other backend beats {', '.join(best)} in both speed and accuracy." if best else ""
-    text = f"Top-1 against speedup, {scenario_name(scenario)}: {'; '.join(phrases) or 'no data'}. {named}"
+    text = f"Top-1 against speedup, {scenario_name(scenario)}: {'; '.join(parts) or 'no data'}. {named}"
     return describe(ax, text.strip(), named)
 
 

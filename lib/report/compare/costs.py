@@ -74,8 +74,8 @@ def plot_cold_start(records: Sequence[BenchmarkRecord]) -> Axes:
 
 
 def _listed(names: Sequence[str], texts: Sequence[str]) -> str:
-    phrases = [f"{name} {text}" for name, text in zip(names, texts, strict=True)]
-    return "; ".join(phrases[::-1]) or "no data"
+    parts = [f"{name} {text}" for name, text in zip(names, texts, strict=True)]
+    return "; ".join(parts[::-1]) or "no data"
 
 
 def starts_table(records: Sequence[BenchmarkRecord]) -> Table:

@@ -57,8 +57,8 @@ def plot_ratios(records: Sequence[BenchmarkRecord]) -> Axes:
         panel.set_xlabel("speedup, log scale (grey: noise)")
         panel.grid(axis="x")
         panel.set_title(scenario_name(name))
-        phrases = [f"{backend} {judgement_words(found[backend])}" for backend in order[::-1]]
-        text = f"Speedups, {scenario_name(name)}: {'; '.join(phrases)}."
+        parts = [f"{backend} {judgement_words(found[backend])}" for backend in order[::-1]]
+        text = f"Speedups, {scenario_name(name)}: {'; '.join(parts)}."
         describe(panel, text, _counted(scenario_name(name), [judgement.verdict for judgement in found.values()]))
     return panels[0]
 

@@ -17,7 +17,7 @@ import pydantic
 from lib.errors import UserError
 from lib.files import write_atomic
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 EXPLORE, TRAIN, BENCHMARK, COMPARE = "01_explore", "02_train", "03_benchmark", "04_compare"  # the notebooks
 
 Profile = Literal["smoke", "fast", "full"]

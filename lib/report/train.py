@@ -309,7 +309,8 @@ def predict_file(checkpoint: Checkpoint, path: str, limit: int = 5) -> Table | B
     rows: list[list[Value]] = [[sign_cell(int(c)), _bar(float(probs[c])), percent(float(probs[c]))] for c in best]
     unsure = None
     if probs[best[0]] < UNSURE:
-        unsure = Banner("The network is not sure. Crop closer to the sign; it knows the 43 classes of GTSRB alone.")
+        num_classes = len(checkpoint.metadata.classes)
+        unsure = Banner(f"The network is not sure. Crop closer to the sign; it knows only its {num_classes} classes.")
     read = Table(["class", "", "probability"], rows, caption=f"What the network reads in {file.name}")
     assumed = Banner(f"About your image: {'; '.join(notes)}.", "info") if notes else None
     return Stack(_given(photo), assumed, read, unsure)

@@ -14,7 +14,7 @@ def parity(record: BenchmarkRecord) -> Shown:
     """Logits and accuracy against the reference."""
     if record.parity is None:
         if record.status == "ok" and not record.is_network:
-            return Banner(f"{record.backend} computes no network: there is no accuracy to compare", "info")
+            return Banner(f"{record.backend} computes no network, so it has no accuracy to compare", "info")
         return absent(record, "parity")
     accuracy = accuracy_table(record.accuracy) if record.accuracy else None
     return Stack(parity_table(record.parity, random_weights=record.random_weights), accuracy)

@@ -252,6 +252,11 @@ PLAIN = (8, 4, 3, "")
             id="a conversion named after a fused layer belongs to no layer",
         ),
         pytest.param(
+            [CONV, BN, RELU, convolution("second", 16, 8)], [CALL, "cpp_fused_relu_0", CALL],
+            [(8, 4, 3, " attr-post-ops:eltwise_relu"), (16, 8, 3, "")], ["conv+bn+relu", RUNTIME, "second"],
+            id="the same behind a norm that is folded",
+        ),
+        pytest.param(
             [CONV, BN, RELU], ["aten::convolution", "cpp_fused__native_batch_norm_legit_no_training_relu_1"],
             [PLAIN], ["conv", "bn+relu"], id="an activation that is not fused is a group of its own",
         ),

@@ -231,7 +231,7 @@ def test_answer_comes_first_and_all_where_it_comes_from_is_folded_behind_a_line(
     [
         (made_failed_benchmark("x", "unavailable", "no wheel"), "○ X unavailable: no wheel.", ""),
         (made_train(), "✓ Top-1 99.11 % on val, top-1 98.71 % on test, 12 epochs in 1 min 18 s.", "Top-1 on the"),
-        (None, "✓ All cells ran; no record was written.", ""),
+        (None, "✓ All cells ran; there is no record that this version reads.", ""),
     ],
 )
 def test_answer_and_chart_are_those_of_the_record(tmp_path: Path, record: Any, words: str, chart: str) -> None:

@@ -198,6 +198,8 @@ def test_fused_group_stands_once_at_its_heaviest_member() -> None:
     assert column.hidden == {"stem.norm": "stem.conv", "pool": "stage3.0.conv2"}
     assert column.runtime_s is not None and grid.columns["torch-blas"].runtime_s is None
     assert sum(grid.shares.values()) == pytest.approx(1)
+    other_order = layer_grid([made_benchmark("onnxruntime"), made_benchmark("torch-blas")], "offline")
+    assert other_order.shares == pytest.approx(grid.shares, rel=0.05), "of a layer alone, whichever job timed it"
 
 
 def test_backend_without_layer_times_has_no_column() -> None:

@@ -52,7 +52,7 @@ def test_tests_pass_elsewhere_and_write_nothing_there(elsewhere: dict[str, str],
     chosen = [
         "test_surroundings.py::test_tests_and_their_processes_see_nothing_of_github_or_of_a_user",
         "test_gate.py::test_a_run_as_it_should_be_passes",
-        "test_ci_settings.py::test_git_tells_what_changed_with_renamed_and_deleted_files",
+        "test_ci_settings.py::test_git_knows_what_changed_with_renamed_and_deleted_files",
         "test_report_index.py::test_index_links_to_the_hosted_run_and_carries_its_note",
     ]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'inner'}"]

@@ -38,7 +38,7 @@ def signal_to_error_db(logits: np.ndarray, reference: np.ndarray) -> float | Non
     """SQNR: the power of the reference over that of the difference, in decibels; None where either is zero.
 
     Args:
-        logits, reference: float64 (N, 43).
+        logits, reference: float64 (N, classes).
     """
     signal, noise = (float((values**2).sum()) for values in (reference, logits - reference))
     return 10 * math.log10(signal / noise) if noise > 0 and signal > 0 else None
@@ -52,7 +52,7 @@ def agreement(logits: np.ndarray, reference: np.ndarray) -> float:
 def compare_logits(
     logits: np.ndarray, reference: np.ndarray, labels: np.ndarray, track_ids: np.ndarray, allowed: Tolerance
 ) -> Parity:
-    """Compare float32 logits (N, 43) with those of the reference backend.
+    """Compare float32 logits (N, classes) with those of the reference backend.
 
     Args:
         labels: int64 (N,).

@@ -51,7 +51,7 @@ class Top:
 def answer_of(record: Record | None) -> tuple[str, str]:
     """Status and answer of a notebook that ran to its end."""
     if record is None:
-        return "ok", "All cells ran; no record was written."
+        return "ok", "All cells ran; there is no record that this version reads."
     if isinstance(record, BenchmarkRecord) and record.status != "ok":
         return record.status, sentence(f"{record.backend} {record.status}: {record.error or 'no reason is known'}")
     text = headline(record)

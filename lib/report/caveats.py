@@ -138,9 +138,9 @@ def _slow_reference(figures: Figures) -> str:
 def _variables(figures: Figures) -> str:
     """Args: figures: variables with their values: of the `notebook` alone, and of the `measured` processes too."""
     alone, too = figures.get("notebook", ""), figures.get("measured", "")
-    told = [f"in this notebook, as in training, but in no measured process: {alone}"] if alone else []
-    told += [f"in measured processes: {too}"] if too else []
-    return f"the shell changes how fast or how exactly libraries compute, {'; '.join(told)}"
+    places = [f"in this notebook, as in training, but in no measured process: {alone}"] if alone else []
+    places += [f"in measured processes: {too}"] if too else []
+    return f"the shell changes how fast or how exactly libraries compute, {'; '.join(places)}"
 
 
 _WORDS: dict[WarningKind, Callable[[Figures], str]] = {

@@ -38,7 +38,7 @@ def data_table(data: Data, profile: str) -> Stack:
     table = Table(["split", "images", "tracks", "classes"], rows, caption=f"Images: {data.source}", note=notes)
     absent = None
     if data.test is None:
-        absent = Banner("There are no test images here: accuracy is reported on the validation images.", "info")
+        absent = Banner("This data set has no test images: accuracy is reported on the validation images.", "info")
     return Stack(profile_banner(profile), absent, table)
 
 

@@ -220,9 +220,9 @@ def show(figure: Figure | Axes, alt: str = "") -> None:
 
     if isinstance(figure, Axes):
         figure = figure_of(figure)
-    told = _descriptions.pop(figure, [])
-    alt = alt or " ".join(text for text, _ in told)
-    caption = " ".join(says for _, says in told if says)
+    descriptions = _descriptions.pop(figure, [])
+    alt = alt or " ".join(text for text, _ in descriptions)
+    caption = " ".join(says for _, says in descriptions if says)
     # The alternative text is also what a plain terminal or a search in the notebook file sees.
     texts = {"text/html": figure_html(figure, alt, caption), "text/plain": f"[figure: {alt}]"}
     display(texts, raw=True)  # type: ignore[no-untyped-call]

@@ -116,11 +116,11 @@ def comparison_headline(comparison: Comparison) -> str:
 
 def best_sentence(records: Sequence[BenchmarkRecord]) -> str:
     """What to use in each scenario; empty where nothing was measured."""
-    told = [
+    phrases = [
         f"{capital(best.scenario)}: {best.backend + ', ' if best.backend != UNKNOWN else ''}{best.words}."
         for best in best_backends(records)
     ]
-    return " ".join(told)
+    return " ".join(phrases)
 
 
 def kernel_change_words(comparison: Comparison) -> str:
@@ -134,10 +134,10 @@ def kernel_change_words(comparison: Comparison) -> str:
     begin = f"From {old} to {new} at batch {found.table.batch_size}, "
     if not num_changed:
         return f"{begin}every layer runs the same kernel: nothing changes."
-    told = [_changes_words(judged, changes) for judged, changes in found.changed.items() if changes]
+    phrases = [_changes_words(judged, changes) for judged, changes in found.changed.items() if changes]
     others = num_layers - num_changed
     rest = f" The other {others} run the same kernel." if others else ""
-    return f"{begin}{num_changed} of {num_layers} layers run another kernel: {'; '.join(told)}.{rest}"
+    return f"{begin}{num_changed} of {num_layers} layers run another kernel: {'; '.join(phrases)}.{rest}"
 
 
 def _changes_words(judged: str, changes: Sequence[LayerChange]) -> str:

@@ -1,4 +1,4 @@
-"""Progress of long cells: a bar where somebody watches, plain lines elsewhere."""
+"""Progress of long cells: a bar where a person watches, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Progress:
     """What cells pass as `progress`, `on_epoch`, `on_step` and `on_estimate`.
 
     In a live notebook each cell gets a bar of its own. Under papermill every line is printed, and steps within an epoch
-    are not told.
+    are not shown.
     """
 
     def __init__(self) -> None:
@@ -144,7 +144,7 @@ def is_live(history: Sequence[str] | None = None) -> bool:
             return False  # no kernel, no front end
         history = shell.user_ns.get("In", [])
         if not getattr(shell.kernel, "_allow_stdin", True):
-            return False  # nbclient, and so papermill and nbconvert, tell the kernel that nobody can be asked
+            return False  # nbclient, and so papermill and nbconvert, tell the kernel that it cannot ask for input
     return not any(source.startswith("# Parameters\n") for source in history)  # papermill's injected cell
 
 

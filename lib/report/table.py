@@ -106,7 +106,7 @@ def _cell_html(cell: Cell) -> str:
 
 
 def sort_key(text: str) -> float | None:
-    """What a number in a cell is worth beside others of its column; None for what is no number.
+    """What a number in a cell is worth beside others of its column; None for what is not a number.
 
     Units count (`2 min 05 s` is more than `90 ms`), and so does the direction: 2x slower is less than 1.5x slower.
     """

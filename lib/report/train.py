@@ -315,9 +315,8 @@ def predict_file(checkpoint: Checkpoint, path: str, limit: int = 5) -> Table | B
     ]
     unsure = None
     if probs[best[0]] < UNSURE:
-        unsure = Banner(
-            f"The network is not sure. Crop closer to the sign; it knows no more than its {len(classes)} classes."
-        )
+        known = f"it knows only its {len(classes)} classes"
+        unsure = Banner(f"The network is not sure. Crop closer to the sign; {known}.")
     read = Table(["class", "", "probability"], rows, caption=f"What the network reads in {file.name}")
     assumed = Banner(f"About your image: {'; '.join(notes)}.", "info") if notes else None
     return Stack(_given(photo, checkpoint.preprocessing.image_size), assumed, read, unsure)

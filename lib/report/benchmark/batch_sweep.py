@@ -48,14 +48,14 @@ def plot_sweep(record: BenchmarkRecord) -> Axes:
     panels = new_panels(3 if by_size else 2, 2.9)
     batches = [point.batch_size for point in points]
     colour, second = side_colours(record.backend, record.reference)
-    told = []
+    phrases = []
     for name, key, style, shade in (
         (record.backend, "latencies_s", "o-", colour),
         (f"{record.reference} (reference)", "reference_latencies_s", "s--", second),
     ):
         speeds = [samples_per_s(getattr(point, key), point.batch_size) for point in points]
         panels[0].plot(batches, speeds, style, color=shade, markersize=4, label=name)
-        told.append(f"{name} {number(speeds[0])} to {number(speeds[-1])} images per s")
+        phrases.append(f"{name} {number(speeds[0])} to {number(speeds[-1])} images per s")
     panels[0].set_ylabel("images per s")
     panels[0].set_ylim(bottom=0)
     panels[0].legend(loc="lower right")
@@ -74,7 +74,7 @@ def plot_sweep(record: BenchmarkRecord) -> Axes:
         panels[2].legend()
         doublings_axis(panels[2], threads, "threads of each side")
     speedups = ", ".join(f"{r.value:.2f} at batch {size}" for size, r in zip(batches, ratios, strict=True))
-    return describe(panels[0], f"Throughput by batch size: {'; '.join(told)}. Speedup: {speedups}.")
+    return describe(panels[0], f"Throughput by batch size: {'; '.join(phrases)}. Speedup: {speedups}.")
 
 
 def _curve(panel: Axes, at: Sequence[int], ratios: Sequence[Ratio], style: str, colour: str, label: str) -> None:

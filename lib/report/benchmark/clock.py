@@ -40,13 +40,15 @@ def scenarios(record: BenchmarkRecord) -> Shown:
 
 def _tried(scenarios: Sequence[Scenario]) -> Banner | None:
     """What was measured more than once, because of others, before it could be judged."""
-    told = [
+    parts = [
         f"{scenario_name(scenario.name)}: {scenario.conditions.num_measured} attempts, after waiting "
         f"{duration(scenario.conditions.waited_s)} for quiet"
         for scenario in judged(scenarios)
         if scenario.conditions is not None and scenario.conditions.num_measured > 1
     ]
-    return Banner(f"Disturbed at first, undisturbed in the end. {capital('; '.join(told))}.", "info") if told else None
+    return (
+        Banner(f"Disturbed at first, undisturbed in the end. {capital('; '.join(parts))}.", "info") if parts else None
+    )
 
 
 def scenario_table(record: BenchmarkRecord, scenarios: Sequence[Scenario], *, raw: bool = False) -> Table:
@@ -90,8 +92,8 @@ def _scenario_note(scenarios: Sequence[Scenario], rows: Sequence[Sequence[Value]
         note += " Unstable: the rounds scatter so much that their mean is uncertain by 3 % or more; "
         note += "believe the speedup rather than the times."
     slow = [scenario for scenario in scenarios if scenario.compile_s >= WORTH_SAYING_S]
-    told = ", ".join(f"{duration(scenario.compile_s)} for batch {scenario.batch_size}" for scenario in slow)
-    return note + (f" Compiled before the clock started: {told}." if told else "")
+    compiled = ", ".join(f"{duration(scenario.compile_s)} for batch {scenario.batch_size}" for scenario in slow)
+    return note + (f" Compiled before the clock started: {compiled}." if compiled else "")
 
 
 def latencies(record: BenchmarkRecord) -> Shown:
@@ -112,7 +114,7 @@ def plot_latencies(record: BenchmarkRecord, scenarios: Sequence[Scenario]) -> Ax
     panels = new_panels(len(scenarios), 2.9)
     colour, second = side_colours(record.backend, record.reference)
     for panel, scenario in zip(panels, scenarios, strict=True):
-        starts, ends, told = list[float](), list[float](), []
+        starts, ends, parts = list[float](), list[float](), []
         for name, latencies_s, style, shade in (
             (record.backend, scenario.latencies_s, "-", colour),
             (f"{record.reference} (reference)", scenario.reference_latencies_s, "--", second),
@@ -125,14 +127,14 @@ def plot_latencies(record: BenchmarkRecord, scenarios: Sequence[Scenario]) -> Ax
             panel.plot([p50, p90, p99], [50, 90, 99], "o", color=shade, markersize=4)
             starts.append(float(calls[0]))
             ends.append(float(np.percentile(calls, 99.5)))
-            told.append(f"{name}: p50 {number(p50)}, p90 {number(p90)}, p99 {number(p99)} ms ({len(calls):,} calls)")
+            parts.append(f"{name}: p50 {number(p50)}, p90 {number(p90)}, p99 {number(p99)} ms ({len(calls):,} calls)")
         room = 0.04 * (max(ends) - min(starts))
         panel.set_xlim(min(starts) - room, max(ends) + room)
         panel.set_ylim(0, 101)
         panel.set_xlabel("latency per call (ms)")
         panel.set_title(f"{scenario_name(scenario.name)}, batch {scenario.batch_size}")
         panel.grid()
-        text = f"Latency distribution, {scenario_name(scenario.name)}: {'; '.join(told)}."
+        text = f"Latency distribution, {scenario_name(scenario.name)}: {'; '.join(parts)}."
         describe(panel, text, _tail_words(record.backend, scenario))
     panels[0].set_ylabel("share of calls (%)")
     panels[0].legend(loc="lower right", title="dots: p50, p90, p99", title_fontsize=8)

@@ -15,7 +15,7 @@ def parity(record: BenchmarkRecord) -> Shown:
     """Logits and accuracy against the reference."""
     if record.parity is None:
         if record.status == "ok" and not record.is_network:
-            return Banner(f"{record.backend} computes no network: there is no accuracy to compare", "info")
+            return Banner(f"{record.backend} computes no network, so it has no accuracy to compare", "info")
         return absent(record, "parity")
     classes = record.data.classes if record.data else CLASS_NAMES
     accuracy = accuracy_table(record.accuracy, classes=classes) if record.accuracy else None

@@ -50,13 +50,13 @@ def glance_table(record: BenchmarkRecord) -> Table:
         judgement = judge(scenario)
         question = f"{scenario_name(scenario.name)}, batch {scenario.batch_size}"
         shaky = is_unstable(scenario.latencies_s) or is_unstable(scenario.reference_latencies_s)
-        told = ratio_interval(judgement.ratio, judgement.noise_floor)
-        told += ", unstable: measure again on a quiet machine" if shaky else ""
-        rows.append([question, judgement_cell(judgement, told)])
+        detail = ratio_interval(judgement.ratio, judgement.noise_floor)
+        detail += ", unstable: measure again on a quiet machine" if shaky else ""
+        rows.append([question, judgement_cell(judgement, detail)])
     if record.parity is not None:
         parity = record.parity
-        told = f"top-1 {percent(parity.top1)}, {points(parity.top1_drop)} lost"
-        rows.append(["same network", parity_cell(parity, "random weights" if record.random_weights else told)])
+        detail = f"top-1 {percent(parity.top1)}, {points(parity.top1_drop)} lost"
+        rows.append(["same network", parity_cell(parity, "random weights" if record.random_weights else detail)])
     if record.proof is not None:
         rows.append(["kernels as promised", proof_cell(record.proof)])
     if record.cold_start is not None:

@@ -92,14 +92,14 @@ def plot_roofline(rooflines: Sequence[Roofline], backend: str) -> Axes:
         panel.set_xlabel("arithmetic intensity (FLOP per byte)")
         panel.set_title(f"{scenario_name(roofline.scenario)}, batch {roofline.batch_size}")
         panel.grid()
-        told = [
+        parts = [
             f"{group_name(layer.layer.members)} {number(height)} GFLOP/s at {number(intensity)} FLOP/byte"
             for layer in slowest
             for intensity, height in [_place(layer)]
         ]
         text = (
             f"Roofline, {scenario_name(roofline.scenario)}: {len(drawn)} of {len(roofline.layers)} layers multiply; "
-            f"{roof_words}. Longest: {'; '.join(told) or 'none'}."
+            f"{roof_words}. Longest: {'; '.join(parts) or 'none'}."
         )
         describe(panel, text, _share_words(roofline, slowest))
     panels[0].set_ylim(min(heights) / 2.5, 2.5 * max(heights))  # shared by the panels
@@ -142,13 +142,13 @@ def _name_slowest(panel: Axes, slowest: Sequence[LayerRoofline]) -> None:
 
 def _share_words(roofline: Roofline, slowest: Sequence[LayerRoofline]) -> str:
     """How near the whole call and the longest layer come to what the machine allows; empty where that is unknown."""
-    told = []
+    parts = []
     if roofline.network.bound_share is not None:
-        told.append(f"the whole call reaches {percent(roofline.network.bound_share, 0)} of what the machine allows")
+        parts.append(f"the whole call reaches {percent(roofline.network.bound_share, 0)} of what the machine allows")
     if slowest and slowest[0].bound_share is not None:
         name = group_name(slowest[0].layer.members)
-        told.append(f"{name}, which takes longest, {percent(slowest[0].bound_share, 0)} (bound by {slowest[0].limit})")
-    return f"{capital(scenario_name(roofline.scenario))}: {'; '.join(told)}." if told else ""
+        parts.append(f"{name}, which takes longest, {percent(slowest[0].bound_share, 0)} (bound by {slowest[0].limit})")
+    return f"{capital(scenario_name(roofline.scenario))}: {'; '.join(parts)}." if parts else ""
 
 
 def roofline_table(roofline: Roofline, backend: str, num_layers: int = NUM_ROOFLINE) -> Table:

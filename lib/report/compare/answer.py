@@ -35,7 +35,7 @@ from lib.report.words import NOT_JUDGED, UNKNOWN, VERDICT_SIGNS, capital, scenar
 def summary(comparison: Comparison) -> Shown:
     """What to use, what oneDNN changes, and what a reader must know about it."""
     if not comparison.records:
-        return Stack(Banner(f"There are no benchmark records here; {HOW_TO}.", "info"), Caveats(_caveats(comparison)))
+        return Stack(Banner(f"No benchmark records here; {HOW_TO}.", "info"), Caveats(_caveats(comparison)))
     words = f"{comparison_headline(comparison)} {kernel_change_words(comparison)}".strip()
     return Stack(Banner(words, "info"), Caveats(_caveats(comparison)))
 
@@ -99,30 +99,32 @@ def recommendation(choice: Choice) -> Recommendation:
 
 def conditions_of(choice: Choice, candidate: Candidate) -> list[str]:
     """Under which circumstances the recommendation holds and what it costs."""
-    record, told = candidate.record, []
+    record, conditions = candidate.record, []
     if record.precision != "fp32":
         flags = [flag for flag in flags_for(record.precision) if flag in record.environment.isa_flags]
-        told.append(f"it computes in {record.precision}" + (f", on a CPU with {' or '.join(flags)}" if flags else ""))
+        conditions.append(
+            f"it computes in {record.precision}" + (f", on a CPU with {' or '.join(flags)}" if flags else "")
+        )
     if candidate.record.needs.packages and (candidate.record.needs.extra or not candidate.record.needs.default):
-        told.append(f"it needs the packages {', '.join(candidate.record.needs.packages)}")
+        conditions.append(f"it needs the packages {', '.join(candidate.record.needs.packages)}")
     if record.preparation is not None and record.preparation.num_calibration_images:
-        told.append(f"it is calibrated on {record.preparation.num_calibration_images:,} training images")
+        conditions.append(f"it is calibrated on {record.preparation.num_calibration_images:,} training images")
     if record.preparation is not None and record.preparation.seconds > LONG_S:
-        told.append(f"it takes {record.preparation.seconds:.0f} s of preparation once")
+        conditions.append(f"it takes {record.preparation.seconds:.0f} s of preparation once")
     if compile_s(candidate) > LONG_S:
-        told.append(f"it compiles for {compile_s(candidate):.0f} s in every process")
-    told += _memory(record)
+        conditions.append(f"it compiles for {compile_s(candidate):.0f} s in every process")
+    conditions += _memory(record)
     if candidate.scenario.name == "offline":
-        told.append(_batch_sizes(candidate))
-    told.append(f"{record.environment.num_threads} threads on {record.environment.cpu_model or 'an unknown CPU'}")
+        conditions.append(_batch_sizes(candidate))
+    conditions.append(f"{record.environment.num_threads} threads on {record.environment.cpu_model or 'an unknown CPU'}")
     if record.random_weights:
-        told.append("the network has random weights, so nothing is known about its accuracy")
+        conditions.append("the network has random weights, so nothing is known about its accuracy")
     if record.proof is not None and record.proof.investigate:
-        told.append(f"to be looked at: {record.proof.investigate}")
+        conditions.append(f"to be looked at: {record.proof.investigate}")
     cpus = {other.environment.cpu_model for other in choice.records}
     if len(cpus) > 1:
-        told.append("the backends were measured on different CPUs, so their order may be another on one of them")
-    return told
+        conditions.append("the backends were measured on different CPUs, so their order may be another on one of them")
+    return conditions
 
 
 def _memory(record: BenchmarkRecord) -> list[str]:
@@ -189,14 +191,14 @@ def plot_accuracy_speed(records: Sequence[BenchmarkRecord], scenario: str) -> Ax
     Backends that no other one beats in both are ringed and joined: whichever you leave, you lose something.
     """
     ax = new_axes(4.0)
-    best, places, told = front(records, scenario), dict[str, tuple[float, float]](), []
+    best, places, parts = front(records, scenario), dict[str, tuple[float, float]](), []
     values: list[float] = []
     for record in records:
         found, parity = record.scenario(scenario), record.parity
         if found is None or parity is None or record.random_weights:
             continue
         if disturbance(found) is not None:
-            told.append(f"{record.backend} {NOT_JUDGED}")
+            parts.append(f"{record.backend} {NOT_JUDGED}")
             continue
         ratio = Ratio(1, 1, 1) if record.backend == record.reference else scenario_ratio(found)
         gain = 100 * (0 - parity.top1_drop)
@@ -210,7 +212,7 @@ def plot_accuracy_speed(records: Sequence[BenchmarkRecord], scenario: str) -> Ax
         )  # fmt: skip
         places[record.backend] = (ratio.value, gain)
         values += list(ratio)
-        told.append(f"{label} {gain:+.2f} points at {ratio.value:.2f}x")
+        parts.append(f"{label} {gain:+.2f} points at {ratio.value:.2f}x")
     if best:
         ringed = list(zip(*(places[name] for name in best), strict=True))
         ax.plot(*ringed, "--", color=NEUTRAL, linewidth=1, zorder=1)
@@ -222,11 +224,11 @@ def plot_accuracy_speed(records: Sequence[BenchmarkRecord], scenario: str) -> Ax
     ax.set_xlabel(f"speedup, {scenario_name(scenario)} (log scale; right is faster)")
     ax.set_ylabel("top-1 against the reference (points)")
     ax.grid()
-    if told:
+    if parts:
         ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     ax.set_title("Accuracy (95 %) and speed (99 % intervals); ringed: beaten by no other in both")
     named = f"No other backend beats {', '.join(best)} in both speed and accuracy." if best else ""
-    text = f"Top-1 against speedup, {scenario_name(scenario)}: {'; '.join(told) or 'no data'}. {named}"
+    text = f"Top-1 against speedup, {scenario_name(scenario)}: {'; '.join(parts) or 'no data'}. {named}"
     return describe(ax, text.strip(), named)
 
 

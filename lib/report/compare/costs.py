@@ -49,9 +49,9 @@ def plot_cold_start(records: Sequence[BenchmarkRecord]) -> Axes:
         times.barh(range(len(found)), widths, 0.62, left=left, color=colour, label=label)
         left += widths
     memory.barh(range(len(found)), peaks, 0.62, color="#7c8894")
-    told_s = [f"{number(total)} s" for total in totals]
-    told_mib = [f"{peak:,.0f}" if peak else "unknown" for peak in peaks]
-    for panel, values, texts in ((times, totals, told_s), (memory, peaks, told_mib)):
+    shown_s = [f"{number(total)} s" for total in totals]
+    shown_mib = [f"{peak:,.0f}" if peak else "unknown" for peak in peaks]
+    for panel, values, texts in ((times, totals, shown_s), (memory, peaks, shown_mib)):
         for row, (value, text) in enumerate(zip(values, texts, strict=True)):
             panel.annotate(text, (value, row), (4, 0), textcoords="offset points", va="center", fontsize=8)
         panel.set_xlim(0, max([*values, 1e-9]) * 1.2)
@@ -67,15 +67,15 @@ def plot_cold_start(records: Sequence[BenchmarkRecord]) -> Axes:
     names = [backend for backend, _ in found]
     says = ""
     if len(found) > 1:
-        says = f"{names[-1]} answers first, after {told_s[-1]}; {names[0]} last, after {told_s[0]}."
-    describe(times, f"Time until the first answer: {_listed(names, told_s)}.", says)
-    describe(memory, f"Peak memory: {_listed(names, [f'{text} MiB' for text in told_mib])}.")
+        says = f"{names[-1]} answers first, after {shown_s[-1]}; {names[0]} last, after {shown_s[0]}."
+    describe(times, f"Time until the first answer: {_listed(names, shown_s)}.", says)
+    describe(memory, f"Peak memory: {_listed(names, [f'{text} MiB' for text in shown_mib])}.")
     return times
 
 
 def _listed(names: Sequence[str], texts: Sequence[str]) -> str:
-    told = [f"{name} {text}" for name, text in zip(names, texts, strict=True)]
-    return "; ".join(told[::-1]) or "no data"
+    parts = [f"{name} {text}" for name, text in zip(names, texts, strict=True)]
+    return "; ".join(parts[::-1]) or "no data"
 
 
 def starts_table(records: Sequence[BenchmarkRecord]) -> Table:

@@ -56,8 +56,10 @@ def plot_categories(columns: Sequence[CategoryColumn], scenario: str) -> Axes:
     _draw(ax, speedups, rows, [column.backend for column in columns], crowded)
     title = f"Speedup by category of layer, and the category's share of the backend's time, {scenario_name(scenario)}"
     ax.set_title(title, pad=12)
-    told = "; ".join(f"{column.backend} {_category_words(column)}" for column in columns)
-    return describe(ax, f"Heat map by category of layer, {scenario_name(scenario)}. {told}.", bottleneck_words(columns))
+    phrases = "; ".join(f"{column.backend} {_category_words(column)}" for column in columns)
+    return describe(
+        ax, f"Heat map by category of layer, {scenario_name(scenario)}. {phrases}.", bottleneck_words(columns)
+    )
 
 
 def _category_words(column: CategoryColumn) -> str:
@@ -99,26 +101,28 @@ def plot_layer_heat_map(records: Sequence[BenchmarkRecord], scenario: str, num_l
     crowded = len(columns) > MANY
     ax = new_axes((2.2 if crowded else 1.5) + 0.245 * max(1, len(rows)))
     speedups = np.full((max(1, len(rows)), max(1, len(columns))), np.nan)
-    told, most, gained = [], 0.0, ""
+    phrases, most, gained = [], 0.0, ""
     for place, column in enumerate(columns):
         counts = _fill_column(ax, speedups, place, column, rows, crowded)
         fused = sum(name in column.hidden for name in rows)
         words = ", ".join(f"{count} {judged}" for judged, count in counts.items())
-        told.append(f"{column.record.backend}: {words}" + (f", {fused} run as one step with another" if fused else ""))
+        phrases.append(
+            f"{column.record.backend}: {words}" + (f", {fused} run as one step with another" if fused else "")
+        )
         if counts["faster"] > most and column.record.backend != column.record.reference:
-            most, gained = counts["faster"], f"{told[-1]}."
+            most, gained = counts["faster"], f"{phrases[-1]}."
     _draw(ax, speedups, rows, list(grid.columns), crowded)
     reference = next((record.reference for record in records), "the reference")
     shown = ""
     if len(grid.rows) > len(rows):
         shown = f"\n{len(rows)} of {len(grid.rows)} layers: convolutions, linear ones, then the slowest others"
     ax.set_title(f"Speedup per layer against {reference} in the same job, {scenario_name(scenario)}{shown}", pad=12)
-    told += [f"{name} cannot time its layers" for name in grid.silent]
-    told += [f"{name} {NOT_JUDGED}" for name in grid.disturbed]
+    phrases += [f"{name} cannot time its layers" for name in grid.silent]
+    phrases += [f"{name} {NOT_JUDGED}" for name in grid.disturbed]
     return describe(
         ax,
         f"Heat map of {len(rows)} layers and {len(columns)} backends, {scenario_name(scenario)}, speedup against "
-        f"{reference}. {'; '.join(told)}.",
+        f"{reference}. {'; '.join(phrases)}.",
         f"Most layers gain under {gained}" if gained else "",
     )
 

@@ -34,6 +34,6 @@ def proofs_table(records: Sequence[BenchmarkRecord]) -> Table:
 
 def _kernels(proof: Proof) -> str:
     ranked = ranked_kernels(proof)
-    told = [f"{count} x {name}" for name, count in ranked[:NUM_KERNELS]]
+    parts = [f"{count} x {name}" for name, count in ranked[:NUM_KERNELS]]
     rest = len(ranked) - NUM_KERNELS
-    return ", ".join([*told, *[f"{rest} more"] * (rest > 0)]) or UNKNOWN
+    return ", ".join([*parts, *[f"{rest} more"] * (rest > 0)]) or UNKNOWN

@@ -59,8 +59,8 @@ def plot_sweeps(records: Sequence[BenchmarkRecord]) -> Axes:
     _draw_curves(panels[0], by_size, "batch_size")
     panels[0].set_title("by batch size, all threads")
     panels[0].set_ylabel("speedup (log scale)")
-    told = [crossing_words(record.sweep, record.backend, widest_floor(record)) for record in records]
-    describe(panels[0], f"Speedup by batch size. {' '.join(told) or 'No data.'}", _ends_words(by_size))
+    parts = [crossing_words(record.sweep, record.backend, widest_floor(record)) for record in records]
+    describe(panels[0], f"Speedup by batch size. {' '.join(parts) or 'No data.'}", _ends_words(by_size))
     for panel, size in zip(panels[1:], sizes, strict=True):
         alike = {name: found[size] for name, found in by_threads.items() if size in found}
         _draw_curves(panel, alike, "num_threads")

@@ -66,10 +66,10 @@ def plot_history(history: History) -> Axes:
         panel.set_ylabel("speedup (log scale)")
         panel.set_title(scenario_name(scenario))
         panel.grid(axis="y")
-        told = "; ".join(f"{trend.backend} {trend.verdict}" for trend in trends)
+        verdicts = "; ".join(f"{trend.backend} {trend.verdict}" for trend in trends)
         changed = [f"{trend.backend} is {trend.verdict}" for trend in trends if trend.direction]
         says = "; ".join(changed) or f"no backend left the range of its earlier {len(runs) - 1} runs"
-        text = f"Speedup over {len(runs)} runs, {scenario_name(scenario)}: {told}."
+        text = f"Speedup over {len(runs)} runs, {scenario_name(scenario)}: {verdicts}."
         describe(panel, text, f"{capital(scenario_name(scenario))}: {says}.")
     if scenarios:
         handles, labels = panels[0].get_legend_handles_labels()

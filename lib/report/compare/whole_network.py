@@ -57,8 +57,8 @@ def plot_ratios(records: Sequence[BenchmarkRecord]) -> Axes:
         panel.set_xlabel("speedup, log scale (grey: noise)")
         panel.grid(axis="x")
         panel.set_title(scenario_name(name))
-        told = [f"{backend} {judgement_words(found[backend])}" for backend in order[::-1]]
-        text = f"Speedups, {scenario_name(name)}: {'; '.join(told)}."
+        parts = [f"{backend} {judgement_words(found[backend])}" for backend in order[::-1]]
+        text = f"Speedups, {scenario_name(name)}: {'; '.join(parts)}."
         describe(panel, text, _counted(scenario_name(name), [judgement.verdict for judgement in found.values()]))
     return panels[0]
 
@@ -71,8 +71,8 @@ def _rank(found: Judgement) -> float:
 def _counted(scenario: str, verdicts: Sequence[str]) -> str:
     """`Offline: of 8 backends 5 are faster, 1 slower, 2 without a difference.`"""
     words = {"faster": "faster", "slower": "slower", "no difference": "without a difference", DISTURBED: NOT_JUDGED}
-    told = ", ".join(f"{verdicts.count(name)} {text}" for name, text in words.items() if name in verdicts)
-    return f"{capital(scenario)}, {len(verdicts)} backends: {told}."
+    counts = ", ".join(f"{verdicts.count(name)} {text}" for name, text in words.items() if name in verdicts)
+    return f"{capital(scenario)}, {len(verdicts)} backends: {counts}."
 
 
 def _draw_ratio(panel: Axes, row: int, found: Judgement) -> None:
@@ -139,9 +139,9 @@ def _speed_cell(record: BenchmarkRecord, scenario: str, slower: float | None) ->
     if measured is None:
         return None
     found = judge(measured)
-    told = ratio_interval(found.ratio, found.noise_floor)
-    told += f", its reference {slower:.1f}x slower than in other jobs" if slower is not None else ""
-    return judgement_cell(found, told)
+    detail = ratio_interval(found.ratio, found.noise_floor)
+    detail += f", its reference {slower:.1f}x slower than in other jobs" if slower is not None else ""
+    return judgement_cell(found, detail)
 
 
 def _against_tuned(record: BenchmarkRecord, tuned: BenchmarkRecord, scenario: str) -> Value:

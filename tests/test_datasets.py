@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,18 @@ import pytest
 
 from lib.ci.inputs import dispatch_inputs
 from lib.data import load_data
+from lib.data.audit import class_counts
 from lib.data.dataset import ARRAYS
 from lib.data.sets import all_datasets, fetchable_names
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
+from lib.report import explore, train
+from lib.report.pictures import sign_cell
 from lib.series.parameters import parse_parameters
 from lib.signs import mirror_map
 from lib.training.recipes import RECIPES
 from tests.gtsrb_layout import write_kaggle, write_layout
+from tests.made_data import made_data, made_split
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +121,21 @@ def test_only_signs_are_mirrored_whatever_their_number() -> None:
     assert mirror_map(["a tree", "keep left", "stop", "keep right", "turn left ahead"]) == (None, 3, None, 1, None)
 
 
+def test_pages_name_the_classes_of_the_data_set_and_draw_those_that_are_signs() -> None:
+    classes = ("a tree", "stop", "a house")
+    labels = np.arange(60) % 3
+    split = made_split("train", np.zeros((60, 3, 8, 8), np.uint8), labels, np.arange(60) // 6)
+    data = replace(made_data(split, split), classes=classes)
+    images_per_class, tracks_per_class = class_counts(data)
+    assert images_per_class == [20, 20, 20] and len(tracks_per_class) == 3
+    assert "0 a tree" in (pairs := str(train.confused_pairs_table([[5, 2, 0], [0, 5, 0], [0, 0, 5]], classes)))
+    assert "1 stop" in pairs
+    gallery = explore.plot_class_gallery(split.images, labels, classes)
+    assert {"0 a tree", "1 stop", "2 a house"} <= {text.get_text() for text in gallery.texts}
+    tree, stop = sign_cell(0, classes), sign_cell(1, classes)
+    assert (tree.text, tree.image, stop.text) == ("0 a tree", None, "1 stop") and stop.image is not None
+
+
 NEW_SET = '''"""Three shades of noise, made on the spot."""
 
 from pathlib import Path
@@ -148,6 +168,8 @@ from pathlib import Path
 import numpy as np
 from lib.data import assert_fair, audit_splits, load_data, num_images_for
 from lib.model import load_checkpoint
+from lib.report import explore, train
+from lib.report.pictures import sign_cell
 from lib.series.parameters import load_schema
 from lib.training.evaluation import evaluate_splits
 from lib.training.loop import train

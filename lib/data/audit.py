@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lib.data.dataset import Data, Split
+from lib.data.dataset import Data
 from lib.errors import UserError
-from lib.signs import NUM_CLASSES
 
 TRAIN, VAL, TEST = "train", "val", "test"
 MAX_TEST_OVERLAP = 0.001  # share of the test images: it cannot move accuracy by more than a tenth of a point
@@ -149,10 +148,11 @@ def mean_brightness(images: np.ndarray) -> np.ndarray:
     return np.concatenate(parts) if parts else np.empty(0)
 
 
-def class_counts(split: Split) -> tuple[list[int], list[int]]:
-    """Images and tracks per class."""
+def class_counts(data: Data) -> tuple[list[int], list[int]]:
+    """Training images and tracks per class."""
+    split, num_classes = data.train, len(data.classes)
     labels_of_tracks = np.unique(np.stack([split.labels, split.track_ids]), axis=1)[0]
     return (
-        np.bincount(split.labels, minlength=NUM_CLASSES).tolist(),
-        np.bincount(labels_of_tracks, minlength=NUM_CLASSES).tolist(),
+        np.bincount(split.labels, minlength=num_classes).tolist(),
+        np.bincount(labels_of_tracks, minlength=num_classes).tolist(),
     )

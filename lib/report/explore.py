@@ -15,7 +15,7 @@ from lib.report.live import is_live
 from lib.report.pictures import as_picture, class_axis, class_label, picture_axes, put_picture
 from lib.report.table import Banner, Cell, Stack, Table, Value, profile_banner
 from lib.report.words import percent
-from lib.signs import NUM_CLASSES, SIGNS
+from lib.signs import CLASS_NAMES
 from lib.training.augmentation import augment_batch
 from lib.training.recipes import RECIPES
 
@@ -42,13 +42,15 @@ def data_table(data: Data, profile: str) -> Stack:
     return Stack(profile_banner(profile), absent, table)
 
 
-def class_balance(split: Split) -> None:
-    """Images per class, with the number of tracks."""
-    show(plot_class_balance(*class_counts(split)))
+def class_balance(data: Data) -> None:
+    """Training images per class, with the number of tracks."""
+    show(plot_class_balance(*class_counts(data), data.classes))
 
 
 @styled
-def plot_class_balance(images_per_class: Sequence[int], tracks_per_class: Sequence[int]) -> Axes:
+def plot_class_balance(
+    images_per_class: Sequence[int], tracks_per_class: Sequence[int], classes: Sequence[str] = CLASS_NAMES
+) -> Axes:
     """Images per class, the most frequent first; each bar names its number of tracks."""
     ax = new_axes(3.5)
     order = sorted(range(len(images_per_class)), key=lambda class_id: -images_per_class[class_id])
@@ -57,7 +59,7 @@ def plot_class_balance(images_per_class: Sequence[int], tracks_per_class: Sequen
     for position, class_id in enumerate(order):
         text = str(tracks_per_class[class_id])
         ax.annotate(text, (position, counts[position]), (0, 2), textcoords="offset points", ha="center", fontsize=6.5)
-    class_axis(ax, order)
+    class_axis(ax, order, classes)
     ax.grid(axis="y")
     ax.set_ylabel("training images")
     ax.set_xlabel("class")
@@ -66,28 +68,30 @@ def plot_class_balance(images_per_class: Sequence[int], tracks_per_class: Sequen
     ratio = counts[0] / counts[-1] if counts[-1] else float("inf")
     return describe(
         ax,
-        f"Bar chart of {sum(counts):,} training images over {len(counts)} classes. Most frequent: {SIGNS[most].name} "
-        f"with {counts[0]:,} images from {tracks_per_class[most]} tracks; least frequent: {SIGNS[least].name} with "
+        f"Bar chart of {sum(counts):,} training images over {len(counts)} classes. Most frequent: {classes[most]} "
+        f"with {counts[0]:,} images from {tracks_per_class[most]} tracks; least frequent: {classes[least]} with "
         f"{counts[-1]:,} from {tracks_per_class[least]}; a factor of {ratio:.1f}.",
-        f"The most frequent class, {SIGNS[most].name}, has {ratio:.1f} times as many images as the rarest, "
-        f"{SIGNS[least].name}.",
+        f"The most frequent class, {classes[most]}, has {ratio:.1f} times as many images as the rarest, "
+        f"{classes[least]}.",
     )
 
 
 @styled
-def plot_class_gallery(images: np.ndarray, labels: np.ndarray, columns: int = 9) -> Axes:
+def plot_class_gallery(
+    images: np.ndarray, labels: np.ndarray, classes: Sequence[str] = CLASS_NAMES, columns: int = 9
+) -> Axes:
     """One picture of each class with its name. Of 64 spread over the class, the one nearest to medium light.
 
     Args:
         images: uint8 (N, 3, H, W).
         labels: int (N,).
     """
-    rows = -(-NUM_CLASSES // columns)
+    rows = -(-len(classes) // columns)
     pitch = 1.62  # height of a row in picture widths: the picture and three lines of text
     ax = new_axes(9.4 / (columns * 1.22) * rows * pitch)
     labels = np.asarray(labels)
     missing = []
-    for class_id in range(NUM_CLASSES):
+    for class_id in range(len(classes)):
         x, y = (class_id % columns) * 1.22 + 0.11, (class_id // columns) * pitch
         members = np.flatnonzero(labels == class_id)
         if len(members):
@@ -97,10 +101,12 @@ def plot_class_gallery(images: np.ndarray, labels: np.ndarray, columns: int = 9)
         else:
             missing.append(class_id)
             ax.text(x + 0.5, y + 0.5, "none", ha="center", va="center", fontsize=8, color=NEUTRAL)
-        ax.text(x + 0.5, y + 1.05, class_label(class_id), ha="center", va="top", fontsize=6.8, linespacing=1.05)
+        ax.text(
+            x + 0.5, y + 1.05, class_label(class_id, classes), ha="center", va="top", fontsize=6.8, linespacing=1.05
+        )
     picture_axes(ax, columns * 1.22, rows * pitch)
     without = f" Without images: classes {', '.join(map(str, missing))}." if missing else ""
-    return describe(ax, f"One image of each of the {NUM_CLASSES} classes, above its number and name.{without}")
+    return describe(ax, f"One image of each of the {len(classes)} classes, above its number and name.{without}")
 
 
 @styled
@@ -156,13 +162,13 @@ def tracks_of(split: Split, class_id: int) -> list[int]:
     return [int(track_id) for track_id in ids[np.argsort(-counts, kind="stable")]]
 
 
-def show_track(split: Split, track_id: int) -> None:
+def show_track(split: Split, track_id: int, classes: Sequence[str] = CLASS_NAMES) -> None:
     """Display the frames of one track."""
     frames = np.flatnonzero(np.asarray(split.track_ids) == track_id)
     class_id = int(split.labels[frames[0]])
     heights = np.asarray(split.sizes)[frames].max(1)
     name = split.track_name(int(frames[0]))
-    title = f"{SIGNS[class_id].name}, track {name}, {len(frames)} frames, {heights[0]} to {heights[-1]} pixels"
+    title = f"{classes[class_id]}, track {name}, {len(frames)} frames, {heights[0]} to {heights[-1]} pixels"
     show(plot_track(np.asarray(split.images[frames]), title))
 
 
@@ -176,19 +182,19 @@ def track_browser(data: Data, class_id: int = 14) -> None:
     present = [int(label) for label in np.unique(split.labels)]
     class_id = class_id if class_id in present else present[0]
     if not is_live():
-        show_track(split, tracks_of(split, class_id)[0])
+        show_track(split, tracks_of(split, class_id)[0], data.classes)
         return
     import ipywidgets as widgets
     from IPython.display import display
 
-    options = [(f"{label} {SIGNS[label].name}", label) for label in present]
+    options = [(f"{label} {data.classes[label]}", label) for label in present]
     chooser = widgets.Dropdown(options=options, value=class_id, description="class")
     slider = widgets.IntSlider(min=1, max=len(tracks_of(split, class_id)), value=1, description="track")
 
     def draw(label: int, number: int) -> None:
         ids = tracks_of(split, label)
         slider.max = len(ids)  # which moves the slider back where this class has fewer tracks
-        show_track(split, ids[min(number, len(ids)) - 1])
+        show_track(split, ids[min(number, len(ids)) - 1], data.classes)
 
     picture = widgets.interactive_output(draw, {"label": chooser, "number": slider})
     display(widgets.VBox([widgets.HBox([chooser, slider]), picture]))  # type: ignore[no-untyped-call]
@@ -251,7 +257,7 @@ def _picture(data: Data, duplicate: Duplicate) -> list[Value]:
     split, index = of[0]
     pixels = np.ascontiguousarray(split.images[index].transpose(1, 2, 0)).repeat(SHOWN, 0).repeat(SHOWN, 1)
     labels = sorted({int(split.labels[index]) for split, index in of})
-    names = ", but also ".join(f"{label} {SIGNS[label].name}" for label in labels)
+    names = ", but also ".join(f"{label} {data.classes[label]}" for label in labels)
     tracks = sorted({split.track_name(index) for split, index in of} - {""})
     sign = Cell(names, tone="bad" if len(labels) > 1 else "", image=pixels)
     return [sign, ", ".join(tracks) or Cell("not published", tone="muted")]
@@ -280,14 +286,14 @@ def _judged(audit: Audit) -> list[Banner]:
     return banners
 
 
-def augmentation(split: Split, recipe: str, *, num_samples: int = 12, num_versions: int = 3, seed: int = 0) -> None:
+def augmentation(data: Data, recipe: str, *, num_samples: int = 12, num_versions: int = 3, seed: int = 0) -> None:
     """Evenly chosen images above versions of them as training by a recipe that augments sees them."""
-    plan = RECIPES[recipe].augmentation
+    split, plan = data.train, RECIPES[recipe].augmentation
     assert plan is not None, f"{recipe} takes images as they are"
     chosen = np.linspace(0, split.num_images - 1, num_samples).round().astype(int)
     images, labels = torch.from_numpy(np.array(split.images[chosen])), torch.from_numpy(np.array(split.labels[chosen]))
     generator = torch.Generator().manual_seed(seed)
-    versions = [augment_batch(images, labels, generator, plan)[0].numpy() for _ in range(num_versions)]
+    versions = [augment_batch(images, labels, generator, plan, data.classes)[0].numpy() for _ in range(num_versions)]
     show(plot_augmentation(images.numpy(), np.stack(versions)))
 
 

@@ -11,14 +11,20 @@ from matplotlib.axes import Axes
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
 from lib.report.table import Cell
-from lib.signs import SIGNS, render_artwork
+from lib.signs import CLASS_NAMES, render_artwork, sign_named
 
 THUMBNAIL = 44  # pixels, shown at half of that
 
 
-def sign_cell(class_id: int) -> Cell:
+def sign_cell(class_id: int, classes: Sequence[str] = CLASS_NAMES) -> Cell:
     """A class by artwork, number and name."""
-    return Cell(f"{class_id} {SIGNS[class_id].name}", image=render_artwork(class_id, THUMBNAIL))
+    return Cell(f"{class_id} {classes[class_id]}", image=_drawing(classes[class_id], THUMBNAIL))
+
+
+def _drawing(name: str, pixels: int) -> np.ndarray | None:
+    """The artwork of a class; None where it is not one of the signs that `lib.signs` knows."""
+    sign = sign_named(name)
+    return render_artwork(sign.class_id, pixels) if sign else None
 
 
 def as_picture(image: np.ndarray) -> np.ndarray:
@@ -34,10 +40,12 @@ def put_picture(ax: Axes, picture: np.ndarray, x: float, y: float, width: float 
     ax.imshow(picture, extent=(x, x + width, y + width, y), interpolation="nearest", aspect="equal")
 
 
-def put_artwork(ax: Axes, class_id: int, xy: tuple[float, float], pixels: int, **box: Any) -> None:
-    """The official drawing of a class, `pixels` CSS pixels wide, centred at `xy`, or as `box` has it (see
-    `AnnotationBbox`)."""
-    drawing = OffsetImage(render_artwork(class_id, 4 * pixels), zoom=0.25 * 72 / 96, resample=True)
+def put_artwork(ax: Axes, name: str, xy: tuple[float, float], pixels: int, **box: Any) -> None:
+    """The drawing of a sign, `pixels` CSS pixels wide, centred at `xy`, or as `box` has it (see `AnnotationBbox`);
+    nothing for a class that is not one of the signs."""
+    if (picture := _drawing(name, 4 * pixels)) is None:
+        return
+    drawing = OffsetImage(picture, zoom=0.25 * 72 / 96, resample=True)
     artwork = AnnotationBbox(drawing, xy, frameon=False, annotation_clip=False, **box)
     artwork.set_in_layout(False)
     ax.add_artist(artwork)
@@ -51,29 +59,29 @@ def picture_axes(ax: Axes, columns: float, rows: float) -> None:
     ax.set_axis_off()
 
 
-def class_label(class_id: int, width: int = 16) -> str:
+def class_label(class_id: int, classes: Sequence[str], width: int = 16) -> str:
     """Number and name of a class, wrapped."""
-    return "\n".join(textwrap.wrap(f"{class_id} {SIGNS[class_id].name}", width))
+    return "\n".join(textwrap.wrap(f"{class_id} {classes[class_id]}", width))
 
 
-def class_axes(ax: Axes, num_classes: int, pixels: int = 13) -> None:
+def class_axes(ax: Axes, classes: Sequence[str], pixels: int = 13) -> None:
     """Label both axes of a class x class picture with artwork and class number."""
-    names = [str(class_id) for class_id in range(num_classes)]
-    ax.set_xticks(range(num_classes), names, fontsize=5.5)
-    ax.set_yticks(range(num_classes), names, fontsize=6)
+    numbers = [str(class_id) for class_id in range(len(classes))]
+    ax.set_xticks(range(len(classes)), numbers, fontsize=5.5)
+    ax.set_yticks(range(len(classes)), numbers, fontsize=6)
     ax.tick_params(length=0, pad=pixels + 1)
     beside: dict[str, Any] = {"pad": 0, "boxcoords": "offset points"}
-    for class_id in range(num_classes):
+    for class_id, name in enumerate(classes):
         below, left = ax.get_xaxis_transform(), ax.get_yaxis_transform()
-        put_artwork(ax, class_id, (class_id, 0), pixels, xycoords=below, xybox=(0, -0.5 * pixels), **beside)
-        put_artwork(ax, class_id, (0, class_id), pixels, xycoords=left, xybox=(-0.5 * pixels, 0), **beside)
+        put_artwork(ax, name, (class_id, 0), pixels, xycoords=below, xybox=(0, -0.5 * pixels), **beside)
+        put_artwork(ax, name, (0, class_id), pixels, xycoords=left, xybox=(-0.5 * pixels, 0), **beside)
 
 
-def class_axis(ax: Axes, class_ids: Sequence[int], pixels: int = 17) -> None:
+def class_axis(ax: Axes, class_ids: Sequence[int], classes: Sequence[str], pixels: int = 17) -> None:
     """Label the x axis with artwork and class number, one column per class."""
     ax.set_xticks(range(len(class_ids)), [f"\n\n{class_id}" for class_id in class_ids], fontsize=6.5)
     ax.tick_params(axis="x", length=0, pad=1)
     ax.set_xlim(-0.7, len(class_ids) - 0.3)
     below: dict[str, Any] = {"pad": 0, "xycoords": ax.get_xaxis_transform(), "boxcoords": "offset points"}
     for position, class_id in enumerate(class_ids):
-        put_artwork(ax, class_id, (position, 0), pixels, xybox=(0, -10), **below)
+        put_artwork(ax, classes[class_id], (position, 0), pixels, xybox=(0, -10), **below)

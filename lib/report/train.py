@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from PIL import Image
 
-from lib.data import IMAGE_SIZE, Split, resize_image
+from lib.data import Split, resize_image
 from lib.data.images import read_image
 from lib.files import project_path
 from lib.model import Checkpoint, leaf_layers, num_weights
@@ -31,7 +31,7 @@ from lib.report.figures import (
 from lib.report.pictures import as_picture, class_axes, class_axis, picture_axes, put_artwork, put_picture, sign_cell
 from lib.report.table import Banner, Cell, Stack, Table, Value
 from lib.report.words import duration, percent, percent_interval
-from lib.signs import SIGNS
+from lib.signs import CLASS_NAMES
 from lib.training.evaluation import Evaluation
 from lib.training.loop import Trained
 
@@ -129,7 +129,7 @@ def plot_learning_curve(history: Sequence[Epoch]) -> Axes:
     )
 
 
-def accuracy(evaluations: Mapping[str, Evaluation]) -> Table:
+def accuracy(evaluations: Mapping[str, Evaluation], classes: Sequence[str] = CLASS_NAMES) -> Table:
     """Accuracy by split; where images of a split are in an earlier one too, also without those."""
     found = {}
     note = ""
@@ -139,10 +139,10 @@ def accuracy(evaluations: Mapping[str, Evaluation]) -> Table:
         if fewer is not None:
             found[f"{name}, without {evaluation.accuracy.num_images - fewer.num_images:,} duplicates"] = fewer
             note = "Duplicates are images that training or validation has too, pixel for pixel; 01_explore shows them."
-    return accuracy_table(found, note)
+    return accuracy_table(found, note, classes)
 
 
-def accuracy_table(accuracy: Mapping[str, Accuracy], note: str = "") -> Table:
+def accuracy_table(accuracy: Mapping[str, Accuracy], note: str = "", classes: Sequence[str] = CLASS_NAMES) -> Table:
     """Top-1 by split with its interval, and the class that is recognised worst.
 
     Args:
@@ -154,7 +154,7 @@ def accuracy_table(accuracy: Mapping[str, Accuracy], note: str = "") -> Table:
             Cell(percent(found.top1), percent_interval(found.top1_interval)),
             found.num_images,
             found.num_tracks,
-            Cell(sign_cell(found.worst_class).text, percent(found.worst_class_recall, 1)),
+            Cell(sign_cell(found.worst_class, classes).text, percent(found.worst_class_recall, 1)),
         ]
         for split, found in accuracy.items()
     ]
@@ -164,7 +164,7 @@ def accuracy_table(accuracy: Mapping[str, Accuracy], note: str = "") -> Table:
 
 
 @styled
-def plot_per_class_recall(recalls: Mapping[str, Sequence[float | None]]) -> Axes:
+def plot_per_class_recall(recalls: Mapping[str, Sequence[float | None]], classes: Sequence[str] = CLASS_NAMES) -> Axes:
     """Recall of every class, sorted by the last split given; `recalls`: split -> recall by class id."""
     ax = new_axes(3.1)
     splits = list(recalls)
@@ -180,13 +180,13 @@ def plot_per_class_recall(recalls: Mapping[str, Sequence[float | None]]) -> Axes
             range(len(order)), shown, markers[index % 3], color=PALETTE[index], markerfacecolor=filled,
             markersize=4.5, label=split, linestyle="none",
         )  # fmt: skip
-    class_axis(ax, order)
+    class_axis(ax, order, classes)
     ax.set_ylabel("recall (%)")
     ax.set_xlabel("class, worst first")
     ax.grid(axis="y")
     if len(splits) > 1:
         ax.legend(loc="lower right", bbox_to_anchor=(1, 1.0), ncols=len(splits))
-    worst = ", ".join(f"{SIGNS[c].name} {100 * (leading[c] or 0.0):.1f} %" for c in order[:3])
+    worst = ", ".join(f"{classes[c]} {100 * (leading[c] or 0.0):.1f} %" for c in order[:3])
     perfect = sum(leading[c] == 1 for c in order)
     ax.set_title(f"Recall per class; {perfect} of {len(order)} are perfect on {splits[-1]}")
     says = f"Worst: {worst}. Perfect: {perfect} of {len(order)}."
@@ -194,16 +194,15 @@ def plot_per_class_recall(recalls: Mapping[str, Sequence[float | None]]) -> Axes
 
 
 @styled
-def plot_confusion(confusion: Sequence[Sequence[int]]) -> Axes:
+def plot_confusion(confusion: Sequence[Sequence[int]], classes: Sequence[str] = CLASS_NAMES) -> Axes:
     """Counts of (true, predicted) on a logarithmic colour scale, so that single errors are seen beside thousands."""
     counts = np.asarray(confusion)
     ax = new_axes(7.6, 8.6)
     shown = np.ma.masked_equal(counts, 0)
     picture = ax.imshow(shown, norm=LogNorm(1, max(2, counts.max())), cmap="viridis_r", interpolation="nearest")
-    classes = range(len(counts))
-    class_axes(ax, len(counts))
-    ax.set_xticks([c - 0.5 for c in classes], minor=True)
-    ax.set_yticks([c - 0.5 for c in classes], minor=True)
+    class_axes(ax, classes)
+    ax.set_xticks(np.arange(len(classes)) - 0.5, minor=True)
+    ax.set_yticks(np.arange(len(classes)) - 0.5, minor=True)
     ax.grid(which="minor", color="#eceff2", linewidth=0.5)
     ax.tick_params(which="minor", length=0)
     ax.set_xlabel("Predicted class")
@@ -220,13 +219,15 @@ def plot_confusion(confusion: Sequence[Sequence[int]]) -> Axes:
     says = "No image was confused."
     if num_wrong:
         true, predicted = divmod(int(wrong.argmax()), len(counts))
-        says = f"The most frequent error: {SIGNS[true].name} taken for {SIGNS[predicted].name}, {wrong.max()} images."
+        says = f"The most frequent error: {classes[true]} taken for {classes[predicted]}, {wrong.max()} images."
     ax.set_title(f"{num_wrong:,} of {total:,} images are wrong")
     text = f"Confusion matrix of {total:,} images in {len(counts)} classes; {num_wrong:,} are off the diagonal."
     return describe(ax, f"{text} {says}", says)
 
 
-def confused_pairs_table(confusion: Sequence[Sequence[int]], limit: int = 10) -> Table:
+def confused_pairs_table(
+    confusion: Sequence[Sequence[int]], classes: Sequence[str] = CLASS_NAMES, limit: int = 10
+) -> Table:
     """The pairs of classes that are most often taken for each other, by number of images."""
     counts = np.asarray(confusion)
     totals = counts.sum(1)
@@ -238,19 +239,21 @@ def confused_pairs_table(confusion: Sequence[Sequence[int]], limit: int = 10) ->
         if wrong[true, predicted] == 0:
             break
         share = percent(wrong[true, predicted] / totals[true], 1)
-        rows.append([sign_cell(true), sign_cell(predicted), int(wrong[true, predicted]), share])
+        rows.append([sign_cell(true, classes), sign_cell(predicted, classes), int(wrong[true, predicted]), share])
     columns = ["True class", "Predicted class", "images", "share of the true class"]
     note = "" if rows else "No image was confused."
     return Table(columns, rows, caption="Most confused pairs", note=note)
 
 
-def confident_errors(split: Split, evaluation: Evaluation, limit: int = 12) -> Banner | None:
+def confident_errors(
+    split: Split, evaluation: Evaluation, classes: Sequence[str] = CLASS_NAMES, limit: int = 12
+) -> Banner | None:
     """The wrong predictions with the highest probability; says so where there is none."""
     wrong = evaluation.confident_errors(limit)
     if not len(wrong):
         return Banner(f"none of the {split.num_images:,} {split.name} images is read wrongly", "info")
-    preds = evaluation.preds[wrong]
-    show(plot_confident_errors(split.images[wrong], evaluation.labels[wrong], preds, evaluation.probs[wrong, preds]))
+    labels, preds = evaluation.labels[wrong], evaluation.preds[wrong]
+    show(plot_confident_errors(split.images[wrong], labels, preds, evaluation.probs[wrong, preds], classes))
     return None
 
 
@@ -260,6 +263,7 @@ def plot_confident_errors(
     labels: Sequence[int] | np.ndarray,
     preds: Sequence[int] | np.ndarray,
     probs: Sequence[float] | np.ndarray,
+    classes: Sequence[str] = CLASS_NAMES,
     columns: int = 6,
 ) -> Axes:
     """Wrong predictions: the image, the artwork of the true and of the predicted class, the probability.
@@ -276,14 +280,14 @@ def plot_confident_errors(
         x, y = (position % columns) * pitch_x, (position // columns) * pitch_y
         true, predicted = int(labels[position]), int(preds[position])
         put_picture(ax, as_picture(images[position]), x, y)
-        put_artwork(ax, true, (x + 1.33, y + 0.27), 29)
-        put_artwork(ax, predicted, (x + 1.33, y + 0.78), 29)
+        put_artwork(ax, classes[true], (x + 1.33, y + 0.27), 29)
+        put_artwork(ax, classes[predicted], (x + 1.33, y + 0.78), 29)
         ax.text(x + 1.63, y + 0.27, f"true\n{true}", va="center", fontsize=6.8)
         ax.text(x + 1.63, y + 0.78, f"taken for\n{predicted}", va="center", fontsize=6.8, color=PALETTE[1])
         ax.text(x, y + 1.05, f"p = {100 * float(probs[position]):.1f} %", va="top", fontsize=6.8)
     picture_axes(ax, columns * pitch_x, rows * pitch_y)
     listed = "; ".join(
-        f"{SIGNS[int(labels[i])].name} taken for {SIGNS[int(preds[i])].name} at {100 * float(probs[i]):.0f} %"
+        f"{classes[int(labels[i])]} taken for {classes[int(preds[i])]} at {100 * float(probs[i]):.0f} %"
         for i in range(min(num_images, 6))
     )
     return describe(ax, f"The {num_images} most confident errors. First: {listed}.")
@@ -305,26 +309,28 @@ def predict_file(checkpoint: Checkpoint, path: str, limit: int = 5) -> Table | B
     photo, notes = read_image(file)
     with torch.inference_mode():
         probs = checkpoint.model(torch.from_numpy(checkpoint.preprocessing.from_image(photo))).softmax(1)[0].numpy()
-    best = np.argsort(-probs)[:limit]
-    rows: list[list[Value]] = [[sign_cell(int(c)), _bar(float(probs[c])), percent(float(probs[c]))] for c in best]
+    best, classes = np.argsort(-probs)[:limit], checkpoint.metadata.classes
+    rows: list[list[Value]] = [
+        [sign_cell(int(c), classes), _bar(float(probs[c])), percent(float(probs[c]))] for c in best
+    ]
     unsure = None
     if probs[best[0]] < UNSURE:
-        num_classes = len(checkpoint.metadata.classes)
-        unsure = Banner(f"The network is not sure. Crop closer to the sign; it knows only its {num_classes} classes.")
+        known = f"it knows only its {len(classes)} classes"
+        unsure = Banner(f"The network is not sure. Crop closer to the sign; {known}.")
     read = Table(["class", "", "probability"], rows, caption=f"What the network reads in {file.name}")
     assumed = Banner(f"About your image: {'; '.join(notes)}.", "info") if notes else None
-    return Stack(_given(photo), assumed, read, unsure)
+    return Stack(_given(photo, checkpoint.preprocessing.image_size), assumed, read, unsure)
 
 
-def _given(photo: Image.Image) -> Table:
-    """The image, and the 32 x 32 pixels that are left of it."""
+def _given(photo: Image.Image, size: int) -> Table:
+    """The image, and the pixels that are left of it, `size` a side."""
     shown = photo.copy()
     shown.thumbnail((2 * SHOWN_PX, 2 * SHOWN_PX))
-    small = np.ascontiguousarray(resize_image(photo).transpose(1, 2, 0))
+    small = np.ascontiguousarray(resize_image(photo, size).transpose(1, 2, 0))
     seen = np.asarray(Image.fromarray(small).resize((2 * SHOWN_PX, 2 * SHOWN_PX), Image.Resampling.NEAREST))
     row = [Cell("", image=np.asarray(shown)), Cell("", image=seen)]
     given = f"your image, {photo.width} x {photo.height}"
-    return Table([given, f"what the network sees, {IMAGE_SIZE} x {IMAGE_SIZE}"], [row], row_head=False)
+    return Table([given, f"what the network sees, {size} x {size}"], [row], row_head=False)
 
 
 def _bar(share: float) -> str:

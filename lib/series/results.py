@@ -39,7 +39,7 @@ def _written(run: Run, path: Path) -> FileNote:
 def write_explore(run: Run, data: Data, audit: Audit) -> FileNote:
     """Record of 01: what is in the training images, and which images are there twice."""
     train = data.train
-    images_per_class, tracks_per_class = class_counts(train)
+    images_per_class, tracks_per_class = class_counts(data)
     record = ExploreRecord(
         **run.common(data),
         images_per_class=images_per_class,

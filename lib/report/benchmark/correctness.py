@@ -8,6 +8,7 @@ from lib.report.table import Banner, Cell, Stack, Table, Value
 from lib.report.train import accuracy_table
 from lib.report.verdict_cells import parity_cell
 from lib.report.words import number, percent, percent_interval, points, ranked_kernels
+from lib.signs import CLASS_NAMES
 
 
 def parity(record: BenchmarkRecord) -> Shown:
@@ -16,7 +17,8 @@ def parity(record: BenchmarkRecord) -> Shown:
         if record.status == "ok" and not record.is_network:
             return Banner(f"{record.backend} computes no network, so it has no accuracy to compare", "info")
         return absent(record, "parity")
-    accuracy = accuracy_table(record.accuracy) if record.accuracy else None
+    classes = record.data.classes if record.data else CLASS_NAMES
+    accuracy = accuracy_table(record.accuracy, classes=classes) if record.accuracy else None
     return Stack(parity_table(record.parity, random_weights=record.random_weights), accuracy)
 
 

@@ -55,14 +55,15 @@ params: $(READY)  ## list the parameters of the notebooks
 
 .venv: $(READY) $(EXTRAS:%=.venv/.extra-%)  ## set-up alone
 
-# Made again when a requirements file is newer. Torch comes from a place of its own: see requirements-torch.txt.
+# Made again when a requirements file is newer. Torch comes from a place of its own: see requirements-torch.txt. The lock is
+# complete; papermill asks for aiohttp on Python 3.12 alone and never imports it, so pip resolves nothing (--no-deps).
 $(READY): requirements.lock requirements-torch.txt pyproject.toml
 	@test "$$(uname -s)" = Linux || { echo "error: Linux (x86-64 or Arm) is needed, this is $$(uname -s); use a virtual machine, WSL 2 or a container" >&2; exit 1; }
 	@test -n "$(PYTHON)" || { echo "error: found no Python 3.11.5 to 3.13 as python3.11, python3.12, python3.13 or python3; install one, or give one with make PYTHON=/path/to/python" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(0 if $(SUPPORTED) else f"error: Python 3.11.5 to 3.13 is needed, $(PYTHON) is {sys.version.split()[0]}; install one, or give one with make PYTHON=/path/to/python")'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv --clear .venv
 	@echo "setting up .venv (a few minutes the first time)"
-	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --no-deps --require-hashes -r requirements.lock
 	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -r requirements-torch.txt
 	$(PIP) --no-deps --editable .
 	@touch $@

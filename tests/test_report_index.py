@@ -157,6 +157,16 @@ def test_chart_shows_the_fastest_and_says_all_in_words() -> None:
     assert text_of(soup, "figcaption") == "speed; 5 of 7" and "b2 2.00 times faster" in str(soup.svg)
 
 
+def test_what_is_not_ranked_is_hollow_and_follows_what_is() -> None:
+    speeds = [Speed("slow host", Ratio(4.0, 3.9, 4.1), "faster", ranked=False), Speed("best", Ratio(2, 2, 2), "faster")]
+    soup = BeautifulSoup(speed_chart("speed", speeds), "html.parser")
+    assert [name.get_text() for name in soup.select(".c-name")] == ["best", "slow host"]
+    assert [circle["class"] for circle in soup.select("circle")] == [["c-up"], ["c-up", "c-open"]]
+    assert "hollow: not ranked" in text_of(soup, "figcaption") and "slow host 4.00 times faster (not ranked)" in str(
+        soup
+    )
+
+
 def test_index_links_to_the_hosted_run_and_carries_its_note(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert index_of(run_dir).select(".bar a") == []
     monkeypatch.setenv("GITHUB_SERVER_URL", "https://github.com")

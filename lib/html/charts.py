@@ -36,12 +36,13 @@ class Speed:
     name: str
     ratio: Ratio
     verdict: str  # faster, slower, no difference, disturbed
+    ranked: bool = True  # False where something forbids to recommend it: parity, kernels, a slow reference
 
 
 def speed_chart(title: str, speeds: Sequence[Speed]) -> Markup:
-    """Speedups over a reference with their intervals, the fastest first, on a logarithmic axis; what was disturbed
-    comes last and has no place on it."""
-    ranked = sorted(speeds, key=lambda speed: (speed.verdict == DISTURBED, -speed.ratio.value))
+    """Speedups over a reference with their intervals, the fastest first, on a logarithmic axis. What is not ranked
+    follows, hollow; what was disturbed comes last and has no place on the axis."""
+    ranked = sorted(speeds, key=lambda speed: (speed.verdict == DISTURBED, not speed.ranked, -speed.ratio.value))
     shown = ranked[:MOST]
     judged = [speed.ratio for speed in shown if speed.verdict != DISTURBED]
     low = min([0.7, *(max(ratio.low, 1e-3) for ratio in judged)]) / 1.1
@@ -67,12 +68,14 @@ def speed_chart(title: str, speeds: Sequence[Speed]) -> Markup:
         value = f"{factor(speed.ratio.value):.2f}x" if css != "c-same" else "same"
         parts.append(
             f'<path class="c-line {css}" d="M{x(speed.ratio.low):.1f} {y}H{x(speed.ratio.high):.1f}"/>'
-            f'<circle class="{css}" cx="{x(speed.ratio.value):.1f}" cy="{y}" r="4"/>'
+            f'<circle class="{css}{"" if speed.ranked else " c-open"}" cx="{x(speed.ratio.value):.1f}" cy="{y}" r="4"/>'
             f'<text class="c-value" x="{WIDTH}" y="{y + 5}" text-anchor="end">{sign} {value}</text>'
         )
     if judged:
         parts.append(f'<text class="c-tick" x="{NAME}" y="{bottom + 15}" text-anchor="end">99 % intervals</text>')
     caption = title + (f"; {MOST} of {len(ranked)}" if len(ranked) > MOST else "")
+    if any(not speed.ranked and speed.verdict != DISTURBED for speed in shown):
+        caption += "; hollow: not ranked"
     words = "; ".join(f"{speed.name} {_said(speed)}" for speed in ranked)
     return _chart(caption, f"{title}: {words}.", bottom + 20 if judged else bottom, parts)
 
@@ -80,9 +83,9 @@ def speed_chart(title: str, speeds: Sequence[Speed]) -> Markup:
 def _said(speed: Speed) -> str:
     if speed.verdict == DISTURBED:
         return NOT_JUDGED
-    if speed.verdict == "no difference":
-        return speed.verdict
-    return f"{factor(speed.ratio.value):.2f} times {speed.verdict}"
+    same = speed.verdict == "no difference"
+    said = speed.verdict if same else f"{factor(speed.ratio.value):.2f} times {speed.verdict}"
+    return said if speed.ranked else f"{said} (not ranked)"
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from markupsafe import Markup
 
 from lib.analysis.judgement import judge
+from lib.analysis.recommendation import candidates
 from lib.analysis.statistics import Ratio
 from lib.html.charts import Speed, bars_chart, curve_chart, speed_chart
 from lib.html.provenance import Fact
@@ -93,7 +94,8 @@ def _compared(record: CompareRecord) -> list[Markup]:
     for backend, verdicts in record.verdicts.items():
         for scenario, verdict in verdicts.items():
             ratio = Ratio(*record.ratios.get(backend, {}).get(scenario, (1.0, 1.0, 1.0)))
-            speeds.setdefault(scenario, []).append(Speed(backend, ratio, verdict))
+            ranked = backend in record.ranked.get(scenario, [])
+            speeds.setdefault(scenario, []).append(Speed(backend, ratio, verdict, ranked))
     return _by_scenario("the reference", speeds)
 
 
@@ -102,8 +104,9 @@ def speed_charts(records: Sequence[BenchmarkRecord]) -> list[Markup]:
     speeds: dict[str, list[Speed]] = {}
     for record in records:
         for scenario in record.scenarios if record.backend != record.reference else ():
-            found = judge(scenario)
-            speeds.setdefault(scenario.name, []).append(Speed(record.backend, found.ratio, found.verdict))
+            found, ranked = judge(scenario), [best.record.backend for best in candidates(records, scenario.name)]
+            speed = Speed(record.backend, found.ratio, found.verdict, record.backend in ranked)
+            speeds.setdefault(scenario.name, []).append(speed)
     return _by_scenario(records[0].reference, speeds) if records else []
 
 

@@ -401,6 +401,7 @@ class CompareRecord(Record):
     missing: list[str]
     verdicts: dict[str, dict[str, str]]  # backend -> scenario -> faster | slower | no difference | disturbed
     ratios: dict[str, dict[str, tuple[float, float, float]]]  # the same of what was judged -> speedup, low, high
+    ranked: dict[str, list[str]] = field(default_factory=dict)  # scenario -> backends that count, the best first
     recommendations: list[Recommendation] = field(default_factory=list)
     history: dict[str, dict[str, str]] = field(default_factory=dict)  # backend -> scenario -> `Trend.verdict`
 

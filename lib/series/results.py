@@ -12,6 +12,7 @@ from lib.analysis.csv_files import write_csv
 from lib.analysis.history import History
 from lib.analysis.judgement import judge, judged, record_warnings, undecided
 from lib.analysis.pace import pace_warnings
+from lib.analysis.recommendation import candidates
 from lib.analysis.statistics import scenario_ratio
 from lib.bench.session import Session
 from lib.data import Audit, Data
@@ -19,7 +20,7 @@ from lib.data.audit import class_counts, mean_brightness
 from lib.errors import UserError
 from lib.model import Checkpoint, leaf_layers, num_weights
 from lib.records.run import networks
-from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, RecordWarning, TrainRecord
+from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, RecordWarning, TrainRecord, scenario_names
 from lib.report.compare.answer import recommendations
 from lib.report.headline import comparison_headline, kernel_change_words
 from lib.report.table import FileNote
@@ -139,6 +140,10 @@ def write_compare(run: Run, comparison: Comparison, history: History | None = No
                 for ratio in [scenario_ratio(scenario)]
             }
             for measured in compared
+        },
+        ranked={
+            scenario: [found.record.backend for found in candidates(compared, scenario)]
+            for scenario in scenario_names(compared)
         },
         recommendations=recommendations(comparison),
         history=history_verdicts,

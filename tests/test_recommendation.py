@@ -88,7 +88,7 @@ def test_wrong_and_undecided_backends_are_never_recommended(wrong: Any) -> None:
 def test_nothing_faster_beyond_the_noise_means_stay() -> None:
     found = best(measured("onnxruntime", 1.01), measured("torch-blas", 0.5))
     assert (found.backend, found.ratio) == ("torch-onednn", None)
-    assert found.text == "Offline: no backend is faster than torch-onednn beyond the noise. Stay with torch-onednn."
+    assert found.text == "Offline: no other backend is faster beyond the noise. Stay with torch-onednn."
 
 
 def test_noise_floor_of_the_record_itself_counts() -> None:

@@ -163,8 +163,8 @@ def test_headline_says_what_the_other_kernels_save_and_cost(tmp_path: Path) -> N
     write_all(tmp_path, record)
     assert kernel_change_words(load_comparison(tmp_path, [])) == (
         "From torch-blas to torch-onednn at batch 256, 2 of 3 layers run another kernel: "
-        f"1 run faster, by 3.00x, with most time saved in {first.name}; "
-        f"1 run slower, by 2.00x, with most time lost in {second.name}. The other 1 run the same kernel."
+        f"1 runs faster, by 3.00x, with most time saved in {first.name}; "
+        f"1 runs slower, by 2.00x, with most time lost in {second.name}. The other 1 runs the same kernel."
     )
 
 

@@ -90,7 +90,7 @@ def choice_words(choice: Choice) -> str:
         return NOT_JUDGED
     caveat = f"; not judged, since disturbed: {', '.join(choice.disturbed)}" if choice.disturbed else ""
     if choice.best is None:
-        return f"no backend is faster than {choice.reference} beyond the noise{caveat}"
+        return f"no other backend is faster beyond the noise{caveat}"
     record, ratio = choice.best.record, choice.best.ratio
     accuracy = "" if record.random_weights or record.parity is None else f", {drop_words(record.parity)}"
     return f"{ratio_words(ratio)} {ratio_interval(ratio)} than {choice.reference}{accuracy}{caveat}"
@@ -136,18 +136,20 @@ def kernel_change_words(comparison: Comparison) -> str:
         return f"{begin}every layer runs the same kernel: nothing changes."
     phrases = [_changes_words(judged, changes) for judged, changes in found.changed.items() if changes]
     others = num_layers - num_changed
-    rest = f" The other {others} run the same kernel." if others else ""
+    rest = f" The other {others} run{'s' if others == 1 else ''} the same kernel." if others else ""
     return f"{begin}{num_changed} of {num_layers} layers run another kernel: {'; '.join(phrases)}.{rest}"
 
 
 def _changes_words(judged: str, changes: Sequence[LayerChange]) -> str:
     """`12 run faster, by 1.90x to 3.75x, most of all stage1.conv1`."""
+    one = "s" if len(changes) == 1 else ""
     if judged == "no difference":
-        return f"{len(changes)} show no difference"
+        return f"{len(changes)} show{one} no difference"
     factors = sorted(factor(change.ratio.value) for change in changes)
     span = f"{factors[0]:.2f}x" if len(factors) == 1 else f"{factors[0]:.2f}x to {factors[-1]:.2f}x"
     what = "saved" if judged == "faster" else "lost"
-    return f"{len(changes)} run {judged}, by {span}, with most time {what} in {group_name(changes[0].layer.members)}"
+    most = group_name(changes[0].layer.members)
+    return f"{len(changes)} run{one} {judged}, by {span}, with most time {what} in {most}"
 
 
 def doubt(record: Record | None) -> str:

@@ -68,16 +68,23 @@ class Choice:
 
 
 def candidates(records: Sequence[BenchmarkRecord], scenario: str) -> list[Candidate]:
-    """Right backends with times in a scenario, the best first. The reference is none: it is what they must beat."""
-    flattered = slow_references(records, scenario)
+    """Right backends with times in a scenario, the best first. The reference is none: it is what they must beat.
+
+    A reference that was slower than in other jobs flatters by that factor at most: the interval reaches down by it.
+    """
+    slower = slow_references(records, scenario)
+
+    def careful(record: BenchmarkRecord, measured: Scenario) -> Ratio:
+        ratio = scenario_ratio(measured)
+        return Ratio(ratio.value, ratio.low / slower.get(record.backend, 1.0), ratio.high)
+
     found = [
-        Candidate(record, measured, scenario_ratio(measured), noise_floor(measured))
+        Candidate(record, measured, careful(record, measured), noise_floor(measured))
         for record in records
         for measured in record.scenarios
         if measured.name == scenario
         and is_right(record)
         and record.backend != record.reference
-        and record.backend not in flattered
         and disturbance(measured) is None
     ]
     return sorted(found, key=lambda candidate: -candidate.ratio.low)

@@ -36,7 +36,7 @@ class Speed:
     name: str
     ratio: Ratio
     verdict: str  # faster, slower, no difference, disturbed
-    ranked: bool = True  # False where something forbids to recommend it: parity, kernels, a slow reference
+    ranked: bool = True  # False where its parity or its kernels forbid to recommend it
 
 
 def speed_chart(title: str, speeds: Sequence[Speed]) -> Markup:

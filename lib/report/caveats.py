@@ -131,7 +131,7 @@ def _slow_reference(figures: Figures) -> str:
     named = ", ".join(f"{name} ({slower:.1f}x)" for name, slower in figures.items())
     return (
         f"in the jobs of {named} the reference itself was that much slower than in the quickest job on such a machine; "
-        f"{_SLOW_HAND_OVER}. A slow reference flatters: these backends are not ranked here. Measure them again"
+        f"{_SLOW_HAND_OVER}. A slow reference flatters: they are ranked by intervals that reach down by that factor"
     )
 
 

@@ -155,7 +155,7 @@ def sweep_points(watch: Watch, plan: SessionPlan) -> Iterator[SweepPoint]:
 
 
 def _sweep_point(watch: Watch, plan: SweepPlan, batch_size: int, num_threads: int, seed: int) -> SweepPoint:
-    """One point; where it breaks, its error stands in place of its numbers, and the next one gets new workers."""
+    """One point. If it breaks, it has its error instead of numbers, and the next one gets new workers."""
 
     def once() -> Scenario:
         sides = watch.workers.open_pair(num_threads)

@@ -13,7 +13,7 @@ from lib.analysis.recommendation import candidates
 from lib.analysis.statistics import Ratio
 from lib.html.charts import Speed, bars_chart, curve_chart, speed_chart
 from lib.html.provenance import Fact
-from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, Record, TrainRecord
+from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, Record, TrainRecord, scenario_names
 from lib.report.caveats import warning_lines
 from lib.report.headline import STATUS_SIGNS, doubt, headline
 from lib.report.words import capital, scenario_name
@@ -102,10 +102,11 @@ def _compared(record: CompareRecord) -> list[Markup]:
 def speed_charts(records: Sequence[BenchmarkRecord]) -> list[Markup]:
     """One chart for each scenario, without the reference, which is the line at 1."""
     speeds: dict[str, list[Speed]] = {}
+    ranked = {name: {best.record.backend for best in candidates(records, name)} for name in scenario_names(records)}
     for record in records:
         for scenario in record.scenarios if record.backend != record.reference else ():
-            found, ranked = judge(scenario), [best.record.backend for best in candidates(records, scenario.name)]
-            speed = Speed(record.backend, found.ratio, found.verdict, record.backend in ranked)
+            found = judge(scenario)
+            speed = Speed(record.backend, found.ratio, found.verdict, record.backend in ranked[scenario.name])
             speeds.setdefault(scenario.name, []).append(speed)
     return _by_scenario(records[0].reference, speeds) if records else []
 

@@ -44,7 +44,7 @@ def plan_jobs(notebooks: Sequence[str], given: dict[str, str], backends: Sequenc
         if name != BENCHMARK:
             jobs.append(_job(schema, given))
             continue
-        # all default backends in a series; the notebook's own default where 03 is run by itself
+        # all default backends in a series; the notebook's own default if 03 runs alone
         usual = default_names() if len(names) > 1 else [str(schema["backend"].default)]
         jobs += [_job(schema, given, backend) for backend in chosen or usual]
     measured = ",".join(job.backend for job in jobs if job.backend)

@@ -39,8 +39,8 @@ GAMMA = 2.2
 class Fitted:
     """What makes drawn images resemble the official ones as a whole, and not one by one.
 
-    There is no script that fitted them: they were set by hand until drawn images were like the 39,209 official training
-    images. How close they are, 5 %, 50 % and 95 % of the official images | of 5,000 drawn ones:
+    The repository has no script that fits them. How close they come: 5 %, 50 % and 95 % of the 39,209 official training
+    images | of 5,000 drawn ones:
 
         larger side, pixels           29  44 105 |  29  48 106
         of a track's first frame      26  30  50 |  26  30  50

@@ -203,8 +203,14 @@ def test_every_profile_has_both_scenarios() -> None:
         assert [(plan.name, plan.batch_size) for plan in PLANS[profile]] == [("single_stream", 1), ("offline", 256)]
 
 
+def test_a_control_that_computes_nothing_takes_no_time_that_networks_need() -> None:
+    for profile in PROFILES:
+        assert sum(plan.seconds for plan in SessionPlan(profile).scenarios(is_network=False)) == 0
+    assert sum(plan.seconds for plan in SessionPlan("fast").scenarios()) > 0
+
+
 def test_least_seconds_are_spread_over_the_rounds() -> None:
-    for plan in SessionPlan(min_seconds=30.0).scenarios:
+    for plan in SessionPlan(min_seconds=30.0).scenarios():
         assert plan.round_seconds * plan.num_rounds == pytest.approx(30.0)
 
 

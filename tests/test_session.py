@@ -68,7 +68,7 @@ def test_backend_and_reference_are_measured_in_the_same_rounds(checkpoint: Check
     assert record.status == "ok", record.error
     assert record.parity is not None and record.parity.agreement == 1.0
     assert record.proof is not None and record.proof.passed
-    for scenario, plan in zip(record.scenarios, SMOKE.scenarios, strict=True):
+    for scenario, plan in zip(record.scenarios, SMOKE.scenarios(), strict=True):
         sides = (scenario.latencies_s, scenario.reference_latencies_s, scenario.control_latencies_s)
         assert [len(latencies) for latencies in sides] == [plan.num_rounds] * 3
     assert [table.scenario for table in record.layers] == ["single_stream", "offline"]

@@ -34,7 +34,7 @@ class Backend(ABC):
     storage: ClassVar[str] = ""  # precision of weights and activations in memory; empty: as it multiplies
     architectures: ClassVar[tuple[str, ...]] = ("x86_64", "aarch64")
     needs_any_flag: ClassVar[tuple[str, ...]] = ()  # at least one of these ISA flags
-    packages: ClassVar[tuple[str, ...]] = ()  # import names of what it needs; no record can be made without them
+    packages: ClassVar[tuple[str, ...]] = ()  # that it needs, by the name that they are installed and imported by
     extra: ClassVar[str] = ""  # optional requirements that bring the packages
     default: ClassVar[bool] = False  # part of a run of the series; not inherited
     needs_calibration: ClassVar[bool] = False  # `prepare` gets training images to find the ranges of activations

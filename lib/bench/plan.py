@@ -84,12 +84,12 @@ PLANS: dict[str, tuple[ScenarioPlan, ...]] = {
     ),
     "fast": (
         ScenarioPlan(
-            *_SINGLE, num_rounds=40, max_rounds=400, seconds=7.0, num_warmup=2, round_seconds=0.006, min_iterations=3,
-            layer_rounds=8, max_layer_rounds=12, layer_seconds=4.0, layer_passes=5,
+            *_SINGLE, num_rounds=40, max_rounds=400, seconds=4.0, num_warmup=2, round_seconds=0.006, min_iterations=3,
+            layer_rounds=8, max_layer_rounds=8, layer_passes=5,
         ),
         ScenarioPlan(
-            *_OFFLINE, num_rounds=12, max_rounds=100, seconds=7.0, num_warmup=0, round_seconds=0.04, min_iterations=1,
-            layer_rounds=6, max_layer_rounds=12, layer_seconds=8.0, layer_passes=1,
+            *_OFFLINE, num_rounds=12, max_rounds=100, seconds=6.0, num_warmup=0, round_seconds=0.04, min_iterations=1,
+            layer_rounds=6, max_layer_rounds=10, layer_seconds=5.0, layer_passes=1,
         ),
     ),
     "full": (
@@ -128,10 +128,9 @@ class SessionPlan:
     batch_size: int = OFFLINE_BATCH  # of the offline scenario
     seed: int = 0  # draws the order of the sides
 
-    @property
-    def scenarios(self) -> tuple[ScenarioPlan, ...]:
-        """Both scenarios of the profile."""
-        single, offline = PLANS[self.profile]
+    def scenarios(self, is_network: bool = True) -> tuple[ScenarioPlan, ...]:
+        """Both scenarios of the profile; a control that computes nothing needs as few rounds as in `smoke`."""
+        single, offline = PLANS[self.profile if is_network else "smoke"]
         plans = (single, replace(offline, batch_size=self.batch_size))
         if not self.min_seconds:
             return plans

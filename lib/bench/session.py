@@ -77,7 +77,7 @@ class Session:
         splits = images_to_read(chosen, checkpoint, data, plan.profile)
         self.workers = Workers(chosen, checkpoint, splits, self.record.environment.num_threads, run_dir)
         self.watch = Watch(self.workers, plan.profile, progress)
-        self.plans = FittingPlans(plan.scenarios, self.watch)
+        self.plans = FittingPlans(plan.scenarios(chosen.is_network), self.watch)
         self.traces: list[Traced] = []
 
     def fail(self, reason: str) -> None:
@@ -189,7 +189,11 @@ def images_to_read(backend: type[Backend], checkpoint: Checkpoint, data: Data, p
 
 
 def backend_versions(backend: type[Backend]) -> dict[str, str]:
-    """Versions of the packages that a backend runs on, by the name of the distribution."""
-    names = importlib.metadata.packages_distributions()
-    distributions = {name for package in backend.packages for name in names.get(package, [])}
-    return {name: importlib.metadata.version(name) for name in sorted(distributions)}
+    """Versions of the installed packages that a backend runs on; `unknown` where an installation does not say."""
+    versions = dict[str, str]()
+    for package in sorted(set(backend.packages) - set(backend.missing_packages())):
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "unknown"
+    return versions

@@ -139,15 +139,13 @@ def test_a_share_of_the_peak_above_one_is_shown_and_explained(kernels: list[str]
 
 def test_a_share_of_the_bandwidth_above_one_is_explained_by_caches() -> None:
     found = only(layer(seconds=1e-6, kind="ReLU", num_macs=0))
-    assert (
-        found.bandwidth_share == pytest.approx(12.2) and "caches" in found.explanation and "122 kB" in found.explanation
-    )
+    assert found.bandwidth_share == pytest.approx(12.2) and "caches" in found.explanation
 
 
 def test_layers_and_steps_of_the_runtime_add_up_to_the_call() -> None:
     network = rooflined(layer("a", 4e-4), layer("b", 3e-4), runtime=([2e-4], [2e-4])).network
     assert network.layers_s == pytest.approx(7e-4) and network.runtime_s == pytest.approx(2e-4)
-    assert network.missing_s == pytest.approx(1e-4) and network.missing_share == pytest.approx(0.1)
+    assert network.missing_share == pytest.approx(0.1)
     assert network.flops == 40e6 and network.peak_share == pytest.approx(0.4)
     assert network.bound_share == pytest.approx(0.4)
 

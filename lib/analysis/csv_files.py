@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lib.analysis.judgement import disturbance
@@ -14,18 +14,28 @@ from lib.analysis.statistics import (
     layer_ratio,
     median_latency,
     noise_floor,
-    paired_ratio,
     percentiles,
     samples_per_s,
     scenario_ratio,
     verdict,
 )
+from lib.analysis.sweep_points import point_ratio
 from lib.files import write_atomic
-from lib.records.schema import BenchmarkRecord, Parity, Scenario, SweepPoint
+from lib.records.schema import BenchmarkRecord, LayerTable, Scenario, SweepPoint
 
 # in the folder of the records
 SCENARIOS_CSV, LAYERS_CSV, SWEEP_CSV = "compare_scenarios.csv", "compare_layers.csv", "compare_sweep.csv"
 Row = dict[str, object]
+
+
+def to_csv(rows: Sequence[Mapping[str, object]]) -> str:
+    """A column for every name in any row. Numbers have six digits; what a row lacks is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in rows for name in row)), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: f"{value:.6g}" if isinstance(value, float) else value for name, value in row.items()})
+    return text.getvalue()
 
 
 def write_csv(records: Sequence[BenchmarkRecord], folder: Path) -> list[Path]:
@@ -34,20 +44,12 @@ def write_csv(records: Sequence[BenchmarkRecord], folder: Path) -> list[Path]:
     Raises:
         UserError: the folder is not writable.
     """
+    tables = {SCENARIOS_CSV: scenario_rows(records), LAYERS_CSV: layer_rows(records), SWEEP_CSV: sweep_rows(records)}
     paths = []
-    for name, rows in (
-        (SCENARIOS_CSV, scenario_rows(records)),
-        (LAYERS_CSV, layer_rows(records)),
-        (SWEEP_CSV, sweep_rows(records)),
-    ):
-        if name == SWEEP_CSV and not rows:
-            continue
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomic(folder / name, text.getvalue())
-        paths.append(folder / name)
+    for name, rows in tables.items():
+        if rows or name != SWEEP_CSV:
+            write_atomic(folder / name, to_csv(rows))
+            paths.append(folder / name)
     return paths
 
 
@@ -56,27 +58,22 @@ def scenario_rows(records: Sequence[BenchmarkRecord]) -> list[Row]:
     rows = []
     for record in records:
         if record.status != "ok":
-            rows.append({**_backend(record), "error": record.error})
-        for scenario in record.scenarios if record.status == "ok" else []:
-            parity, cold = record.parity, record.cold_start
-            rows.append(
-                {
-                    **_backend(record),
-                    "scenario": scenario.name,
-                    "batch_size": scenario.batch_size,
-                    **_times(scenario),
-                    **_parity(parity),
-                    "import_s": "" if cold is None else f"{cold.import_s:.4g}",
-                    "load_s": "" if cold is None else f"{cold.load_s:.4g}",
-                    "compile_s": f"{scenario.compile_s:.4g}",
-                    "first_inference_s": "" if cold is None else f"{cold.first_inference_s:.4g}",
-                    "peak_memory_bytes": "" if cold is None else cold.peak_memory_bytes,
-                    "preparation_s": "" if record.preparation is None else f"{record.preparation.seconds:.4g}",
-                    "proof": "" if record.proof is None else "investigate" if record.proof.investigate else "pass",
-                    "kernels": "" if record.proof is None else "; ".join(record.proof.found),
-                    "error": "",
-                }
-            )
+            rows.append(_backend(record))
+            continue
+        parity, preparation, proof = record.parity, record.preparation, record.proof
+        low, high = (parity and parity.top1_drop_interval) or (None, None)
+        about: Row = {
+            **_backend(record),
+            "parity": parity and parity.outcome,
+            **_fields(parity, "top1", "top1_drop"),  # shares of the validation images
+            "top1_drop_low": low,
+            "top1_drop_high": high,
+            **_fields(record.cold_start, "import_s", "load_s", "first_inference_s", "peak_memory_bytes"),
+            "preparation_s": preparation and preparation.seconds,
+            "proof": proof and ("investigate" if proof.investigate else "pass"),
+            "kernels": proof and "; ".join(proof.found),
+        }
+        rows += [{**about, **_scenario(scenario)} for scenario in record.scenarios]
     return rows
 
 
@@ -85,10 +82,8 @@ def sweep_rows(records: Sequence[BenchmarkRecord]) -> list[Row]:
     rows = []
     for record in records:
         for point in record.sweep if record.status == "ok" else []:
-            row: Row = {**_backend(record), "batch_size": point.batch_size, "num_threads": point.num_threads}
-            if point.latencies_s:
-                row |= _point(point)
-            rows.append({**row, "error": point.error})
+            about = {**_backend(record), **_fields(point, "batch_size", "num_threads", "error")}
+            rows.append({**about, **(_point(point) if point.latencies_s else {})})
     return rows
 
 
@@ -97,93 +92,69 @@ def layer_rows(records: Sequence[BenchmarkRecord]) -> list[Row]:
     rows = []
     for record in records:
         for table in record.layers if record.status == "ok" else []:
-            about = {**_backend(record), "scenario": table.scenario, "batch_size": table.batch_size}
-            why, floor = disturbance(table), layer_noise_floor(table)
+            about = {**_backend(record), **_fields(table, "scenario", "batch_size")}
+            floor = layer_noise_floor(table)
             for layer in table.layers:
                 times = {
                     **_speedup(layer_ratio(layer), floor),
-                    "ms": _ms(median_latency(layer.latencies_s)),
-                    "reference_ms": _ms(median_latency(layer.reference_latencies_s)),
+                    "ms": 1000 * median_latency(layer.latencies_s),
+                    "reference_ms": 1000 * median_latency(layer.reference_latencies_s),
                 }
+                kernels = {"kernels": layer.kernels, "reference_kernels": layer.reference_kernels}
                 rows.append(
                     {
                         **about,
                         "layer": layer.name,
-                        "kind": layer.kind,
-                        "num_macs": layer.num_macs,
-                        **(times if why is None else _unjudged(times)),
-                        "kernels": " ".join(layer.kernels),
-                        "reference_kernels": " ".join(layer.reference_kernels),
+                        **_fields(layer, "kind", "num_macs"),
+                        **_judged(table, times),
+                        **{name: " ".join(names) for name, names in kernels.items()},
                     }
                 )
             if table.runtime_latencies_s:
-                outside = "" if why else _ms(median_latency(table.runtime_latencies_s))
-                kernels = " ".join(table.runtime_kernels)
-                rows.append({**about, "layer": "(runtime)", "ms": outside, "kernels": kernels})
+                times = {"ms": 1000 * median_latency(table.runtime_latencies_s)}
+                step = {"layer": "(runtime)", "kernels": " ".join(table.runtime_kernels)}
+                rows.append({**about, **step, **_judged(table, times)})
     return rows
 
 
-def _times(scenario: Scenario) -> Row:
-    """The numbers of a scenario; of one that was disturbed none, and that it was."""
-    times = percentiles(scenario.latencies_s)
-    row = {
-        **_speedup(scenario_ratio(scenario), noise_floor(scenario)),
-        "p50_ms": _ms(times.p50),
-        "p90_ms": _ms(times.p90),
-        "p99_ms": _ms(times.p99),
-        "reference_p50_ms": _ms(percentiles(scenario.reference_latencies_s).p50),
-        "images_per_s": f"{samples_per_s(scenario.latencies_s, scenario.batch_size):.6g}",
-    }
-    return row if disturbance(scenario) is None else _unjudged(row)
-
-
-def _point(point: SweepPoint) -> Row:
-    ratio = paired_ratio(point.latencies_s, point.reference_latencies_s)
-    row: Row = {"speedup": f"{ratio.value:.5g}", "low": f"{ratio.low:.5g}", "high": f"{ratio.high:.5g}"}
-    row["images_per_s"] = f"{samples_per_s(point.latencies_s, point.batch_size):.6g}"
-    return row if disturbance(point) is None else _unjudged(row)
-
-
-def _unjudged(row: Row) -> Row:
-    """The same columns without numbers: they stay in the record, where they are not mistaken for results."""
-    return {**dict.fromkeys(row, ""), "verdict": "disturbed, not judged"}
+def _fields(of: object, *names: str) -> Row:
+    """Some attributes by name; None for those of what is not there."""
+    return {name: getattr(of, name, None) for name in names}
 
 
 def _backend(record: BenchmarkRecord) -> Row:
-    machine = record.environment
-    return {
-        "backend": record.backend,
-        "status": record.status,
-        "precision": record.precision,
-        "reference": record.reference,
-        "machine_id": machine.machine_id,
-        "cpu_model": machine.cpu_model or "",
-        "architecture": machine.architecture,
-        "num_threads": machine.num_threads,
+    machine = _fields(record.environment, "machine_id", "cpu_model", "architecture", "num_threads")
+    return {**_fields(record, "backend", "status", "precision", "reference"), **machine, "error": record.error}
+
+
+def _scenario(scenario: Scenario) -> Row:
+    times = percentiles(scenario.latencies_s)
+    numbers = {
+        **_speedup(scenario_ratio(scenario), noise_floor(scenario)),
+        **{f"{name}_ms": 1000 * seconds for name, seconds in times._asdict().items()},
+        "reference_p50_ms": 1000 * percentiles(scenario.reference_latencies_s).p50,
+        "images_per_s": samples_per_s(scenario.latencies_s, scenario.batch_size),
     }
+    about = {"scenario": scenario.name, **_fields(scenario, "batch_size", "compile_s")}
+    return {**about, **_judged(scenario, numbers)}
+
+
+def _point(point: SweepPoint) -> Row:
+    ratio, images_per_s = point_ratio(point), samples_per_s(point.latencies_s, point.batch_size)
+    numbers = {"speedup": ratio.value, "low": ratio.low, "high": ratio.high, "images_per_s": images_per_s}
+    return _judged(point, {**numbers})
+
+
+def _judged(measured: Scenario | LayerTable | SweepPoint, numbers: Row) -> Row:
+    """The numbers; of what was disturbed none: they stay in the record, where they are not mistaken for results."""
+    return numbers if disturbance(measured) is None else {"verdict": "disturbed, not judged"}
 
 
 def _speedup(ratio: Ratio, floor: float) -> Row:
     return {
-        "speedup": f"{ratio.value:.5g}",
-        "speedup_low": f"{ratio.low:.5g}",
-        "speedup_high": f"{ratio.high:.5g}",
-        "noise_floor": f"{floor:.4g}",
+        "speedup": ratio.value,
+        "speedup_low": ratio.low,
+        "speedup_high": ratio.high,
+        "noise_floor": floor,
         "verdict": verdict(ratio, floor),
     }
-
-
-def _parity(parity: Parity | None) -> Row:
-    """Shares of the validation images; empty for what computes no network."""
-    interval = None if parity is None else parity.top1_drop_interval
-    return {
-        "parity": "" if parity is None else parity.outcome,
-        "top1": "" if parity is None else f"{parity.top1:.6f}",
-        "top1_drop": "" if parity is None else f"{parity.top1_drop:.6f}",
-        "top1_drop_low": "" if interval is None else f"{interval[0]:.6f}",
-        "top1_drop_high": "" if interval is None else f"{interval[1]:.6f}",
-    }
-
-
-def _ms(seconds: float) -> str:
-    return f"{1000 * seconds:.6g}"

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lib.analysis.statistics import is_unstable, median_latency
+from lib.analysis.statistics import LEAST_TIME_S, is_unstable, median_latency
 from lib.records.schema import BenchmarkRecord, Layer, LayerTable, Peak
 
 MISSING_ALLOWED = 0.10  # of a call, in either direction, beyond which a sentence explains what is missing
@@ -43,39 +43,80 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class LayerRoofline:
-    """One layer, or a fused group of layers, in one pass over the batch."""
+class Work:
+    """What was computed in some time, against the bounds. What is not known is None."""
 
-    layer: Layer
+    limits: Limits | None
     seconds: float
     flops: int  # two per multiply-accumulate; 0 for layers that only move, add or compare
-    num_bytes: int  # moved at least: inputs and outputs of the batch, and the weights once
-    intensity: float | None  # operations per byte; None where no bytes are moved
-    flops_per_s: float | None
-    bytes_per_s: float | None
-    peak_share: float | None  # of the best matrix product
-    bandwidth_share: float | None  # of copying
-    limit: Limit  # which of the two bounds is the tighter one; empty where that is unknown
     bound_s: float | None  # the shortest time that the bounds allow
-    bound_share: float | None  # bound_s / seconds
-    explanation: str  # of shares above 1
+
+    @property
+    def flops_per_s(self) -> float | None:
+        return self.flops / self.seconds if self.flops else None
+
+    @property
+    def peak_share(self) -> float | None:
+        """Of the best matrix product."""
+        peak = self.limits.matmul if self.limits else None
+        return self.flops / self.seconds / peak.per_s if self.flops and peak else None
+
+    @property
+    def bound_share(self) -> float | None:
+        """The shortest time over the measured one."""
+        return None if self.bound_s is None else self.bound_s / self.seconds
 
 
 @dataclass(frozen=True)
-class NetworkRoofline:
+class LayerRoofline(Work):
+    """One layer, or a fused group of layers, in one pass over the batch."""
+
+    layer: Layer
+    num_bytes: int  # moved at least: inputs and outputs of the batch, and the weights once
+    limit: Limit  # which of the two bounds is the tighter one; empty where that is unknown
+
+    @property
+    def intensity(self) -> float | None:
+        """Operations per byte."""
+        return self.flops / self.num_bytes if self.num_bytes else None
+
+    @property
+    def bytes_per_s(self) -> float | None:
+        return self.num_bytes / self.seconds if self.num_bytes else None
+
+    @property
+    def bandwidth_share(self) -> float | None:
+        """Of copying."""
+        return self.num_bytes / self.seconds / self.limits.copy.per_s if self.num_bytes and self.limits else None
+
+    @property
+    def explanation(self) -> str:
+        """Why a share exceeds 1, by rule; empty where none does."""
+        reasons = []
+        if self.limits and self.limits.matmul and (self.peak_share or 0) > 1:
+            if any(WINOGRAD in kernel.lower() for kernel in self.layer.kernels):
+                reasons.append("Winograd needs fewer multiplications than are counted here")
+            elif lower := _lower_precision(self.layer, self.limits):
+                reasons.append(f"a kernel computes in {lower}, and the peak is that of {self.limits.precision}")
+            else:
+                how = self.limits.matmul.how
+                reasons.append(f"its kernel is better than the one that set the peak ({how}), or had a quieter machine")
+        if (self.bandwidth_share or 0) > 1:
+            reasons.append(
+                "its data stay partly in caches, which are faster than the memory that was copied, or the machine was "
+                "busier while it copied"
+            )
+        return "; ".join(reasons)
+
+
+@dataclass(frozen=True)
+class NetworkRoofline(Work):
     """The layers together, against the call that the scenario measured."""
 
-    whole_s: float
     layers_s: float
     runtime_s: float  # steps of the runtime that belong to no layer
-    missing_s: float  # negative where the parts add up to more than the whole
-    missing_share: float
+    missing_share: float  # of the call, in none of these; negative where the parts add up to more than the whole
     sentence: str  # what is missing; empty within MISSING_ALLOWED
-    flops: int
-    flops_per_s: float  # over the whole call
-    peak_share: float | None
-    bound_s: float | None  # of all layers together
-    bound_share: float | None
 
 
 @dataclass(frozen=True)
@@ -111,39 +152,19 @@ def roofline(record: BenchmarkRecord, scenario: str = "offline", network_layers:
     if table is None or measured is None:
         return None
     limits = machine_limits(record)
-    bytes_per_element = limits.bytes_per_element if limits else BYTES.get(record.storage, 4)
-    layers = [_layer(layer, table.batch_size, bytes_per_element, limits) for layer in table.layers]
+    layers = [_layer(layer, table.batch_size, BYTES.get(record.storage, 4), limits) for layer in table.layers]
     network = _network(table, layers, measured.latencies_s, limits, network_layers)
     return Roofline(limits, scenario, table.batch_size, layers, network)
 
 
 def _layer(layer: Layer, batch_size: int, bytes_per_element: int, limits: Limits | None) -> LayerRoofline:
-    seconds = median_latency(layer.latencies_s)
     flops = 2 * layer.num_macs * batch_size
     activations = layer.num_inputs + math.prod(layer.output_shape)
     is_view = set(layer.kind.split("+")) <= VIEWS
     num_bytes = 0 if is_view else bytes_per_element * (activations * batch_size + layer.num_weights)
-    flops_per_s = flops / seconds if flops and seconds > 0 else None
-    bytes_per_s = num_bytes / seconds if num_bytes and seconds > 0 else None
-    matmul = limits.matmul if limits else None
-    peak_share = flops_per_s / matmul.per_s if flops_per_s and matmul else None
-    bandwidth_share = bytes_per_s / limits.copy.per_s if bytes_per_s and limits else None
     limit, bound_s = _bound(flops, num_bytes, limits)
-    return LayerRoofline(
-        layer=layer,
-        seconds=seconds,
-        flops=flops,
-        num_bytes=num_bytes,
-        intensity=flops / num_bytes if num_bytes else None,
-        flops_per_s=flops_per_s,
-        bytes_per_s=bytes_per_s,
-        peak_share=peak_share,
-        bandwidth_share=bandwidth_share,
-        limit=limit,
-        bound_s=bound_s,
-        bound_share=bound_s / seconds if bound_s is not None and seconds > 0 else None,
-        explanation=_explanation(layer, num_bytes, limits, peak_share, bandwidth_share),
-    )
+    seconds = max(median_latency(layer.latencies_s), LEAST_TIME_S)
+    return LayerRoofline(limits, seconds, flops, bound_s, layer, num_bytes, limit)
 
 
 def _bound(flops: int, num_bytes: int, limits: Limits | None) -> tuple[Limit, float | None]:
@@ -153,27 +174,6 @@ def _bound(flops: int, num_bytes: int, limits: Limits | None) -> tuple[Limit, fl
     compute_s = flops / limits.matmul.per_s if limits.matmul else 0.0
     memory_s = num_bytes / limits.copy.per_s
     return ("compute", compute_s) if compute_s > memory_s else ("memory", memory_s)
-
-
-def _explanation(
-    layer: Layer, num_bytes: int, limits: Limits | None, peak_share: float | None, bandwidth_share: float | None
-) -> str:
-    """Why a share exceeds 1, by rule; empty where none does."""
-    reasons = []
-    if limits and peak_share and peak_share > 1:
-        if any(WINOGRAD in kernel.lower() for kernel in layer.kernels):
-            reasons.append("Winograd needs fewer multiplications than are counted here")
-        elif lower := _lower_precision(layer, limits):
-            reasons.append(f"a kernel computes in {lower}, and the peak is that of {limits.precision}")
-        else:
-            how = limits.matmul.how if limits.matmul else ""
-            reasons.append(f"its kernel is better than the one that set the peak ({how}), or had a quieter machine")
-    if bandwidth_share and bandwidth_share > 1:
-        reasons.append(
-            f"its {_megabytes(num_bytes)} stay partly in caches, which are faster than the memory that was copied, "
-            "or the machine was busier while it copied"
-        )
-    return "; ".join(reasons)
 
 
 def _lower_precision(layer: Layer, limits: Limits) -> str:
@@ -196,25 +196,14 @@ def _network(
     whole_s = median_latency(latencies_s)
     layers_s = sum(layer.seconds for layer in layers)
     runtime_s = median_latency(table.runtime_latencies_s) if table.runtime_latencies_s else 0.0
-    missing_s = whole_s - layers_s - runtime_s
-    flops = sum(layer.flops for layer in layers)
     bounds = [layer.bound_s for layer in layers if layer.flops or layer.num_bytes]
     bound_s = sum(bound for bound in bounds if bound is not None) if None not in bounds else None
     timed = {member for layer in layers for member in layer.layer.members}
     untimed = [name for name in network_layers if name not in timed]
-    return NetworkRoofline(
-        whole_s=whole_s,
-        layers_s=layers_s,
-        runtime_s=runtime_s,
-        missing_s=missing_s,
-        missing_share=missing_s / whole_s,
-        sentence=_sentence(missing_s / whole_s, table, untimed, is_unstable(latencies_s)),
-        flops=flops,
-        flops_per_s=flops / whole_s,
-        peak_share=flops / whole_s / limits.matmul.per_s if limits and limits.matmul else None,
-        bound_s=bound_s,
-        bound_share=bound_s / whole_s if bound_s is not None else None,
-    )
+    missing_share = 1 - (layers_s + runtime_s) / whole_s
+    sentence = _sentence(missing_share, table, untimed, is_unstable(latencies_s))
+    flops = sum(layer.flops for layer in layers)
+    return NetworkRoofline(limits, whole_s, flops, bound_s, layers_s, runtime_s, missing_share, sentence)
 
 
 def _sentence(missing_share: float, table: LayerTable, untimed: Sequence[str], unstable: bool) -> str:
@@ -242,7 +231,3 @@ def _named(names: Sequence[str]) -> str:
     shown = ", ".join(names[:NUM_NAMED])
     more = len(names) - NUM_NAMED
     return f"{shown} and {more} more layers" if more > 0 else shown
-
-
-def _megabytes(num_bytes: int) -> str:
-    return f"{num_bytes / 1e6:.3g} MB" if num_bytes >= 1e6 else f"{num_bytes / 1e3:.3g} kB"

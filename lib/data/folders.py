@@ -1,4 +1,4 @@
-"""Finding and listing image files as people have them: in upper or lower case, one level up or down, with leftovers."""
+"""Finding and listing image files as people have them: one level up or down, with leftovers of other programs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import csv
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -42,67 +42,52 @@ def fingerprint(files: Iterable[Listed]) -> str:
     return hashlib.sha256(os.fsencode("".join(lines))).hexdigest()
 
 
+def _is_seen(name: str) -> bool:
+    return not name.startswith(".") and name not in _LEFTOVERS
+
+
 def visible(folder: Path) -> list[os.DirEntry[str]]:
     """What people see in a folder, by name: no `._NAME` files of macOS, and no leftovers of file managers.
 
     Raises:
-        OSError: it is not a folder, or cannot be read.
+        UserError: it is not a folder, or cannot be read.
     """
-    with os.scandir(folder) as entries:
-        seen = [entry for entry in entries if not entry.name.startswith(".") and entry.name not in _LEFTOVERS]
+    try:
+        with os.scandir(folder) as entries:
+            seen = [entry for entry in entries if _is_seen(entry.name)]
+    except OSError as error:
+        raise UserError(f"cannot read {folder}: {error.strerror}") from None
     return sorted(seen, key=lambda entry: entry.name)
 
 
-def visible_if_any(path: Path) -> list[os.DirEntry[str]]:
-    """The same of what may be a file, not there or not readable: then nothing."""
-    try:
-        return visible(path)
-    except OSError:
-        return []
-
-
 def scan(folder: Path, suffix: str) -> list[Listed]:
-    """The files of one folder with this suffix in upper or lower case, by name; empty if the folder does not exist."""
+    """The files of one folder with this suffix, by name; empty if the folder does not exist."""
     entries = visible(folder) if folder.is_dir() else []
-    return [listed(entry.path) for entry in entries if entry.name.lower().endswith(suffix) and entry.is_file()]
+    return [listed(entry.path) for entry in entries if entry.name.endswith(suffix) and entry.is_file()]
 
 
-def below(folder: Path, path: PurePosixPath) -> Path | None:
-    """`folder / path` in upper or lower case; None where it is not there."""
-    for name in path.parts:
-        if not os.path.exists(folder / name):
-            alike = [entry.name for entry in visible_if_any(folder) if entry.name.lower() == name.lower()]
-            if not alike:
-                return None
-            name = alike[0]
-        folder /= name
-    return folder
+def find(root: Path, wanted: PurePosixPath, what: str) -> Path | None:
+    """A file or folder of a data set, as people have it; None where it is not there.
 
-
-def bases(root: Path, wanted: PurePosixPath) -> Iterator[list[Path]]:
-    """Folders that may hold `wanted`: those for a `root` at any level of its path, then those one level down."""
-
-    def inside(folder: Path) -> list[Path]:
-        return [folder, *filter(None, [below(folder, PurePosixPath("gtsrb"))])]
-
-    names, levels = ([part.lower() for part in path.parts] for path in (root, wanted))
-    above = [root.parents[depth - 1] for depth in range(1, len(levels) + 1) if names[-depth:] == levels[:depth]]
-    yield [*inside(root), *above]
-    folders = [Path(entry.path) for outer in inside(root) for entry in visible_if_any(outer) if entry.is_dir()]
-    yield [base for folder in folders for base in inside(folder)]
-
-
-def only(root: Path, what: str, found: Iterable[Path | None]) -> Path | None:
-    """The one that was found, or None.
+    `root` may be at any level of its path. Else it is searched in `root`, in `gtsrb/` there, and one folder further
+    down, as archives may have been unpacked into a folder each.
 
     Raises:
-        UserError: there are several.
+        UserError: it is there twice.
     """
-    places = {os.path.realpath(path): path for path in found if path is not None}
-    if len(places) > 1:
-        named = " and ".join(str(path) for path in places.values())
-        raise UserError(f"{root} holds {what} twice: {named}; point data_root at one")
-    return next(iter(places.values()), None)
+    depths = range(1, len(wanted.parts) + 1)
+    above = [root.parents[depth - 1] for depth in depths if root.parts[-depth:] == wanted.parts[:depth]]
+    near = [base / wanted for base in (root, root / "gtsrb", *above)]
+    found = [path for folder in ("*", "*/gtsrb", "gtsrb/*") for path in root.glob(f"{folder}/{wanted}")]
+    further = [path for path in found if all(map(_is_seen, path.relative_to(root).parts))]
+    for paths in (near, further):
+        places = {os.path.realpath(path): path for path in paths if path.exists()}
+        if len(places) > 1:
+            named = " and ".join(map(str, places.values()))
+            raise UserError(f"{root} holds {what} twice: {named}; point data_root at one")
+        if places:
+            return next(iter(places.values()))
+    return None
 
 
 def some(names: Iterable[str]) -> str:
@@ -117,10 +102,7 @@ def contents(folder: Path) -> str:
     Raises:
         UserError: it cannot be read.
     """
-    try:
-        names = [entry.name + "/" * entry.is_dir() for entry in visible(folder)]
-    except OSError as error:
-        raise UserError(f"cannot read {folder}: {error.strerror}") from None
+    names = [entry.name + "/" * entry.is_dir() for entry in visible(folder)]
     return f"it has {some(names)}" if names else "it is empty"
 
 
@@ -131,24 +113,20 @@ def read_labels(file: Path | str, name_column: str, delimiter: str) -> list[tupl
         UserError: it cannot be read, a column is missing, or a row is damaged.
     """
     try:
-        text = Path(file).read_text(encoding="utf-8-sig")
-        rows = [row for row in csv.reader(text.splitlines(), delimiter=delimiter, skipinitialspace=True) if row]
+        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
+        reader = csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True)
+        rows, columns = list(reader), reader.fieldnames or []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{file} is not a readable csv ({error}); unpack the data again") from None
-    header = [name.strip() for name in rows[0]] if rows else []
-    if not {name_column, "ClassId"} <= set(header):
+    if not {name_column, "ClassId"} <= {*columns}:
         raise UserError(
             f"{file} has no columns {name_column} and ClassId, separated by {delimiter!r}; unpack the data again"
         )
-    names, classes = header.index(name_column), header.index("ClassId")
     labels = []
-    for number, row in enumerate(rows[1:], start=2):
-        try:
-            if len(row) != len(header):
-                raise ValueError
-            labels.append((row[names].strip(), int(row[classes])))
-        except ValueError:
-            raise UserError(f"{file}, row {number}, is cut off or damaged: {';'.join(row)[:80]!r}") from None
+    for number, row in enumerate(rows, start=2):
+        if None in (*row, *row.values()) or not row["ClassId"].isdecimal():  # too long or too short
+            raise UserError(f"{file}, row {number}, is cut off or damaged: {lines[number - 1][:80]!r}")
+        labels.append((row[name_column], int(row["ClassId"])))
     return labels
 
 

@@ -59,24 +59,12 @@ class FileSet(DataSet):
     manifest_hash: ClassVar[str] = ""  # `hash_manifest` of those; empty where it is not known
 
     @abstractmethod
-    def search(self, root: Path) -> Found | None:
-        """The data set in `root`, at any level of its layout or one above it; None where there is none.
-
-        Raises:
-            UserError: a part is there twice.
-            OSError: a folder cannot be read.
-        """
-
     def find(self, root: Path) -> Found | None:
-        """As `search`.
+        """The data set in `root`, at any level of its layout or one above it; None where there is none.
 
         Raises:
             UserError: a part is there twice, or a folder cannot be read.
         """
-        try:
-            return self.search(root)
-        except OSError as error:
-            raise UserError(f"cannot read {error.filename or root}: {error.strerror or error}") from None
 
     def advice(self, root: Path) -> str:
         """What to do where `root` does not hold the data set."""

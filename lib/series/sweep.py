@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import itertools
 import math
 import re
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib.analysis.csv_files import to_csv
 from lib.analysis.judgement import disturbances, judged
 from lib.analysis.statistics import median_latency, samples_per_s, scenario_ratio
 from lib.bench import kept_models
@@ -206,9 +206,9 @@ def table_rows(folder: Path, points: Sequence[Point]) -> list[dict[str, Value]]:
             record = run.records.get(job.label)
             row: dict[str, Value] = dict(point.given)
             row |= {"notebook": job.notebook, "backend": job.backend, "status": ended.status if ended else "not run"}
-            row |= headline(record) if record is not None and ended is not None and ended.status == "ok" else {}
             disturbed = warnings_words(disturbances(record)) if isinstance(record, BenchmarkRecord) else ""
             row |= {"reason": (ended.reason if ended else "") or disturbed, "folder": point.folder}
+            row |= headline(record) if record is not None and ended is not None and ended.status == "ok" else {}
             rows.append(row)
     return rows
 
@@ -235,27 +235,11 @@ def headline(record: Record) -> Figures:
     return {}
 
 
-def _columns(rows: Sequence[dict[str, Value]]) -> list[str]:
-    """All names, in the order in which they come; reason and folder last."""
-    last = ["reason", "folder"]
-    return [*dict.fromkeys(name for row in rows for name in row if name not in last), *last]
-
-
-def to_csv(rows: Sequence[dict[str, Value]]) -> str:
-    """The table for spreadsheets, all digits; what does not apply is empty."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, _columns(rows), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows([{name: "" if value is None else value for name, value in row.items()} for row in rows])
-    return buffer.getvalue()
-
-
 def to_table(rows: Sequence[dict[str, Value]], swept: Sequence[str]) -> Table:
     """The table for a terminal: parameters that differ, status, figures; bounds of intervals are in the CSV file."""
-    given = {"notebook", "status", *swept}
-    hidden = re.compile(r".*_(low|high)")
-    figures = [name for name in _columns(rows) if any(isinstance(row.get(name), int | float) for row in rows)]
-    columns = [*swept, "notebook", "backend", "status", *(name for name in figures if not hidden.fullmatch(name))]
-    columns += ["reason"]
-    shown = [name for name in columns if name in given or any(row.get(name) not in (None, "") for row in rows)]
+    numbers = dict.fromkeys(name for row in rows for name, value in row.items() if isinstance(value, int | float))
+    figures = [name for name in numbers if not name.endswith(("_low", "_high"))]
+    filled = {name for row in rows for name, value in row.items() if value not in (None, "")}
+    columns = [*swept, "notebook", "backend", "status", *figures, "reason"]
+    shown = [name for name in columns if name in filled.union(swept)]
     return Table(shown, [[row.get(name, "") for name in shown] for row in rows], row_head=False)

@@ -4,7 +4,7 @@
     data_root/gtsrb/GTSRB/Training/<class>/...                                                    gtsrb-torchvision
     data_root/gtsrb/GTSRB/Final_Test/Images/<number>.ppm with data_root/gtsrb/GT-final_test.csv   test, for both
 
-Upper and lower case are alike, hidden files do not count, and archives may have been unpacked into a folder each.
+Hidden files do not count, and archives may have been unpacked into a folder each.
 
 An interrupted extraction leaves classes out, a folder without its csv, or a csv with missing files. So completeness
 means: every class is there, and each csv and its folder name the same files. Any set in this layout passes. Only one
@@ -14,24 +14,12 @@ whose paths, pixels and labels have the known hash is called official.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from lib.data.dataset import Archive, register
-from lib.data.folders import (
-    GET_DATA,
-    Labelled,
-    Listed,
-    bases,
-    below,
-    contents,
-    listed,
-    match,
-    only,
-    read_labels,
-    scan,
-    visible_if_any,
-)
+from lib.data.folders import GET_DATA, Labelled, Listed, contents, find, listed, match, read_labels, scan, some
 from lib.data.image_files import Entry, FileSet, Found, Part
 from lib.errors import UserError
 from lib.signs import CLASS_NAMES
@@ -79,22 +67,24 @@ class OfficialLayout(FileSet):
     home = "gtsrb"
     folder: ClassVar[PurePosixPath]  # of the class folders
 
-    def search(self, root: Path) -> Found | None:
+    def find(self, root: Path) -> Found | None:
         """See `FileSet`."""
-        for places in bases(root, self.folder):
-            training = only(root, f"a {self.title}", (below(base, self.folder) for base in places))
-            if training is not None:
-                base = training.parents[len(self.folder.parts) - 1]
-                test = below(base, TEST_FOLDER) or only(root, "test images", (below(b, TEST_FOLDER) for b in places))
-                labels = _test_labels(base) or only(root, f"a {TEST_LABELS}", map(_test_labels, places))
-                return Found(base, self._training(training), _test(base, test, labels))
-        return None
+        training = find(root, self.folder, f"a {self.title}")
+        if training is None:
+            return None
+        base = training.parents[len(self.folder.parts) - 1]
+        test = base / TEST_FOLDER
+        if not test.exists():
+            test = find(root, TEST_FOLDER, "test images") or test
+        # its archive puts the csv beside GTSRB/, and people keep it beside the images too
+        places = [base / folder / TEST_LABELS for folder in (*reversed(TEST_FOLDER.parents), TEST_FOLDER)]
+        beside = next((place for place in places if place.exists()), None)
+        labels = beside or find(root, PurePosixPath(TEST_LABELS), f"a {TEST_LABELS}")
+        return Found(base, self._training(training), _test(test, labels))
 
     def advice(self, root: Path) -> str:
         """What to do about the layouts in which people have GTSRB, by the names in a folder and one down."""
-        entries = visible_if_any(root)
-        nested = [entry for outer in entries for entry in visible_if_any(Path(outer.path))]
-        names = {entry.name.lower() for entry in [*entries, *nested]}
+        names = {path.name.lower() for pattern in ("*", "*/*") for path in root.glob(pattern)}
         if {"0", "42"} <= names or {"00000", "00042"} <= names:
             return f"move the class folders there, named 00000 to 00042 and each with its GT-<class>.csv, or {GET_DATA}"
         if any(name.startswith("gtsrb") and name.endswith(".zip") for name in names):
@@ -103,76 +93,58 @@ class OfficialLayout(FileSet):
 
     def _training(self, folder: Path) -> Part:
         names = [f"{label:05d}" for label in range(len(self.classes))]
-        images = {name: scan(folder / name, ".ppm") for name in names if (folder / name).is_dir()}
-        tables = {name: scan(folder / name, ".csv") for name in images}
-        files = [file for name in images for file in [*images[name], *tables[name]]]
-        return Part(files, lambda: self._index(folder, images, tables))
+        images = {name: scan(folder / name, ".ppm") for name in names}
+        tables = {name: file for name in names for file in scan(folder / name, f"GT-{name}.csv")}
+        files = [*tables.values(), *(file for listed_files in images.values() for file in listed_files)]
 
-    def _index(self, folder: Path, images: dict[str, list[Listed]], tables: dict[str, list[Listed]]) -> list[Entry]:
-        """Every training image, by class, track and frame."""
-        num_classes = len(self.classes)
-        missing = [name for name in (f"{label:05d}" for label in range(num_classes)) if name not in images]
-        if len(missing) == num_classes:
-            raise UserError(f"{folder} holds no class folders 00000 to {missing[-1]}: {contents(folder)}; {GET_DATA}")
-        if missing:
-            raise UserError(
-                f"{folder} is half unpacked: {len(missing)} of {num_classes} classes are missing "
-                f"({', '.join(missing)}); {GET_DATA}, or unpack it again"
-            )
-        entries = []
-        for label, name in enumerate(images):
-            place = folder / name
-            table = next((file for file in tables[name] if _canonical(file) == f"GT-{name}.csv"), None)
+        def index() -> list[Entry]:
+            if missing := [name for name in names if not images[name] and name not in tables]:
+                raise UserError(
+                    f"{folder} is half unpacked: {len(missing)} of {len(names)} classes are missing ({some(missing)}), "
+                    f"and {contents(folder)}; {GET_DATA}, or unpack it again"
+                )
+            return sorted(entry for label, name in enumerate(names) for entry in class_entries(label, name))
+
+        def class_entries(label: int, name: str) -> Iterator[Entry]:
+            table = folder / name / f"GT-{name}.csv"
             if not images[name]:
-                raise UserError(f"{place} holds no images (.ppm): {contents(place)}; {GET_DATA}, or unpack it again")
-            if table is None:
-                raise UserError(f"no {place}/GT-{name}.csv; half unpacked: {GET_DATA}, or unpack it again")
-            for image in _match(table, images[name], r"([0-9]{5})_([0-9]{5})\.ppm"):
-                if image.label != label:
-                    raise UserError(f"{table.file} gives class {image.label} to {image.name[0]}, not {label}")
-                entries.append(training_entry(self.folder, image.file, label, *image.name.groups()))
-        return sorted(entries)
+                found = contents(table.parent)
+                raise UserError(f"{table.parent} holds no images (.ppm): {found}; {GET_DATA}, or unpack it again")
+            if name not in tables:
+                raise UserError(f"no {table}; half unpacked: {GET_DATA}, or unpack it again")
+            for file, matched, found_label in _match(table, images[name], r"([0-9]{5})_([0-9]{5})\.ppm"):
+                if found_label != label:
+                    raise UserError(f"{table} gives class {found_label} to {matched[0]}, not {label}")
+                yield training_entry(self.folder, file, label, *matched.groups())
+
+        return Part(files, index)
 
 
-def _test_labels(base: Path) -> Path | None:
-    """The csv of the test images: its archive puts it beside GTSRB/, and people keep it beside the images too."""
-    folders = [*reversed(TEST_FOLDER.parents), TEST_FOLDER]
-    return next(filter(None, (below(base, folder / TEST_LABELS) for folder in folders)), None)
-
-
-def _test(base: Path, folder: Path | None, labels: Path | None) -> Part | None:
+def _test(folder: Path, labels: Path | None) -> Part | None:
     """The test images; None where there are neither images nor labels."""
-    images = scan(folder, ".ppm") if folder else []
-    if not (labels or (folder and visible_if_any(folder))):
+    images = scan(folder, ".ppm")
+    if labels is None and not images:
         return None
 
     def index() -> list[Entry]:
         if labels is None:
             raise UserError(
-                f"{folder} is there, but {base / TEST_LABELS} with the classes of its images is not; "
+                f"{folder} is there, but no {TEST_LABELS} with the classes of its images; "
                 f"it is an archive of its own ({TEST_ARCHIVES[0].name}), {GET_DATA}"
             )
         if not images:
-            instead = f"{folder} holds no images (.ppm): {contents(folder)}" if folder else "none are there"
+            instead = f"{folder} holds no images (.ppm): {contents(folder)}" if folder.is_dir() else "none are there"
             raise UserError(f"{labels} has the classes of test images, but {instead}; {GET_DATA}")
-        found = _match(listed(labels), images, r"([0-9]{5})\.ppm")
+        found = _match(labels, images, r"([0-9]{5})\.ppm")
         return sorted(test_entry(image.file, image.label, image.name[1]) for image in found)
 
     return Part([*images, *([listed(labels)] if labels else [])], index)
 
 
-def _canonical(file: Listed) -> str:
-    """The name of an official file, whatever a copy made of its case."""
-    return Path(file.file).name.lower().replace("gt-", "GT-", 1)
-
-
-def _match(table: Listed, images: list[Listed], pattern: str) -> list[Labelled]:
+def _match(table: Path, images: list[Listed], pattern: str) -> list[Labelled]:
     """Rows of an official csv joined with the images beside it."""
-    labels = [(name.lower(), label) for name, label in read_labels(table.file, "Filename", ";")]
-    by_name = {_canonical(image): image for image in images}
-    if len(by_name) < len(images):
-        raise UserError(f"{Path(images[0].file).parent} has a file in upper and in lower case; keep one of the two")
-    return match(table.file, labels, by_name, pattern, len(CLASS_NAMES))
+    by_name = {Path(image.file).name: image for image in images}
+    return match(str(table), read_labels(table, "Filename", ";"), by_name, pattern, len(CLASS_NAMES))
 
 
 @register

@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from lib.data.dataset import register
-from lib.data.folders import Labelled, bases, listed, match, only, read_labels, scan
+from lib.data.folders import Labelled, find, listed, match, read_labels, scan
 from lib.data.image_files import Entry, FileSet, Found, Part
 from lib.data.sets.gtsrb import TRAINING_FOLDER, Gtsrb, test_entry, training_entry
 from lib.errors import UserError
@@ -32,16 +32,15 @@ class GtsrbKaggle(FileSet):
     num_official = Gtsrb.num_official
     manifest_hash = Gtsrb.manifest_hash
 
-    def search(self, root: Path) -> Found | None:
+    def find(self, root: Path) -> Found | None:
         """See `FileSet`."""
-        for places in bases(root, PurePosixPath("Train")):
-            tables = [base / "Train.csv" for base in places]
-            table = only(root, f"a {self.title}", (table for table in tables if table.is_file()))
-            if table is not None:
-                training = _part(table, [f"Train/{label}" for label in range(len(CLASS_NAMES))])
-                has_test = (table.parent / "Test.csv").is_file()
-                return Found(table.parent, training, _part(table.with_name("Test.csv"), ["Test"]) if has_test else None)
-        return None
+        folder = find(root, PurePosixPath("Train"), f"a {self.title}")
+        table = (folder or root).with_name("Train.csv")
+        if folder is None or not table.is_file():
+            return None
+        training = _part(table, [f"Train/{label}" for label in range(len(CLASS_NAMES))])
+        has_test = table.with_name("Test.csv").is_file()
+        return Found(table.parent, training, _part(table.with_name("Test.csv"), ["Test"]) if has_test else None)
 
 
 def _part(table: Path, folders: list[str]) -> Part:

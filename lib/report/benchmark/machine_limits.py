@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,7 +18,6 @@ from lib.report.table import Cell, Stack, Table, Value
 from lib.report.words import UNKNOWN, capital, group_name, milliseconds, number, percent, scenario_name, shortened
 
 NUM_ROOFLINE = 24  # rows of a roofline, the slowest layers
-_SIZES = re.compile(r"\bits [\d.,]+ [kM]?B\b")  # differ from layer to layer, and the reason is the same
 MARKS = "¹²³⁴⁵⁶⁷⁸⁹"
 NUM_NAMED = 5  # layers that are named in a roofline
 
@@ -159,8 +157,7 @@ def roofline_table(roofline: Roofline, backend: str, num_layers: int = NUM_ROOFL
     for found in (layer for layer in roofline.layers if layer in slowest):
         mark = ""
         if found.explanation:
-            reason = _SIZES.sub("its data", found.explanation).rstrip(".")
-            mark = reasons.setdefault(reason, MARKS[len(reasons)] if len(reasons) < len(MARKS) else "*")
+            mark = reasons.setdefault(found.explanation, MARKS[len(reasons)] if len(reasons) < len(MARKS) else "*")
         rows.append(
             [
                 group_name(found.layer.members),
@@ -175,7 +172,7 @@ def roofline_table(roofline: Roofline, backend: str, num_layers: int = NUM_ROOFL
     whole = roofline.network
     share = None if whole.bound_share is None else Cell(percent(whole.bound_share, 0), tone="mark")
     rate = _rate(whole.flops_per_s, whole.peak_share)
-    rows.append([Cell("whole call", tone="mark"), milliseconds(whole.whole_s), None, rate, None, "", share])
+    rows.append([Cell("whole call", tone="mark"), milliseconds(whole.seconds), None, rate, None, "", share])
     columns = ["layer", "time (ms)", "FLOP per byte", "GFLOP/s", "GB/s", "bound by", "share of the bound"]
     note = (
         "In brackets the share of the machine's peak. FLOP: two per multiply-accumulate. Bytes: inputs, weights and "

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
+import resource
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,6 @@ from lib.files import PROJECT_ROOT
 from lib.signs import CLASS_NAMES
 from tests.gtsrb_layout import HEADER, TEST_FOLDER, TORCHVISION_FOLDER, TRAIN_FOLDER, write_image, write_layout
 from tests.made_data import made_split
-from tests.waiting import HANG_S
 
 
 @pytest.fixture(autouse=True)
@@ -178,17 +178,18 @@ def test_class_with_one_track_is_refused() -> None:
         choose_val(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 2]))
 
 
-@pytest.mark.parametrize("num_images", [86, 100, 400])
-def test_thinning_keeps_classes_and_the_split(larger: Path, num_images: int) -> None:
-    full, part = load_data("gtsrb", data_root=larger), load_data("gtsrb", data_root=larger, num_images=num_images)
-    assert part.train.num_images + part.val.num_images == num_images
-    assert set(part.val.sources) < set(full.val.sources) and set(part.train.sources) < set(full.train.sources)
-    assert len(set(part.train.labels.tolist())) == len(set(part.val.labels.tolist())) == 43
-    assert part.test is not None and abs(part.test.num_images - 50 * num_images / 1032) <= 1
-    assert part.manifest_hash != full.manifest_hash
-    assert f"a part of it: {num_images} of 1,032 images for training and validation" in part.notes
-    if num_images == 86:
-        assert part.info().num_tracks == {"train": 43, "val": 43, "test": None}, "known also by single frames"
+def test_thinning_keeps_classes_and_the_split(larger: Path) -> None:
+    full = load_data("gtsrb", data_root=larger)
+    for num_images in (86, 100, 400):
+        part = load_data("gtsrb", data_root=larger, num_images=num_images)
+        assert part.train.num_images + part.val.num_images == num_images
+        assert set(part.val.sources) < set(full.val.sources) and set(part.train.sources) < set(full.train.sources)
+        assert len(set(part.train.labels.tolist())) == len(set(part.val.labels.tolist())) == 43
+        assert part.test is not None and abs(part.test.num_images - 50 * num_images / 1032) <= 1
+        assert part.manifest_hash != full.manifest_hash
+        assert f"a part of it: {num_images} of 1,032 images for training and validation" in part.notes
+        if num_images == 86:
+            assert part.info().num_tracks == {"train": 43, "val": 43, "test": None}, "known also by single frames"
 
 
 def test_thinning_drops_frames_before_tracks_and_spreads_them() -> None:
@@ -212,24 +213,21 @@ def test_too_few_images_are_refused(root: Path, num_images: int) -> None:
 # Which set
 
 
-def know_as_official(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the training images below `root` be those of the official set."""
+def flip_last_bits(path: Path, bits: int = 255) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ bits]))
+
+
+def test_equal_pixels_make_a_set_the_official_one_and_the_right_number_does_not(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = "not the official GTSRB training set (39,209 images): 258 images in 86 tracks"
+    assert load_data("gtsrb", data_root=root).notes == [other, "12 test images"]
     trained = root.with_name("trained") / "gtsrb" / TRAIN_FOLDER
     trained.parent.mkdir(parents=True)
     trained.symlink_to(root / "gtsrb" / TRAIN_FOLDER)
     monkeypatch.setattr(Gtsrb, "manifest_hash", load_data("gtsrb", data_root=root.with_name("trained")).manifest_hash)
     monkeypatch.setattr(Gtsrb, "num_official", 258)
-
-
-def test_notes_say_that_a_set_is_not_the_official_one(root: Path) -> None:
-    assert load_data("gtsrb", data_root=root).notes == [
-        "not the official GTSRB training set (39,209 images): 258 images in 86 tracks",
-        "12 test images",
-    ]
-
-
-def test_equal_pixels_make_a_set_the_official_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    know_as_official(root, monkeypatch)
     expected = ["official GTSRB training set, verified by its pixels: 258 images in 86 tracks", "12 test images"]
     assert load_data("gtsrb", data_root=root).notes == expected
     part = load_data("gtsrb", data_root=root, num_images=100).notes
@@ -237,26 +235,7 @@ def test_equal_pixels_make_a_set_the_official_one(root: Path, monkeypatch: pytes
     with Image.open(root / SOME_IMAGE) as image:  # another file with the same pixels
         (root / SOME_IMAGE).write_bytes(b"P6\n# copied\n%d %d\n255\n" % image.size + image.tobytes())
     assert load_data("gtsrb", data_root=root).notes == expected
-
-
-def change_a_pixel(root: Path) -> None:
-    content = (root / SOME_IMAGE).read_bytes()
-    (root / SOME_IMAGE).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-
-
-def swap_two_names(root: Path) -> None:
-    first, second = root / SOME_IMAGE, root / SOME_CLASS / "00000_00000.ppm"
-    first.rename(root / SOME_CLASS / "kept")
-    second.rename(first)
-    (root / SOME_CLASS / "kept").rename(second)
-
-
-@pytest.mark.parametrize("change", [change_a_pixel, swap_two_names])
-def test_the_right_number_of_images_does_not_make_a_set_official(
-    root: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
-) -> None:
-    know_as_official(root, monkeypatch)
-    change(root)
+    flip_last_bits(root / SOME_IMAGE, 1)
     note = "not the official GTSRB training set (258 images): 258 images in 86 tracks, some of them with other pixels"
     assert load_data("gtsrb", data_root=root).notes[0].startswith(note)
 
@@ -288,6 +267,18 @@ def test_torchvision_split_is_another_set_and_is_not_taken_for_the_official_one(
 def renamed(folder: Path, change: Callable[[str], str]) -> None:
     for path in sorted(folder.iterdir()):
         path.rename(path.with_name(change(path.name)))
+
+
+def another_case(root: Path) -> None:
+    """As some copies through DOS names leave it."""
+    renamed(root / SOME_CLASS, str.upper)
+    renamed(root / SOME_CLASS.replace("7", "8"), str.lower)
+    renamed(root / "gtsrb" / TEST_FOLDER, str.upper)
+    for folder in (f"gtsrb/{TRAIN_FOLDER}", f"gtsrb/{TEST_FOLDER}"):
+        for path in [root / folder, *(root / folder).parents][:2]:
+            path.rename(path.with_name(path.name.lower()))
+    (root / "gtsrb/GTSRB").rename(root / "gtsrb/gtsrb")
+    (root / "gtsrb/GT-final_test.csv").rename(root / "gtsrb/GT-FINAL_TEST.CSV")
 
 
 def folder_for_each_archive(root: Path) -> None:
@@ -327,7 +318,7 @@ def a_copy_one_level_down(root: Path) -> None:
 
 @pytest.mark.parametrize(
     "arrange",
-    [folder_for_each_archive, one_down, leftovers, a_copy_one_level_down]
+    [another_case, folder_for_each_archive, one_down, leftovers, a_copy_one_level_down]
     + [labels_in(place) for place in ("gtsrb/GTSRB", "gtsrb/GTSRB/Final_Test", f"gtsrb/{TEST_FOLDER}")],
 )
 def test_the_same_files_as_people_have_them_are_the_same_data(root: Path, arrange: Callable[[Path], None]) -> None:
@@ -376,15 +367,6 @@ def remove(name: str) -> Callable[[Path], None]:
     return change
 
 
-def cut(name: str, size: int) -> Callable[[Path], None]:
-    return lambda root: os.truncate(root / name, size)
-
-
-def two_down(root: Path) -> None:
-    (root / "x").mkdir()
-    (root / "gtsrb").rename(root / "x/y")
-
-
 def unpadded_classes(root: Path) -> None:
     renamed(root / "gtsrb" / TRAIN_FOLDER, lambda name: str(int(name)))
 
@@ -402,34 +384,25 @@ def converted(folder: str) -> Callable[[Path], None]:
 DEFECTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "data_root missing": (remove("."), r"no folder \S+ \(data_root\).*python -m lib data get"),
     "data_root empty": (remove("gtsrb"), r"it is empty, but \S+Final_Training/Images does not exist; .*data get"),
-    "something else in data_root": (
-        two_down,
-        r"holds no GTSRB training set: it has x/, but .*data get",
-    ),
     "class folders alone": (classes_alone, r"it has 00000/, 00001/, 00002/ and 40 more, .*move the class folders"),
     "class folders 0 to 42": (unpadded_classes, r"43 of 43 classes are missing .* it has 0/, 1/, 10/ and 40 more"),
     "PNG files": (converted(SOME_CLASS), r"00007 holds no images \(\.ppm\): it has 00000_00000\.png, .* and 4 more"),
-    "PNG test files": (
-        converted(f"gtsrb/{TEST_FOLDER}"),
-        r"Final_Test/Images holds no images \(\.ppm\): it has 00000\.png, .* and 9 more",
-    ),
+    "PNG test files": (converted(f"gtsrb/{TEST_FOLDER}"), r"Final_Test/Images holds no images .* and 9 more"),
     "archives": (
         lambda root: (remove("gtsrb")(root), (root / "GTSRB_Final_Training_Images.zip").write_bytes(b"PK")),
         r"it has GTSRB_Final_Training_Images\.zip, but .*put the archives into \S+/gtsrb",
     ),
-    "no class folder": (lambda root: [remove(f"gtsrb/{TRAIN_FOLDER}/{n:05d}")(root) for n in range(43)], "is empty"),
+    "in upper and lower case": (
+        lambda root: shutil.copy(root / SOME_IMAGE, (root / SOME_IMAGE).with_suffix(".PPM")),
+        r"00007 has a file in upper and in lower case; keep one of the two",
+    ),
     "a class missing": (remove(SOME_CLASS), r"half unpacked: 1 of 43 classes are missing \(00007\)"),
     "csv missing": (remove(SOME_CSV), r"no \S+GT-00007\.csv; half unpacked"),
-    "only the csv": (
-        lambda root: [remove(f"{SOME_CLASS}/{t:05d}_{f:05d}.ppm")(root) for t in (0, 1) for f in (0, 1, 2)],
-        r"00007 holds no images",
-    ),
     "image missing": (remove(SOME_IMAGE), r"GT-00007\.csv names files that are not there: 00001_00002\.ppm.*data get"),
     "image not in csv": (
         lambda root: write_image(root / f"{SOME_CLASS}/00002_00000.ppm", 7, 1),
         r"GT-00007\.csv does not name these files beside it: 00002_00000\.ppm",
     ),
-    "csv names a file elsewhere": (edit(SOME_CSV, "00001_00002", "../00008/00001_00002"), r"names files that are not"),
     "wrong class": (edit(SOME_CSV, ";7\n", ";8\n"), r"GT-00007\.csv gives class 8 to 00000_00000\.ppm, not 7"),
     "class not a number": (edit(SOME_CSV, ";7\n", ";seven\n"), r"GT-00007\.csv, row 2, is cut off or damaged"),
     "csv row cut off": (lambda root: os.truncate(root / SOME_CSV, (root / SOME_CSV).stat().st_size - 6), "row 7"),
@@ -449,9 +422,10 @@ DEFECTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         r"a\.ppm is not named as the images of this data set",
     ),
     "image empty": (write(SOME_IMAGE, b""), r"00001_00002\.ppm is not an image .*; unpack the data again"),
-    "image truncated": (cut(SOME_IMAGE, 300), r"00007/00001_00002\.ppm is not a readable image .*; unpack"),
-    "image header truncated": (cut(SOME_IMAGE, 7), r"00007/00001_00002\.ppm is not a readable image"),
-    "not an image": (write(SOME_IMAGE, b"<html>not found</html>"), r"00007/00001_00002\.ppm is not an image"),
+    "image truncated": (
+        lambda root: os.truncate(root / SOME_IMAGE, 300),
+        r"00007/00001_00002\.ppm is not a readable image .*; unpack",
+    ),
     "too large": (write(SOME_IMAGE, b"P6 9000 9000 255\n" + bytes(99)), r"00001_00002\.ppm: image of 9000 x 9000 pix"),
     "decompression bomb": (write(SOME_IMAGE, b"P6 60000 60000 255\n" + bytes(99)), r"00002\.ppm has more pixels than"),
     "grey image": (write(SOME_IMAGE, b"P5 15 15 255\n" + bytes(225)), r"00001_00002\.ppm: image of mode L, not 8-bit"),
@@ -459,17 +433,9 @@ DEFECTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         remove("gtsrb/GT-final_test.csv"),
         r"Images is there, but no GT-final_test\.csv .*data get",
     ),
-    "test images missing": (
-        remove(f"gtsrb/{TEST_FOLDER}"),
-        r"GT-final_test\.csv has the classes of test images, but none are there",
-    ),
+    "test images missing": (remove(f"gtsrb/{TEST_FOLDER}"), r"GT-final_test\.csv has .*, but none are there"),
     "a test image missing": (remove(f"gtsrb/{TEST_FOLDER}/00011.ppm"), r"not there: 00011\.ppm; the data are half"),
-    "a test label missing": (
-        edit("gtsrb/GT-final_test.csv", "00008.ppm", "00050.ppm"),
-        r"GT-final_test\.csv names files that are not there: 00050\.ppm",
-    ),
     "test class out of range": (edit("gtsrb/GT-final_test.csv", ";9\n", ";43\n"), r"class 43 to 00009\.ppm"),
-    "test image truncated": (cut(f"gtsrb/{TEST_FOLDER}/00003.ppm", 200), r"Final_Test/Images/00003\.ppm"),
 }
 
 
@@ -514,6 +480,14 @@ def test_second_load_decodes_nothing(root: Path, decoded: list[Path]) -> None:
     assert isinstance(second.train.images, np.memmap)
 
 
+def test_first_loads_at_once_share_the_work(root: Path, cache_folder: Path, decoded: list[Path]) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        first, *others = pool.map(lambda _: load_data("gtsrb", data_root=root), range(3))
+    for other in others:
+        assert_same(first, other)
+    assert len(decoded) == 270 and len(list(cache_folder.glob("data/*/meta.json"))) == 1
+
+
 def test_writing_to_images_changes_neither_the_cache_nor_another_load(root: Path, cache_folder: Path) -> None:
     first, second = load_data("gtsrb", data_root=root), load_data("gtsrb", data_root=root)
     files = {path: path.read_bytes() for path in cache_folder.glob("data/*/*.images.npy")}
@@ -527,34 +501,18 @@ def test_new_times_leave_the_manifest_hash_and_new_content_changes_it(root: Path
     first = load_data("gtsrb", data_root=root)
     os.utime(root / SOME_IMAGE, ns=(1, 1))
     assert load_data("gtsrb", data_root=root).manifest_hash == first.manifest_hash
-    content = (root / SOME_IMAGE).read_bytes()
-    (root / SOME_IMAGE).write_bytes(content[:-1] + bytes([content[-1] ^ 255]))
+    flip_last_bits(root / SOME_IMAGE)
     changed = load_data("gtsrb", data_root=root)
     assert changed.manifest_hash != first.manifest_hash
     both = [np.concatenate([data.train.images, data.val.images]) for data in (first, changed)]
     assert (both[0] != both[1]).any(axis=(1, 2, 3)).sum() == 1
 
 
-def in_place(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-
-
-def renamed_into_place(path: Path, content: bytes) -> None:
-    path.with_name("new").write_bytes(content)
-    path.with_name("new").rename(path)
-
-
-@pytest.mark.parametrize("replace", [in_place, renamed_into_place])
-def test_file_that_was_replaced_with_its_size_and_time_kept_is_read_again(
-    root: Path, replace: Callable[[Path, bytes], None]
-) -> None:
+def test_file_that_was_replaced_with_its_size_and_time_kept_is_read_again(root: Path) -> None:
     first = load_data("gtsrb", data_root=root)
     before = (root / SOME_IMAGE).stat()
-    content = (root / SOME_IMAGE).read_bytes()
-    replace(root / SOME_IMAGE, content[:-1] + bytes([content[-1] ^ 255]))
+    flip_last_bits(root / SOME_IMAGE)
     os.utime(root / SOME_IMAGE, ns=(before.st_atime_ns, before.st_mtime_ns))  # as `cp -p` and `rsync -t` do
-    after = (root / SOME_IMAGE).stat()
-    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
     assert load_data("gtsrb", data_root=root).manifest_hash != first.manifest_hash
 
 
@@ -571,14 +529,16 @@ def test_manifest_hash_does_not_depend_on_the_place(root: Path, tmp_path: Path) 
     assert first == "b0ffed119da8bfc5bab566a9380e807b83f1e0dc8ac547411f231797aa723add"
 
 
-@pytest.mark.parametrize("name", ["train.images.npy", "val.labels.npy", "test.sources.npy", "meta.json"])
-@pytest.mark.parametrize("damage", ["flipped bit", "cut", "gone"])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [("train.images.npy", "flipped bit"), ("val.labels.npy", "gone"), ("meta.json", "cut"), ("meta.json", "gone")],
+)
 def test_damaged_cache_is_rebuilt(root: Path, cache_folder: Path, name: str, damage: str) -> None:
     first = load_data("gtsrb", data_root=root)
     (file,) = cache_folder.glob(f"data/*/{name}")
     content = file.read_bytes()
     if damage == "flipped bit":
-        file.write_bytes(content[:-5] + bytes([content[-5] ^ 1]) + content[-4:])
+        flip_last_bits(file, 1)
     elif damage == "cut":
         file.write_bytes(content[: len(content) // 2])
     else:
@@ -589,7 +549,7 @@ def test_damaged_cache_is_rebuilt(root: Path, cache_folder: Path, name: str, dam
         np.testing.assert_array_equal(second.train.images[0], resize_image(image))
 
 
-def test_leftovers_of_a_killed_process_are_removed(root: Path, cache_folder: Path, monkeypatch: Any) -> None:
+def test_leftovers_of_a_killed_process_are_removed(root: Path, cache_folder: Path) -> None:
     load_data("gtsrb", data_root=root)
     key = next(path.parent.name for path in cache_folder.glob("data/*/meta.json"))
     leftover = cache_folder / "data" / f".{key}.abcdef"
@@ -601,36 +561,15 @@ def test_leftovers_of_a_killed_process_are_removed(root: Path, cache_folder: Pat
     assert not [path for path in cache_folder.glob("data/.*") if path.is_dir()]
 
 
-def test_parallel_first_loads_do_not_disturb_each_other(root: Path, cache_folder: Path) -> None:
-    code = (
-        "import sys; from lib.data import load_data; d = load_data('gtsrb', data_root=sys.argv[1]); "
-        "print(d.manifest_hash, int(d.train.images.sum()))"
-    )
-    command = [sys.executable, "-c", code, str(root)]
-    processes = [subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    printed = [process.communicate(timeout=HANG_S)[0] for process in processes]
-    data = load_data("gtsrb", data_root=root)
-    assert printed == [f"{data.manifest_hash} {int(data.train.images.sum())}\n"] * 3
-    assert len(list(cache_folder.glob("data/*/meta.json"))) == 1
-
-
-def test_cache_folder_that_cannot_be_written_is_named(root: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("GTSRB_CACHE", str(tmp_path / "file/cache"))
-    with pytest.raises(UserError, match=r"cannot write .*file/cache.*GTSRB_CACHE"):
-        load_data("gtsrb", data_root=root)
-
-
-def test_full_disk_is_a_clear_error_and_leaves_nothing(root: Path, cache_folder: Path, monkeypatch: Any) -> None:
-    def full(*arguments: object, **named: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as context:
-        context.setattr(np, "save", full)
-        with pytest.raises(UserError, match=r"cannot write the cache .*No space left on device; free space"):
+def test_full_disk_is_a_clear_error_and_leaves_nothing(root: Path, cache_folder: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(UserError, match=r"cannot write the cache .*No space left on device; free .* set GTSRB_CA"):
             load_data("gtsrb", data_root=root)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not [path for path in (cache_folder / "data").iterdir() if path.is_dir()]
-    load_data("gtsrb", data_root=root)
 
 
 @pytest.mark.parametrize(("module", "name", "value"), [(cache_module, "VERSION", -1), (PIL, "__version__", "0.0")])
@@ -719,9 +658,3 @@ def test_synthetic_images_at_another_size_are_resized_and_say_so(generated: list
     assert larger.image_size == 48 and larger.info() == drawn.info()
     assert any("drawn at 32 x 32" in note for note in larger.notes) and len(drawn.notes) == 1
     np.testing.assert_array_equal(larger.train.digests, drawn.train.digests)
-
-
-def test_rendered_images_arrive_with_every_class_in_every_split() -> None:
-    data = load_data("synthetic", num_images=86)
-    for split in data.splits.values():
-        assert set(split.labels.tolist()) == set(range(43)) and split.images.std() > 20

@@ -1,4 +1,4 @@
-"""Finding and listing image files as people have them: one level up or down, with leftovers of other programs."""
+"""Finding and listing image files as people have them: in upper or lower case, one level up or down, with leftovers."""
 
 from __future__ import annotations
 
@@ -61,9 +61,14 @@ def visible(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def scan(folder: Path, suffix: str) -> list[Listed]:
-    """The files of one folder with this suffix, by name; empty if the folder does not exist."""
+    """The files of one folder with this suffix in upper or lower case, by name; empty if the folder does not exist."""
     entries = visible(folder) if folder.is_dir() else []
-    return [listed(entry.path) for entry in entries if entry.name.endswith(suffix) and entry.is_file()]
+    return [listed(entry.path) for entry in entries if entry.name.lower().endswith(suffix.lower()) and entry.is_file()]
+
+
+def alike(path: PurePosixPath | str) -> str:
+    """A pattern for `Path.glob` that finds a path in upper and in lower case."""
+    return re.sub("[a-zA-Z]", lambda letter: f"[{letter[0].lower()}{letter[0].upper()}]", str(path))
 
 
 def find(root: Path, wanted: PurePosixPath, what: str) -> Path | None:
@@ -75,13 +80,14 @@ def find(root: Path, wanted: PurePosixPath, what: str) -> Path | None:
     Raises:
         UserError: it is there twice.
     """
-    depths = range(1, len(wanted.parts) + 1)
-    above = [root.parents[depth - 1] for depth in depths if root.parts[-depth:] == wanted.parts[:depth]]
-    near = [base / wanted for base in (root, root / "gtsrb", *above)]
-    found = [path for folder in ("*", "*/gtsrb", "gtsrb/*") for path in root.glob(f"{folder}/{wanted}")]
+    names, levels = ([part.lower() for part in path.parts] for path in (root, wanted))
+    above = [root.parents[depth - 1] for depth in range(1, len(levels) + 1) if names[-depth:] == levels[:depth]]
+    pattern, home = alike(wanted), alike("gtsrb")
+    near = [path for base in (root, *root.glob(home), *above) for path in base.glob(pattern)]
+    found = [path for folder in ("*", f"*/{home}", f"{home}/*") for path in root.glob(f"{folder}/{pattern}")]
     further = [path for path in found if all(map(_is_seen, path.relative_to(root).parts))]
     for paths in (near, further):
-        places = {os.path.realpath(path): path for path in paths if path.exists()}
+        places = {os.path.realpath(path): path for path in paths}
         if len(places) > 1:
             named = " and ".join(map(str, places.values()))
             raise UserError(f"{root} holds {what} twice: {named}; point data_root at one")

@@ -4,7 +4,7 @@
     data_root/gtsrb/GTSRB/Training/<class>/...                                                    gtsrb-torchvision
     data_root/gtsrb/GTSRB/Final_Test/Images/<number>.ppm with data_root/gtsrb/GT-final_test.csv   test, for both
 
-Hidden files do not count, and archives may have been unpacked into a folder each.
+Upper and lower case are alike, hidden files do not count, and archives may have been unpacked into a folder each.
 
 An interrupted extraction leaves classes out, a folder without its csv, or a csv with missing files. So completeness
 means: every class is there, and each csv and its folder name the same files. Any set in this layout passes. Only one
@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from lib.data.dataset import Archive, register
-from lib.data.folders import GET_DATA, Labelled, Listed, contents, find, listed, match, read_labels, scan, some
+from lib.data.folders import GET_DATA, Labelled, Listed, alike, contents, find, listed, match, read_labels, scan, some
 from lib.data.image_files import Entry, FileSet, Found, Part
 from lib.errors import UserError
 from lib.signs import CLASS_NAMES
@@ -73,12 +73,10 @@ class OfficialLayout(FileSet):
         if training is None:
             return None
         base = training.parents[len(self.folder.parts) - 1]
-        test = base / TEST_FOLDER
-        if not test.exists():
-            test = find(root, TEST_FOLDER, "test images") or test
+        test = next(base.glob(alike(TEST_FOLDER)), None) or find(root, TEST_FOLDER, "test images") or base / TEST_FOLDER
         # its archive puts the csv beside GTSRB/, and people keep it beside the images too
-        places = [base / folder / TEST_LABELS for folder in (*reversed(TEST_FOLDER.parents), TEST_FOLDER)]
-        beside = next((place for place in places if place.exists()), None)
+        places = [alike(folder / TEST_LABELS) for folder in (*reversed(TEST_FOLDER.parents), TEST_FOLDER)]
+        beside = next((path for place in places for path in base.glob(place)), None)
         labels = beside or find(root, PurePosixPath(TEST_LABELS), f"a {TEST_LABELS}")
         return Found(base, self._training(training), _test(test, labels))
 
@@ -112,7 +110,9 @@ class OfficialLayout(FileSet):
                 raise UserError(f"{table.parent} holds no images (.ppm): {found}; {GET_DATA}, or unpack it again")
             if name not in tables:
                 raise UserError(f"no {table}; half unpacked: {GET_DATA}, or unpack it again")
-            for file, matched, found_label in _match(table, images[name], r"([0-9]{5})_([0-9]{5})\.ppm"):
+            for file, matched, found_label in _match(
+                Path(tables[name].file), images[name], r"([0-9]{5})_([0-9]{5})\.ppm"
+            ):
                 if found_label != label:
                     raise UserError(f"{table} gives class {found_label} to {matched[0]}, not {label}")
                 yield training_entry(self.folder, file, label, *matched.groups())
@@ -143,8 +143,11 @@ def _test(folder: Path, labels: Path | None) -> Part | None:
 
 def _match(table: Path, images: list[Listed], pattern: str) -> list[Labelled]:
     """Rows of an official csv joined with the images beside it."""
-    by_name = {Path(image.file).name: image for image in images}
-    return match(str(table), read_labels(table, "Filename", ";"), by_name, pattern, len(CLASS_NAMES))
+    labels = [(name.lower(), label) for name, label in read_labels(table, "Filename", ";")]
+    by_name = {Path(image.file).name.lower(): image for image in images}
+    if len(by_name) < len(images):
+        raise UserError(f"{table.parent} has a file in upper and in lower case; keep one of the two")
+    return match(str(table), labels, by_name, pattern, len(CLASS_NAMES))
 
 
 @register

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,23 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ran = subprocess.run([sys.executable, *command], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return run_dir
+
+
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
+    """The one line that a bad command line ends in, with status 2."""
+    from lib.cli import main
+
+    def refusal(*argv: object) -> str:
+        assert main([str(argument) for argument in argv]) == 2
+        line = capsys.readouterr().err.strip()
+        assert line.startswith("error: ") and "\n" not in line
+        return line
+
+    return refusal
 
 
 def pytest_sessionfinish() -> None:

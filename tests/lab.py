@@ -10,9 +10,8 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,14 @@ import nbformat
 
 from lib.files import PROJECT_ROOT
 from lib.series.parameters import NOTEBOOK_DIR
-from tests.browser import CHROMIUM, FLAGS
+from tests.browser import Opened, browser
+from tests.waiting import HANG_S, until
 
 SETTINGS = {
     # All cells in the page: by default those out of sight are taken out, and a screenshot would have holes.
     "notebook-extension/tracker": {"windowingMode": "none"},
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
 }
-START_S = 60
 
 
 def copy_notebook(name: str, folder: Path, **defaults: Any) -> Path:
@@ -69,61 +68,48 @@ def server(root: Path, private: Path) -> Iterator[str]:
     with (private / "server.log").open("w+") as log:
         process = subprocess.Popen(command, env=environ, cwd=PROJECT_ROOT, stdout=log, stderr=log)
         try:
-            yield _address(process, private)
+            until(lambda: process.poll() is not None or any(_running(private)), "JupyterLab had started or ended")
+            (info,) = _running(private)
+            yield f"{info['url']}lab/tree/{{}}?token={info['token']}&reset"
         finally:
             process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            process.wait(HANG_S)
 
 
-def _address(process: subprocess.Popen[bytes], private: Path) -> str:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline and process.poll() is None:
-        for path in (private / "runtime").glob("jpserver-*.json"):
-            try:
-                info = json.loads(path.read_text())
-            except ValueError:
-                continue  # half written
-            return f"{info['url']}lab/tree/{{}}?token={info['token']}&reset"
-        time.sleep(0.2)
-    raise RuntimeError(f"JupyterLab did not start: {(private / 'server.log').read_text()[-2000:]}")
+def _running(private: Path) -> Iterator[dict[str, Any]]:
+    """What servers write about themselves; one may be half written."""
+    for path in (private / "runtime").glob("jpserver-*.json"):
+        with suppress(ValueError):
+            yield json.loads(path.read_text())
 
 
 class Lab:
     """One JupyterLab in one browser page."""
 
-    def __init__(self, page: Any, address: str, root: Path) -> None:
-        self.page, self.address, self.root = page, address, root
-        self.problems: list[str] = []  # what the browser's console calls an error
-        page.on("console", lambda told: self.problems.append(told.text) if told.type == "error" else None)
+    def __init__(self, opened: Opened, address: str, root: Path) -> None:
+        self.page, self.complaints, self.address, self.root = opened.page, opened.complaints, address, root
 
     def open(self, name: str) -> None:
         """Open a notebook by its name and wait for its kernel."""
         self.page.goto(self.address.format(f"{name}.ipynb"))
         self.page.wait_for_function(
-            "() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'",
-            timeout=START_S * 1000,
+            "() => window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
         )
         if self.page.evaluate("() => !window.jupyterapp.shell.leftCollapsed"):
             self.command("application:toggle-left-area")
 
-    def run_all(self, limit_s: float) -> None:
+    def run_all(self) -> None:
         """Choose `Run All Cells` in the menu and wait until the kernel has nothing left to do."""
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_text("Run All Cells", exact=True).click()
-        self.wait(limit_s)
+        self.wait()
 
-    def command(self, name: str, **arguments: Any) -> None:
+    def command(self, name: str, *, wait: bool = True) -> None:
         """Execute a command of JupyterLab."""
-        self.page.evaluate("([name, args]) => window.jupyterapp.commands.execute(name, args)", [name, arguments])
+        execute = "window.jupyterapp.commands.execute(name)"
+        self.page.evaluate(f"name => {execute}" if wait else f"name => {{ {execute}; }}", name)
 
-    def start(self, name: str, **arguments: Any) -> None:
-        """Execute a command of JupyterLab that takes long, and do not wait for it."""
-        self.page.evaluate("([name, args]) => { window.jupyterapp.commands.execute(name, args); }", [name, arguments])
-
-    def wait(self, limit_s: float) -> None:
+    def wait(self) -> None:
         """Wait until no cell runs or waits."""
         self.page.wait_for_timeout(300)
         self.page.wait_for_function(
@@ -131,8 +117,7 @@ class Lab:
               const widget = window.jupyterapp.shell.currentWidget;
               const prompts = [...document.querySelectorAll('.jp-InputArea-prompt')].map(e => e.textContent);
               return widget.sessionContext.session?.kernel?.status === 'idle' && !prompts.some(t => t.includes('*'));
-            }""",
-            timeout=limit_s * 1000,
+            }"""
         )
 
     def select(self, text: str) -> None:
@@ -157,14 +142,12 @@ class Lab:
 
     def screenshot(self, path: Path) -> None:
         """The whole notebook, however long, in one picture."""
-        height = self.page.evaluate(
-            "() => Math.max(...[...document.querySelectorAll('.jp-WindowedPanel-inner, .jp-Notebook')]"
-            ".map(element => element.scrollHeight))"
-        )
+        height = self.page.evaluate("""() => {
+          document.querySelectorAll('.jp-WindowedPanel-outer').forEach(element => { element.scrollTop = 0; });
+          return Math.max(...[...document.querySelectorAll('.jp-WindowedPanel-inner, .jp-Notebook')]
+            .map(element => element.scrollHeight));
+        }""")
         self.page.set_viewport_size({"width": 1280, "height": min(12_000, int(height) + 160)})
-        self.page.evaluate(
-            "() => document.querySelectorAll('.jp-WindowedPanel-outer').forEach(element => { element.scrollTop = 0; })"
-        )
         self.page.wait_for_timeout(500)
         self.page.screenshot(path=str(path))
         self.page.set_viewport_size({"width": 1280, "height": 900})
@@ -173,12 +156,5 @@ class Lab:
 @contextmanager
 def lab(root: Path, private: Path) -> Iterator[Lab]:
     """A server for `root` and a browser on it."""
-    from playwright.sync_api import sync_playwright
-
-    with server(root, private) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        try:
-            page = browser.new_page(viewport={"width": 1280, "height": 900})
-            yield Lab(page, address, root)
-        finally:
-            browser.close()
+    with server(root, private) as address, browser() as chromium, chromium.open("about:blank") as opened:
+        yield Lab(opened, address, root)

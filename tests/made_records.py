@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,19 +50,11 @@ SPEEDUPS = {
 }
 # the same for all that a full series may have: as many columns as a page must bear
 MORE_SPEEDUPS = {
-    "torch-nnpack": (0.88, 0.61),
-    "torch-onednn-fastmath": (1.0, 1.0),
-    "torch-compile": (1.42, 1.12),
-    "torch-compile-bf16": (1.21, 2.05),
-    "torch-aoti": (1.71, 1.15),
-    "torch-int8": (1.18, 1.63),
-    "onnxruntime-bf16": (0.72, 0.55),
-    "openvino": (2.62, 1.31),
-    "openvino-bf16": (2.4, 2.96),
-    "openvino-int8": (3.1, 3.4),
-    "executorch-xnnpack": (2.2, 1.04),
-    "ncnn": (1.9, 0.93),
-}
+    "torch-nnpack": (0.88, 0.61), "torch-onednn-fastmath": (1.0, 1.0), "torch-compile": (1.42, 1.12),
+    "torch-compile-bf16": (1.21, 2.05), "torch-aoti": (1.71, 1.15), "torch-int8": (1.18, 1.63),
+    "onnxruntime-bf16": (0.72, 0.55), "openvino": (2.62, 1.31), "openvino-bf16": (2.4, 2.96),
+    "openvino-int8": (3.1, 3.4), "executorch-xnnpack": (2.2, 1.04), "ncnn": (1.9, 0.93),
+}  # fmt: skip
 LAYERS = [
     ("stem.conv", "Conv2d", 0.88), ("stem.norm", "BatchNorm2d", 0.2), ("stage1.0.conv1", "Conv2d", 9.4),
     ("stage1.0.conv2", "Conv2d", 9.4), ("stage2.0.conv1", "Conv2d", 4.7), ("stage2.0.conv2", "Conv2d", 9.4),
@@ -73,39 +66,38 @@ FUSED = ["stem.conv+stem.norm", "stage3.0.conv2+pool"]
 
 
 def made_environment(**changes: Any) -> Environment:
-    fields: dict[str, Any] = {
-        "machine_id": "5f2c90ab",
-        "cpu_model": "Neoverse-N2",
-        "architecture": "aarch64",
-        "emulated": False,
-        "isa_flags": ["asimd", "sve", "sve2", "bf16", "i8mm"],
-        "num_cores": 4,
-        "num_threads": 4,
-        "memory_bytes": 16 * 2**30,
-        "kernel": "Linux 6.11.0-1018-azure",
-        "blas": "openblas",
-        "onednn": "3.9.1",
-        "acl": True,
-        "cpu_capability": "SVE",
-        "versions": {"python": "3.11.9", "torch": "2.14.1", "numpy": "2.4.6"},
-        "git_commit": "89f3f58c0b1de0c3+",
-        "load_average": 0.22,
-    }
-    return Environment(**{**fields, **changes})
+    made = Environment(
+        machine_id="5f2c90ab",
+        cpu_model="Neoverse-N2",
+        architecture="aarch64",
+        emulated=False,
+        isa_flags=["asimd", "sve", "sve2", "bf16", "i8mm"],
+        num_cores=4,
+        num_threads=4,
+        memory_bytes=16 * 2**30,
+        kernel="Linux 6.11.0-1018-azure",
+        blas="openblas",
+        onednn="3.9.1",
+        acl=True,
+        cpu_capability="SVE",
+        versions={"python": "3.11.9", "torch": "2.14.1", "numpy": "2.4.6"},
+        git_commit="89f3f58c0b1de0c3+",
+        load_average=0.22,
+    )
+    return replace(made, **changes)
 
 
-def _common(**changes: Any) -> dict[str, Any]:
-    fields: dict[str, Any] = {
+def _common() -> dict[str, Any]:
+    num_images, num_tracks = {"train": 7200, "val": 800, "test": 2600}, {"train": 240, "val": 43, "test": 90}
+    return {
         "profile": "fast",
         "params": {"dataset": "synthetic", "profile": "fast", "num_threads": 0, "seed": 0},
         "environment": made_environment(),
-        "data": DataInfo("synthetic", "ab" * 32, {"train": 7200, "val": 800, "test": 2600},
-                         {"train": 240, "val": 43, "test": 90}, list(CLASS_NAMES)),
+        "data": DataInfo("synthetic", "ab" * 32, num_images, num_tracks, list(CLASS_NAMES)),
         "checkpoint_sha256": "cd" * 32,
         "started": STARTED,
         "duration_s": 83.4,
-    }  # fmt: skip
-    return {**fields, **changes}
+    }
 
 
 def made_accuracy(top1: float = 0.9871) -> dict[str, Accuracy]:
@@ -117,14 +109,15 @@ def made_accuracy(top1: float = 0.9871) -> dict[str, Accuracy]:
 
 def made_explore(**changes: Any) -> ExploreRecord:
     tracks = [max(5, int(70 * np.exp(-((c * 7) % 43) / 14))) for c in range(NUM_CLASSES)]
-    fields: dict[str, Any] = {
-        "images_per_class": [30 * count for count in tracks],
-        "tracks_per_class": tracks,
-        "size_px_percentiles": {"p5": 27.0, "p50": 44.0, "p95": 118.0},
-        "brightness_percentiles": {"p5": 21.0, "p50": 76.0, "p95": 182.0},
-        "duplicates": [],
-    }
-    return ExploreRecord(**{**_common(), **fields, **changes})
+    made = ExploreRecord(
+        **_common(),
+        images_per_class=[30 * count for count in tracks],
+        tracks_per_class=tracks,
+        size_px_percentiles={"p5": 27.0, "p50": 44.0, "p95": 118.0},
+        brightness_percentiles={"p5": 21.0, "p50": 76.0, "p95": 182.0},
+        duplicates=[],
+    )
+    return replace(made, **changes)
 
 
 def made_confusion(seed: int = 0) -> list[list[int]]:
@@ -137,42 +130,33 @@ def made_confusion(seed: int = 0) -> list[list[int]]:
 
 
 def made_history(num_epochs: int = 12) -> list[Epoch]:
-    history = []
-    for epoch in range(1, num_epochs + 1):
-        decay = float(np.exp(-epoch / 3))
-        history.append(
-            Epoch(
-                epoch=epoch,
-                lr=0.01 * (1 - (epoch - 1) / num_epochs),
-                train_loss=0.12 + 3.1 * decay,
-                train_top1=1 - 0.03 - 0.9 * decay,
-                val_loss=0.05 + 2.2 * decay,
-                val_top1=1 - 0.011 - 0.6 * decay,
-                seconds=6.5,
-            )
-        )
-    return history
+    def epoch(number: int) -> Epoch:
+        decay, lr = float(np.exp(-number / 3)), 0.01 * (1 - (number - 1) / num_epochs)
+        return Epoch(number, lr, 0.12 + 3.1 * decay, 0.97 - 0.9 * decay, 0.05 + 2.2 * decay, 0.989 - 0.6 * decay, 6.5)
+
+    return [epoch(number) for number in range(1, num_epochs + 1)]
 
 
 def made_train(**changes: Any) -> TrainRecord:
     recall: list[float | None] = [1.0 - 0.004 * ((c * 11) % 29) if c % 3 else 1.0 for c in range(NUM_CLASSES)]
-    fields: dict[str, Any] = {
-        "recipe": "resnet-small",
-        "architecture": "resnet",
-        "num_weights": 320_000,
-        "num_macs": 48_000_000,
-        "num_epochs": 12,
-        "train_s": 78.2,
-        "estimated_s": 80.1,
-        "precision": "fp32",
-        "kernels": StepKernels({"forward_training": {"onednn convolution brg_conv_fwd:avx512_core f32": 14}}),
-        "history": made_history(),
-        "accuracy": made_accuracy(),
-        "accuracy_without_duplicates": {},
-        "per_class_recall": {"val": [*recall[1:], None], "test": recall},
-        "confusion": {"val": made_confusion(1), "test": made_confusion(0)},
-    }
-    return TrainRecord(**{**_common(), **fields, **changes})
+    made = TrainRecord(
+        **_common(),
+        recipe="resnet-small",
+        architecture="resnet",
+        num_weights=320_000,
+        num_macs=48_000_000,
+        num_epochs=12,
+        train_s=78.2,
+        estimated_s=80.1,
+        precision="fp32",
+        kernels=StepKernels({"forward_training": {"onednn convolution brg_conv_fwd:avx512_core f32": 14}}),
+        history=made_history(),
+        accuracy=made_accuracy(),
+        accuracy_without_duplicates={},
+        per_class_recall={"val": [*recall[1:], None], "test": recall},
+        confusion={"val": made_confusion(1), "test": made_confusion(0)},
+    )
+    return replace(made, **changes)
 
 
 def _latencies(random: np.random.Generator, centre: float, rounds: int, calls: int, drift: np.ndarray) -> Any:
@@ -186,15 +170,15 @@ def made_scenario(name: str, speedup: float, seed: int = 0, rounds: int = 15, **
     batch_size, reference_s, calls = (1, 0.0019, 60) if name == "single_stream" else (256, 0.118, 4)
     drift = 1 + 0.06 * random.random(rounds)
     apart = 1 + 0.004 * random.standard_normal(rounds)  # two processes with the same code differ too
-    fields: dict[str, Any] = {
-        "name": name,
-        "batch_size": batch_size,
-        "latencies_s": _latencies(random, reference_s / speedup, rounds, calls, drift),
-        "reference_latencies_s": _latencies(random, reference_s, rounds, calls, drift),
-        "control_latencies_s": _latencies(random, reference_s, rounds, calls, drift * apart),
-        "num_warmup": 5,
-    }
-    return Scenario(**{**fields, **changes})
+    made = Scenario(
+        name,
+        batch_size,
+        _latencies(random, reference_s / speedup, rounds, calls, drift),
+        _latencies(random, reference_s, rounds, calls, drift),
+        _latencies(random, reference_s, rounds, calls, drift * apart),
+        num_warmup=5,
+    )
+    return replace(made, **changes)
 
 
 def made_layers(scenario: str, speedup: float, seed: int = 0, rounds: int = 10, *, fused: bool = False) -> LayerTable:
@@ -240,33 +224,27 @@ def made_layers(scenario: str, speedup: float, seed: int = 0, rounds: int = 10, 
 def made_sweep(speedup: float, seed: int = 0, num_threads: int = 4) -> list[SweepPoint]:
     """Batch sizes at all threads, two of them at fewer; the backend gains with the batch, so that curves may cross."""
     random = np.random.default_rng(seed + 200)
-    points = []
-    for threads in (1, 2, num_threads):
-        for batch_size in (1, 8, 32, 128, 256, 512) if threads == num_threads else (1, 256):
-            reference_s = 0.0015 + 0.00175 * batch_size / threads**0.8
-            factor = speedup * (0.75 + 0.25 * np.log2(batch_size + 1) / 8)
-            drift = 1 + 0.03 * random.random(5)
-            points.append(
-                SweepPoint(
-                    batch_size,
-                    threads,
-                    _latencies(random, reference_s / factor, 5, 3, drift),
-                    _latencies(random, reference_s, 5, 3, drift),
-                )
-            )
-    points.append(SweepPoint(1024, num_threads, [], [], "the process was killed for memory"))
-    return points
+
+    def point(threads: int, batch_size: int) -> SweepPoint:
+        reference_s = 0.0015 + 0.00175 * batch_size / threads**0.8
+        factor = speedup * (0.75 + 0.25 * np.log2(batch_size + 1) / 8)
+        drift = 1 + 0.03 * random.random(5)
+        sides = [_latencies(random, seconds, 5, 3, drift) for seconds in (reference_s / factor, reference_s)]
+        return SweepPoint(batch_size, threads, *sides)
+
+    some, all_sizes = (1, 256), (1, 8, 32, 128, 256, 512)
+    places = ((threads, size) for threads in (1, 2, num_threads) for size in (some, all_sizes)[threads == num_threads])
+    failed = SweepPoint(1024, num_threads, [], [], "the process was killed for memory")
+    return [*(point(*place) for place in places), failed]
 
 
 def made_peaks() -> Peaks:
-    return Peaks(
-        matmul={
-            "fp32": Peak(183e9, "torch.mm (mkl), 2048 x 2048 x 2048"),
-            "bf16": Peak(410e9, "torch.mm (oneDNN), 2048 x 2048 x 2048"),
-            "int8": Peak(720e9, "torch._int_mm, 4096 x 1024 x 1024"),
-        },
-        copy=Peak(52e9, "512 MiB, 4 threads"),
-    )
+    matmul = {
+        "fp32": Peak(183e9, "torch.mm (mkl), 2048 x 2048 x 2048"),
+        "bf16": Peak(410e9, "torch.mm (oneDNN), 2048 x 2048 x 2048"),
+        "int8": Peak(720e9, "torch._int_mm, 4096 x 1024 x 1024"),
+    }
+    return Peaks(matmul, copy=Peak(52e9, "512 MiB, 4 threads"))
 
 
 def made_preprocessing(seed: int = 0) -> PreprocessingTime:
@@ -280,67 +258,54 @@ def precision_of(backend: str) -> str:
 
 
 def made_parity(drop: float = 0.0, **changes: Any) -> Parity:
-    fields: dict[str, Any] = {
-        "num_images": 1000,
-        "num_tracks": 34,
-        "error_max": 0.31 if drop else 3.1e-05,
-        "error_mae": 0.042 if drop else 4.2e-06,
-        "sqnr_db": 31.3 if drop else 112.3,
-        "agreement": 0.996 if drop else 1.0,
-        "top1": 0.991 - drop,
-        "reference_top1": 0.991,
-        "num_gained": 1 if drop else 0,
-        "num_lost": 1 + round(1000 * drop) if drop else 0,
-        "top1_drop_interval": (drop - 0.003, drop + 0.004) if drop else (0.0, 0.0),
-        "top1_drop_allowed": 0.005 if drop else 0.0005,
-        "outcome": "passed",
-    }
-    return Parity(**{**fields, **changes})
+    made = Parity(
+        num_images=1000,
+        num_tracks=34,
+        error_max=0.31 if drop else 3.1e-05,
+        error_mae=0.042 if drop else 4.2e-06,
+        sqnr_db=31.3 if drop else 112.3,
+        agreement=0.996 if drop else 1.0,
+        top1=0.991 - drop,
+        reference_top1=0.991,
+        num_gained=1 if drop else 0,
+        num_lost=1 + round(1000 * drop) if drop else 0,
+        top1_drop_interval=(drop - 0.003, drop + 0.004) if drop else (0.0, 0.0),
+        top1_drop_allowed=0.005 if drop else 0.0005,
+        outcome="passed",
+    )
+    return replace(made, **changes)
 
 
 def made_benchmark(backend: str = "torch-blas", *, sweep: bool = False, **changes: Any) -> BenchmarkRecord:
     single, offline = {**SPEEDUPS, **MORE_SPEEDUPS}.get(backend, (1.1, 1.3))
+    speedups = {"single_stream": single, "offline": offline}
     seed = sum(backend.encode())
     precision = precision_of(backend)
     drop = 0.0 if precision == "fp32" else 0.002
     fused = backend.startswith(FUSING)
     compile_s = 9.4 if "compile" in backend else 0.0
-    proof = Proof("convolutions run in oneDNN", {"aten::mkldnn_convolution": 9, "aten::addmm": 1}, True)
-    if backend == "torch-onednn-fastmath":
-        proof.investigate = "the same kernels as without the switch"
-    fields: dict[str, Any] = {
-        "backend": backend,
-        "is_network": backend != "null",
-        "reference": REFERENCE,
-        "precision": precision,
-        "storage": precision,
-        "model": "signnet",
-        "recipe": "signnet",
-        "random_weights": False,
-        "status": "ok",
-        "accuracy": made_accuracy(0.9871 - drop),
-        "parity": made_parity(drop),
-        "proof": proof,
-        "preparation": Preparation(
-            seconds=1.8 if fused else 0.0,
-            num_bytes=int(1.3e6 * {"fp32": 1, "bf16": 0.5, "int8": 0.25}[precision]) if fused else 0,
-            num_calibration_images=512 if precision == "int8" else 0,
+    num_bytes = int(1.3e6 * {"fp32": 1, "bf16": 0.5, "int8": 0.25}[precision])
+    odd = "the same kernels as without the switch" if backend == "torch-onednn-fastmath" else ""
+    made = replace(
+        made_failed_benchmark(backend, "ok", ""),
+        accuracy=made_accuracy(0.9871 - drop),
+        parity=made_parity(drop),
+        proof=Proof(
+            "convolutions run in oneDNN", {"aten::mkldnn_convolution": 9, "aten::addmm": 1}, True, investigate=odd
         ),
-        "cold_start": ColdStart(0.9 if "torch" in backend else 0.15, 0.12, compile_s, 0.034, 412 * 2**20),
-        "reference_cold_start": ColdStart(0.91, 0.11, 0.0, 0.041, 398 * 2**20),
-        "scenarios": [
-            made_scenario("single_stream", single, seed, compile_s=compile_s),
-            made_scenario("offline", offline, seed + 1, compile_s=compile_s),
+        preparation=Preparation(1.8 * fused, num_bytes * fused, 512 if precision == "int8" else 0),
+        cold_start=ColdStart(0.9 if "torch" in backend else 0.15, 0.12, compile_s, 0.034, 412 * 2**20),
+        reference_cold_start=ColdStart(0.91, 0.11, 0.0, 0.041, 398 * 2**20),
+        scenarios=[
+            made_scenario(name, speedup, seed + (name == "offline"), compile_s=compile_s)
+            for name, speedup in speedups.items()
         ],
-        "layers": [
-            made_layers("single_stream", single, seed, fused=fused),
-            made_layers("offline", offline, seed, fused=fused),
-        ],
-        "peaks": made_peaks(),
-        "preprocessing": made_preprocessing(seed),
-        "sweep": made_sweep(offline, seed) if sweep else [],
-    }
-    return BenchmarkRecord(**{**_common(), **fields, **changes})
+        layers=[made_layers(name, speedup, seed, fused=fused) for name, speedup in speedups.items()],
+        peaks=made_peaks(),
+        preprocessing=made_preprocessing(seed),
+        sweep=made_sweep(offline, seed) if sweep else [],
+    )
+    return replace(made, **changes)
 
 
 def made_failed_benchmark(
@@ -362,26 +327,30 @@ def made_failed_benchmark(
 
 
 def made_compare(**changes: Any) -> CompareRecord:
-    fields: dict[str, Any] = {
-        "headline": "Offline: onnxruntime-int8, 1.94x faster [1.92, 1.96] than torch-onednn, at equal top-1.",
-        "layers": "From torch-blas to torch-onednn at batch 256, 8 of 11 layers run another kernel: 7 run faster, 1 "
+    made = CompareRecord(
+        **_common(),
+        headline="Offline: onnxruntime-int8, 1.94x faster [1.92, 1.96] than torch-onednn, at equal top-1.",
+        layers="From torch-blas to torch-onednn at batch 256, 8 of 11 layers run another kernel: 7 run faster, 1 "
         "slower.",
-        "backends": list(SPEEDUPS),
-        "missing": [],
-        "verdicts": {},
-        "ratios": {},
-    }
-    return CompareRecord(**{**_common(), **fields, **changes})
+        backends=list(SPEEDUPS),
+        missing=[],
+        verdicts={},
+        ratios={},
+    )
+    return replace(made, **changes)
 
 
 def write_made_run(run_dir: Path, backends: Iterable[str] = SPEEDUPS, **changes: Any) -> Path:
     """All records of a run in their places; `changes` go into each of them."""
-    write_record(made_explore(**changes), record_path(run_dir, "01_explore"))
-    write_record(made_train(**changes), record_path(run_dir, "02_train"))
     measured = list(backends)
-    for backend in measured:
-        write_record(made_benchmark(backend, **changes), record_path(run_dir, "03_benchmark", backend))
-    write_record(made_compare(**{"backends": measured, **changes}), record_path(run_dir, "04_compare"))
+    records = {
+        "01_explore": made_explore(**changes),
+        "02_train": made_train(**changes),
+        **{f"03_benchmark.{backend}": made_benchmark(backend, **changes) for backend in measured},
+        "04_compare": made_compare(**{"backends": measured, **changes}),
+    }
+    for label, record in records.items():
+        write_record(record, run_dir / "results" / f"{label}.json")
     return run_dir
 
 
@@ -392,8 +361,8 @@ def listed_job(run_dir: Path, notebook: str, backend: str = "", status: str = "o
     for path in files.values():
         (run_dir / path).parent.mkdir(exist_ok=True, parents=True)
         (run_dir / path).write_text("x" * 1000)
-    fields: dict[str, Any] = {**files, "record": f"results/{label}.json", "seconds": 12.3, "started": STARTED}
-    return Job(notebook, backend, status, **{**fields, **changes})
+    job = Job(notebook, backend, status, **files, record=f"results/{label}.json", seconds=12.3, started=STARTED)
+    return replace(job, **changes)
 
 
 def write_run_files(folder: Path, records: Mapping[str, Record], statuses: Mapping[str, str] | None = None) -> Path:

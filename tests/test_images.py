@@ -236,14 +236,13 @@ def test_what_is_not_an_image_is_refused_with_the_formats_that_are_read(tmp_path
         read_image(tmp_path / "a.png")
 
 
-def test_limit_of_pixels_is_checked_before_decoding(tmp_path: Path) -> None:
-    Image.new("1", (6000, 6000)).save(tmp_path / "a.png")
-    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])  # decoding has another message
-    with pytest.raises(UserError, match=r"6000 x 6000 pixels; at most 25,000,000"):
-        read_image(tmp_path / "a.png")
+@pytest.mark.parametrize(("side", "complaint"), [(6000, r"6000 x 6000 pixels; at most"), (30_000, "than the")])
+def test_limit_of_pixels_is_checked_before_decoding(tmp_path: Path, side: int, complaint: str) -> None:
+    (tmp_path / "a.ppm").write_bytes(b"P6\n%d %d\n255\n" % (side, side))  # decoding has another message
+    with pytest.raises(UserError, match=rf"{complaint} 25,000,000"):
+        read_image(tmp_path / "a.ppm")
 
 
-@pytest.mark.parametrize("mode", ["L", "RGBA", "I;16"])
-def test_only_what_was_read_as_rgb_is_resized(mode: str) -> None:
-    with pytest.raises(ValueError, match=f"of mode {mode}, not RGB"):
-        resize_image(Image.new(mode, (40, 40)))
+def test_only_what_was_read_as_rgb_is_resized() -> None:
+    with pytest.raises(ValueError, match="of mode RGBA, not RGB"):
+        resize_image(Image.new("RGBA", (40, 40)))

@@ -39,7 +39,6 @@ WIDGETS = {
     "04_compare": [],
 }
 WIDGET = "application/vnd.jupyter.widget-view+json"
-LIMIT_S = 150
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +61,7 @@ def errors(notebook: Any) -> list[str]:
 
 def assert_all_ran(live: Lab, name: str) -> None:
     live.open(name)
-    live.run_all(LIMIT_S)
+    live.run_all()
     SHOTS.mkdir(parents=True, exist_ok=True)
     live.screenshot(SHOTS / f"{name}.png")
     print(f"\nscreenshot: {SHOTS / name}.png")
@@ -75,7 +74,7 @@ def assert_all_ran(live: Lab, name: str) -> None:
         shown = live.page.locator(".jp-CodeCell", has_text=source).locator(".jupyter-widgets")
         assert shown.count() > 0 and shown.first.is_visible(), f"the widget under {source} is not drawn"
     assert live.page.get_by_text(re.compile("Error displaying widget|Loading widget")).count() == 0
-    assert not [line for line in live.problems if "widget" in line.lower()], live.problems
+    assert not [line for line in live.complaints if "widget" in line.lower()], live.complaints
 
 
 def test_first_notebook_runs_in_jupyterlab_with_its_widgets(live: Lab) -> None:
@@ -83,9 +82,7 @@ def test_first_notebook_runs_in_jupyterlab_with_its_widgets(live: Lab) -> None:
     chooser = live.page.locator(".widget-dropdown select")
     before = live.page.locator(".widget-output img").first.get_attribute("src")
     chooser.select_option(label="1 speed limit 30 km/h")
-    live.page.wait_for_function(
-        "before => document.querySelector('.widget-output img')?.src !== before", arg=before, timeout=20_000
-    )
+    live.page.wait_for_function("before => document.querySelector('.widget-output img')?.src !== before", arg=before)
 
 
 @pytest.mark.lab
@@ -106,16 +103,16 @@ def test_cell_that_was_stopped_runs_when_it_is_run_again(live: Lab, name: str, s
     live.open("stopped")
     live.select(source)
     live.command("notebook:run-all-above")
-    live.wait(LIMIT_S)
+    live.wait()
     live.select(source)
-    live.start("notebook:run-cell")
+    live.command("notebook:run-cell", wait=False)
     live.page.wait_for_timeout(2500)
     live.command("notebook:interrupt-kernel")
-    live.wait(60)
+    live.wait()
     stopped = [error for error in errors(live.saved("stopped")) if error.startswith("KeyboardInterrupt")]
     assert stopped, "the cell had ended before it was stopped"
     live.command("notebook:run-all-below")
-    live.wait(LIMIT_S)
+    live.wait()
     assert errors(live.saved("stopped")) == []
 
 
@@ -129,7 +126,7 @@ def test_an_image_file_of_ones_own_is_read_in_the_cell_for_it(live: Lab) -> None
     cell.source = cell.source.replace('""', repr(str(root / "mine.jpg")))
     nbformat.write(notebook, root / "own.ipynb")
     live.open("own")
-    live.run_all(LIMIT_S)
+    live.run_all()
     saved = live.saved("own")
     assert errors(saved) == []
     (cell,) = [cell for cell in code_cells(saved) if "predict_file" in cell.source]

@@ -19,7 +19,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from nbclient import NotebookClient
-from nbformat import v4
 from PIL import Image
 
 from lib.analysis.categories import category_columns
@@ -27,7 +26,6 @@ from lib.analysis.history import History, Point, Trend
 from lib.analysis.roofline import Roofline, roofline
 from lib.analysis.statistics import Ratio
 from lib.backends import REFERENCE, backend_names
-from lib.data import Data
 from lib.data.audit import mean_brightness
 from lib.files import PROJECT_ROOT
 from lib.report import SERIES_VARIABLE, explore, train
@@ -47,7 +45,8 @@ from lib.report.figures import (
 )
 from lib.report.live import is_live
 from lib.signs import NUM_CLASSES
-from tests.made_data import made_data, made_split
+from tests.made_data import made_split
+from tests.made_notebooks import code_cell, new_notebook
 from tests.made_records import (
     MORE_SPEEDUPS,
     SPEEDUPS,
@@ -67,15 +66,6 @@ LABELS = np.arange(86) % NUM_CLASSES
 RECALLS: dict[str, Any] = made_train().per_class_recall
 
 
-def _without_peak() -> Roofline:
-    record = made_benchmark("torch-blas")
-    assert record.peaks is not None
-    record.peaks.matmul.clear()
-    found = roofline(record, "offline")
-    assert found is not None
-    return found
-
-
 def made_trends() -> History:
     """Five runs; in one scenario both measurements of the last are slower than those before."""
 
@@ -91,11 +81,11 @@ def made_trends() -> History:
     return History([trend("single_stream", 1, 1, 1.01, 1, 1), offline], 4, {})
 
 
-def rooflines() -> list[Roofline]:
-    return [found for name in ("single_stream", "offline") if (found := roofline(RECORDS[1], name))]
+def rooflines(**changes: Any) -> list[Roofline]:
+    record = replace(RECORDS[1], **changes)
+    return [found for name in ("single_stream", "offline") if (found := roofline(record, name))]
 
 
-FUSED = made_benchmark("onnxruntime")
 # by figure: how it is drawn, what its alternative text says, what the sentence below it says
 PLOTS: dict[str, tuple[Callable[[], Axes], str, str]] = {
     "class_balance": (
@@ -111,11 +101,7 @@ PLOTS: dict[str, tuple[Callable[[], Axes], str, str]] = {
     "brightness": (lambda: explore.plot_brightness(mean_brightness(IMAGES)), "half below 12", "Half of the images"),
     "class_gallery": (lambda: explore.plot_class_gallery(IMAGES, LABELS), "each of the 43 classes", ""),
     "track": (lambda: explore.plot_track(IMAGES[:40], "stop"), "30 of 40 frames of one track: stop", ""),
-    "augmentation": (
-        lambda: explore.plot_augmentation(IMAGES[:4], IMAGES[None, 4:8] / 255.0),
-        "4 training images",
-        "",
-    ),
+    "augmentation": (lambda: explore.plot_augmentation(IMAGES[:4], IMAGES[None, 4:8] / 255.0), "4 training images", ""),
     "learning_curve": (
         lambda: train.plot_learning_curve(made_history()),
         "ends at 97.80 %",
@@ -148,7 +134,7 @@ PLOTS: dict[str, tuple[Callable[[], Axes], str, str]] = {
         r"stage1.0.conv2 alone takes \d+ % of the former",
     ),
     "fused_layers": (
-        lambda: by_layer.plot_layers(FUSED.layers[1], "onnxruntime", "torch-onednn"),
+        lambda: by_layer.plot_layers(RECORDS[3].layers[1], "onnxruntime", "torch-onednn"),
         r"Slowest under onnxruntime: stage3\.0\.conv2 \+ pool",
         "alone takes",
     ),
@@ -158,7 +144,7 @@ PLOTS: dict[str, tuple[Callable[[], Axes], str, str]] = {
         r"Offline: the whole call reaches [\d,]+ % of what the machine allows; stage1.0.conv2, which takes longest, ",
     ),
     "roofline_without_peak": (
-        lambda: machine_limits.plot_roofline([_without_peak()], "torch-blas"),
+        lambda: machine_limits.plot_roofline(rooflines(precision="f16"), "torch-blas"),
         "peak in this precision is unknown",
         "",
     ),
@@ -222,7 +208,7 @@ def test_figure_says_in_words_what_its_data_say_and_keeps_them_inside(
     before = dict(matplotlib.rcParams)
     axes = draw()
     if name not in SHEETS:
-        assert_text_inside(figure_of(axes))
+        assert_text_inside(axes)
     html = unescape(shown_by(axes, monkeypatch)["text/html"])
     alt, caption = re.search(r'alt="([^"]*)"', html), re.search(r"<figcaption>(.*)</figcaption>", html)
     assert alt is not None and re.search(words, alt[1]), alt
@@ -234,10 +220,16 @@ def test_figure_says_in_words_what_its_data_say_and_keeps_them_inside(
         assert ("r-picture" in html) == kept, "the dark theme inverts the colours of others"
 
 
-def assert_text_inside(figure: Figure) -> None:
-    canvas: Any = FigureCanvasAgg(figure)
+def drawn(axes: Axes) -> tuple[Figure, Any]:
+    """The figure, and what knows how large its texts are."""
+    canvas: Any = FigureCanvasAgg(figure_of(axes))
     canvas.draw()
-    box, renderer = figure.bbox, canvas.get_renderer()
+    return canvas.figure, canvas.get_renderer()
+
+
+def assert_text_inside(plotted: Axes) -> None:
+    figure, renderer = drawn(plotted)
+    box = figure.bbox
     for axes in figure.axes:
         title = axes.get_title(loc="left")
         titles = [text for text in axes.findobj(Text) if isinstance(text, Text) and text.get_text() == title]
@@ -287,10 +279,7 @@ def test_heat_map_shows_a_layer_that_a_backend_does_not_have() -> None:
 def test_heat_map_of_all_backends_and_many_layers_stays_legible_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [*SPEEDUPS, *MORE_SPEEDUPS]
     axes = layer_map.plot_layer_heat_map([made_benchmark(name) for name in names], "offline")
-    figure = figure_of(axes)
-    canvas: Any = FigureCanvasAgg(figure)
-    canvas.draw()
-    renderer = canvas.get_renderer()
+    figure, renderer = drawn(axes)
     column = axes.transData.transform((1, 0))[0] - axes.transData.transform((0, 0))[0]
     assert max(text.get_window_extent(renderer).width for text in axes.texts) < column
     assert all(float(text.get_fontsize()) >= 6 for text in axes.texts)
@@ -371,13 +360,10 @@ def test_crowded_figures_are_bitmaps_at_twice_the_size_within_the_limit(monkeypa
     assert 'width="384" height="288"' in html
     content = base64.b64decode(html.split("data:image/png;base64,")[1].split('"')[0])
     assert Image.open(io.BytesIO(content)).size == (768, 576)
-
-
-def test_noise_is_made_coarser_until_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     axes = Figure(figsize=(7, 7)).subplots()
     axes.imshow(np.random.default_rng(0).random((900, 900, 3)))
     html = shown_by(axes, monkeypatch, alt="noise")["text/html"]
-    assert len(html) < 4 * IMAGE_LIMIT
+    assert len(html) < 4 * IMAGE_LIMIT, "noise is made coarser until it fits"
 
 
 def test_pyplot_does_not_show_a_figure_a_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -392,15 +378,9 @@ def test_pyplot_does_not_show_a_figure_a_second_time(monkeypatch: pytest.MonkeyP
 # ---------------------------------------------------------------------------------------------- interactive
 
 
-def _data() -> Data:
-    ids = np.repeat(np.arange(4), [3, 30, 20, 5])
-    labels = np.array([14, 14, 2, 2])[ids]
-    split = made_split("train", IMAGES[: len(ids)], labels, ids)
-    return made_data(split, split)
-
-
 def test_longest_track_of_a_class_comes_first() -> None:
-    assert tracks_of(_data().train, 14) == [1, 0]
+    ids = np.repeat(np.arange(4), [3, 30, 20, 5])
+    assert tracks_of(made_split("train", IMAGES[: len(ids)], np.array([14, 14, 2, 2])[ids], ids), 14) == [1, 0]
 
 
 def test_nobody_chooses_in_a_launched_run_or_under_papermill(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -412,26 +392,19 @@ def test_nobody_chooses_in_a_launched_run_or_under_papermill(monkeypatch: pytest
     assert not is_live(["x = 1"])
 
 
-def test_executed_notebook_has_the_figure_and_no_widget(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def test_nobody_chooses_where_nbconvert_executes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(SERIES_VARIABLE, raising=False)
-    source = (
-        f"import sys; sys.path[:0] = [{str(PROJECT_ROOT)!r}, {str(PROJECT_ROOT / 'tests')!r}]\n"
-        "from test_report_plots import _data\nfrom lib.report.explore import track_browser\ntrack_browser(_data())"
-    )
-    new_notebook: Any = v4.new_notebook
-    new_code_cell: Any = v4.new_code_cell
-    notebook = new_notebook(cells=[new_code_cell(source)])
-    NotebookClient(notebook, kernel_name="python3", timeout=int(HANG_S)).execute()
-    assert "widget" not in str(notebook)
-    assert 'alt="30 of 30 frames of one track: stop, track 1, 30 frames' in str(notebook.cells[0].outputs)
+    cell: Any = code_cell("from lib.report.live import is_live\nprint(is_live())")
+    NotebookClient(
+        new_notebook(cells=[cell]), timeout=int(HANG_S), resources={"metadata": {"path": PROJECT_ROOT}}
+    ).execute()
+    assert cell.outputs[0].text == "False\n"
 
 
 @pytest.mark.parametrize("num_backends", [1, 2, 3, 12])
 def test_legend_of_the_cold_start_lies_inside_the_figure(num_backends: int) -> None:
     records = [replace(made_benchmark("torch-blas"), backend=f"backend-{n}") for n in range(num_backends)]
-    figure = figure_of(costs.plot_cold_start(records))
-    figure.canvas.draw()
+    figure, _ = drawn(costs.plot_cold_start(records))
     (legend,) = figure.legends
     box, page = legend.get_window_extent(), figure.bbox
     assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1

@@ -18,6 +18,7 @@ from lib.series import sweep as module
 from lib.series.joblist import add_jobs
 from lib.series.jobs import plan_jobs
 from lib.series.sweep import folder_name, headline, plan_points, split_values, unfinished
+from tests.conftest import Refused
 from tests.made_records import made_benchmark, made_train
 
 
@@ -66,11 +67,9 @@ def test_name_of_a_folder_cannot_lead_out_of_it_and_is_never_shared() -> None:
     ],
 )
 def test_bad_sweep_ends_in_one_line_and_status_2_and_writes_nothing(
-    argv: list[str], complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    argv: list[str], complaint: str, tmp_path: Path, refused: Refused
 ) -> None:
-    assert main(["sweep", *argv, "--out", str(tmp_path / "sweep")]) == 2
-    told = capsys.readouterr().err.strip()
-    assert told.startswith("error: ") and complaint in told and "\n" not in told
+    assert complaint in refused("sweep", *argv, "--out", tmp_path / "sweep")
     assert not (tmp_path / "sweep").exists()
 
 

@@ -32,11 +32,6 @@ def test_arrays_have_the_promised_shapes(made: Split) -> None:
     assert made.sizes.shape == (NUM_IMAGES, 2) and made.sizes.dtype == np.int32
 
 
-def test_every_class_has_at_least_two_tracks(made: Split) -> None:
-    for class_id in range(NUM_CLASSES):
-        assert len(np.unique(made.track_ids[made.labels == class_id])) >= 2
-
-
 def test_tracks_are_thirty_growing_frames_of_one_class(made: Split) -> None:
     track_ids, lengths = np.unique(made.track_ids, return_counts=True)
     assert track_ids.tolist() == list(range(len(track_ids)))

@@ -88,7 +88,8 @@ def made_environment(**changes: Any) -> Environment:
 
 
 def _common() -> dict[str, Any]:
-    num_images, num_tracks = {"train": 7200, "val": 800, "test": 2600}, {"train": 240, "val": 43, "test": 90}
+    num_images = {"train": 7200, "val": 800, "test": 2600}
+    num_tracks: dict[str, int | None] = {"train": 240, "val": 43, "test": 90}
     return {
         "profile": "fast",
         "params": {"dataset": "synthetic", "profile": "fast", "num_threads": 0, "seed": 0},
@@ -357,7 +358,7 @@ def write_made_run(run_dir: Path, backends: Iterable[str] = SPEEDUPS, **changes:
 def listed_job(run_dir: Path, notebook: str, backend: str = "", status: str = "ok", **changes: Any) -> Job:
     """A job as the list of a run has it, with its page and executed notebook, of 1,000 bytes, in the folder."""
     label = f"{notebook}.{backend}" if backend else notebook
-    files = {"page": f"pages/{label}.html", "executed": f"notebooks/{label}.ipynb"}
+    files: dict[str, Any] = {"page": f"pages/{label}.html", "executed": f"notebooks/{label}.ipynb"}
     for path in files.values():
         (run_dir / path).parent.mkdir(exist_ok=True, parents=True)
         (run_dir / path).write_text("x" * 1000)

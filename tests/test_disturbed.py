@@ -105,7 +105,7 @@ def test_disturbed_is_what_others_used_more_than_is_allowed_of(part: Scenario | 
 def test_a_pace_that_changes_is_a_disturbance_and_one_that_holds_is_none() -> None:
     scenario = replace(made_scenario("single_stream", 2.0), conditions=QUIET)
     changed = disturbance(slowed(scenario, 2.0, slice(7, None)))
-    assert changed is not None and changed.figures["slow_s"] > 1.8 * float(changed.figures["quick_s"])
+    assert changed is not None and float(changed.figures["slow_s"]) > 1.8 * float(changed.figures["quick_s"])
     assert disturbance(slowed(scenario, 2.0)) is None
     assert disturbance(slowed(scenario, 5.0, slice(0, 1))) is None, "one round is a hiccup"
 

@@ -323,8 +323,9 @@ def test_machine_is_measured_with_the_threads_of_the_session_unless_it_has_faile
 ) -> None:
     monkeypatch.setattr(peaks, "measure_peaks", lambda num_threads: Peaks({}, Peak(num_threads, "copy")))
     made = session("null", tmp_path)
+    made.workers.num_threads = 2
     made.measure_machine()
-    assert made.record.peaks == Peaks({}, Peak(1, "copy"))
+    assert made.record.peaks == Peaks({}, Peak(2, "copy"))
     assert made.record.preprocessing is not None
     assert made.record.preprocessing.num_images == data.val.num_images
     broken = session("null")

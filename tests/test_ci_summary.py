@@ -14,7 +14,7 @@ import pytest
 from lib.ci.annotate import annotate_run, line_of_source
 from lib.ci.github import MAX_ANNOTATIONS, command, run_url, write_outputs
 from lib.ci.pages import without_dead_links, write_pages
-from lib.ci.step_summary import fit, summary
+from lib.ci.step_summary import summary
 from lib.cli import main
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
@@ -98,20 +98,6 @@ def test_summary_does_not_repeat_an_answer_that_is_older_than_the_records(tmp_pa
     write_record(made_benchmark("onnxruntime"), record_path(run, "03_benchmark", "onnxruntime"))
     text = summary(run, {})
     assert answer not in text and "is older than 1 record; run python" in text
-
-
-@pytest.mark.parametrize(
-    ("num_bytes", "kept", "left_out"),
-    [(3000, ["First", "Long", "Last"], []), (2200, ["First", "Long"], ["Last"]), (1000, ["First"], ["Long", "Last"])],
-)
-def test_a_summary_beyond_the_limit_leaves_out_its_last_sections_and_says_so(
-    num_bytes: int, kept: list[str], left_out: list[str]
-) -> None:
-    text = fit({"First": "text", "Long": 1000 * "ä", "Last": 600 * "x"}, num_bytes)
-    assert len(text.encode()) <= num_bytes
-    assert re.findall(r"^## (\w+)$", text, re.MULTILINE) == kept
-    assert (f"Left out: {', '.join(left_out)}." in text) == bool(left_out)
-    assert fit({"Long": 1000 * "ä"}, 10) == ""
 
 
 def code_cells(node: Any) -> list[Any]:

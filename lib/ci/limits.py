@@ -50,44 +50,20 @@ class Accuracy(pydantic.BaseModel):
     """What one training must reach on one split."""
 
     model_config = _Strict
-    dataset: str
-    profile: Profile
-    recipe: str
-    split: str
     top1: AtLeast
     worst_class: AtLeast | None = None  # none where one track of a class, or less, decides its recall
-
-    @property
-    def key(self) -> tuple[str, str, str, str]:
-        """What the entry is for."""
-        return self.dataset, self.profile, self.recipe, self.split
-
-
-class Pages(pydantic.BaseModel):
-    """Bytes of one page."""
-
-    model_config = _Strict
-    num_bytes: AtMost
 
 
 class Limits(pydantic.BaseModel):
     """The whole file."""
 
     model_config = _Strict
-    accuracy: list[Accuracy]
-    pages: Pages
+    accuracy: dict[str, dict[Profile, dict[str, dict[str, Accuracy]]]]  # by data set, profile, recipe and split
+    page_bytes: AtMost  # of one page
 
-    @pydantic.model_validator(mode="after")
-    def _each_once(self) -> Limits:
-        keys = [f"accuracy of {', '.join(entry.key)}" for entry in self.accuracy]
-        twice = next((key for key in keys if keys.count(key) > 1), "")
-        if twice:
-            raise ValueError(f"{twice} is given twice")
-        return self
-
-    def accuracy_of(self, dataset: str, profile: str, recipe: str, split: str) -> Accuracy | None:
+    def accuracy_of(self, dataset: str, profile: Profile, recipe: str, split: str) -> Accuracy | None:
         """The entry of one training, None where nothing is stated."""
-        return {entry.key: entry for entry in self.accuracy}.get((dataset, profile, recipe, split))
+        return self.accuracy.get(dataset, {}).get(profile, {}).get(recipe, {}).get(split)
 
 
 def load_limits(path: Path | None = None) -> Limits:

@@ -18,14 +18,9 @@ from lib.report.headline import best_backends, top1_text
 from lib.report.table import Table, Value
 from lib.report.words import scenario_name
 
-LIMIT = 1024 * 1024  # bytes of one step's summary; GitHub shows nothing at all of a longer one
-_CUT = (
-    "\n> [!IMPORTANT]\n> GitHub takes no more than 1 MiB. Left out: {}. The pages among the artifacts have all of it.\n"
-)
-
 
 def summary(run_dir: Path, environ: Mapping[str, str], *, page_url: str = "", architecture: str = "") -> str:
-    """Markdown of a run, without the last sections where GitHub would refuse it.
+    """Markdown of a run.
 
     Args:
         environ: GITHUB_SERVER_URL, GITHUB_REPOSITORY and GITHUB_RUN_ID give the address of the run.
@@ -39,12 +34,12 @@ def summary(run_dir: Path, environ: Mapping[str, str], *, page_url: str = "", ar
     title = "German traffic signs on CPUs" + (f", {architecture}" if architecture else "")
     sections = {title: _headline(run, verdicts), "Open": _links(environ, page_url), "Not done": _problems(run),
                 "Quality gate": _of_table(verdict_table(verdicts)), **_tables(run)}  # fmt: skip
-    return fit({title: text for title, text in sections.items() if text}, LIMIT)
+    return "".join(f"## {escape(title)}\n\n{text}\n\n" for title, text in sections.items() if text)
 
 
 def gate_section(verdicts: Verdicts) -> str:
     """The gate's own verdict as Markdown: it also knows how the jobs ended, which no run folder does."""
-    return fit({"Gate": _of_table(verdict_table(verdicts))}, LIMIT)
+    return f"## Gate\n\n{_of_table(verdict_table(verdicts))}\n\n"
 
 
 def append_summary(text: str, environ: Mapping[str, str]) -> None:
@@ -102,15 +97,3 @@ def _tables(run: RunFolder) -> dict[str, str]:
 def _of_table(table: Table) -> str:
     note = [f"<sub>{escape(table.note)}</sub>"] if table.note else []
     return "\n\n".join(["\n".join(table_lines(table)), *note])
-
-
-def fit(sections: Mapping[str, str], num_bytes: int) -> str:
-    """Markdown of at most `num_bytes` bytes from the text of each section. The last ones are left out where they do
-    not fit, which the text then says."""
-    parts = [f"## {escape(title)}\n\n{text}\n\n" for title, text in sections.items()]
-    for kept in range(len(parts), -1, -1):
-        left_out = list(sections)[kept:]
-        text = "".join(parts[:kept]) + (_CUT.format(escape(", ".join(left_out))) if left_out else "")
-        if len(text.encode()) <= num_bytes:
-            return text
-    return ""

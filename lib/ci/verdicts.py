@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,23 +26,17 @@ class Verdict:
     margin: float = 0.0  # distance from the nearest bound, in the unit of the check: of equals, the least is shown
 
 
-class Verdicts:
+class Verdicts(tuple[Verdict, ...]):
     """All of a run."""
-
-    def __init__(self, verdicts: Iterable[Verdict]) -> None:
-        self._all = tuple(verdicts)
-
-    def __iter__(self) -> Iterator[Verdict]:
-        return iter(self._all)
 
     def of(self, outcome: Outcome) -> list[Verdict]:
         """Those with one outcome."""
-        return [verdict for verdict in self._all if verdict.outcome == outcome]
+        return [verdict for verdict in self if verdict.outcome == outcome]
 
     @property
     def outcome(self) -> Outcome:
         """The worst. Nothing looked at is a failure: a gate that saw nothing must not be green."""
-        if self.of("fail") or not self._all:
+        if self.of("fail") or not self:
             return "fail"
         return "investigate" if self.of("investigate") else "pass"
 

@@ -8,12 +8,10 @@ renamed when it is complete.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
@@ -41,10 +39,6 @@ _CHUNK_BYTES = 1 << 14  # of a broken-off answer, what does not fill a chunk is 
 
 class HostDownError(UserError):
     """The server does not answer, or not with the archive. What it did send is kept for the next attempt."""
-
-
-class _BrokenOffError(Exception):
-    """Another attempt may bring more."""
 
 
 def fetch(name: str, data_root: str | Path, *, base_url: str = "", progress: Progress = silent) -> None:
@@ -115,29 +109,24 @@ def _fetch(url: str, archive: Archive, part: Path, progress: Progress) -> None:
     """Bring the archive to `part`, continuing what an earlier attempt or run left there, and check it."""
     retry = Retry(MAX_ATTEMPTS - 1, status_forcelist=BUSY, raise_on_status=False, backoff_factor=WAIT_S,
                   backoff_max=MAX_WAIT_S, retry_after_max=MAX_WAIT_S)  # fmt: skip
-    idle, fresh = 0, _size(part) == 0
-    while True:
-        before = _size(part)
-        try:
-            with requests.Session() as session:
-                session.mount(url, HTTPAdapter(max_retries=retry))
+    idle = 0
+    with requests.Session() as session:
+        session.mount(url, HTTPAdapter(max_retries=retry))
+        while (before := _size(part)) < archive.size:
+            try:
                 _continue(session, url, archive, part, progress)
-        except _BrokenOffError as error:
+                reason = "broken off"
+            except requests.exceptions.RequestException as error:
+                reason = f"connection lost ({type(error).__name__})"
             idle = 0 if _size(part) > before else idle + 1
-            if idle >= MAX_ATTEMPTS:
-                raise _host_down(url, f"{error}; try again later: what came is kept") from None
-            progress(f"{archive.name}: {error}; trying again")
+            if idle == MAX_ATTEMPTS:
+                raise _host_down(
+                    url, f"{reason} at {before:,} of {archive.size:,} bytes; try again later: what came is kept"
+                )
             time.sleep(idle * WAIT_S)
-            continue
-        difference = _difference(part, archive)
-        if difference is None:
-            return
+    if difference := _difference(part, archive):
         part.unlink()
-        if fresh:
-            raise UserError(f"{_shown(url)} is not the official archive: {difference}; nothing of it was used")
-        # The beginning came from an earlier attempt, perhaps from another file: once more from the start.
-        progress(f"{archive.name}: {difference}; starting again")
-        fresh = True
+        raise UserError(f"{_shown(url)} is not the official archive: {difference}; nothing of it was used, try again")
 
 
 def _size(path: Path) -> int:
@@ -155,67 +144,35 @@ def _host_down(url: str, reason: str) -> HostDownError:
 
 
 def _continue(session: requests.Session, url: str, archive: Archive, part: Path, progress: Progress) -> None:
-    """One request for what is missing of `part`.
-
-    Raises:
-        _BrokenOffError: worth another attempt.
-    """
+    """One request for what is missing of `part`; a bar on a terminal, a line per tenth elsewhere."""
     have = _size(part)
-    if have >= archive.size:
-        return
     # Without compression in between, lengths and ranges count bytes of the archive.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
-        with session.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
-            have = _checked_start(response, url, archive, part, have)
-            _save(response, archive, part, have, progress)
+        response = session.get(url, headers=headers, stream=True, timeout=TIMEOUT_S)
     except requests.exceptions.RequestException as error:
         raise _host_down(url, f"no connection ({type(error).__name__}); try again later") from None
-
-
-def _checked_start(response: requests.Response, url: str, archive: Archive, part: Path, have: int) -> int:
-    """At which byte the answer begins: `have` for a continued one, 0 where the server sends all of it again."""
-    status = response.status_code
-    if status == 200:
-        length = response.headers.get("Content-Length", str(archive.size))
-        if length != str(archive.size):
+    with response:
+        status, length = response.status_code, response.headers.get("Content-Length", str(archive.size))
+        if status not in (200, 206, 416):
+            raise _host_down(url, f"the server answered {status}; try again later")
+        if status == 200 and length != str(archive.size):
             raise UserError(f"{_shown(url)} is not the official archive: {length} bytes instead of {archive.size}")
-        return 0
-    if status == 206 and re.match(rf"bytes {have}-", response.headers.get("Content-Range", "")):
-        return have
-    if status in (206, 416):
-        part.unlink(missing_ok=True)
-        raise _BrokenOffError("the server cannot continue where it stopped; starting again")
-    raise _host_down(url, f"the server answered {status}; try again later")
-
-
-def _save(response: requests.Response, archive: Archive, part: Path, have: int, progress: Progress) -> None:
-    """Append the answer to `part`; a bar on a terminal, a line per tenth elsewhere."""
-    with _writing(part):
-        file = part.open("ab" if have else "wb")
-    with (
-        file,
-        tqdm(total=archive.size, initial=have, desc=archive.name, unit="B", unit_scale=True, disable=None) as bar,
-    ):
-        for chunk in _chunks(response):
-            with _writing(part):
-                file.write(chunk)
-                file.flush()
-            bar.update(len(chunk))
-            tenths, have = have * 10 // archive.size, have + len(chunk)
-            if have > archive.size:
-                raise UserError(f"{archive.name}: the server sends more than {archive.size:,} bytes; stopped")
-            if bar.disable and have * 10 // archive.size > tenths:
-                progress(f"{archive.name}: {have * 10 // archive.size * 10} % of {archive.size / 1e6:.1f} MB")
-    if have < archive.size:
-        raise _BrokenOffError(f"broken off at {have:,} of {archive.size:,} bytes")
-
-
-def _chunks(response: requests.Response) -> Iterator[bytes]:
-    try:
-        yield from response.iter_content(_CHUNK_BYTES)
-    except requests.exceptions.RequestException as error:
-        raise _BrokenOffError(f"connection lost ({type(error).__name__})") from None
+        if have and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            part.unlink()  # the server cannot continue where it stopped
+            have = 0
+            if status != 200:
+                return
+        with tqdm(total=archive.size, initial=have, desc=archive.name, unit="B", unit_scale=True, disable=None) as bar:
+            for chunk in response.iter_content(_CHUNK_BYTES):
+                with _writing(part), part.open("ab") as file:
+                    file.write(chunk)
+                bar.update(len(chunk))
+                tenths, have = have * 10 // archive.size, have + len(chunk)
+                if have > archive.size:
+                    return
+                if bar.disable and have * 10 // archive.size > tenths:
+                    progress(f"{archive.name}: {have * 10 // archive.size * 10} % of {archive.size / 1e6:.1f} MB")
 
 
 def _unpack(path: Path, archive: Archive, base: Path, progress: Progress) -> None:

@@ -9,23 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from lib.backends import get_backend
 from lib.backends._aligned import Leaf, Step, align
-from lib.backends.interface import RUNTIME, Backend
-from lib.model import build_network, leaf_layers, load_checkpoint
+from lib.backends.interface import RUNTIME
+from lib.files import PROJECT_ROOT
+from lib.model import build_network, leaf_layers
+from tests.ready_backend import expected, images, loaded, prepared
 from tests.untrained import save_untrained
 
 pytest.importorskip("ncnn")
 pytest.importorskip("pnnx")
 pytestmark = pytest.mark.all_backends
-
-PROJECT_ROOT = Path(__file__).parents[1]
-
-
-def images(num_images: int) -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(num_images, 3, 32, 32)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -35,37 +30,20 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("prepared")
-    get_backend("ncnn")().prepare(checkpoint, images(0), path)
-    return path
-
-
-def loaded(backend: type[Backend], checkpoint: Path, folder: Path, num_threads: int, *sizes: int) -> Backend:
-    instance = backend()
-    instance.import_runtime()
-    instance.load(checkpoint, folder, num_threads)
-    for size in sizes:
-        instance.compile((size, 3, 32, 32))
-    return instance
-
-
-@pytest.mark.parametrize("num_threads", [1, 2])
-@pytest.mark.parametrize("num_images", [1, 3, 70])
-def test_same_logits_as_torch(checkpoint: Path, folder: Path, num_images: int, num_threads: int) -> None:
-    batch = images(num_images)
-    with torch.inference_mode():
-        expected = load_checkpoint(checkpoint).model(torch.from_numpy(batch)).numpy()
-    logits = loaded(get_backend("ncnn"), checkpoint, folder, num_threads, num_images).predict(batch)
-    assert logits.dtype == np.float32 and (batch == images(num_images)).all()
-    assert np.allclose(logits, expected, atol=1e-3)
+    return prepared(get_backend("ncnn"), checkpoint, tmp_path_factory.mktemp("prepared"))
 
 
 def test_prepared_files_are_what_load_reads_and_no_more(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {"model.ncnn.param", "model.ncnn.bin", "layers.json"}
 
 
-def test_every_layer_is_timed_also_where_threads_share_a_batch(checkpoint: Path, folder: Path) -> None:
-    backend = loaded(get_backend("ncnn"), checkpoint, folder, 2, 8)
+def test_threads_that_share_a_batch_give_the_logits_of_torch_and_time_every_layer(
+    checkpoint: Path, folder: Path
+) -> None:
+    backend = loaded(get_backend("ncnn"), checkpoint, folder, 1, 8, 70, num_threads=2)
+    for num_images in (1, 70):
+        batch = images(num_images)
+        assert np.allclose(backend.predict(batch), expected(checkpoint, batch), atol=1e-3)
     times, kernels = backend.layer_times(images(8), 3), backend.trace(images(8))
     members = [member for group in times if group != RUNTIME for member in group.split("+")]
     assert members == [layer.name for layer in leaf_layers(build_network("signnet_small"))]
@@ -92,7 +70,7 @@ def test_proof_fails_without_packed_channels(checkpoint: Path, folder: Path) -> 
             super().options(option)
             option.use_packing_layout = False
 
-    backend = loaded(Plain, checkpoint, folder, 1)
+    backend = loaded(Plain, checkpoint, folder)
     assert backend.prove(backend.trace(images(2))).reason == "no convolution packs its channels"
 
 
@@ -102,7 +80,7 @@ def test_proof_fails_in_half_precision(checkpoint: Path, folder: Path) -> None:
             super().options(option)
             option.use_bf16_packed = option.use_bf16_storage = True
 
-    backend = loaded(Half, checkpoint, folder, 1)
+    backend = loaded(Half, checkpoint, folder)
     assert "did not run in fp32" in backend.prove(backend.trace(images(2))).reason
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lib.backends import Backend
-from lib.backends._onnx import export_onnx, node_groups
+from lib.backends._onnx import node_groups
 from lib.backends.interface import RUNTIME
 from lib.model import (
     Checkpoint,
@@ -24,17 +24,12 @@ from lib.model import (
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-from lib.backends.onnxruntime import EXPORTED, OnnxRuntime  # noqa: E402
+from lib.backends.onnxruntime import OnnxRuntime  # noqa: E402
 from lib.backends.onnxruntime_bf16 import IN_BF16, IN_FP32, OnnxRuntimeBf16, product_type  # noqa: E402
 from lib.backends.onnxruntime_int8 import OnnxRuntimeInt8  # noqa: E402
 from tests.made_data import made_data, noise  # noqa: E402
+from tests.ready_backend import expected, images, loaded, prepared  # noqa: E402
 from tests.untrained import save_untrained  # noqa: E402
-
-SHAPE = (4, 3, 32, 32)
-
-
-def images(seed: int = 0, shape: tuple[int, int, int, int] = SHAPE) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -42,34 +37,24 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_untrained(tmp_path_factory.mktemp("model"))
 
 
-def prepared(backend: type[OnnxRuntime], checkpoint: Path, folder: Path) -> OnnxRuntime:
-    folder.mkdir(exist_ok=True)
-    instance = backend()
-    instance.prepare(checkpoint, images(seed=1, shape=(16, 3, 32, 32)), folder)
-    instance.import_runtime()
-    instance.load(checkpoint, folder, 1)
-    instance.compile(SHAPE)
-    return instance
-
-
 @pytest.fixture(scope="module")
-def fp32(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> OnnxRuntime:
+def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return prepared(OnnxRuntime, checkpoint, tmp_path_factory.mktemp("fp32"))
 
 
 @pytest.fixture(scope="module")
-def int8(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Backend:
-    return prepared(OnnxRuntimeInt8, checkpoint, tmp_path_factory.mktemp("int8"))
+def fp32(checkpoint: Path, exported: Path) -> Backend:
+    return loaded(OnnxRuntime, checkpoint, exported, 4)
 
 
 @pytest.fixture(scope="module")
-def bf16(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Backend:
-    """Loads on any machine; where the CPU has no bf16 the switch does nothing."""
-    return prepared(OnnxRuntimeBf16, checkpoint, tmp_path_factory.mktemp("bf16"))
+def int8(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Backend:
+    folder = prepared(OnnxRuntimeInt8, checkpoint, tmp_path_factory.mktemp("int8"))
+    return loaded(OnnxRuntimeInt8, checkpoint, folder, 4)
 
 
 def test_layers_that_are_fused_share_a_group(fp32: Backend) -> None:
-    groups = fp32.trace(images())
+    groups = fp32.trace(images(4))
     assert "stage1.block1.conv2+stage1.block1.bn2+stage1.block1.add+stage1.block1.relu2" in groups
     operator = "nchwc.Conv" if platform.machine() == "x86_64" else "microsoft.FusedConv"
     assert groups["stem.conv+stem.bn+stem.relu"] == [f"{operator} float CPUExecutionProvider"]
@@ -82,7 +67,7 @@ def test_fp32_promise_is_kept_by_the_convolutions_of_every_architecture(operator
 
 
 def test_int8_quantizes_every_convolution_sum_and_pool(int8: Backend) -> None:
-    kernels = int8.trace(images())
+    kernels = int8.trace(images(4))
     assert sum("QLinearConv" in names[0] for names in kernels.values()) == 14
     for layers, names in kernels.items():
         assert layers == RUNTIME or "Flatten" in names[0] or "QLinear" in names[0] or "QGemm" in names[0]
@@ -90,37 +75,31 @@ def test_int8_quantizes_every_convolution_sum_and_pool(int8: Backend) -> None:
 
 
 def test_fp32_promise_is_broken_by_a_quantized_model(fp32: Backend, int8: Backend) -> None:
-    assert not fp32.prove(int8.trace(images())).passed
+    assert not fp32.prove(int8.trace(images(4))).passed
 
 
-def test_int8_promise_is_broken_by_the_fp32_model(int8: Backend, checkpoint: Path, tmp_path: Path) -> None:
-    class NotQuantized(OnnxRuntimeInt8):
-        model_file = EXPORTED
-
-        def prepare(self, checkpoint: Path, calibration: np.ndarray, folder: Path) -> None:
-            export_onnx(checkpoint, folder / EXPORTED)
-
-    backend = prepared(NotQuantized, checkpoint, tmp_path)
-    proof = backend.prove(backend.trace(images()))
+def test_int8_promise_is_broken_by_the_fp32_model(int8: Backend, fp32: Backend) -> None:
+    proof = int8.prove(fp32.trace(images(4)))
     assert not proof.passed and "in int8" in proof.reason
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="int8 activations are right elsewhere")
 def test_int8_promise_is_broken_where_most_convolutions_stay_in_fp32(
-    int8: Backend, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the quantization tool does unless told otherwise: int8 activations."""
     monkeypatch.setattr("lib.backends.onnxruntime_int8.platform.machine", lambda: "aarch64")
-    backend = prepared(OnnxRuntimeInt8, checkpoint, tmp_path)
+    backend = loaded(OnnxRuntimeInt8, checkpoint, prepared(OnnxRuntimeInt8, checkpoint, tmp_path), 4)
     monkeypatch.undo()
-    proof = backend.prove(backend.trace(images()))
+    proof = backend.prove(backend.trace(images(4)))
     assert not proof.passed and "convolutions ran in fp32" in proof.reason
 
 
-def test_bf16_promise_is_broken_where_the_switch_changes_nothing(bf16: Backend) -> None:
+def test_bf16_promise_is_broken_where_the_switch_changes_nothing(checkpoint: Path, exported: Path) -> None:
+    bf16 = loaded(OnnxRuntimeBf16, checkpoint, exported, 4)
     if not bf16.unavailable():
         pytest.skip("the switch works on this machine")
-    kernels = bf16.trace(images())
+    kernels = bf16.trace(images(4))
     multiplying = [names for group, names in kernels.items() if "conv" in group or "head" in group]
     assert len(multiplying) == 15 and all(IN_FP32 in names for names in multiplying)
     assert not bf16.prove(kernels).passed
@@ -135,10 +114,7 @@ def test_bf16_promise_is_broken_by_a_matrix_product_alone() -> None:
 
 
 def test_rounding_to_bf16_is_told_from_adding_in_another_order() -> None:
-    left, right = (
-        torch.from_numpy(images(shape=(1, 1, 64, 256))),
-        torch.from_numpy(images(seed=1, shape=(1, 1, 256, 32))),
-    )
+    left, right = torch.from_numpy(images(1)), torch.from_numpy(images(1, seed=1))
     exact = (left @ right).numpy()
     rounded = (left.bfloat16().float() @ right.bfloat16().float()).numpy()
     reordered = (left.flip(3) @ right.flip(2)).numpy()
@@ -152,13 +128,10 @@ class EverSpinning(OnnxRuntime):
     session_entries: ClassVar[dict[str, str]] = {"session.force_spinning_stop": "0"}
 
 
-def test_idle_threads_stop_spinning_after_a_call(fp32: OnnxRuntime, checkpoint: Path) -> None:
-    batch = images(shape=(64, 3, 32, 32))  # enough work for both threads
-    ours, spinning = OnnxRuntime(), EverSpinning()
-    for backend in (ours, spinning):
-        backend.load(checkpoint, fp32.folder, 2)
-        backend.compile((64, 3, 32, 32))
-    idle: dict[OnnxRuntime, list[float]] = {ours: [], spinning: []}
+def test_idle_threads_stop_spinning_after_a_call(exported: Path, checkpoint: Path) -> None:
+    batch = images(64)  # enough work for both threads
+    ours, spinning = (loaded(each, checkpoint, exported, 64, num_threads=2) for each in (OnnxRuntime, EverSpinning))
+    idle: dict[Backend, list[float]] = {ours: [], spinning: []}
     while len(idle[ours]) < 3 or (4 * np.median(idle[ours]) > np.median(idle[spinning]) and len(idle[ours]) < 50):
         for backend, seconds in idle.items():
             backend.predict(batch)
@@ -173,8 +146,7 @@ def foreign(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("foreign")
     data = made_data(noise("train", 4), noise("val", 4))
     checkpoint = random_checkpoint(request.param, data, folder / "checkpoint.safetensors")
-    OnnxRuntime().prepare(checkpoint.path, np.empty((0, 3, 32, 32), np.float32), folder)
-    return checkpoint, folder
+    return checkpoint, prepared(OnnxRuntime, checkpoint.path, folder)
 
 
 class PlainLayout(OnnxRuntime):
@@ -188,13 +160,9 @@ def test_layers_of_foreign_networks_are_found_again(
     backend: type[OnnxRuntime], foreign: tuple[Checkpoint, Path]
 ) -> None:
     checkpoint, folder = foreign
-    instance = backend()
-    instance.load(checkpoint.path, folder, 1)
-    instance.compile(SHAPE)
-    with torch.inference_mode():
-        expected = checkpoint.model(torch.from_numpy(images())).numpy()
-    np.testing.assert_allclose(instance.predict(images()), expected, atol=1e-3)
-    groups = [group.split("+") for group in instance.trace(images()) if group != RUNTIME]
+    instance = loaded(backend, checkpoint.path, folder, 4)
+    np.testing.assert_allclose(instance.predict(images(4)), expected(checkpoint.path, images(4)), atol=1e-3)
+    groups = [group.split("+") for group in instance.trace(images(4)) if group != RUNTIME]
     dropped = {name for name, module in checkpoint.model.named_modules() if isinstance(module, torch.nn.Dropout)}
     layers = [layer for layer in leaf_layers(checkpoint.model) if layer.name not in dropped]
     assert sorted(name for group in groups for name in group) == sorted(layer.name for layer in layers)
@@ -220,21 +188,15 @@ def test_a_sum_belongs_to_the_convolution_that_was_computed_last() -> None:
             layer(make("Conv", ["images", "w2"], ["short/Conv:0"], name="short/Conv"), "short"),
             layer(make("Add", ["long/Conv:0", "short/Conv:0"], ["add/Add:0"], name="add/Add"), "add"),
             layer(make("Relu", ["add/Add:0"], ["relu/Relu:0"], name="relu/Relu"), "relu"),
-        ],
-        "exported",
-        [],
-        [],
-    )
+        ], "exported", [], [],
+    )  # fmt: skip
     optimized = onnx.helper.make_graph(
         [
             make("ReorderInput", ["images"], ["a"], name="ReorderInput"),
             make("Conv", ["a", "w2"], ["b"], name="short/Conv:0_nchwc"),
             make("Conv", ["a", "w1", "b"], ["c"], name="long/Conv:0_nchwc"),
             make("ReorderOutput", ["c"], ["relu/Relu:0"], name="ReorderOutput"),
-        ],
-        "optimized",
-        [],
-        [],
-    )
+        ], "optimized", [], [],
+    )  # fmt: skip
     groups = node_groups(onnx.helper.make_model(exported), onnx.helper.make_model(optimized))
     assert groups == [RUNTIME, "short", "long+add+relu", RUNTIME]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import nn
 
 pytest.importorskip("openvino")
 
-from lib.backends import get_backend
+from lib.backends import Backend
 from lib.backends._folding import fold_batch_norms
 from lib.backends._openvino import OpenVino, group_steps
 from lib.backends.interface import RUNTIME, Kernels
@@ -21,84 +21,53 @@ from lib.backends.openvino import OpenVinoFp32
 from lib.backends.openvino_bf16 import OpenVinoBf16
 from lib.backends.openvino_f16 import OpenVinoF16
 from lib.backends.openvino_int8 import OpenVinoInt8
+from tests.ready_backend import images, loaded, prepared
 from tests.untrained import save_untrained
-
-SHAPE = (8, 3, 32, 32)
-
-
-def images(num_images: int = SHAPE[0]) -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(num_images, *SHAPE[1:])).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    checkpoint: Path
-    folders: dict[str, Path]
-
-    def load(self, backend: type[OpenVino], prepared_for: str = "") -> OpenVino:
-        instance = backend()
-        instance.import_runtime()
-        instance.load(self.checkpoint, self.folders[prepared_for or backend.name], 1)
-        instance.compile(SHAPE)
-        return instance
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    folder = tmp_path_factory.mktemp("openvino")
-    checkpoint = save_untrained(folder)
-    folders = {}
-    backends: list[type[OpenVino]] = [OpenVinoFp32]
-    if not OpenVinoInt8.missing_packages():
-        backends.append(OpenVinoInt8)
-    for backend in backends:
-        folders[backend.name] = folder / backend.name
-        folders[backend.name].mkdir()
-        calibration = images(64) if backend.needs_calibration else images(0)
-        backend().prepare(checkpoint, calibration, folders[backend.name])
-    return Prepared(checkpoint, folders)
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_untrained(tmp_path_factory.mktemp("model"))
 
 
-@pytest.fixture(params=["openvino", "openvino-int8"])
-def loaded(request: pytest.FixtureRequest, prepared: Prepared) -> OpenVino:
-    if request.param not in prepared.folders:
-        pytest.skip("nncf is not installed")
-    backend = get_backend(request.param)
-    assert issubclass(backend, OpenVino)
-    if reason := backend.unavailable():
-        pytest.skip(reason)
-    return prepared.load(backend)
+@pytest.fixture(scope="module")
+def folder(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of the network in fp32, in which tests load OpenVINO."""
+    return prepared(OpenVinoFp32, checkpoint, tmp_path_factory.mktemp("fp32"))
 
 
-def test_each_answer_is_an_array_of_its_own_also_to_images_that_are_read_only(loaded: OpenVino) -> None:
-    batch = images()
-    first = loaded.predict(batch)
+@pytest.fixture(scope="module")
+def fp32(checkpoint: Path, folder: Path) -> Backend:
+    return loaded(OpenVinoFp32, checkpoint, folder, 8)
+
+
+def test_each_answer_is_an_array_of_its_own_also_to_images_that_are_read_only(fp32: Backend) -> None:
+    batch = images(8)
+    first = fp32.predict(batch)
     kept = first.copy()
-    loaded.predict(np.zeros_like(batch))
+    fp32.predict(np.zeros_like(batch))
     np.testing.assert_array_equal(first, kept)
     batch.flags.writeable = False
-    np.testing.assert_array_equal(loaded.predict(batch), kept)
+    np.testing.assert_array_equal(fp32.predict(batch), kept)
 
 
-def test_more_passes_than_one_model_is_profiled_for_are_all_timed(loaded: OpenVino) -> None:
-    times = loaded.layer_times(images(), 9)
-    assert set(times) == set(loaded.trace(images()))
+def test_more_passes_than_one_model_is_profiled_for_are_all_timed(fp32: Backend) -> None:
+    times = fp32.layer_times(images(8), 9)
+    assert set(times) == set(fp32.trace(images(8)))
     assert {len(passes) for passes in times.values()} == {9}
-    if loaded.precision == "fp32":  # what else is fused depends on the CPU
-        assert any(group.startswith("stem.conv+stem.bn") for group in times)
+    assert any(group.startswith("stem.conv+stem.bn") for group in times)  # what else is fused depends on the CPU
 
 
 @pytest.mark.parametrize("backend", [OpenVinoInt8, OpenVinoBf16, OpenVinoF16])
-def test_the_fp32_graph_does_not_pass_for_a_shorter_type(backend: type[OpenVino], prepared: Prepared) -> None:
-    kernels = prepared.load(OpenVinoFp32).trace(images())
-    proof = backend().prove(kernels)
+def test_the_fp32_graph_does_not_pass_for_a_shorter_type(backend: type[OpenVino], fp32: Backend) -> None:
+    proof = backend().prove(fp32.trace(images(8)))
     assert not proof.passed
     assert "F32" in proof.reason
 
 
-def test_int8_fails_its_proof_when_the_file_holds_no_quantized_network(prepared: Prepared) -> None:
-    instance = prepared.load(OpenVinoInt8, prepared_for="openvino")
-    proof = instance.prove(instance.trace(images()))
+def test_int8_fails_its_proof_when_the_file_holds_no_quantized_network(checkpoint: Path, folder: Path) -> None:
+    instance = loaded(OpenVinoInt8, checkpoint, folder, 8)
+    proof = instance.prove(instance.trace(images(8)))
     assert not proof.passed and "14 of 14 convolutions did not run in int8" in proof.reason
 
 
@@ -172,7 +141,7 @@ def test_batch_norms_are_folded_only_into_a_convolution_of_their_own() -> None:
     network = Shared().eval()
     for norm in (network.bn1, network.bn2):
         norm.running_mean = torch.tensor([1.0, 2.0, 3.0])
-    batch = torch.from_numpy(images())
+    batch = torch.from_numpy(images(8))
     with torch.inference_mode():
         before = network(batch)
         fold_batch_norms(network)
@@ -180,17 +149,15 @@ def test_batch_norms_are_folded_only_into_a_convolution_of_their_own() -> None:
     assert isinstance(network.bn1, nn.Identity) and isinstance(network.bn2, nn.BatchNorm2d)
 
 
-def test_loads_without_torch_and_reports_to_nobody(prepared: Prepared) -> None:
+def test_loads_without_torch_and_reports_to_nobody(checkpoint: Path, folder: Path) -> None:
     program = f"""
 import sys
 from pathlib import Path
 from lib.backends import get_backend
 backend = get_backend("openvino")()
 backend.import_runtime()
-backend.load(Path({str(prepared.checkpoint)!r}), Path({str(prepared.folders["openvino"])!r}), 1)
+backend.load(Path({str(checkpoint)!r}), Path({str(folder)!r}), 1)
 print([name for name in ("torch", "nncf", "openvino_telemetry.main") if name in sys.modules])
 """
-    import subprocess
-
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

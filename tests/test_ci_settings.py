@@ -17,7 +17,6 @@ from lib.ci.changes import WITHOUT_EFFECT, base_commit, changed_files, must_run
 from lib.ci.inputs import call_inputs, dispatch_inputs, inputs_yaml
 from lib.ci.settings import settings
 from lib.cli import main
-from lib.data import download
 from lib.data.download import HostDownError
 from lib.data.sets import all_datasets
 from lib.errors import UserError
@@ -249,27 +248,16 @@ def _failing(error: Exception) -> Any:
     return fail
 
 
-def test_synthetic_images_need_no_download(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "fetch", _failing(AssertionError("asked the network")))
-    assert images.fetch_images("synthetic") == {"dataset": "synthetic", "note": "", "save": "false"}
-
-
-@pytest.mark.parametrize(("restored", "save"), [(False, "true"), (True, "false")])
+@pytest.mark.parametrize(
+    ("dataset", "restored", "save"), [("gtsrb", False, "true"), ("gtsrb", True, "false"), ("synthetic", False, "false")]
+)
 def test_images_that_arrive_are_used_without_a_note_and_kept_where_they_are_new(
-    monkeypatch: pytest.MonkeyPatch, restored: bool, save: str
+    monkeypatch: pytest.MonkeyPatch, dataset: str, restored: bool, save: str
 ) -> None:
-    monkeypatch.setattr(images, "fetch", lambda *_args, **_more: None)
-    assert images.fetch_images("gtsrb", restored=restored) == {"dataset": "gtsrb", "note": "", "save": save}
-
-
-def test_a_host_that_is_down_falls_back_to_synthetic_images_with_a_note_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv(download.BASE_URL_VARIABLE, "http://127.0.0.1:9/")  # the discard port, which nothing listens to
-    monkeypatch.setattr(download, "MAX_ATTEMPTS", 1)
-    found = images.fetch_images("gtsrb", data_root=tmp_path, progress=lambda line: None)
-    assert found["dataset"] == "synthetic" and found["save"] == "false"
-    assert "synthetic" in found["note"] and "gtsrb" in found["note"] and "\n" not in found["note"]
+    fetched: list[str] = []
+    monkeypatch.setattr(images, "fetch", lambda name, *_, **__: fetched.append(name))
+    assert images.fetch_images(dataset, restored=restored) == {"dataset": dataset, "note": "", "save": save}
+    assert fetched == (["gtsrb"] if dataset == "gtsrb" else [])
 
 
 def test_what_is_wrong_with_the_images_is_no_reason_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from lib.ci.gate import Need, judge_benchmark, judge_run, read_needs
-from lib.ci.limits import LIMITS, load_limits
+from lib.ci.limits import load_limits
 from lib.ci.publish import keep_verdict, reason_against
 from lib.ci.verdicts import Verdict, Verdicts, verdict_annotations, verdict_table
 from lib.cli import main
@@ -131,14 +130,9 @@ def test_the_gate_names_the_one_tolerance_that_the_record_applied() -> None:
 
 
 def test_an_unavailable_backend_is_fine_and_a_failed_or_missing_one_is_not(tmp_path: Path, limits: Path) -> None:
-    run = write_run(
-        tmp_path / "run",
-        benchmarks={
-            "ncnn": made_failed_benchmark("ncnn"),
-            "openvino": made_failed_benchmark("openvino", "failed", "it crashed"),
-        },
-        missing=["torch-compile"],
-    )
+    crashed = made_failed_benchmark("openvino", "failed", "it crashed")
+    others = {"ncnn": made_failed_benchmark("ncnn"), "openvino": crashed}
+    run = write_run(tmp_path / "run", benchmarks=others, missing=["torch-compile"])
     assert outcome_of(run, limits, "fail") == {("notebook", "03_benchmark.openvino"), ("backend", "torch-compile")}
 
 
@@ -176,17 +170,22 @@ def test_slower_than_earlier_runs_when_measured_again_is_investigated_and_never_
     assert slower.outcome == "pass"
 
 
-def test_a_training_on_reference_kernels_is_investigated(tmp_path: Path, limits: Path) -> None:
-    run = write_run(tmp_path / "run")
-    slow = StepKernels({"backward_data": {"onednn convolution ref:any bf16": 13}}, "13 of 13 convolutions")
-    write_record(made_train(recipe="signnet", accuracy=accuracy(0.98), kernels=slow), run / "results" / "02_train.json")
-    assert outcome_of(run, limits, "investigate") == {("kernels", "training")}
+SLOW = StepKernels({"backward_data": {"onednn convolution ref:any bf16": 13}}, "13 of 13 convolutions")
 
 
-def test_a_training_without_stated_limits_is_investigated(tmp_path: Path, limits: Path) -> None:
+@pytest.mark.parametrize(
+    ("recipe", "changes", "about"),
+    [
+        ("signnet", {"accuracy": accuracy(0.98), "kernels": SLOW}, {("kernels", "training")}),
+        ("learning_path", {}, {("top-1", "val"), ("top-1", "test")}),
+    ],
+)
+def test_a_training_on_reference_kernels_or_without_stated_limits_is_investigated(
+    tmp_path: Path, limits: Path, recipe: str, changes: dict[str, Any], about: set[tuple[str, str]]
+) -> None:
     run = write_run(tmp_path / "run")
-    write_record(made_train(recipe="learning_path"), run / "results" / "02_train.json")
-    assert outcome_of(run, limits, "investigate") == {("top-1", "val"), ("top-1", "test")}
+    write_record(made_train(recipe=recipe, **changes), run / "results" / "02_train.json")
+    assert outcome_of(run, limits, "investigate") == about
 
 
 NEEDS = {"changes": Need("success", {"run": "true"}), "test": Need("success")}
@@ -271,22 +270,11 @@ def test_limits_with_a_typing_error_are_refused(limits: Path, old: str, new: str
         load_limits(limits)
 
 
-def test_the_projects_own_limits_are_read_and_give_a_reason_for_each_entry() -> None:
+def test_the_projects_own_limits_are_read_and_cover_what_the_workflow_runs() -> None:
     stated = load_limits()
     recipes = {recipe for profiles in stated.accuracy.values() for entries in profiles.values() for recipe in entries}
     assert recipes <= set(RECIPES)
     assert "smoke" in stated.accuracy["synthetic"] and "fast" in stated.accuracy["gtsrb"]
-    assert bounds_without_a_reason(LIMITS.read_text()) == []
-
-
-def bounds_without_a_reason(text: str) -> list[str]:
-    """Names of bounds that have no comment directly above them, or above the head of the table that they begin."""
-    found, lines = [], text.splitlines()
-    for number, line in enumerate(lines):
-        before = [above for above in lines[:number] if not above.startswith("[")][-1:]
-        if (bound := re.match(r"(\w+) = \{", line)) and not before[0].startswith("# "):
-            found.append(bound[1])
-    return found
 
 
 def test_what_passed_is_told_by_the_one_nearest_to_its_bound() -> None:

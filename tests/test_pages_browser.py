@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from lib.html.page import Failure
 from lib.html.provenance import run_metadata
 from lib.records.schema import Conditions, Record, RecordWarning, record_path, write_record
 from lib.report import PEAK_MEMORY, environment, train
-from lib.report.benchmark import by_layer, correctness, glance, machine_limits
+from lib.report.benchmark import by_layer, correctness, glance
 from lib.report.compare import layer_map, whole_network
 from lib.report.table import SORT_ROWS, Banner, Cell, Table
 from tests.browser import CHROMIUM, Browser, Opened, browser, findings
@@ -40,9 +38,7 @@ from tests.made_records import (
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt install chromium")
 
-SVG = (
-    '<svg xmlns="http://www.w3.org/2000/svg" width="300" height="90"><rect width="300" height="90" fill="teal"/></svg>'
-)
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="300" height="90"><circle r="40" fill="teal"/></svg>'
 TRACEBACK = [
     "\x1b[31mZeroDivisionError\x1b[0m",
     "\x1b[1;32m----> 1\x1b[0m 1\x1b[38;5;28m/\x1b[39m0",
@@ -75,11 +71,11 @@ def chromium() -> Iterator[Browser]:
         yield started
 
 
-def cells_of(*shown: Table | Banner) -> list[Any]:
+def cells_of(*shown: Any) -> list[Any]:
     """A notebook with everything that pages know to show."""
     described = run_metadata("03_benchmark", {"seed": 3}, vars(made_environment()), "2026-11-24T14:00:00+00:00")
     header = {"text/html": environment.environment_table(made_environment())._repr_html_(), "text/plain": "x"}
-    picture = new_output("display_data", data={"image/svg+xml": SVG}, metadata={"image/svg+xml": {"alt": "A teal box"}})
+    picture = new_output("display_data", data={"image/svg+xml": SVG}, metadata={"image/svg+xml": {"alt": "Teal"}})
     lines = new_output("stream", name="stdout", text="".join(f"\x1b[3{n % 8}mline {n}\x1b[0m\n" for n in range(24)))
     warned = new_output("stream", name="stderr", text="careful\n")
     source = "from lib import x  # why\nprint('text', 1.5, None, len(x))\n@decorated\ndef f(a: int) -> str: ...\n"
@@ -99,22 +95,16 @@ def cells_of(*shown: Table | Banner) -> list[Any]:
 
 
 def kinds() -> dict[str, tuple[Record, list[Any], Failure | None]]:
-    """One page of each kind, with the tables that its notebook shows."""
+    """One page of each kind, with what its notebook shows."""
     records = [made_benchmark(name) for name in [*SPEEDUPS, "openvino-int8"]] + [made_failed_benchmark("x")]
     benchmark = made_benchmark("onnxruntime")
-    assert benchmark.parity is not None and benchmark.proof is not None
-    assert benchmark.peaks is not None
     error = new_output("error", ename="ZeroDivisionError", evalue="division by zero", traceback=TRACEBACK)
     broken = [*cells_of(Banner("look", "error")), code_cell("1/0", [error]), code_cell("never")]
     number = sum(cell.cell_type == "code" for cell in broken) - 1
+    reason = "ZeroDivisionError: division by zero, " + "for a long reason " * 12
     trained = [train.accuracy_table(made_accuracy()), train.confused_pairs_table(made_confusion())]
-    first = [
-        glance.glance_table(benchmark),
-        correctness.parity_table(benchmark.parity),
-        correctness.proof_table(benchmark.proof),
-    ]
-    peaks = machine_limits.peaks_table(benchmark.peaks)
-    layers = [by_layer.layer_table(layers, "onnxruntime", "torch-onednn") for layers in benchmark.layers]
+    measured = [glance.glance_table(benchmark), correctness.parity(benchmark), correctness.proof(benchmark)]
+    measured += [by_layer.layers(benchmark, name) for name in ("single_stream", "offline")]
     compare = [whole_network.backends_table(records), layer_map.layers_table(records, "offline")]
     more: dict[str, Any] = {"environment": ENVIRONMENT, "warnings": WARNINGS}
     disturbed = made_benchmark("openvino-int8", **more)
@@ -132,14 +122,10 @@ def kinds() -> dict[str, tuple[Record, list[Any], Failure | None]]:
     return {
         "01_explore": (made_explore(**more), cells_of(Banner("no test images", "info"), Banner("careful")), None),
         "02_train": (made_train(**more), cells_of(*trained), None),
-        "03_benchmark.onnxruntime": (benchmark, cells_of(*first, *layers, peaks), None),
+        "03_benchmark.onnxruntime": (benchmark, cells_of(*measured), None),
         "03_benchmark.disturbed": (disturbed, cells_of(), None),
         "03_benchmark.failed": (made_failed_benchmark("failed", "failed", "logits differ. " * 20), cells_of(), None),
-        "03_benchmark.broken": (
-            made_train(**more),
-            broken,
-            Failure(number, number + 1, "ZeroDivisionError: division by zero, " + "for a long reason " * 12),
-        ),
+        "03_benchmark.broken": (made_train(**more), broken, Failure(number, number + 1, reason)),
         "04_compare": (compared, cells_of(*compare), None),
     }
 
@@ -243,50 +229,33 @@ def test_hostile_names_run_nothing(chromium: Browser, tmp_path: Path) -> None:
         assert opened.dialogs == [] and len(opened.requests) == 1 and opened.complaints == []
 
 
-class _Counter(BaseHTTPRequestHandler):
-    paths: list[str] = []  # noqa: RUF012
-
-    def do_GET(self) -> None:
-        self.paths.append(self.path)
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *arguments: Any) -> None:
-        pass
-
-
 def test_policy_stops_what_would_get_past_the_sanitizer(chromium: Browser, tmp_path: Path) -> None:
     """The same page without the policy does what is asked, so that this test means something."""
     rendered(tmp_path, [code_cell("x", [html_output(f'<img alt="" src="data:image/png;base64,{PIXEL}">')])])
-    page = tmp_path / "demo.html"
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Counter)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        address = f"http://127.0.0.1:{server.server_port}"
-        active = (
-            f'<img src="{address}/image"><script>alert("inline")</script><script src="{address}/script"></script>'
-            f'<iframe src="{address}/frame"></iframe><link rel="stylesheet" href="{address}/style">'
-            f'<p style="background:url({address}/background)" onclick="1">x</p>'
-        )
-        guarded = page.read_text().replace("</body>", active + "</body>")
-        page.write_text(guarded)
-        with chromium.open(page, settle_ms=300) as opened:
-            opened.until(lambda: "Content Security Policy" in str(opened.complaints), "the policy stopped something")
-            assert opened.dialogs == [] and _Counter.paths == []
-        page.write_text(re.sub(r'<meta [^>]*"Content-Security-Policy"[^>]*>', "", guarded))
-        asked = {"/image", "/script", "/frame", "/style", "/background"}
-        with chromium.open(page) as opened:
-            opened.until(lambda: opened.dialogs == ["inline"] and asked <= set(_Counter.paths), "all of it was done")
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def _column(opened: Any, column: int) -> list[str]:
-    cells = opened.page.eval_on_selector_all(
-        f".output .r-sort tbody tr > :nth-child({column})", "cells => cells.map(cell => cell.textContent)"
+    page, host = tmp_path / "demo.html", "http://signs.test"
+    active = (
+        f'<img src="{host}/image"><script>alert("inline")</script><script src="{host}/script"></script>'
+        f'<iframe src="{host}/frame"></iframe><link rel="stylesheet" href="{host}/style">'
+        f'<p style="background:url({host}/background)" onclick="1">x</p>'
     )
-    return [str(cell) for cell in cells]
+    guarded = page.read_text().replace("</body>", active + "</body>")
+    page.write_text(guarded)
+    asked: set[str] = set()
+
+    def answer(route: Any) -> None:
+        asked.add(route.request.url.removeprefix(host))
+        route.fulfill(body="")
+
+    with chromium.open("about:blank") as opened:
+        opened.page.route(f"{host}/*", answer)
+        opened.page.goto(page.as_uri())
+        opened.until(lambda: "Content Security Policy" in str(opened.complaints), "the policy stopped something")
+        opened.page.wait_for_timeout(300)
+        assert opened.dialogs == [] and asked == set()
+        page.write_text(re.sub(r'<meta [^>]*"Content-Security-Policy"[^>]*>', "", guarded))
+        opened.page.reload()
+        wanted = {"/image", "/script", "/frame", "/style", "/background"}
+        opened.until(lambda: opened.dialogs == ["inline"] and asked == wanted, "all of it was done")
 
 
 def test_long_tables_sort_by_keyboard_and_say_so(chromium: Browser, tmp_path: Path) -> None:
@@ -294,23 +263,20 @@ def test_long_tables_sort_by_keyboard_and_say_so(chromium: Browser, tmp_path: Pa
     rows = [[f"layer {number}", text] for number, text in enumerate(texts, start=3)]
     table = Table(["layer", "time"], [*rows, ["together", "9.0 s"]], num_totals=1)
     rendered(tmp_path, [code_cell("x", [html_output(table.to_html())])])
+    rising = ["70 ms", "80 ms", "90 ms", "1.0 s", "2.0 s", "3.0 s", "1 min 05 s"]
     with chromium.open(tmp_path / "demo.html") as opened:
-        before = _column(opened, 2)
+        names, times = (opened.page.locator(f".r-sort tbody tr > :nth-child({column})") for column in (1, 2))
         head = opened.page.locator(".r-sort thead th").nth(1)
         opened.page.locator(".r-sort button.sort").nth(1).focus()
-        opened.page.keyboard.press("Enter")
-        assert head.get_attribute("aria-sort") == "ascending"
-        assert _column(opened, 2) == ["70 ms", "80 ms", "90 ms", "1.0 s", "2.0 s", "3.0 s", "1 min 05 s", "–", "9.0 s"]
-        opened.page.keyboard.press("Space")
-        assert head.get_attribute("aria-sort") == "descending"
-        assert _column(opened, 2) == ["1 min 05 s", "3.0 s", "2.0 s", "1.0 s", "90 ms", "80 ms", "70 ms", "–", "9.0 s"]
-        opened.page.keyboard.press("Enter")
-        assert head.get_attribute("aria-sort") is None and _column(opened, 2) == before
+        for key, order, expected in (
+            ("Enter", "ascending", [*rising, "–", "9.0 s"]),
+            ("Space", "descending", [*rising[::-1], "–", "9.0 s"]),
+            ("Enter", None, [*texts, "9.0 s"]),
+        ):
+            opened.page.keyboard.press(key)
+            assert head.get_attribute("aria-sort") == order and times.all_text_contents() == expected
         opened.page.locator(".r-sort button.sort").nth(0).click()
-        assert _column(opened, 1)[:3] == ["layer 3", "layer 4", "layer 5"] and _column(opened, 1)[7:] == [
-            "layer 10",
-            "together",
-        ]
+        assert names.all_text_contents() == [*(f"layer {number}" for number in range(3, 11)), "together"]
 
 
 def test_code_unfolds_at_once_and_a_link_into_something_folded_opens_it(

@@ -16,7 +16,7 @@ from typing import Any
 import pydantic
 import pytest
 
-from lib.analysis.comparison import load_comparison
+from lib.analysis.comparison import Comparison, load_comparison
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT, replacing, write_atomic
 from lib.machine import PATIENCE_VARIABLE, collect_environment, git_commit, is_emulated, loaded_blas
@@ -24,6 +24,7 @@ from lib.records.schema import (
     KINDS,
     SCHEMA_VERSION,
     BenchmarkRecord,
+    Layer,
     TrainRecord,
     read_record,
     record_path,
@@ -43,10 +44,6 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def change(path: Path, **fields: object) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
-
-
 def test_record_reads_back_equal(path: Path) -> None:
     assert path.name == "03_benchmark.torch-blas.json"
     assert read_record(path, BenchmarkRecord) == made_benchmark("torch-blas")
@@ -63,21 +60,18 @@ def test_record_reads_back_equal(path: Path) -> None:
     ],
 )
 def test_older_or_damaged_record_is_refused_at_its_place(path: Path, fields: dict[str, object], complaint: str) -> None:
-    change(path, **fields)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
     with pytest.raises(UserError, match=complaint):
         read_record(path, BenchmarkRecord)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"a": 1}'])
-def test_file_that_is_not_a_record_is_refused(path: Path, content: str) -> None:
+def test_file_that_is_not_a_record_or_one_of_another_kind_is_refused(path: Path, content: str) -> None:
+    with pytest.raises(UserError, match="kind 'benchmark', expected 'train'"):
+        read_record(path, TrainRecord)
     path.write_text(content)
     with pytest.raises(UserError, match="record"):
         read_record(path, BenchmarkRecord)
-
-
-def test_record_of_another_kind_is_refused(path: Path) -> None:
-    with pytest.raises(UserError, match="kind 'benchmark', expected 'train'"):
-        read_record(path, TrainRecord)
 
 
 def test_schema_version_rises_with_the_schema() -> None:
@@ -115,11 +109,10 @@ def test_comparison_names_missing_backends_and_keeps_the_order_asked_for(tmp_pat
     assert [record.backend for record in comparison.records] == ["torch-blas", "torch-onednn"]
 
 
-def test_headline_names_the_best_backends_where_plain_blas_was_not_measured(tmp_path: Path) -> None:
-    write_all(tmp_path, made_benchmark("torch-onednn"), made_benchmark("onnxruntime-int8"))
-    comparison = load_comparison(tmp_path, [])
+def test_headline_names_the_best_backends_where_plain_blas_was_not_measured() -> None:
+    headline = comparison_headline(Comparison([made_benchmark("torch-onednn"), made_benchmark("onnxruntime-int8")]))
     best = r"onnxruntime-int8, \d\.\d\dx faster \[.{4}, .{4}\] than torch-onednn, for 0\.20 \[.*\] points of top-1\."
-    assert re.fullmatch(f"Single stream: {best} Offline: {best}", comparison_headline(comparison))
+    assert re.fullmatch(f"Single stream: {best} Offline: {best}", headline)
 
 
 def test_no_records_are_no_error(tmp_path: Path) -> None:
@@ -128,53 +121,54 @@ def test_no_records_are_no_error(tmp_path: Path) -> None:
     assert comparison_headline(comparison) == "No backend of a network was measured."
 
 
-@pytest.mark.parametrize("what", ["checkpoint", "data"])
-def test_records_of_different_networks_or_data_are_refused_by_name(tmp_path: Path, what: str) -> None:
-    other = made_benchmark("torch-onednn")
+def test_records_of_other_networks_or_data_are_refused_by_name(tmp_path: Path) -> None:
+    other, another = made_benchmark("torch-onednn"), "ee" * 32
     assert other.data is not None
-    if what == "checkpoint":
-        other = replace(other, checkpoint_sha256="ee" * 32)
-    else:
-        assert other.data is not None
-        other = replace(other, data=replace(other.data, manifest_hash="ee" * 32))
-    write_all(tmp_path, made_benchmark("torch-blas"), other)
-    with pytest.raises(UserError, match=rf"different {what} hashes.*eeeeeeeeeeee: 03_benchmark.torch-onednn"):
-        load_comparison(tmp_path, [])
-
-
-def test_records_of_another_network_than_the_trained_one_are_refused(tmp_path: Path) -> None:
     write_all(tmp_path, made_benchmark("torch-blas"))
-    write_record(replace(made_train(), checkpoint_sha256="ee" * 32), record_path(tmp_path, "02_train"))
+    of_other_data = replace(other, data=replace(other.data, manifest_hash=another))
+    for what, record in (("checkpoint", replace(other, checkpoint_sha256=another)), ("data", of_other_data)):
+        write_all(tmp_path, record)
+        with pytest.raises(UserError, match=rf"different {what} hashes.*eeeeeeeeeeee: 03_benchmark.torch-onednn"):
+            load_comparison(tmp_path, [])
+    write_all(tmp_path, other)
+    write_record(made_train(checkpoint_sha256="ee" * 32), record_path(tmp_path, "02_train"))
     with pytest.raises(UserError, match="02_train"):
         load_comparison(tmp_path, [])
 
 
-def test_headline_says_what_the_other_kernels_save_and_cost(tmp_path: Path) -> None:
+def layers_of(record: BenchmarkRecord) -> list[Layer]:
+    table = record.layer_table("offline")
+    assert table is not None
+    return table.layers
+
+
+def times(factor: float, sides: list[list[float]]) -> list[list[float]]:
+    return [[factor * call for call in calls] for calls in sides]
+
+
+def test_headline_says_what_the_other_kernels_save_and_cost() -> None:
     record = made_benchmark("torch-blas")
-    table = next(table for table in record.layers if table.scenario == "offline")
-    first, second = table.layers[0], table.layers[1]
-    for layer in (first, second):
-        layer.control_latencies_s = layer.reference_latencies_s
-    first.latencies_s = [[3 * call for call in calls] for calls in first.reference_latencies_s]
-    second.latencies_s = [[call / 2 for call in calls] for calls in second.reference_latencies_s]
-    first.kernels, second.kernels = ["blas"], ["blas"]
-    third = replace(first, name="same", kernels=["relu"], reference_kernels=["relu"])
-    table.layers = [first, second, third]
-    write_all(tmp_path, record)
-    assert kernel_change_words(load_comparison(tmp_path, [])) == (
+    layers = layers_of(record)
+    first, second = layers[:2]
+    for layer, factor in ((first, 3), (second, 0.5)):
+        layer.control_latencies_s, layer.kernels = layer.reference_latencies_s, ["blas"]
+        layer.latencies_s = times(factor, layer.reference_latencies_s)
+    layers[2:] = [replace(first, name="same", kernels=["relu"], reference_kernels=["relu"])]
+    assert kernel_change_words(Comparison([record])) == (
         "From torch-blas to torch-onednn at batch 256, 2 of 3 layers run another kernel: "
         f"1 runs faster, by 3.00x, with most time saved in {first.name}; "
         f"1 runs slower, by 2.00x, with most time lost in {second.name}. The other 1 runs the same kernel."
     )
 
 
-def test_environment_tells_the_cpu_without_importing_torch() -> None:
-    code = (
-        "import sys; from lib.machine import collect_environment as c; e = c(1);"
-        "assert 'torch' not in sys.modules and e.blas is None; print(e.num_cores, e.architecture)"
-    )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert int(told[0]) >= 1 and told[1]
+def test_what_the_reference_shows_against_itself_is_no_difference_in_the_headline() -> None:
+    record = made_benchmark("torch-blas")
+    for layer in layers_of(record):
+        layer.latencies_s = times(1.2, layer.reference_latencies_s)
+    assert "show no difference" not in kernel_change_words(Comparison([record]))
+    for layer in layers_of(record):
+        layer.control_latencies_s = times(1.3, layer.reference_latencies_s)
+    assert "another kernel: 8 show no difference. The" in kernel_change_words(Comparison([record]))
 
 
 def test_environment_names_blas_and_onednn_of_the_loaded_torch() -> None:
@@ -185,17 +179,12 @@ def test_environment_names_blas_and_onednn_of_the_loaded_torch() -> None:
     assert environment.num_threads == 2 and environment.versions["torch"]
 
 
-def test_machine_id_does_not_tell_the_boot_id() -> None:
-    boot_id = Path("/proc/sys/kernel/random/boot_id")
-    if boot_id.exists():
-        assert boot_id.read_text().strip()[:8] not in collect_environment(1).machine_id
-
-
 MACHINE = """
-import json
+import json, sys
 from lib.machine import collect_environment
 found = collect_environment(1)
 print(json.dumps([found.machine_id, found.cpu_model, found.emulated]))
+assert "torch" not in sys.modules and found.blas is None and found.num_cores >= 1 and found.architecture
 """
 LSCPU = """#!/bin/sh
 model="Model name" architecture=Architecture
@@ -204,7 +193,7 @@ echo '{"lscpu": [{"field": "'$architecture':", "data": "%s"}, {"field": "'$model
 """
 
 
-def test_machine_is_the_same_in_every_language_and_without_tools(tmp_path: Path) -> None:
+def test_machine_is_the_same_in_every_language_and_without_tools_and_imports_no_torch(tmp_path: Path) -> None:
     def told(lscpu: str, **variables: str) -> Any:
         tool = tmp_path / "lscpu"
         tool.write_text(lscpu)
@@ -218,6 +207,8 @@ def test_machine_is_the_same_in_every_language_and_without_tools(tmp_path: Path)
     english, german = told(speaks, LC_ALL="C.UTF-8"), told(speaks, LC_ALL="de_DE.UTF-8", LANGUAGE="de")
     assert english == german and german[1:] == ["Made CPU", False]
     assert told("#!/bin/false\n")[0] == german[0]
+    boot_id = Path("/proc/sys/kernel/random/boot_id")
+    assert not boot_id.exists() or boot_id.read_text().strip()[:8] not in german[0], "it does not say the boot id"
 
 
 def committed(folder: Path) -> str:
@@ -254,19 +245,6 @@ def test_commit_of_a_project_that_is_a_folder_of_a_repository_is_the_repositorys
     commit = committed(tmp_path)
     (tmp_path / "theirs.txt").write_text("changed")
     assert git_commit(tmp_path / "project") == commit
-
-
-def test_what_the_reference_shows_against_itself_is_no_difference_in_the_headline(tmp_path: Path) -> None:
-    record = made_benchmark("torch-blas")
-    table = next(table for table in record.layers if table.scenario == "offline")
-    for layer in table.layers:
-        layer.latencies_s = [[1.2 * call for call in calls] for calls in layer.reference_latencies_s]
-    write_all(tmp_path, record)
-    assert "show no difference" not in kernel_change_words(load_comparison(tmp_path, []))
-    for layer in table.layers:
-        layer.control_latencies_s = [[1.3 * call for call in calls] for calls in layer.reference_latencies_s]
-    write_all(tmp_path, record)
-    assert "another kernel: 8 show no difference. The" in kernel_change_words(load_comparison(tmp_path, []))
 
 
 def test_damaged_and_copied_records_are_named_and_the_others_are_compared(tmp_path: Path) -> None:

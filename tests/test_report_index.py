@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
@@ -68,9 +69,7 @@ def test_index_shows_every_job_with_status_and_links_that_exist(run_dir: Path) -
 def test_index_answers_first_and_has_the_accuracy_and_the_best_backends(run_dir: Path) -> None:
     soup = index_of(run_dir)
     assert "onnxruntime-int8, 1.94x faster" in text_of(soup, ".answer")
-    assert [item.get_text() for item in soup.select(".caveats li")] == [
-        "03_benchmark.broken failed: cell 5 of 9: logits differ"
-    ]
+    assert text_of(soup, ".caveats") == "03_benchmark.broken failed: cell 5 of 9: logits differ"
     text = " ".join(soup.get_text(" ").split())
     assert "98.71 % top-1 on test [98.11, 99.21] %" in text
     assert "onnxruntime-int8 best in single stream: 2.6" in text
@@ -102,22 +101,20 @@ def test_machine_has_what_any_of_its_records_knows_and_names_other_versions() ->
 
 
 @pytest.mark.parametrize(
-    ("change", "caveat"),
+    ("later", "caveat"),
     [
-        ("newer", "04_compare is older than 1 record; run python -m lib run 04 again"),
-        ("more", "04_compare is older than 1 record; run"),
-        ("failed", "04_compare compares torch-blas, not measured here; run"),
+        (made_benchmark("torch-blas", started="2026-11-24T18:00:00+00:00"), "is older than 1 record; run python"),
+        (made_benchmark("ncnn"), "is older than 1 record; run"),
+        (made_failed_benchmark("torch-blas", "failed"), "compares torch-blas, not measured here; run"),
     ],
 )
-def test_answer_of_04_is_not_repeated_once_the_records_are_others(tmp_path: Path, change: str, caveat: str) -> None:
+def test_answer_of_04_is_not_repeated_once_the_records_are_others(tmp_path: Path, later: Any, caveat: str) -> None:
     write_made_run(tmp_path)
     answer = "1.94x faster [1.92, 1.96]"
     assert answer in index_of(tmp_path).get_text() and not load_run(tmp_path).stale_compare
-    later = made_benchmark("torch-blas", started="2026-11-24T18:00:00+00:00")
-    records = {"newer": later, "more": made_benchmark("ncnn"), "failed": made_failed_benchmark("torch-blas", "failed")}
-    write_record(records[change], record_path(tmp_path, "03_benchmark", records[change].backend))
+    write_record(later, record_path(tmp_path, "03_benchmark", later.backend))
     soup = index_of(tmp_path)
-    assert answer not in soup.get_text() and caveat in text_of(soup, ".caveats")
+    assert answer not in soup.get_text() and f"04_compare {caveat}" in text_of(soup, ".caveats")
     assert "Single stream: onnxruntime-int8" in text_of(soup, ".answer")
     assert "7 run faster, 1 slower" not in summary_lines(tmp_path)[1]
 
@@ -125,15 +122,9 @@ def test_answer_of_04_is_not_repeated_once_the_records_are_others(tmp_path: Path
 def test_index_draws_speeds_with_intervals_and_says_them_in_words(run_dir: Path) -> None:
     charts = index_of(run_dir).select("svg[role=img]")
     words = [str(chart["aria-label"]) for chart in charts]
-    assert [re.split("[,:]", text)[0] for text in words] == [
-        "Single stream",
-        "Offline",
-        "Top-1 on the validation images",
-        "Training images by class",
-    ]
-    assert re.search(r"onnxruntime-int8 1\.9\d times faster.*torch-blas 2\.\d\d times slower", words[1]), (
-        "fastest first"
-    )
+    titles = ["Single stream", "Offline", "Top-1 on the validation images", "Training images by class"]
+    assert [re.split("[,:]", text)[0] for text in words] == titles
+    assert re.search(r"onnxruntime-int8 1\.9\d times faster.*torch-blas 2\.\d\d times slower", words[1]), words[1]
     assert "torch-onednn 1" not in words[1], "the reference is the line at 1"
     assert len(charts[1].select("circle")) == len(SPEEDUPS) - 1
     assert "from 55.9 % after epoch 1 to 97.8 %" in words[2] and "after epoch 12" in words[2]
@@ -142,29 +133,32 @@ def test_index_draws_speeds_with_intervals_and_says_them_in_words(run_dir: Path)
 
 @pytest.mark.parametrize("ratio", [Ratio(1e-9, 0.0, 1e9), Ratio(2.0, 1.9, 2.1), Ratio(900.0, 800.0, 1e4)])
 def test_charts_stay_within_their_frame_whatever_was_measured(ratio: Ratio) -> None:
-    speeds = [Speed("one", ratio, "faster"), Speed("two", Ratio(1.0, 0.99, 1.01), "slower")]
-    soup = BeautifulSoup(speed_chart("speed", speeds), "html.parser")
+    soup, _ = drawn(Speed("one", ratio, "faster"), Speed("two", Ratio(1.0, 0.99, 1.01), "slower"))
     places = [float(circle["cx"]) for circle in soup.select("circle")]  # type: ignore[arg-type]
     ticks = [float(tick["x"]) for tick in soup.select(".c-tick[text-anchor=middle]")]  # type: ignore[arg-type]
     assert places and all(NAME < place < WIDTH - VALUE for place in [*places, *ticks])
     assert 1 <= len(ticks) <= 4 and soup.select(".c-one")
 
 
-def test_chart_shows_the_fastest_and_says_all_in_words() -> None:
-    speeds = [Speed(f"b{number}", Ratio(number, number, number), "faster") for number in range(2, 9)]
+def drawn(*speeds: Speed) -> tuple[BeautifulSoup, list[str]]:
+    """A chart, and the names in it from the top."""
     soup = BeautifulSoup(speed_chart("speed", speeds), "html.parser")
-    assert [name.get_text() for name in soup.select(".c-name")] == ["b8", "b7", "b6", "b5", "b4"]
+    return soup, [name.get_text() for name in soup.select(".c-name")]
+
+
+def test_chart_shows_the_fastest_and_says_all_in_words() -> None:
+    soup, names = drawn(*(Speed(f"b{number}", Ratio(number, number, number), "faster") for number in range(2, 9)))
+    assert names == ["b8", "b7", "b6", "b5", "b4"]
     assert text_of(soup, "figcaption") == "speed; 5 of 7" and "b2 2.00 times faster" in str(soup.svg)
 
 
 def test_what_is_not_ranked_is_hollow_and_follows_what_is() -> None:
-    speeds = [Speed("slow host", Ratio(4.0, 3.9, 4.1), "faster", ranked=False), Speed("best", Ratio(2, 2, 2), "faster")]
-    soup = BeautifulSoup(speed_chart("speed", speeds), "html.parser")
-    assert [name.get_text() for name in soup.select(".c-name")] == ["best", "slow host"]
+    slow = Speed("slow host", Ratio(4.0, 3.9, 4.1), "faster", ranked=False)
+    soup, names = drawn(slow, Speed("best", Ratio(2, 2, 2), "faster"))
+    assert names == ["best", "slow host"]
     assert [circle["class"] for circle in soup.select("circle")] == [["c-up"], ["c-up", "c-open"]]
-    assert "hollow: not ranked" in text_of(soup, "figcaption") and "slow host 4.00 times faster (not ranked)" in str(
-        soup
-    )
+    assert "hollow: not ranked" in text_of(soup, "figcaption")
+    assert "slow host 4.00 times faster (not ranked)" in str(soup)
 
 
 def test_index_links_to_the_hosted_run_and_carries_its_note(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,10 +168,8 @@ def test_index_links_to_the_hosted_run_and_carries_its_note(run_dir: Path, monke
     monkeypatch.setenv("GITHUB_RUN_ID", "4711")
     monkeypatch.setenv("RUN_NOTE", "The download host was down.")
     soup = index_of(run_dir)
-    assert [link["href"] for link in soup.select(".bar a")] == [
-        "https://github.com/me/signs/actions/runs/4711",
-        "https://github.com/me/signs",
-    ]
+    links = ["https://github.com/me/signs/actions/runs/4711", "https://github.com/me/signs"]
+    assert [link["href"] for link in soup.select(".bar a")] == links
     assert "The download host was down." in [item.get_text() for item in soup.select(".caveats li")]
     monkeypatch.delenv("RUN_NOTE")
     series = json.loads((run_dir / "series.json").read_text())
@@ -213,7 +205,7 @@ def test_without_the_launcher_list_the_folders_are_read(tmp_path: Path) -> None:
     assert "98.71 %" in index_of(tmp_path).get_text()
 
 
-@pytest.mark.parametrize("content", ["", "[]", "null", '{"notebooks": 3}', '{"notebooks": [1]}', '{"notebooks": [{}]}'])
+@pytest.mark.parametrize("content", ["", "null", '{"notebooks": [{}]}'])
 def test_damaged_launcher_list_does_not_stop_the_index(tmp_path: Path, content: str) -> None:
     write_made_run(tmp_path, [])
     (tmp_path / "series.json").write_text(content)
@@ -254,11 +246,9 @@ def test_summary_has_five_lines_with_the_figures(run_dir: Path) -> None:
     accuracy, layers, speed, problems, path = summary_lines(run_dir)
     assert accuracy == "Accuracy: top-1 98.71 % [98.11, 99.21] % on test (synthetic, 10,600 images)"
     assert layers.startswith("Layers: From torch-blas to torch-onednn at batch 256, 8 of 11 layers run another")
-    assert "Speed: single stream: onnxruntime-int8, 2.6" in speed
-    assert "; offline: onnxruntime-int8, 1.9" in speed
-    assert problems == (
-        "Not done: 03_benchmark.no-wheel unavailable (no aarch64 wheel); "
-        "03_benchmark.broken failed (cell 5 of 9: logits differ)"
+    assert re.match(r"Speed: single stream: onnxruntime-int8, 2\.6.*; offline: onnxruntime-int8, 1\.9", speed)
+    assert problems.startswith(
+        "Not done: 03_benchmark.no-wheel unavailable (no aarch64 wheel); 03_benchmark.broken failed"
     )
     assert path == f"Open: {run_dir / 'index.html'}"
 

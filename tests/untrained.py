@@ -12,16 +12,17 @@ from lib.model import CheckpointMetadata, build_network, save_checkpoint
 from lib.signs import CLASS_NAMES
 
 
+def untrained(architecture: str) -> CheckpointMetadata:
+    """What a checkpoint says about itself."""
+    preprocessing = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    return CheckpointMetadata(architecture, "signnet", "smoke", 1, 0, "synthetic", "0" * 64, CLASS_NAMES, preprocessing)
+
+
 def save_untrained(folder: Path, architecture: str = "signnet_small", network: nn.Module | None = None) -> Path:
     """The file, `<folder>/<architecture>.safetensors`: of `network`, else of fresh weights that are always the same."""
     if network is None:
         torch.manual_seed(0)
         network = build_network(architecture)
-    preprocessing = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     path = folder / f"{architecture}.safetensors"
-    save_checkpoint(
-        path,
-        network,
-        CheckpointMetadata(architecture, "signnet", "smoke", 1, 0, "synthetic", "0" * 64, CLASS_NAMES, preprocessing),
-    )
+    save_checkpoint(path, network, untrained(architecture))
     return path

@@ -13,7 +13,9 @@ The map, from the top down. Imports point downwards only, and importing a packag
     training    recipes, augmentation, loop, evaluation
     onednn      what oneDNN reports of the kernels that it ran
     model       networks, checkpoint
+    release     the measured network as files: written, checked link by link, used without torch
     analysis    numbers from records: statistics, comparison, recommendation, roofline, history, cost
+    header      what a checkpoint says about its weights, read without torch
     data        sets of images (one file each), tracks and splits, cache, download, preprocessing
     machine     what this machine is: CPU, flags, BLAS, versions
     records     what a run writes: the schema of its records, and the run folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import time
@@ -26,8 +27,9 @@ from lib.bench.plan import SWEEPS, SessionPlan, SweepPlan
 from lib.bench.session import Session
 from lib.bench.workers import Workers
 from lib.data import Data
+from lib.data.images import digest_images
 from lib.model import Checkpoint, load_checkpoint
-from lib.records.schema import PROFILES, BenchmarkRecord, Peak, Peaks, Profile
+from lib.records.schema import PROFILES, BenchmarkRecord, Peak, Peaks, Preparation, Profile
 from lib.report.caveats import warning_words
 from lib.training.evaluation import evaluate, predict_logits
 from tests.made_data import made_data
@@ -139,6 +141,11 @@ def test_full_gives_the_accuracy_on_all_test_images(session: Made, checkpoint: C
     record = made.record
     assert record.parity is not None and record.parity.num_images == 60, record.error
     assert set(record.accuracy) == {"val", "test"} and record.accuracy["val"].num_images == 60
+    assert len({sample.digest for sample in record.samples}) == 16
+    digests = [digest.tobytes().hex() for digest in digest_images(data.val.images)]
+    images = data.val.images[[digests.index(sample.digest) for sample in record.samples]]
+    logits = predict_logits(checkpoint.model, checkpoint.preprocessing, images)
+    assert np.allclose([sample.logits for sample in record.samples], logits, atol=1e-4)
     logits = predict_logits(checkpoint.model, checkpoint.preprocessing, test.images)
     assert record.accuracy["test"] == evaluate(logits, test).accuracy
 
@@ -342,18 +349,19 @@ class Exports(Null):
         (folder / "parts" / "model.bin").write_bytes(b"weights")
 
 
-def kept(made: Session) -> str:
+def kept(made: Session) -> Preparation:
     made.prepare()
     assert made.record.preparation is not None, made.record.error
-    return made.record.preparation.kept
+    return made.record.preparation
 
 
 def test_what_a_backend_prepares_is_kept_once_in_the_run_and_named_in_the_record(session: Made, tmp_path: Path) -> None:
-    place = kept(session(Exports, tmp_path))
-    assert (tmp_path / place / "parts" / "model.bin").read_bytes() == b"weights"
-    assert kept(session(Exports, tmp_path)) == place, "equal content, equal place"
-    assert [path.name for path in (tmp_path / "models").iterdir()] == [Path(place).name]
-    assert kept(session("null", tmp_path)) == "", "nothing was prepared"
+    prepared = kept(session(Exports, tmp_path))
+    assert prepared.files == {"parts/model.bin": hashlib.sha256(b"weights").hexdigest()}
+    assert (tmp_path / prepared.kept / "parts" / "model.bin").read_bytes() == b"weights"
+    assert kept(session(Exports, tmp_path)).kept == prepared.kept, "equal content, equal place"
+    assert [path.name for path in (tmp_path / "models").iterdir()] == [Path(prepared.kept).name]
+    assert kept(session("null", tmp_path)).kept == "", "nothing was prepared"
 
 
 def test_models_are_not_kept_beyond_the_limit_of_a_run_nor_in_a_sweep(
@@ -361,9 +369,9 @@ def test_models_are_not_kept_beyond_the_limit_of_a_run_nor_in_a_sweep(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setenv(kept_models.VARIABLE, "0")
-        assert kept(session(Exports, tmp_path)) == ""
+        assert kept(session(Exports, tmp_path)).kept == ""
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "earlier").write_bytes(b"12345")
     monkeypatch.setattr(kept_models, "LIMIT_BYTES", 11)
-    assert kept(session(Exports, tmp_path)) == ""
+    assert kept(session(Exports, tmp_path)).kept == ""
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["earlier"]

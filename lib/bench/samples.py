@@ -15,12 +15,18 @@ def balanced_sample(split: Split, num_images: int, seed: int = 0) -> Split:
     Args:
         num_images: 0, or more than there are: the split as it is.
     """
-    if not 0 < num_images < split.num_images:
-        return split
-    order = np.random.default_rng(seed).permutation(split.num_images)
-    labels = np.asarray(split.labels)[order]
+    chosen = balanced_indices(split.labels, num_images, seed)
+    return split if len(chosen) == split.num_images else split.take(chosen)
+
+
+def balanced_indices(labels: np.ndarray, num_images: int, seed: int = 0) -> np.ndarray:
+    """Which images `balanced_sample` takes, from int64 labels (N,): int64, ascending."""
+    if not 0 < num_images < len(labels):
+        return np.arange(len(labels))
+    order = np.random.default_rng(seed).permutation(len(labels))
+    labels = np.asarray(labels)[order]
     turn = np.empty(len(labels), np.int64)  # how many of its class were drawn before
     for label in np.unique(labels):
         turn[labels == label] = np.arange((labels == label).sum())
-    chosen = np.sort(order[np.argsort(turn, kind="stable")[:num_images]])
-    return split.take(chosen)
+    chosen: np.ndarray = np.sort(order[np.argsort(turn, kind="stable")[:num_images]])
+    return chosen

@@ -6,15 +6,20 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
+import numpy as np
+
 from lib.backends import Kernels
 from lib.bench.client import BackendError, OutOfMemoryError
 from lib.bench.neighbours import Watch
 from lib.bench.parity import compare_logits, tolerance
-from lib.bench.plan import SWEEPS, ScenarioPlan, SessionPlan, SweepPlan, thread_counts
+from lib.bench.plan import NUM_SAMPLES, SWEEPS, ScenarioPlan, SessionPlan, SweepPlan, thread_counts
 from lib.bench.rounds import joined, measure_layers, measure_scenario
+from lib.bench.samples import balanced_indices
 from lib.bench.workers import Workers
+from lib.data import Split
+from lib.data.images import digest_images
 from lib.model import LayerInfo
-from lib.records.schema import Accuracy, BenchmarkRecord, LayerTable, Proof, Scenario, SweepPoint
+from lib.records.schema import Accuracy, BenchmarkRecord, LayerTable, Proof, Sample, Scenario, SweepPoint
 from lib.training.evaluation import evaluate
 
 Found = TypeVar("Found")
@@ -70,10 +75,21 @@ def compare(workers: Workers, record: BenchmarkRecord) -> None:
     val = workers.splits["val"]
     allowed = tolerance(workers.backends["backend"], workers.checkpoint.metadata)
     record.parity = compare_logits(logits["backend"], logits["reference"], val.labels, val.track_ids, allowed)
+    record.samples = sample_answers(val, logits["backend"])
     if record.parity.outcome == "failed":
         raise BackendError(f"not the same network: {record.parity.reason}")
     if not record.random_weights:
         record.accuracy = {"val": evaluate(logits["backend"], val).accuracy, **_test_accuracy(workers)}
+
+
+def sample_answers(val: Split, logits: np.ndarray) -> list[Sample]:
+    """Logits in full for a few of the validation images, of different classes. `logits`: (N, classes) for all."""
+    chosen = balanced_indices(val.labels, NUM_SAMPLES)
+    digests = digest_images(val.images[chosen])
+    return [
+        Sample(digest.tobytes().hex(), int(val.labels[index]), [float(value) for value in logits[index]])
+        for digest, index in zip(digests, chosen, strict=True)
+    ]
 
 
 def _test_accuracy(workers: Workers) -> dict[str, Accuracy]:

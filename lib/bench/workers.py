@@ -116,7 +116,7 @@ class Workers:
             backend, calibration, model = self.backends["backend"], self._path("calibration.npy"), self._path("model")
             prepared = prepare_backend(backend, self.checkpoint.path, calibration, model, self.num_threads)
             if self._run_dir is not None:
-                prepared.kept = keep_model(model, self._run_dir)
+                prepared.kept, prepared.files = keep_model(model, self._run_dir)
             return prepared
         except BaseException:  # half a folder is none
             self.close()

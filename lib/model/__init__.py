@@ -1,6 +1,7 @@
 """Networks and checkpoints."""
 
-from lib.model.checkpoint import Checkpoint, CheckpointMetadata, load_checkpoint, save_checkpoint
+from lib.header import CheckpointMetadata
+from lib.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lib.model.foreign import random_checkpoint
 from lib.model.networks import (
     ARCHITECTURES,

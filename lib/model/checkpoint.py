@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
 
-import pydantic
 import safetensors
 import safetensors.torch
 import torch
@@ -16,9 +14,9 @@ from torch import nn
 from lib.data.preprocessing import Preprocessing
 from lib.errors import UserError
 from lib.files import replacing, sha256_file
+from lib.header import FORMAT, CheckpointMetadata, parse_header
 from lib.model.networks import build_network, check_architecture
 
-FORMAT = "gtsrb-checkpoint-2"
 _FOREIGN = (  # how files begin that people take for a checkpoint
     (b"version https://git-lfs", "a pointer of Git LFS, not the file itself; fetch that with `git lfs pull`"),
     (b"<", "a web page or XML; download the file itself, on GitHub with *Raw*"),
@@ -27,29 +25,6 @@ _FOREIGN = (  # how files begin that people take for a checkpoint
     (b"\x89HDF", "an HDF5 file, as Keras writes it"),
     (b"\x80", "a pickle (.pt, .pth, .pkl), which could run code and is never loaded"),
 )
-
-
-@dataclass(frozen=True)
-class CheckpointMetadata:
-    """What the file says about its weights."""
-
-    architecture: str
-    recipe: str
-    profile: str
-    num_epochs: Annotated[int, pydantic.Field(ge=0)]
-    seed: int
-    data_source: str
-    data_hash: str
-    classes: Annotated[tuple[str, ...], pydantic.Field(min_length=2)]  # their names, by the index of their logit
-    preprocessing: Preprocessing
-
-    @property
-    def random_weights(self) -> bool:
-        """True for a network that was not trained."""
-        return self.num_epochs == 0
-
-
-_METADATA = pydantic.TypeAdapter(CheckpointMetadata)  # made here: its time is none of loading a checkpoint
 
 
 @dataclass(frozen=True)
@@ -109,15 +84,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         if foreign := _foreign(path):
             raise UserError(f"{path} is {foreign}; {remedy}")
         with safetensors.safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            if FORMAT not in header:
-                raise UserError(f"{path} is not a checkpoint of this project (no {FORMAT} in its metadata); {remedy}")
+            metadata = parse_header(path, file.metadata() or {}, remedy)
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not iterable itself
-        metadata = _METADATA.validate_json(header[FORMAT], strict=True, extra="forbid")
-    except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path} has damaged checkpoint metadata at {place!r}: {first['msg']}; {remedy}") from None
     except (OSError, safetensors.SafetensorError) as error:
         raise UserError(f"{path} is not a readable checkpoint ({error}); {remedy}") from None
     try:

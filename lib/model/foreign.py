@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from lib.data import Data
 from lib.data.preprocessing import Preprocessing
 from lib.errors import UserError
-from lib.model.checkpoint import Checkpoint, CheckpointMetadata, load_checkpoint, save_checkpoint
+from lib.header import CheckpointMetadata
+from lib.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lib.model.networks import TORCHVISION, build_network
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's own, of ImageNet

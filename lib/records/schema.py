@@ -19,6 +19,7 @@ from lib.files import write_atomic
 
 SCHEMA_VERSION = 5
 EXPLORE, TRAIN, BENCHMARK, COMPARE = "01_explore", "02_train", "03_benchmark", "04_compare"  # the notebooks
+RELEASE = "05_release"
 
 Profile = Literal["smoke", "fast", "full"]
 Status = Literal["ok", "unavailable", "failed"]
@@ -193,6 +194,15 @@ class Parity:
 
 
 @dataclass
+class Sample:
+    """One image and what the measured model answered, so that a copy of the model can be checked anywhere."""
+
+    digest: str  # hex, of `lib.data.images.pixel_digest` of the image as the network reads it
+    label: int
+    logits: list[float]
+
+
+@dataclass
 class ColdStart:
     """What a first request waits for."""
 
@@ -211,6 +221,7 @@ class Preparation:
     num_bytes: int  # of the files that it wrote
     num_calibration_images: int  # all from the training images
     kept: str = ""  # where these files are, in the run folder; empty where nothing was kept
+    files: dict[str, str] = field(default_factory=dict)  # SHA-256 of each, by its path below that place
 
 
 @dataclass
@@ -353,6 +364,7 @@ class BenchmarkRecord(Record):
     preparation: Preparation | None = None
     accuracy: dict[str, Accuracy] = field(default_factory=dict)  # by split, of this backend
     parity: Parity | None = None
+    samples: list[Sample] = field(default_factory=list)  # a few of the images of `parity`
     proof: Proof | None = None
     cold_start: ColdStart | None = None
     reference_cold_start: ColdStart | None = None
@@ -406,6 +418,34 @@ class CompareRecord(Record):
     history: dict[str, dict[str, str]] = field(default_factory=dict)  # backend -> scenario -> `Trend.verdict`
 
 
+@dataclass
+class ReleasedModel:
+    """One model file of a release."""
+
+    path: str  # in the release
+    sha256: str
+    num_bytes: int
+    backend: str  # that it was measured with; empty where it was not measured
+    made_of: str = ""  # the measured file of the release that it was made of; empty where it was measured itself
+    error_max: float = 0.0  # largest difference of its logits from those of the measured file on the sample images
+
+
+@dataclass(kw_only=True)
+class ReleaseRecord(Record):
+    """05_release: what was released, or why nothing was."""
+
+    kind: str = "release"
+    name: str = ""
+    version: str = ""
+    digest: str = ""  # SHA-256 of its SHA256SUMS; empty where nothing was released
+    place: str = ""  # in the run folder
+    num_bytes: int = 0  # of all its files
+    models: list[ReleasedModel] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)  # what was recomputed from the files alone, and holds
+    notes: list[str] = field(default_factory=list)  # what a reader must know
+    reason: str = ""  # why there is no release
+
+
 class OtherSchemaError(UserError):
     """A record of another version of this project."""
 
@@ -416,6 +456,7 @@ KINDS: dict[str, type[Record]] = {
     "train": TrainRecord,
     "benchmark": BenchmarkRecord,
     "compare": CompareRecord,
+    "release": ReleaseRecord,
 }
 
 

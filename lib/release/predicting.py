@@ -1,0 +1,66 @@
+"""A released model on ONNX Runtime, without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lib.errors import UserError
+from lib.granted import num_cores
+from lib.release.reader import OUTPUT
+
+
+class Model:
+    """A model file, ready to run.
+
+    Args:
+        num_threads: 0 = all cores.
+
+    Raises:
+        UserError: ONNX Runtime is missing, or cannot load the file.
+    """
+
+    def __init__(self, path: Path, num_threads: int = 0) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise UserError("onnxruntime is not installed; install it with `pip install onnxruntime`") from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = num_threads or num_cores()
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # images come now and then
+        options.log_severity_level = 4  # what goes wrong is raised
+        self.path = path
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            (self._input,) = [entry.name for entry in self._session.get_inputs()]
+        except Exception as error:  # of classes that the runtime does not publish
+            raise _refusal(path, error) from None
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Logits, float32 (N, classes).
+
+        Args:
+            images: normalized float32 (N, 3, H, W), or uint8 (N, H, W, 3) for the variant that takes pixels.
+
+        Raises:
+            UserError: the file does not take them.
+        """
+        try:
+            logits: np.ndarray = self._session.run([OUTPUT], {self._input: images})[0]
+        except Exception as error:
+            raise _refusal(self.path, error) from None
+        return logits
+
+
+def _refusal(path: Path, error: Exception) -> UserError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return UserError(f"ONNX Runtime cannot run {path} ({reason[:200]}); get the release again")
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    shares: np.ndarray = powers / powers.sum(axis=-1, keepdims=True)
+    return shares

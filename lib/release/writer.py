@@ -1,0 +1,205 @@
+"""From a run folder to a release. Nothing is exported here: every model file is one that 03 measured and kept."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lib.analysis.recommendation import is_right
+from lib.data import Data
+from lib.data.images import as_image, digest_images
+from lib.errors import UserError
+from lib.files import CHECKPOINT_NAME, sha256_file, writing
+from lib.header import CheckpointMetadata, read_header
+from lib.records.run import RunFolder
+from lib.records.schema import BENCHMARK, BenchmarkRecord, ReleasedModel, TrainRecord, record_path
+from lib.release.bom import bom_of
+from lib.release.card import card_of
+from lib.release.contents import PLACES, RELEASED, Sources, as_json, json_files, label_of, manifest_of, sample_file
+from lib.release.pixels import write_pixels_variant
+from lib.release.predicting import Model
+from lib.release.reader import BOM, CARD, FP32, SUMS, TRAINING_IMAGES, UINT8, WEIGHTS, Release
+
+FOLDER = "release"  # in a run folder
+_AGAIN = f"run {BENCHMARK} again"
+
+
+class NoReleaseError(UserError):
+    """A run that cannot be released, with the reason. It is no failure of the run."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What of a run is released."""
+
+    run_dir: Path
+    train: TrainRecord
+    benchmarks: list[BenchmarkRecord]  # the fp32 one first
+    notes: list[str]  # what is left out, and why
+
+    def kept(self, record: BenchmarkRecord) -> Path:
+        """The file that a backend ran, in the run folder."""
+        assert record.preparation is not None
+        return self.run_dir / record.preparation.kept / RELEASED[record.backend]
+
+
+def plan_release(run: RunFolder) -> Plan:
+    """Choose what is released.
+
+    Raises:
+        NoReleaseError: nothing can be: no training, or no right `onnxruntime` that measured its network.
+        UserError: a file of the run is missing or is not the one that its record names.
+    """
+    if run.train is None:
+        raise NoReleaseError("nothing is released: this run has no record of a training")
+    if run.train.checkpoint_sha256 != sha256_file(_there(run.path / CHECKPOINT_NAME)):
+        raise UserError(f"{run.path / CHECKPOINT_NAME} is not the checkpoint that the record of the training names")
+    chosen, notes = [], []
+    for backend in RELEASED:
+        record = next((record for record in run.benchmarks if record.backend == backend), None)
+        if record is None:
+            notes.append(f"{backend} was not measured in this run")
+        elif why := _unfit(record, run.train):
+            notes.append(f"{backend} is not released: {why}")
+        else:
+            chosen.append(record)
+    if not chosen or chosen[0].backend != next(iter(RELEASED)):
+        raise NoReleaseError(f"nothing is released: {notes[0]}")
+    plan = Plan(run.path, run.train, chosen, notes)
+    for record in chosen:
+        assert record.preparation is not None
+        if sha256_file(_there(plan.kept(record))) != record.preparation.files.get(RELEASED[record.backend]):
+            raise UserError(f"{plan.kept(record)} is not the file that {record.backend} measured; {_AGAIN}")
+    return plan
+
+
+def _unfit(record: BenchmarkRecord, train: TrainRecord) -> str:
+    """Why what a record measured cannot be released; empty where it can."""
+    if record.status != "ok":
+        return f"{record.status}: {record.error}"
+    if record.checkpoint_sha256 != train.checkpoint_sha256 or record.random_weights:
+        return "it measured another network"
+    if not is_right(record):
+        return f"parity {record.parity.outcome if record.parity is not None else 'was not checked'}"
+    if record.preparation is None or not record.preparation.kept or not record.samples:
+        return "its model was not kept (a sweep, more than 50 MB, or an earlier version of this project)"
+    return ""
+
+
+def _there(path: Path) -> Path:
+    if not path.is_file():
+        raise UserError(f"{path} is missing, and its record names it; {_AGAIN}")
+    return path
+
+
+def write_release(plan: Plan, data: Data) -> tuple[Release, str]:
+    """Write `release/` of a run folder, all of it or nothing.
+
+    Args:
+        data: what the network was trained on; its validation images have the samples.
+
+    Returns:
+        The release as its reader sees it, and what became of an earlier one with other content, in words.
+
+    Raises:
+        UserError: other data than the records name, or a folder that is not writable.
+    """
+    target = plan.run_dir / FOLDER
+    with writing(target), tempfile.TemporaryDirectory(prefix=".release-", dir=plan.run_dir) as folder:
+        made = Path(folder, FOLDER)
+        _fill(made, plan, data)
+        digest = Release.load(made).digest
+        before = sha256_file(target / SUMS) if (target / SUMS).is_file() else ""
+        if target.exists():
+            target.rename(Path(folder, "earlier"))
+        made.rename(target)
+    replaced = f"it replaces release {before[:12]}, which had other content" if before not in ("", digest) else ""
+    return Release.load(target), replaced
+
+
+def _fill(folder: Path, plan: Plan, data: Data) -> None:
+    for part in ("onnx", "records", "samples"):
+        (folder / part).mkdir(parents=True)
+    shutil.copyfile(plan.run_dir / CHECKPOINT_NAME, folder / WEIGHTS)
+    network = read_header(folder / WEIGHTS, "train it again")
+    for record in plan.benchmarks:
+        shutil.copyfile(plan.kept(record), folder / PLACES[record.backend])
+    write_pixels_variant(folder / FP32, folder / UINT8, network.preprocessing)
+    images = sample_images(plan.benchmarks, data)
+    for index, image in enumerate(images):
+        as_image(image).save(folder / sample_file(index))
+    (folder / TRAINING_IMAGES).write_text(training_images(data), encoding="ascii")
+    sources = Sources(
+        plan.train, plan.benchmarks, network, _models(folder, plan.benchmarks, network, images), _records(folder, plan)
+    )
+    for path, content in json_files(sources).items():
+        (folder / path).write_text(as_json(content), encoding="utf-8")
+    manifest = manifest_of(sources)
+    (folder / CARD).write_text(card_of(manifest, network), encoding="utf-8")
+    bom = bom_of(manifest, network, plan.train.environment, sums_of(folder))
+    (folder / BOM).write_text(as_json(bom), encoding="utf-8")
+    write_sums(folder)
+
+
+def _records(folder: Path, plan: Plan) -> dict[str, str]:
+    hashes = {}
+    for record in (plan.train, *plan.benchmarks):
+        backend = record.backend if isinstance(record, BenchmarkRecord) else ""
+        source = record_path(plan.run_dir, label_of(record).partition(".")[0], backend)
+        copy = folder / "records" / source.name
+        shutil.copyfile(source, copy)
+        hashes[label_of(record)] = sha256_file(copy)
+    return hashes
+
+
+def _models(
+    folder: Path, benchmarks: Sequence[BenchmarkRecord], network: CheckpointMetadata, images: np.ndarray
+) -> list[ReleasedModel]:
+    measured = [(PLACES[record.backend], record.backend, "", 0.0) for record in benchmarks]
+    pixels = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+    expected = Model(folder / FP32)(network.preprocessing.normalize(images))
+    error = float(np.abs(Model(folder / UINT8)(pixels) - expected).max())
+    return [
+        ReleasedModel(path, sha256_file(folder / path), (folder / path).stat().st_size, backend, made_of, error_max)
+        for path, backend, made_of, error_max in [*measured, (UINT8, "", FP32, error)]
+    ]
+
+
+def sample_images(benchmarks: Sequence[BenchmarkRecord], data: Data) -> np.ndarray:
+    """The images of the records' samples, uint8 (N, 3, H, W), found by their pixels.
+
+    Raises:
+        UserError: the data do not have them, so they are not those that were measured.
+    """
+    val = data.val.images
+    places = {digest.tobytes().hex(): index for index, digest in enumerate(digest_images(val))}
+    digests = [sample.digest for sample in benchmarks[0].samples]
+    if any([sample.digest for sample in record.samples] != digests for record in benchmarks[1:]):
+        raise UserError(f"the records of the backends have different samples; {_AGAIN}")
+    if missing := [digest for digest in digests if digest not in places]:
+        raise UserError(
+            f"{len(missing)} sample images of the records are not among the validation images of these data"
+        )
+    return val[[places[digest] for digest in digests]]
+
+
+def training_images(data: Data) -> str:
+    """One line for each training image: the SHA-256 of its pixels, sorted."""
+    return "".join(sorted(f"{digest.tobytes().hex()}\n" for digest in data.train.digests))
+
+
+def sums_of(folder: Path) -> dict[str, str]:
+    """SHA-256 of all files but SHA256SUMS, by path, in order."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in paths}
+
+
+def write_sums(folder: Path) -> None:
+    """Write SHA256SUMS, as `sha256sum -c` reads it."""
+    text = "".join(f"{sha256}  {path}\n" for path, sha256 in sums_of(folder).items())
+    (folder / SUMS).write_text(text, encoding="utf-8")

@@ -1,0 +1,85 @@
+"""A run folder that can be released, made without notebooks and workers: a small network, really exported."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lib.backends import get_backend
+from lib.bench.kept_models import keep_model
+from lib.bench.parity import Tolerance, compare_logits
+from lib.bench.steps import sample_answers
+from lib.data import Data
+from lib.data.preprocessing import fit_preprocessing
+from lib.files import CHECKPOINT_NAME
+from lib.header import CheckpointMetadata
+from lib.model import build_network, load_checkpoint, save_checkpoint
+from lib.records.schema import Preparation, record_path, write_record
+from lib.training.evaluation import evaluate, predict_logits
+from tests.made_data import made_data, noise
+from tests.made_records import made_benchmark, made_train
+
+ANY = Tolerance(top1_drop=1.0, sqnr_db=-math.inf, agreement=0.0)
+BACKENDS = ("onnxruntime", "onnxruntime-int8")
+
+
+def released_data() -> Data:
+    """What the network of `made_run` was trained on."""
+    return made_data(noise("train", 86), noise("val", 129, seed=1))
+
+
+def made_run(run_dir: Path, backends: tuple[str, ...] = BACKENDS, seed: int = 0) -> Path:
+    """Records, checkpoint and kept models of a run. Args: seed: of the weights."""
+    data = released_data()
+    checkpoint = load_checkpoint(_checkpoint(run_dir, data, seed))
+    network, used = checkpoint.metadata, checkpoint.preprocessing
+    reference = predict_logits(checkpoint.model, used, data.val.images)
+    trained = evaluate(reference, data.val)
+    common: dict[str, Any] = {"checkpoint_sha256": checkpoint.sha256, "data": data.info()}
+    train = made_train(
+        **common,
+        recipe=network.recipe,
+        architecture=network.architecture,
+        num_epochs=network.num_epochs,
+        accuracy={"val": trained.accuracy},
+        per_class_recall={"val": trained.per_class_recall},
+        confusion={"val": trained.confusion},
+    )
+    write_record(train, record_path(run_dir, "02_train"))
+    for name in backends:
+        backend = get_backend(name)()
+        with tempfile.TemporaryDirectory() as folder:
+            images = used.normalize(data.train.images) if backend.needs_calibration else np.empty(0, np.float32)
+            backend.prepare(run_dir / CHECKPOINT_NAME, images, Path(folder))
+            place, files = keep_model(Path(folder), run_dir)
+            backend.load(run_dir / CHECKPOINT_NAME, Path(folder), 1)
+            batch = used.normalize(data.val.images)
+            backend.compile(batch.shape)
+            logits = backend.predict(batch)
+        record = made_benchmark(
+            name,
+            **common,
+            recipe=network.recipe,
+            parity=compare_logits(logits, reference, data.val.labels, data.val.track_ids, ANY),
+            samples=sample_answers(data.val, logits),
+            preparation=Preparation(1.0, 1, len(images), place, files),
+        )
+        write_record(record, record_path(run_dir, "03_benchmark", name))
+    return run_dir
+
+
+def _checkpoint(run_dir: Path, data: Data, seed: int) -> Path:
+    torch.manual_seed(seed)
+    metadata = CheckpointMetadata(
+        "learning_path", "learning_path", "fast", 1, seed, data.source, data.manifest_hash, data.classes,
+        fit_preprocessing(data.train.images),
+    )  # fmt: skip
+    path = run_dir / CHECKPOINT_NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(path, build_network("learning_path"), metadata)
+    return path

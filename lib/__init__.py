@@ -6,6 +6,7 @@ The map, from the top down. Imports point downwards only, and importing a packag
     ci          what the workflows call: settings, collecting, history, summary, gate
     series      the notebooks as a series: parameters, jobs, launcher, run folders, sweep
     executor    one notebook executed: output limit, memory, outcome, progress
+    serving     a release behind HTTP: uploads, batches, metrics, the Open Inference Protocol
     html        an executed notebook becomes a page; the index of a run
     report      what a notebook shows: figures, tables, sentences
     bench       measuring: workers, rounds, parity, proof, peaks, session; and whether the harness is honest

@@ -170,6 +170,17 @@ def _data(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _serve(arguments: argparse.Namespace) -> int:
+    try:
+        from lib.serving.server import serve
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("lib."):
+            raise
+        raise UserError(f"{error.name} is not installed; `make EXTRAS=serve .venv` installs what serving needs") from None
+    serve(arguments.release, arguments.host, arguments.port, arguments.num_threads)
+    return OK
+
+
 def _names(text: str) -> list[str]:
     from lib.backends import split_names
 
@@ -266,6 +277,13 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--data-root", default="data", metavar="DIR", help="where to (default: data)")
     data.add_argument("--dataset", default="gtsrb", metavar="NAME", help="gtsrb (default) or gtsrb-torchvision")
     data.set_defaults(function=_data)
+
+    serve = commands.add_parser("serve", help="answer images over HTTP with a release")
+    serve.add_argument("release", metavar="RELEASE", help="a release folder, or a run folder with one")
+    serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="default: 127.0.0.1, this machine alone")
+    serve.add_argument("--port", type=int, default=8000, metavar="N", help="default: 8000; 0: any that is free")
+    serve.add_argument("--num-threads", type=int, default=0, metavar="N", help="of the network (default: all cores)")
+    serve.set_defaults(function=_serve)
 
     add_commands(commands)
     return parser

@@ -52,7 +52,7 @@ def read_image(file: Path) -> Photo:
         warnings.catch_warnings(record=True, action="always") as warned,
         _opened(file, FORMATS, _OTHER_FORMAT) as image,
     ):
-        return _photo(image, warned)  # Pillow's warnings are for developers; what follows for the image is in a note
+        return as_photo(image, warned)  # Pillow's warnings are for developers; what follows for the image is in a note
 
 
 @contextmanager
@@ -76,7 +76,16 @@ def _opened(file: Path, formats: tuple[str, ...], advice: str) -> Iterator[Image
         raise UserError(f"{file} is not a readable image ({reason}); {advice}") from None
 
 
-def _photo(opened: ImageFile.ImageFile, warned: Sequence[warnings.WarningMessage]) -> Photo:
+def as_photo(opened: ImageFile.ImageFile, warned: Sequence[warnings.WarningMessage] = ()) -> Photo:
+    """What `read_image` makes of an opened file.
+
+    Args:
+        warned: what Pillow warned of while it opened the file and will warn of. Threads cannot record that: they leave
+            it out, and a note about EXIF data that are cut off with it.
+
+    Raises:
+        UserError: too many pixels, or grey levels without a known white; damaged files raise errors of any class.
+    """
     width, height = opened.size
     if width * height > MAX_PIXELS:
         raise UserError(f"image of {width} x {height} pixels; at most {MAX_PIXELS:,} are allowed, make it smaller")

@@ -1,0 +1,319 @@
+"""The routes: `/predict` for images, the Open Inference Protocol for tensors, metrics, health, and a page to try it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
+
+from lib.release.predicting import probabilities
+from lib.release.reader import OUTPUT, Release
+from lib.serving import protocol
+from lib.serving.decoding import FORMATS, MAX_BYTES, Refused
+from lib.serving.engine import MAX_BATCH, RETRY_AFTER_S, Answer, Engine, Upload
+from lib.signs import artwork_svg, sign_named
+
+BODY_S = 15.0  # for a body to arrive
+ANSWER_S = 10.0  # for an answer, from then on
+MAX_HELD = 64 * 1024 * 1024  # bytes of bodies of all requests that are being read or answered
+TOP = 5  # classes in an answer
+MULTIPART = "multipart/form-data"
+_PAGE = {"": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
+_SAFE = {
+    "Content-Security-Policy": "default-src 'none'; img-src 'self' blob:; style-src 'self'; script-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+Scope = MutableMapping[str, Any]
+
+
+def create_app(engine: Engine) -> FastAPI:
+    """The application. It starts the engine's threads and ends them."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        engine.start()
+        yield
+        await asyncio.to_thread(engine.stop)
+
+    app = FastAPI(
+        title="German traffic signs",
+        description="Which of the classes of GTSRB an image shows. Errors are JSON: one sentence in `error`.",
+        version=engine.served.release.version,
+        lifespan=lifespan,
+        docs_url=None,  # both pages of documentation load scripts from elsewhere
+        redoc_url=None,
+    )
+    routes = _Routes(engine)
+    app.add_api_route("/predict", routes.predict, methods=["POST"], openapi_extra=_PREDICT, responses=_RESPONSES)
+    app.add_api_route("/v2", routes.server, response_model=None)
+    app.add_api_route("/v2/health/live", routes.healthy)
+    app.add_api_route("/v2/health/ready", routes.healthy)
+    for model in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
+        app.add_api_route(model, routes.model, responses=_UNKNOWN)
+        app.add_api_route(f"{model}/ready", routes.model_ready, responses=_UNKNOWN)
+        app.add_api_route(
+            f"{model}/infer", routes.infer, methods=["POST"], openapi_extra=_INFER, responses=_RESPONSES | _UNKNOWN
+        )
+    app.add_api_route("/metrics", routes.metrics)
+    app.add_api_route("/artwork/{label}", routes.artwork, include_in_schema=False)
+    for name in _PAGE:
+        app.add_api_route(f"/{name}", routes.page, include_in_schema=False)
+    app.add_exception_handler(Refused, routes.refused)
+    app.add_exception_handler(HTTPException, routes.not_found)
+    app.add_exception_handler(ClientDisconnect, routes.gone)
+    app.add_exception_handler(Exception, routes.failed)
+    app.add_middleware(_Counted, engine=engine)
+    return app
+
+
+class _Counted:
+    """Counts every answer by route and status."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]], engine: Engine) -> None:
+        self._app = app
+        self._requests = engine.metrics.requests
+
+    async def __call__(self, scope: Scope, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+        async def counting(message: Scope) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "unknown")
+                self._requests.labels(route, message["status"]).inc()
+            await send(message)
+
+        await self._app(scope, receive, counting)
+
+
+class _Routes:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._held = 0  # bytes of bodies
+
+    async def predict(self, request: Request) -> Response:
+        """The five most likely classes of an image (the body), or of each of several (multipart)."""
+        self._engine.check_room()
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type != MULTIPART and media_type not in FORMATS:
+            allowed = ", ".join([*FORMATS, MULTIPART])
+            raise Refused(415, "media_type", f"content type {media_type[:80]!r} is not taken; send one of {allowed}")
+        async with self._body(request) as body:
+            if media_type == MULTIPART:
+                answers = await self._all(await _parts(request, body))
+            else:
+                async with _in_time():
+                    answers = [await self._engine.infer(Upload(body, media_type))]
+        release = answers[0].release
+        results = [{"top": _top(answer), "notes": answer.notes} for answer in answers]
+        return _json({"model": _named(release), "results": results})
+
+    async def _all(self, uploads: list[Upload]) -> list[Answer]:
+        """Answers in the order of the images; the first that cannot be answered stops the others."""
+        self._engine.check_room(len(uploads))
+        tasks = [asyncio.ensure_future(self._engine.infer(upload)) for upload in uploads]
+        try:
+            async with _in_time():
+                await asyncio.gather(*tasks)
+        except Refused as error:
+            number = next(n for n, task in enumerate(tasks, 1) if task.done() and task.exception() is error)
+            where = f"image {number} of {len(tasks)}: " if len(tasks) > 1 else ""
+            raise Refused(error.status, error.reason, where + error.sentence) from None
+        finally:
+            for task in tasks:
+                task.cancel()
+        return [task.result() for task in tasks]
+
+    async def infer(self, request: Request, name: str, version: str = "") -> Response:
+        """Logits and probabilities of a tensor of pixels; see the Open Inference Protocol."""
+        self._engine.check_room()
+        self._known(name, version)
+        shape = self._engine.served.release.preprocessing.image_shape
+        async with self._body(request) as body:
+            question = protocol.parse(body, request.headers.get(protocol.HEADER_LENGTH), shape)
+            async with _in_time():
+                found = await self._engine.infer(question.pixels)
+        tensors = {OUTPUT: found.logits, protocol.PROBABILITIES: probabilities(found.logits)}
+        content, header_length = protocol.answer(question, tensors, found.release)
+        if header_length is None:
+            return Response(content, media_type="application/json")
+        headers = {protocol.HEADER_LENGTH: str(header_length)}
+        return Response(content, media_type="application/octet-stream", headers=headers)
+
+    @asynccontextmanager
+    async def _body(self, request: Request) -> AsyncIterator[bytes]:
+        """The whole body. Its bytes count as held until the block ends.
+
+        Raises:
+            Refused: more bytes than are allowed, or than there is room for now, or too slow.
+        """
+        declared = request.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > MAX_BYTES:
+            raise _too_large()
+        body = bytearray()
+        try:
+            async with asyncio.timeout(BODY_S):
+                async for chunk in request.stream():
+                    body += chunk
+                    self._held += len(chunk)
+                    if len(body) > MAX_BYTES:
+                        raise _too_large()
+                    if self._held > MAX_HELD:
+                        raise Refused(429, "bytes", f"too many bytes are being received; wait {RETRY_AFTER_S} s")
+            yield bytes(body)
+        except TimeoutError:
+            raise Refused(408, "slow", f"the body did not arrive within {BODY_S:g} s") from None
+        finally:
+            self._held -= len(body)
+
+    def _known(self, name: str, version: str = "") -> Release:
+        release = self._engine.served.release
+        if name != protocol.MODEL or version not in ("", release.version):
+            asked = f"{name}, version {version}" if version else name
+            raise Refused(404, "unknown", f"no model {asked[:120]!r}; there is {protocol.MODEL!r} {release.version}")
+        return release
+
+    async def server(self) -> Response:
+        """Name and version of this server."""
+        return _json({**protocol.SERVER, "version": self._engine.served.release.version})
+
+    async def healthy(self) -> Response:
+        """It listens only once its model has run, so it is alive and ready as long as it answers."""
+        return Response()
+
+    async def model(self, name: str, version: str = "") -> Response:
+        """Inputs and outputs of the model."""
+        return _json(protocol.metadata(self._known(name, version)))
+
+    async def model_ready(self, name: str, version: str = "") -> Response:
+        """200 for the model that is served."""
+        self._known(name, version)
+        return Response()
+
+    async def metrics(self) -> Response:
+        """For Prometheus."""
+        return Response(self._engine.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def page(self, request: Request) -> Response:
+        name = request.url.path.removeprefix("/")
+        path = Path(__file__).with_name(name or "page.html")
+        return Response(path.read_bytes(), media_type=_PAGE[name], headers=_SAFE)
+
+    async def artwork(self, label: str) -> Response:
+        sign = sign_named(label)
+        if sign is None:
+            raise Refused(404, "unknown", f"there is no drawing of {label[:80]!r}")
+        return Response(artwork_svg(sign.class_id), media_type="image/svg+xml", headers=_SAFE)
+
+    async def refused(self, _request: Request, error: Exception) -> Response:
+        assert isinstance(error, Refused)
+        self._engine.metrics.refusals.labels(error.reason).inc()
+        wait = {"Retry-After": str(RETRY_AFTER_S)} if error.status in (429, 503) else None
+        return _json({"error": error.sentence}, error.status, wait)
+
+    async def not_found(self, _request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return _json({"error": str(error.detail)}, error.status_code, error.headers)
+
+    async def gone(self, _request: Request, _error: Exception) -> Response:
+        self._engine.metrics.refusals.labels("gone").inc()
+        return Response(status_code=400)
+
+    async def failed(self, _request: Request, _error: Exception) -> Response:
+        """A fault of ours: the log has the traceback, the client a sentence."""
+        return _json({"error": "the server failed; its log says why"}, 500)
+
+
+@asynccontextmanager
+async def _in_time() -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            yield
+    except TimeoutError:
+        raise Refused(503, "late", f"there was no answer within {ANSWER_S:g} s; try again later") from None
+
+
+async def _parts(request: Request, body: bytes) -> list[Upload]:
+    """The files of a multipart body.
+
+    Raises:
+        Refused: damaged, without a file, or with more than a batch.
+    """
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield body
+
+    parser = MultiPartParser(request.headers, stream(), max_files=MAX_BATCH, max_fields=MAX_BATCH)  # type: ignore[arg-type]
+    parser.spool_max_size = MAX_BYTES + 1  # nothing is written to a disk
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise Refused(400, "multipart", f"the multipart body cannot be read: {error.message}") from None
+    uploads = []
+    for _, part in form.multi_items():
+        if isinstance(part, str):
+            raise Refused(400, "multipart", "a part has no file name; send images as files, as `curl -F image=@FILE`")
+        declared = (part.content_type or "").partition(";")[0].strip().lower()
+        uploads.append(Upload(await part.read(), "" if declared == "application/octet-stream" else declared))
+    await form.close()
+    if not uploads:
+        raise Refused(400, "multipart", "the multipart body has no file; send images as `curl -F image=@FILE`")
+    return uploads
+
+
+def _too_large() -> Refused:
+    return Refused(413, "bytes", f"the body has more than the {MAX_BYTES:,} bytes that are allowed; make it smaller")
+
+
+def _named(release: Release) -> dict[str, str]:
+    return {"name": protocol.MODEL, "version": release.version, "digest": release.digest}
+
+
+def _top(answer: Answer) -> list[dict[str, Any]]:
+    shares = probabilities(answer.logits[0])
+    best = np.argsort(-shares, kind="stable")[:TOP]
+    labels = answer.release.labels
+    return [{"class_id": int(k), "label": labels[k], "probability": round(float(shares[k]), 6)} for k in best]
+
+
+def _json(content: object, status: int = 200, headers: Any = None) -> Response:
+    return Response(json.dumps(content), status, headers, "application/json")
+
+
+_ERROR: dict[str, Any] = {
+    "content": {
+        "application/json": {
+            "schema": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+        }
+    }
+}
+_UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"description": "No such model", **_ERROR}}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    400: {"description": "Damaged or not understood", **_ERROR},
+    408: {"description": "The body arrived too slowly", **_ERROR},
+    413: {"description": "Too many bytes or pixels", **_ERROR},
+    415: {"description": "Not a format that is taken", **_ERROR},
+    429: {"description": "Too much is waiting; see Retry-After", **_ERROR},
+    503: {"description": "No answer in time; see Retry-After", **_ERROR},
+}
+_FILE = {"type": "string", "format": "binary"}
+_PREDICT = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            **{media_type: {"schema": _FILE} for media_type in FORMATS},
+            MULTIPART: {
+                "schema": {"type": "object", "properties": {"image": {"type": "array", "items": _FILE, "minItems": 1}}}
+            },
+        },
+    }
+}
+_INFER = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}

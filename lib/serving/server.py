@@ -1,0 +1,126 @@
+"""One process that serves a release: its socket, its signals, its log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from lib.errors import UserError
+from lib.progress import to_stdout
+from lib.serving.app import ANSWER_S, BODY_S, create_app
+from lib.serving.engine import Engine, Served
+from lib.serving.metrics import Metrics
+
+HEAD_S = 10.0  # for the head of a request to arrive
+KEEP_ALIVE_S = 30  # between two requests of a connection
+BACKLOG = 2048
+
+
+class _Impatient(HttpToolsProtocol):
+    """Closes a connection whose request head does not arrive: uvicorn limits only the time between two requests."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head = self.loop.call_later(HEAD_S, transport.close)
+
+    def on_message_begin(self) -> None:
+        self._head.cancel()
+        self._head = self.loop.call_later(HEAD_S, self.transport.close)
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._head.cancel()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head.cancel()
+        super().connection_lost(exc)
+
+
+def serve(path: str, host: str, port: int, num_threads: int) -> None:
+    """Serve a release until SIGTERM or SIGINT, which let finish what is in flight. SIGHUP loads `path` again.
+
+    Args:
+        path: a release folder, or a link to one that is turned before SIGHUP.
+        port: 0 = any that is free; the first line of output says which.
+        num_threads: of the network; 0 = all cores that were granted.
+
+    Raises:
+        UserError: the release cannot be served, or the address is not free.
+    """
+    metrics = Metrics()
+    engine = Engine(Served.load(path, num_threads), metrics)
+    listening = _listen(host, port)
+    app = create_app(engine)
+    started = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(scope: object) -> AsyncIterator[None]:
+        async with started(scope):
+            loop = asyncio.get_running_loop()
+            loop.add_signal_handler(signal.SIGHUP, partial(reload.set))
+            task = asyncio.create_task(reloading())
+            yield
+            task.cancel()
+
+    async def reloading() -> None:
+        """One after the other, and each in a thread of its own: the event loop goes on answering."""
+        while await reload.wait():
+            reload.clear()
+            try:
+                engine.served = await asyncio.to_thread(Served.load, path, num_threads)
+            except UserError as error:
+                to_stdout(f"kept {_words(engine.served)}: {error}")
+            else:
+                _announce(engine)
+
+    reload = asyncio.Event()
+    app.router.lifespan_context = lifespan
+    address = listening.getsockname()
+    shown = f"[{address[0]}]" if ":" in address[0] else address[0]
+    _announce(engine)
+    to_stdout(f"listening on http://{shown}:{address[1]} (SIGTERM ends it, SIGHUP loads the release again)")
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn takes them while it runs, and raises them again at its end
+        signal.signal(number, lambda *_: None)
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    config = uvicorn.Config(
+        app,
+        http=_Impatient,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=int(BODY_S + ANSWER_S) + 5,
+    )
+    uvicorn.Server(config).run(sockets=[listening])
+    to_stdout("ended: what was in flight is answered")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot listen on port {port} of {host}: {reason}; choose another with --port") from None
+
+
+def _announce(engine: Engine) -> None:
+    release = engine.served.release
+    engine.metrics.serves(release.name, release.version, release.digest)
+    to_stdout(f"serving {_words(engine.served)}")
+
+
+def _words(served: Served) -> str:
+    release = served.release
+    return f"{release.name} {release.version} (digest {release.digest[:12]})"

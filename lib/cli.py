@@ -176,7 +176,9 @@ def _serve(arguments: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("lib."):
             raise
-        raise UserError(f"{error.name} is not installed; `make EXTRAS=serve .venv` installs what serving needs") from None
+        raise UserError(
+            f"{error.name} is not installed; `make EXTRAS=serve .venv` installs what serving needs"
+        ) from None
     serve(arguments.release, arguments.host, arguments.port, arguments.num_threads)
     return OK
 

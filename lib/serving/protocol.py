@@ -37,9 +37,7 @@ def metadata(release: Release) -> dict[str, Any]:
         "versions": [release.version],
         "platform": "onnxruntime_onnx",
         "inputs": [{"name": INPUT, "datatype": "UINT8", "shape": [-1, *release.preprocessing.image_shape]}],
-        "outputs": [
-            {"name": name, "datatype": "FP32", "shape": [-1, num_classes]} for name in (OUTPUT, PROBABILITIES)
-        ],
+        "outputs": [{"name": name, "datatype": "FP32", "shape": [-1, num_classes]} for name in (OUTPUT, PROBABILITIES)],
         "parameters": {"digest": release.digest},
     }
 
@@ -72,9 +70,7 @@ def parse(body: bytes, header_length: str | None, image_shape: tuple[int, ...]) 
         raise _bad(f"there is no output {unknown[0][:40]!r}; there are {OUTPUT} and {PROBABILITIES}")
     right = isinstance(shape, list) and shape[1:] == list(image_shape) and type(shape[0]) is int
     if (name, datatype) != (INPUT, "UINT8") or not right or not 1 <= shape[0] <= MAX_BATCH:
-        raise _bad(
-            f"the input must be {INPUT}, UINT8, of shape {['N', *image_shape]} with N from 1 to {MAX_BATCH}"
-        )
+        raise _bad(f"the input must be {INPUT}, UINT8, of shape {['N', *image_shape]} with N from 1 to {MAX_BATCH}")
     if size is not None:
         pixels = np.frombuffer(body[length:], np.uint8)
         if size != len(pixels):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 from lib.ci.commands import add_commands
 from lib.errors import UserError
@@ -91,7 +90,7 @@ def _params(arguments: argparse.Namespace) -> int:
         try:
             schema = load_schema(name)
         except UserError as error:
-            _report(f"error: {error}")
+            print(f"error: {error}", file=sys.stderr)
             status = USAGE
             continue
         print(("\n" if number else "") + schema.notebook)
@@ -192,15 +191,8 @@ def _names(text: str) -> list[str]:
 def _add_notebooks(parser: argparse.ArgumentParser, nargs: str, default: str, value: str, out: str) -> None:
     """What `run` and `sweep` have in common."""
     parser.add_argument("notebooks", nargs=nargs, metavar="NOTEBOOK", help=f"such as 03_benchmark or 03{default}")
-    parser.add_argument(
-        "-p",
-        dest="parameters",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", value),
-        help="see `python -m lib params`",
-    )
+    pairs: dict[str, Any] = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", value)}
+    parser.add_argument("-p", dest="parameters", **pairs, help="see `python -m lib params`")
     parser.add_argument("--backends", type=_names, default=[], metavar="A,B", help="what 03 measures")
     parser.add_argument("--out", default=out, metavar="DIR")
     for what, usual in (("cell", 2700), ("notebook", 3600)):
@@ -212,73 +204,57 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m lib", description="GTSRB from data to a decision on a CPU inference backend.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
+    def add(name: str, function: Callable[[argparse.Namespace], int], about: str, where: str = "") -> Any:
+        added = commands.add_parser(name, help=about, epilog=f"DIR is {where}." if where else None)
+        added.set_defaults(function=function)
+        return added
+
     where = "the run folder; by default a new one, or the latest where 02 is not run"
-    run = commands.add_parser("run", help="execute the series, or some of its notebooks", epilog=f"DIR is {where}.")
+    run = add("run", _launch, "execute the series, or some of its notebooks", where)
     _add_notebooks(run, "*", "; default: all", "VALUE", "")
-    run.set_defaults(function=_launch)
 
     where = "a folder for the table sweep.csv and a run folder for each combination; by default runs/sweep"
-    sweep = commands.add_parser(
-        "sweep", help="run notebooks for every combination of parameter values", epilog=f"DIR is {where}."
-    )
+    sweep = add("sweep", _sweep, "run notebooks for every combination of parameter values", where)
     _add_notebooks(sweep, "+", "", "A,B", "runs/sweep")
     sweep.add_argument(
         "--network-of", default="", metavar="RUN", help="run folder whose checkpoint 03 measures in every combination"
     )
     sweep.add_argument("--again", action="store_true", help="also run the combinations that are done already")
-    sweep.set_defaults(function=_sweep)
 
-    params = commands.add_parser("params", help="list the parameters of the notebooks")
+    params = add("params", _params, "list the parameters of the notebooks")
     params.add_argument("notebook", nargs="?", default="", metavar="NOTEBOOK")
-    params.set_defaults(function=_params)
 
-    backends = commands.add_parser("backends", help="list the backends; imports no runtime")
+    backends = add("backends", _backends, "list the backends; imports no runtime")
     backends.add_argument("--json", action="store_true", help="for scripts")
-    backends.set_defaults(function=_backends)
 
-    prove = commands.add_parser("prove", help="show which kernels every backend runs on this machine; times nothing")
+    prove = add("prove", _prove, "show which kernels every backend runs on this machine; times nothing")
     prove.add_argument("--backends", type=_names, default=[], metavar="A,B", help="default: all that are installed")
     prove.add_argument("--checkpoint", default="", metavar="FILE", help="default: a network with random weights")
     prove.add_argument("--num-threads", type=_at_least_one, default=1, metavar="N", help="default: 1")
     prove.add_argument("--out", default="build/proof.json", metavar="FILE", help="default: build/proof.json")
-    prove.set_defaults(function=_prove)
 
-    selfcheck = commands.add_parser("selfcheck", help="measure what is known, to see whether the harness is honest")
+    selfcheck = add("selfcheck", _selfcheck, "measure what is known, to see whether the harness is honest")
     selfcheck.add_argument("--runs", type=_at_least_one, default=20, metavar="N", help="of each kind (default 20)")
     selfcheck.add_argument("--profile", default="full", choices=["smoke", "fast", "full"])
     selfcheck.add_argument("--neighbour", action="store_true", help="with another process that burns a core in bursts")
-    selfcheck.add_argument(
-        "--loads",
-        type=_names,
-        default=[],
-        metavar="A,B",
-        help="instead: by how much planted loads move the ratios of these backends",
-    )
-    selfcheck.add_argument(
-        "--seconds",
-        type=float,
-        default=210.0,
-        metavar="S",
-        help="of --loads, for each backend and scenario (default 210)",
-    )
+    loads = "instead: by how much planted loads move the ratios of these backends"
+    selfcheck.add_argument("--loads", type=_names, default=[], metavar="A,B", help=loads)
+    seconds = "of --loads, for each backend and scenario (default 210)"
+    selfcheck.add_argument("--seconds", type=float, default=210.0, metavar="S", help=seconds)
     selfcheck.add_argument("--num-threads", type=int, default=0, metavar="N", help="of --loads (default: all cores)")
     selfcheck.add_argument("--out", default="build/selfcheck", metavar="DIR", help="default: build/selfcheck/")
-    selfcheck.set_defaults(function=_selfcheck)
 
-    render = commands.add_parser("render", help="make the pages and the index of a run again")
+    render = add("render", _render, "make the pages and the index of a run again")
     render.add_argument("directory", metavar="DIR", help="a run folder, such as runs/latest")
-    render.set_defaults(function=_render)
 
-    runs = commands.add_parser("runs", help="remove old runs")
+    runs = add("runs", _prune, "remove old runs")
     runs.add_argument("action", choices=["prune"])
     runs.add_argument("--keep", type=_at_least_one, default=10, metavar="N", help="of the newest (default 10)")
-    runs.set_defaults(function=_prune)
 
-    data = commands.add_parser("data", help="fetch the real images")
+    data = add("data", _data, "fetch the real images")
     data.add_argument("action", choices=["get"])
     data.add_argument("--data-root", default="data", metavar="DIR", help="where to (default: data)")
     data.add_argument("--dataset", default="gtsrb", metavar="NAME", help="gtsrb (default) or gtsrb-torchvision")
-    data.set_defaults(function=_data)
 
     serve = commands.add_parser("serve", help="answer images over HTTP with a release")
     serve.add_argument("release", metavar="RELEASE", help="a release folder, or a run folder with one")
@@ -292,14 +268,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _prepare_terminal() -> None:
-    """Print on whatever there is, and end only where the caller wants it.
+    """Print in any locale, and end only where the caller wants it.
 
-    In a locale without UTF-8 a letter that it does not have is shown as `?`; a closed stream takes everything. Signals
-    that the caller ignores, as `nohup` does, stay ignored.
+    Without UTF-8 a letter that the locale does not have is shown as `?`. Signals that the caller ignores, as `nohup`
+    does, stay ignored.
     """
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # lives as long as we do
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -310,22 +283,6 @@ def _prepare_terminal() -> None:
 def _interrupt(_number: int, _frame: object) -> None:
     """End as by Ctrl-C, so that the running notebook is ended too."""
     raise KeyboardInterrupt
-
-
-def _report(line: str) -> None:
-    with contextlib.suppress(OSError):
-        print(line, file=sys.stderr, flush=True)
-
-
-def _silence(stream: TextIO, probe: str = "") -> bool:
-    """Whether nothing can be written to a stream; if so, Python does not try again at its end."""
-    try:
-        stream.write(probe)
-        stream.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        return True
-    return False
 
 
 def _at_least_one(text: str) -> int:
@@ -343,20 +300,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.function in (_launch, _sweep, _prove, _selfcheck):
             _remove_tuning()
         status: int = arguments.function(arguments)
-        sys.stdout.flush()
+        print(end="", flush=True)
         return status
     except UserError as error:
-        _report(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
-        _report("interrupted: what had finished is kept in its run folder")
+        print("interrupted: what had finished is kept in its run folder", file=sys.stderr)
         return INTERRUPTED
-    except OSError as error:
-        if not _silence(sys.stdout, "\n"):  # unbuffered, it has forgotten what it could not write
-            raise
-        if isinstance(error, BrokenPipeError):  # `python -m lib params | head`: the reader is gone
-            return OK
-        _report(f"error: cannot write to standard output: {error.strerror}")
-        return USAGE
-    finally:
-        _silence(sys.stderr)
+    except BrokenPipeError:  # `python -m lib params | head`: the reader is gone, and Python must not try again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK

@@ -163,7 +163,7 @@ def test_other_batch_size_is_another_question(tmp_path: Path) -> None:
 
 
 def test_missing_folder_ends_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is not a folder"):
+    with pytest.raises(UserError, match=r"no folder .*; give one that holds earlier runs"):
         load_history(tmp_path / "none", [], tmp_path)
 
 

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 from lib.analysis.comparison import BENCHMARK
 from lib.analysis.judgement import disturbance
 from lib.analysis.statistics import Ratio, noise_floor, scenario_ratio
 from lib.errors import UserError
-from lib.files import project_path
-from lib.records.schema import (
-    BenchmarkRecord,
-    Environment,
-    OtherSchemaError,
-    read_record,
-    second_path,
-)
+from lib.records.run import run_folder
+from lib.records.schema import BenchmarkRecord, OtherSchemaError, read_record, second_path
 
+EARLIER_RUNS = "one that holds earlier runs, such as runs"
 MIN_RUNS = 3  # earlier runs without which a range says nothing
 DIRECTIONS = {1: "faster", -1: "slower"}
 SUSPECTED, CONFIRMED = "suspected slower", "confirmed slower"  # the two verdicts that ask for something
@@ -97,44 +92,28 @@ class History:
         return words + "."
 
 
-def history_root(folder: str | Path) -> Path:
-    """The folder that holds earlier runs; a relative path counts from the project root.
-
-    Raises:
-        UserError: no such folder.
-    """
-    root = project_path(folder)
-    if not root.is_dir():
-        raise UserError(f"history {str(folder)!r} is not a folder; give one that holds earlier runs, such as runs")
-    return root
-
-
 def load_history(folder: str | Path, measured: Sequence[BenchmarkRecord], run_dir: Path) -> History:
     """Read earlier runs below a folder; records that are damaged or not comparable are counted and left out.
 
     Args:
-        folder: as `history_root` takes it.
+        folder: that holds run folders; a relative path counts from the project root.
         measured: records of the run that is judged, which does not count as an earlier one.
         run_dir: of that run; its second measurements are read from there.
 
     Raises:
         UserError: no such folder.
     """
-    root = history_root(folder)
+    root = run_folder(folder, EARLIER_RUNS)
     folders = sorted({path.resolve() for path in root.iterdir() if path.is_dir()} - {run_dir.resolve()})
     current = [record for record in measured if record.status == "ok"]
     history = _compared(folders, current, run_dir)
-    paths = [second_path(run_dir, record.backend) for record in current]
     again = []
-    for path in paths:
+    for record in current:
         with suppress(UserError):  # one that is not there, or cannot be read, confirms nothing
-            again.append(read_record(path, BenchmarkRecord))
+            again.append(read_record(second_path(run_dir, record.backend), BenchmarkRecord))
     seconds = {(trend.backend, trend.scenario): trend for trend in _compared(folders, again, run_dir).trends}
-    trends = [
-        Trend(trend.backend, trend.scenario, trend.points, seconds.get((trend.backend, trend.scenario)))
-        for trend in history.trends
-    ]
-    return History(trends, history.num_runs, history.left_out)
+    trends = [replace(trend, second=seconds.get((trend.backend, trend.scenario))) for trend in history.trends]
+    return replace(history, trends=trends)
 
 
 def _compared(folders: Sequence[Path], measured: Sequence[BenchmarkRecord], run_dir: Path) -> History:
@@ -173,18 +152,10 @@ def _read(path: Path, current: dict[str, BenchmarkRecord]) -> tuple[BenchmarkRec
         return None, "of backends that this run did not measure"
     if record.status != "ok":
         return None, "without numbers"
-    if _moment(record) is None:
-        return None, "without a time"
-    if _network(record) != _network(newest):
-        return None, "of another recipe, network or profile"
-    if _data(record) != _data(newest):
-        return None, "of other data"
-    if _cpu(record.environment) != _cpu(newest.environment):
-        return None, "of another CPU or number of threads"
-    newest_moment = _moment(newest)
-    if newest_moment is not None and (_moment(record) or newest_moment) > newest_moment:
-        return None, "that are newer than this run"
-    return record, ""
+    for why, asked in _ALIKE.items():
+        if asked(record) != asked(newest):
+            return None, why
+    return (None, "that are newer than this run") if _moment(record) > _moment(newest) else (record, "")
 
 
 def _network(record: BenchmarkRecord) -> tuple[object, ...]:
@@ -192,28 +163,28 @@ def _network(record: BenchmarkRecord) -> tuple[object, ...]:
     return record.model, record.recipe, record.random_weights, record.profile, *sizes
 
 
-def _data(record: BenchmarkRecord) -> str | None:
-    return record.data.manifest_hash if record.data is not None else None
+def _cpu(record: BenchmarkRecord) -> tuple[object, ...]:
+    machine = record.environment
+    return machine.architecture, machine.cpu_model, machine.num_threads, machine.emulated
 
 
-def _cpu(environment: Environment) -> tuple[object, ...]:
-    return environment.architecture, environment.cpu_model, environment.num_threads, environment.emulated
+# what comparable records have in common, by the words for one that differs
+_ALIKE: dict[str, Callable[[BenchmarkRecord], object]] = {
+    "of another recipe, network or profile": _network,
+    "of other data": lambda record: record.data.manifest_hash if record.data is not None else None,
+    "of another CPU or number of threads": _cpu,
+}
 
 
-def _moment(record: BenchmarkRecord) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(record.started)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+def _moment(record: BenchmarkRecord) -> datetime:
+    return datetime.fromisoformat(record.started)
 
 
 def _points(record: BenchmarkRecord, run: str, newest: BenchmarkRecord) -> list[tuple[str, Point]]:
     """Scenarios of a record at the batch sizes of the newest one; disturbed ones are left out."""
     sizes = {scenario.name: scenario.batch_size for scenario in newest.scenarios}
-    moment = _moment(record) or datetime.now(UTC)
     return [
-        (scenario.name, Point(run, moment, scenario_ratio(scenario), noise_floor(scenario)))
+        (scenario.name, Point(run, _moment(record), scenario_ratio(scenario), noise_floor(scenario)))
         for scenario in record.scenarios
         if sizes.get(scenario.name) == scenario.batch_size and disturbance(scenario) is None
     ]

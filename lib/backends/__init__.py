@@ -14,19 +14,6 @@ from lib.files import import_modules
 
 REFERENCE = "torch-onednn"  # against which error and speed are taken
 
-__all__ = [
-    "REFERENCE",
-    "Backend",
-    "Kernels",
-    "LayerTimes",
-    "all_backends",
-    "backend_names",
-    "default_names",
-    "get_backend",
-    "register",
-    "split_names",
-]
-
 
 @cache
 def _discover() -> None:

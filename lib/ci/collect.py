@@ -10,7 +10,7 @@ from pathlib import Path
 from lib.analysis.comparison import BENCHMARK
 from lib.errors import UserError
 from lib.files import project_path
-from lib.records.run import SERIES_FILE, UNKNOWN, Job, load_run
+from lib.records.run import SERIES_FILE, UNKNOWN, Job, load_run, run_folder
 from lib.records.schema import COMPARE, BenchmarkRecord, second_path, write_record
 from lib.series.joblist import add_jobs
 from lib.series.parameters import notebook_names
@@ -39,7 +39,7 @@ def collect(parts: Path, out: Path, backends: Sequence[str]) -> list[str]:
     target = project_path(out)
     if (target / SERIES_FILE).exists():
         raise UserError(f"{target} holds a run already; give an empty folder with --out")
-    runs = [load_run(folder) for folder in _part_folders(project_path(parts))]
+    runs = [load_run(folder) for folder in _part_folders(parts)]
     found: dict[str, Job] = {}
     lines = []
     for run in runs:
@@ -64,9 +64,8 @@ def has_measurements(run_dir: Path) -> bool:
     return any((project_path(run_dir) / "results").glob(f"{BENCHMARK}.*.json"))
 
 
-def _part_folders(parts: Path) -> list[Path]:
-    if not parts.is_dir():
-        raise UserError(f"no folder {parts}; give the one that the artifacts were downloaded to")
+def _part_folders(folder: Path) -> list[Path]:
+    parts = run_folder(folder, "the one that the artifacts were downloaded to")
     if (parts / SERIES_FILE).is_file():
         return [parts]  # download-artifact unpacks the only artifact of a pattern without a folder of its name
     folders = sorted(parts.glob("part.*"))

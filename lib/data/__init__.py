@@ -4,16 +4,3 @@ from lib.data.audit import Audit, assert_fair, audit_splits
 from lib.data.dataset import Data, Split
 from lib.data.images import IMAGE_SIZE, resize_image
 from lib.data.loading import check_num_images, load_data, num_images_for
-
-__all__ = [
-    "IMAGE_SIZE",
-    "Audit",
-    "Data",
-    "Split",
-    "assert_fair",
-    "audit_splits",
-    "check_num_images",
-    "load_data",
-    "num_images_for",
-    "resize_image",
-]

@@ -1,3 +1,3 @@
 """One notebook, executed by papermill."""
 
-import lib.html  # noqa: F401  # before anything imports nbformat: see there
+import lib.html  # before anything imports nbformat: see there

@@ -11,17 +11,3 @@ from lib.model.networks import (
     leaf_layers,
     num_weights,
 )
-
-__all__ = [
-    "ARCHITECTURES",
-    "Checkpoint",
-    "CheckpointMetadata",
-    "LayerInfo",
-    "build_network",
-    "call_name",
-    "leaf_layers",
-    "load_checkpoint",
-    "num_weights",
-    "random_checkpoint",
-    "save_checkpoint",
-]

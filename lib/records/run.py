@@ -137,15 +137,15 @@ class RunFolder:
         return any(record.profile == "smoke" for record in self.records.values())
 
 
-def run_folder(run_dir: Path) -> Path:
-    """The folder of a run that must be there; a relative path counts from the project root.
+def run_folder(run_dir: str | Path, wanted: str = "a run folder, such as runs/latest") -> Path:
+    """The folder of a run, or of `wanted`, that must be there; a relative path counts from the project root.
 
     Raises:
         UserError: no such folder.
     """
     folder = project_path(run_dir)
     if not folder.is_dir():
-        raise UserError(f"no folder {folder}; give a run folder, such as runs/latest")
+        raise UserError(f"no folder {folder}; give {wanted}")
     return folder
 
 

@@ -29,17 +29,14 @@ from lib.records.schema import ParameterValue
 from lib.training.recipes import RECIPES
 
 NOTEBOOK_DIR = PROJECT_ROOT / "notebooks"
-TYPES: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
+TYPES: dict[str, type[ParameterValue]] = {"bool": bool, "int": int, "float": float, "str": str}
 _SECRET = re.compile(r"secret|token|passw|credential|api_?key|private_?key", re.IGNORECASE)
-_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
-_NUMBER = re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
 _NAME = re.compile(r"[0-9]{2}_[A-Za-z0-9_]+")
 _REGISTRIES: dict[str, Callable[[], Iterable[str]]] = {
     "a backend": backend_names,
     "a data set": dataset_names,
     "a recipe": RECIPES.keys,
 }
-_WORDS = {"true": True, "false": False}
 
 
 @dataclass(frozen=True)
@@ -87,19 +84,14 @@ class Parameter:
         return low <= number <= high and abs(number) != math.inf  # not a number is in no range
 
     def _of_type(self, value: object) -> ParameterValue | None:
-        if self.type == "str":
-            return value if isinstance(value, str) else None
-        if self.type == "bool":
-            return value if isinstance(value, bool) else _WORDS.get(value.lower()) if isinstance(value, str) else None
-        if isinstance(value, bool):
-            return None
-        if isinstance(value, str):  # float() and int() would also take spaces, underscores and other digits
-            if not (_NUMBER if self.type == "float" else _WHOLE).fullmatch(value):
-                return None
-            return float(value) if self.type == "float" else int(value)
-        if self.type == "float":
-            return float(value) if isinstance(value, int | float) else None
-        return value if isinstance(value, int) else None
+        """The value; text is read as JSON unless text is wanted. None where it is of another type."""
+        kind = TYPES[self.type]
+        with contextlib.suppress(ValueError, OverflowError):  # not JSON, or more digits than a number may have
+            if isinstance(value, str) and kind is not str:
+                value = json.loads(value.lower())
+            if kind is float and type(value) is int:
+                value = float(value)
+        return value if type(value) is kind else None
 
 
 class Schema(dict[str, Parameter]):

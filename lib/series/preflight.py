@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib.analysis.history import history_root
-from lib.bench.plan import UNTRAINED_IMAGES
-from lib.data import IMAGE_SIZE, check_num_images, load_data, num_images_for
+from lib.analysis.history import EARLIER_RUNS
+from lib.data import Data, check_num_images, load_data, num_images_for
 from lib.data.sets import get_dataset
-from lib.data.splitting import VAL_SHARE
 from lib.errors import UserError
-from lib.files import CHECKPOINT_NAME, TEMPORARY, writing
-from lib.progress import Progress
-from lib.records.run import Job
-from lib.records.schema import BENCHMARK, COMPARE, TRAIN
+from lib.files import CHECKPOINT_NAME
+from lib.progress import Progress, silent
+from lib.records.run import Job, run_folder
+from lib.records.schema import BENCHMARK, COMPARE, TRAIN, ParameterValue
 from lib.series.compared import load_records
 
 if TYPE_CHECKING:
     from lib.model import Checkpoint
-
-ALL_IMAGES = 40_000  # of the largest real training set, about
 
 
 def check_data(jobs: Sequence[Job], progress: Progress) -> None:
@@ -35,15 +29,19 @@ def check_data(jobs: Sequence[Job], progress: Progress) -> None:
     values = next((job.values for job in jobs if "dataset" in job.values), None)  # all jobs get the same data
     if values is None:
         return
-    profile, dataset, num_images = str(values["profile"]), str(values["dataset"]), int(values["num_images"])
-    if not get_dataset(dataset).reads_files:
-        check_num_images(dataset, num_images)
-        return
-    load_data(
+    if get_dataset(str(values["dataset"])).reads_files:
+        _loaded(values, progress)
+    else:
+        check_num_images(str(values["dataset"]), int(values["num_images"]))
+
+
+def _loaded(values: Mapping[str, ParameterValue], progress: Progress = silent) -> Data:
+    profile, dataset = str(values["profile"]), str(values["dataset"])
+    return load_data(
         dataset,
         data_root=str(values["data_root"]),
         download=bool(values["download"]),
-        num_images=num_images or num_images_for(profile, dataset),
+        num_images=int(values["num_images"]) or num_images_for(profile, dataset),
         progress=progress,
     )
 
@@ -53,15 +51,14 @@ def check_inputs(jobs: Sequence[Job], run_dir: Path) -> None:
 
     Raises:
         UserError: an unreadable or foreign checkpoint, an unknown model, a damaged or older record, records that do not
-            fit, no folder of earlier runs, or a full temporary folder.
+            fit, or no folder of earlier runs.
     """
     notebooks = {job.notebook for job in jobs}
     for job in jobs:
         if history := job.values.get("history"):
-            history_root(str(history))
+            run_folder(str(history), EARLIER_RUNS)
     if benchmark := next((job for job in jobs if job.notebook == BENCHMARK), None):
         _check_network(benchmark, run_dir / CHECKPOINT_NAME, trains=TRAIN in notebooks)
-        _check_temporary_folder(benchmark)
     if notebooks == {COMPARE}:
         load_records(run_dir, str(jobs[0].values.get("backends", "")))
 
@@ -79,27 +76,14 @@ def _check_network(job: Job, checkpoint: Path, trains: bool) -> None:
         _refuse_other_data(load_checkpoint(checkpoint), job)
 
 
-def _check_temporary_folder(job: Job) -> None:
-    """Room for the validation images, which 03 hands to its workers as files of float32."""
-    values = job.values
-    profile, dataset = str(values.get("profile", "fast")), str(values.get("dataset", "synthetic"))
-    num_images = VAL_SHARE * (int(values.get("num_images", 0)) or num_images_for(profile, dataset) or ALL_IMAGES)
-    size = int(values.get("image_size", 0)) or IMAGE_SIZE
-    needed = min(num_images, UNTRAINED_IMAGES if values.get("model") else num_images) * 3 * size**2 * 4
-    with writing("a temporary folder", TEMPORARY):
-        folder = tempfile.gettempdir()
-    if (free := shutil.disk_usage(folder).free) < needed:
-        raise UserError(
-            f"{folder} has {free / 1e6:,.0f} MB left, and {job.notebook} writes {needed / 1e6:,.0f} MB and more there; "
-            f"free space or {TEMPORARY}"
-        )
-
-
 def _refuse_other_data(checkpoint: Checkpoint, job: Job) -> None:
     """A network measured on other images than it was trained on would be refused by 04 at the very end."""
-    trained_on, dataset = checkpoint.metadata.data_source, job.values["dataset"]
-    if dataset != trained_on:
-        raise UserError(
-            f"{checkpoint.path} was trained on {trained_on!r}, and {job.notebook} would measure it on {dataset!r}; "
-            f"add -p dataset {trained_on}, or choose another run with --out"
-        )
+    trained_on, dataset = checkpoint.metadata.data_source, str(job.values["dataset"])
+    if dataset == trained_on:
+        return
+    if get_dataset(dataset).reads_files and _loaded(job.values).manifest_hash == checkpoint.metadata.data_hash:
+        return  # the same images under another name
+    raise UserError(
+        f"{checkpoint.path} was trained on {trained_on!r}, and {job.notebook} would measure it on {dataset!r}; "
+        f"add -p dataset {trained_on}, or choose another run with --out"
+    )

@@ -6,14 +6,3 @@ images needs torch and is imported by itself: `lib.signs.renderer`.
 
 from lib.signs.artwork import artwork_svg, render_artwork
 from lib.signs.catalogue import CLASS_NAMES, NUM_CLASSES, SIGNS, Sign, mirror_map, sign_named
-
-__all__ = [
-    "CLASS_NAMES",
-    "NUM_CLASSES",
-    "SIGNS",
-    "Sign",
-    "artwork_svg",
-    "mirror_map",
-    "render_artwork",
-    "sign_named",
-]

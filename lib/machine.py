@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import re
@@ -57,17 +56,12 @@ def _output_of(*command: str) -> str:
 
 @cache
 def _lscpu() -> dict[str, str]:
-    """Fields of `lscpu`. On Arm it knows the model's name, which /proc/cpuinfo does not have there."""
-    try:
-        entries = json.loads(_output_of("lscpu", "--json"))["lscpu"]
-    except (ValueError, KeyError):
-        return {}
-    fields: dict[str, str] = {}
-    while entries:  # newer versions nest their entries
-        entry = entries.pop(0)
-        fields.setdefault(entry["field"].rstrip(":"), entry.get("data") or "")
-        entries += entry.get("children", [])
-    return fields
+    """Fields of `lscpu`, of the first CPU.
+
+    On Arm it knows the model's name, which /proc/cpuinfo does not have there.
+    """
+    fields = re.findall(r"^[ \t]*([^:\n]+):[ \t]*(.*)$", _output_of("lscpu"), re.MULTILINE)
+    return dict(reversed(fields))
 
 
 @cache

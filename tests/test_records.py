@@ -189,7 +189,10 @@ assert "torch" not in sys.modules and found.blas is None and found.num_cores >= 
 LSCPU = """#!/bin/sh
 model="Model name" architecture=Architecture
 if [ "$LC_ALL" != C ]; then model=Modellname architecture=Architektur; fi
-echo '{"lscpu": [{"field": "'$architecture':", "data": "%s"}, {"field": "'$model':", "data": "Made CPU"}]}'
+echo "$architecture:    %s"
+echo "CPU(s):          2"
+echo "  $model:    Made CPU"
+echo "  $model:    Small CPU"
 """
 
 

@@ -24,13 +24,13 @@ from tests.made_records import made_benchmark, made_train
 
 @pytest.mark.parametrize(
     ("text", "values"),
-    [("2,4", ["2", "4"]), (" 2 , 4 ", ["2", "4"]), ('"a,b",c', ["a,b", "c"]), ('""', [""]), ("x", ["x"])],
+    [("2,4", ["2", "4"]), (" 2 , 4 ", ["2", "4"]), (",x", ["", "x"]), ("x", ["x"])],
 )
-def test_values_are_parted_by_commas_that_stand_outside_of_quotes(text: str, values: list[str]) -> None:
+def test_values_are_parted_by_commas(text: str, values: list[str]) -> None:
     assert split_values("name", text) == values
 
 
-@pytest.mark.parametrize("text", ["", "2,2", '"a', "a\nb"])
+@pytest.mark.parametrize("text", ["", " ", "2,2"])
 def test_values_that_make_no_sense_are_refused(text: str) -> None:
     with pytest.raises(UserError, match="'name'"):
         split_values("name", text)

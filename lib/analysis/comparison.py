@@ -17,6 +17,8 @@ from lib.analysis.statistics import (
 )
 from lib.errors import UserError
 from lib.records.schema import (
+    BENCHMARK,
+    TRAIN,
     BenchmarkRecord,
     ColdStart,
     Layer,
@@ -28,7 +30,6 @@ from lib.records.schema import (
     record_path,
 )
 
-BENCHMARK, TRAIN = "03_benchmark", "02_train"
 QUESTION = ("torch-blas", "torch-onednn")  # the known question: what does the second bring over the first?
 SCENARIO = "offline"
 

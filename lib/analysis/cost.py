@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -52,52 +51,44 @@ class CostRow:
 
 @dataclass(frozen=True)
 class Cost:
-    """Rows by runner, or the reason in words why there are none; and where the prices come from."""
+    """Rows by runner, or the reason in words why there are none."""
 
     rows: list[CostRow]
-    reason: str
-    source: str
-    url: str
-    date: str
+    reason: str = ""
 
 
 @cache
 def price_table() -> PriceTable:
     """The stored price list."""
-    content = (Path(__file__).parent / "runner_prices.json").read_bytes()
-    return pydantic.TypeAdapter(PriceTable).validate_python(json.loads(content))
+    content = Path(__file__).with_name("runner_prices.json").read_bytes()
+    return pydantic.TypeAdapter(PriceTable).validate_json(content)
 
 
 def cost_of(record: BenchmarkRecord) -> Cost:
     """Images per dollar in the offline scenario, only on runners of the architecture and size that was measured: speed
     does not grow with cores as prices do."""
-    table, scenario = price_table(), record.scenario(SCENARIO)
-    machine = record.environment
-    rows: list[CostRow] = []
-    reason = ""
+    scenario, machine = record.scenario(SCENARIO), record.environment
     if record.status != "ok" or scenario is None:
-        reason = "throughput was not measured"
-    elif record.parity is None:
-        reason = "this backend computes no network"
-    elif disturbance(scenario) is not None:
-        reason = "disturbed, not judged"
-    elif machine.emulated:
-        reason = "times under emulation mean nothing"
-    elif machine.num_threads != machine.num_cores:
-        reason = f"measured with {machine.num_threads} threads on {machine.num_cores} cores, and all cores are paid for"
-    else:
-        images_per_s = samples_per_s(scenario.latencies_s, scenario.batch_size)
-        rows = [
-            CostRow(
-                runner=f"GitHub {price.runner}",
-                usd_per_min=price.usd_per_min,
-                images_per_s=images_per_s,
-                million_images_per_dollar=60 * images_per_s / price.usd_per_min / 1e6,
-                note=price.note,
-            )
-            for price in table.runners
-            if (price.architecture, price.num_cores) == (machine.architecture, machine.num_cores)
-        ]
-        if not rows:
-            reason = f"the price list has no {machine.architecture} runner with {machine.num_cores} cores"
-    return Cost(rows, reason, table.source, table.url, table.date)
+        return Cost([], "throughput was not measured")
+    if record.parity is None:
+        return Cost([], "this backend computes no network")
+    if disturbance(scenario) is not None:
+        return Cost([], "disturbed, not judged")
+    if machine.emulated:
+        return Cost([], "times under emulation mean nothing")
+    threads, cores = machine.num_threads, machine.num_cores
+    if threads != cores:
+        return Cost([], f"measured with {threads} threads on {cores} cores, and all cores are paid for")
+    images_per_s = samples_per_s(scenario.latencies_s, scenario.batch_size)
+    rows = [
+        CostRow(
+            runner=f"GitHub {price.runner}",
+            usd_per_min=price.usd_per_min,
+            images_per_s=images_per_s,
+            million_images_per_dollar=60 * images_per_s / price.usd_per_min / 1e6,
+            note=price.note,
+        )
+        for price in price_table().runners
+        if (price.architecture, price.num_cores) == (machine.architecture, cores)
+    ]
+    return Cost(rows, "" if rows else f"the price list has no {machine.architecture} runner with {cores} cores")

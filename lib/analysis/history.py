@@ -8,12 +8,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from lib.analysis.comparison import BENCHMARK
 from lib.analysis.judgement import disturbance
 from lib.analysis.statistics import Ratio, noise_floor, scenario_ratio
 from lib.errors import UserError
 from lib.records.run import run_folder
-from lib.records.schema import BenchmarkRecord, OtherSchemaError, read_record, second_path
+from lib.records.schema import BENCHMARK, BenchmarkRecord, OtherSchemaError, read_record, second_path
 
 EARLIER_RUNS = "one that holds earlier runs, such as runs"
 MIN_RUNS = 3  # earlier runs without which a range says nothing

@@ -25,11 +25,10 @@ def slow_references(records: Sequence[BenchmarkRecord], scenario: str) -> dict[s
     """
     paces: dict[tuple[object, ...], dict[str, float]] = {}
     for record in records:
-        for measured in record.scenarios:
-            if measured.name == scenario and disturbance(measured) is None:
-                environment = record.environment
-                kind = (environment.cpu_model, environment.num_threads, measured.batch_size)
-                paces.setdefault(kind, {})[record.backend] = median_latency(measured.reference_latencies_s)
+        measured = record.scenario(scenario)
+        if measured is not None and disturbance(measured) is None:
+            kind = (record.environment.cpu_model, record.environment.num_threads, measured.batch_size)
+            paces.setdefault(kind, {})[record.backend] = median_latency(measured.reference_latencies_s)
     found: dict[str, float] = {}
     for group in paces.values():
         quickest = min(group.values())

@@ -80,12 +80,8 @@ def candidates(records: Sequence[BenchmarkRecord], scenario: str) -> list[Candid
 
     found = [
         Candidate(record, measured, careful(record, measured), noise_floor(measured))
-        for record in records
-        for measured in record.scenarios
-        if measured.name == scenario
-        and is_right(record)
-        and record.backend != record.reference
-        and disturbance(measured) is None
+        for record, measured in _right(records, scenario)
+        if record.backend != record.reference and disturbance(measured) is None
     ]
     return sorted(found, key=lambda candidate: -candidate.ratio.low)
 
@@ -101,11 +97,15 @@ def not_judged(records: Sequence[BenchmarkRecord], scenario: str) -> list[str]:
     """Right backends that were disturbed in a scenario: their rank is unknown."""
     return [
         record.backend
-        for record in records
-        if is_right(record)
-        and record.backend != record.reference
-        and any(measured.name == scenario and disturbance(measured) is not None for measured in record.scenarios)
+        for record, measured in _right(records, scenario)
+        if record.backend != record.reference and disturbance(measured) is not None
     ]
+
+
+def _right(records: Sequence[BenchmarkRecord], scenario: str) -> list[tuple[BenchmarkRecord, Scenario]]:
+    """Right backends that were measured in a scenario."""
+    found = [(record, record.scenario(scenario)) for record in records if is_right(record)]
+    return [(record, measured) for record, measured in found if measured is not None]
 
 
 def choices(records: Sequence[BenchmarkRecord], precision: str = "any") -> list[Choice]:
@@ -170,13 +170,10 @@ def front(records: Sequence[BenchmarkRecord], scenario: str) -> list[str]:
     The reference stands at a speedup of 1 and no loss. Equal in one and better in the other is beaten too.
     """
     places: dict[str, tuple[float, float]] = {}
-    for record in records:
-        for measured in record.scenarios:
-            if measured.name != scenario or disturbance(measured) is not None:
-                continue
-            if is_right(record) and record.parity is not None:
-                speed = 1.0 if record.backend == record.reference else scenario_ratio(measured).value
-                places[record.backend] = (speed, -record.parity.top1_drop)
+    for record, measured in _right(records, scenario):
+        if record.parity is not None and disturbance(measured) is None:
+            speed = 1.0 if record.backend == record.reference else scenario_ratio(measured).value
+            places[record.backend] = (speed, -record.parity.top1_drop)
     kept = [
         name
         for name, mine in places.items()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lib.backends._aligned import Leaf, Step, align, read_leaves, write_leaves
-from lib.backends.interface import Backend, Kernels, LayerTimes, Shape
+from lib.backends.interface import Backend, Kernels, LayerTimes, Shape, by_group
 
 if TYPE_CHECKING:
     import torch
@@ -112,11 +112,7 @@ class ExecuTorchXnnpack(Backend):
         if len(images) > MAX_BATCH:
             return {}  # runs in pieces, and the profile holds one of them
         passes = self._profile(images, num_passes)
-        times: LayerTimes = {}
-        for number, operators in enumerate(passes):
-            for group, (_, seconds) in zip(self._groups(operators), operators, strict=True):
-                times.setdefault(group, [0.0] * num_passes)[number] += seconds
-        return times
+        return by_group([list(zip(self._groups(each), (took for _, took in each), strict=True)) for each in passes])
 
     def trace(self, images: np.ndarray) -> Kernels:
         """By layer, the operators of XNNPACK and of ExecuTorch itself in the order in which they ran."""

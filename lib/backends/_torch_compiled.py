@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from lib.backends._torch_eager import ran
-from lib.backends.interface import RUNTIME, Backend, Kernels, LayerTimes, Shape
+from lib.backends.interface import RUNTIME, Backend, Kernels, LayerTimes, Shape, by_group
 from lib.errors import UserError
 from lib.onednn import Primitive, onednn_report
 from lib.variables import with_variable
@@ -77,11 +77,7 @@ class TorchCompiled(Backend):
         groups = assign(names, self._primitives(images), self._layers(images))
         if groups is None or any([name for name, _ in steps] != names for steps in passes):
             return {}
-        times: LayerTimes = {group: [0.0] * num_passes for group in in_network_order(groups)}
-        for index, steps in enumerate(passes):
-            for group, (_, seconds) in zip(groups, steps, strict=True):
-                times[group][index] += seconds
-        return times
+        return by_group([list(zip(groups, (took for _, took in steps), strict=True)) for steps in passes])
 
     def trace(self, images: np.ndarray) -> Kernels:
         """By layers: the steps of the compiled code, then what oneDNN ran in them."""
@@ -90,7 +86,7 @@ class TorchCompiled(Backend):
         groups = assign(names, primitives, self._layers(images))
         if groups is None:  # which layer it was is unknown, what ran is not
             return {RUNTIME: list(dict.fromkeys(names + [primitive.text for primitive in primitives]))}
-        kernels: Kernels = {group: [] for group in in_network_order(groups)}
+        kernels: Kernels = {group: [] for group in groups}
         for group, name, found in zip(groups, names, shared_out(names, primitives), strict=True):
             kernels[group] += [text for text in (name, *(p.text for p in found)) if text not in kernels[group]]
         return kernels
@@ -415,11 +411,6 @@ def _keyword(kind: str) -> str:
         "ReLU6": "hardtanh|clamp|relu6",
     }
     return rf"(?:cpp_fused_(?:\w*_)?|::|aoti_torch_cpu_+)(?:{words.get(kind, kind.lower())})(?:_|$)"
-
-
-def in_network_order(groups: list[str]) -> list[str]:
-    """Each group once, in the order of the steps; what belongs to no layer comes last."""
-    return sorted(dict.fromkeys(groups), key=lambda group: group == RUNTIME)
 
 
 def _package_name(shape: Shape) -> str:

@@ -7,6 +7,7 @@ import importlib.util
 import platform
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -21,6 +22,15 @@ Kernels = dict[str, list[str]]  # group -> what ran in it during one forward pas
 LayerTimes = dict[str, list[float]]  # group -> seconds, one number per pass
 RUNTIME = "(runtime)"
 Shape = tuple[int, int, int, int]  # of a batch: N, 3, H, W
+
+
+def by_group(passes: Sequence[Sequence[tuple[str, float]]]) -> LayerTimes:
+    """Steps of each pass, as group and seconds -> the time of each group, in the order of their first steps."""
+    times: LayerTimes = {}
+    for number, steps in enumerate(passes):
+        for group, seconds in steps:
+            times.setdefault(group, [0.0] * len(passes))[number] += seconds
+    return times
 
 
 class Backend(ABC):

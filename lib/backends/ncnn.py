@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lib.backends._aligned import Step, align, read_leaves, write_leaves
-from lib.backends.interface import Backend, Kernels, LayerTimes, Shape, register
+from lib.backends.interface import Backend, Kernels, LayerTimes, Shape, by_group, register
 
 _PARAM, _BIN, _LEAVES = "model.ncnn.param", "model.ncnn.bin", "layers.json"
 _CALL = 32  # images per call
@@ -104,16 +104,14 @@ class Ncnn(Backend):
         The threads of a batch run at the same time, so their times are averaged. What is read is let go at once, as in
         a call for the last output alone, and comes as it is, without a conversion.
         """
-        groups = self._groups()
-        times: LayerTimes = {}
+        groups, parts = self._groups(), self._split(images)
         self.predict(images)
-        for number in range(num_passes):
-            parts = self._split(images)
+        passes = []
+        for _ in range(num_passes):
             walks = list(self._pool.map(self._walk, parts)) if len(parts) > 1 else [self._walk(parts[0])]
-            for walk in walks:
-                for group, (seconds, _) in zip(groups, walk, strict=True):
-                    times.setdefault(group, [0.0] * num_passes)[number] += seconds / len(walks)
-        return times
+            shares = [[seconds / len(walks) for seconds, _ in walk] for walk in walks]
+            passes.append([step for each in shares for step in zip(groups, each, strict=True)])
+        return by_group(passes)
 
     def trace(self, images: np.ndarray) -> Kernels:
         """By layer, its type in the loaded network with the type and packing of what it left behind. ncnn does not

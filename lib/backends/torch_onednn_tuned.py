@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lib.backends._folding import fold_batch_norms
-from lib.backends.interface import Kernels, LayerTimes, register
+from lib.backends.interface import Kernels, LayerTimes, by_group, register
 from lib.backends.torch_onednn import TorchOneDnn
 
 if TYPE_CHECKING:
@@ -38,12 +38,11 @@ class TorchOneDnnTuned(TorchOneDnn):
         return super().forward(images.contiguous(memory_format=torch.channels_last))
 
     def layer_times(self, images: np.ndarray, num_passes: int) -> LayerTimes:
-        times: LayerTimes = {}
-        for name, passes in super().layer_times(images, num_passes).items():
-            group = self._group(name)
-            before = times.get(group, [0.0] * num_passes)
-            times[group] = [sum(parts) for parts in zip(before, passes, strict=True)]
-        return times
+        times = super().layer_times(images, num_passes)
+        steps = [
+            [(self._group(name), passes[number]) for name, passes in times.items()] for number in range(num_passes)
+        ]
+        return by_group(steps)
 
     def trace(self, images: np.ndarray) -> Kernels:
         kernels: Kernels = {}

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from lib.analysis.comparison import BENCHMARK
 from lib.ci import RefusedError
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, project_path, sha256_file
 from lib.records.run import run_folder
-from lib.records.schema import BenchmarkRecord, read_record, record_path
+from lib.records.schema import BENCHMARK, BenchmarkRecord, read_record, record_path
 
 BLAS_BACKEND = "torch-blas"  # the backend whose name would lie on another BLAS
 

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lib.analysis.comparison import BENCHMARK
 from lib.errors import UserError
 from lib.files import project_path
 from lib.records.run import SERIES_FILE, UNKNOWN, Job, load_run, run_folder
-from lib.records.schema import COMPARE, BenchmarkRecord, second_path, write_record
+from lib.records.schema import BENCHMARK, COMPARE, BenchmarkRecord, second_path, write_record
 from lib.series.joblist import add_jobs
 from lib.series.parameters import notebook_names
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pydantic
 
-from lib.analysis.comparison import BENCHMARK
 from lib.analysis.history import CONFIRMED
 from lib.analysis.judgement import disturbances
 from lib.ci.limits import AtLeast, AtMost, Limits, load_limits
@@ -20,7 +19,7 @@ from lib.ci.verdicts import Outcome, Verdict, Verdicts
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, project_path, sha256_file
 from lib.records.run import RunFolder, load_run, run_folder
-from lib.records.schema import BenchmarkRecord, ParityOutcome
+from lib.records.schema import BENCHMARK, BenchmarkRecord, ParityOutcome
 from lib.report.caveats import warnings_words
 from lib.report.words import percent, points, scenario_name, size
 from lib.series.parameters import notebook_names
@@ -148,11 +147,13 @@ def _notebooks(run: RunFolder) -> list[Verdict]:
 
 
 def _training_kernels(run: RunFolder) -> list[Verdict]:
-    if run.train is None:
-        return []
-    doubt = run.train.kernels.investigate
     asked = "no convolution on oneDNN's reference implementation"
-    return [Verdict("kernels", "training", "investigate" if doubt else "pass", doubt or "as asked", asked)]
+    return [_kernels("training", "", run.train.kernels.investigate, asked)] if run.train is not None else []
+
+
+def _kernels(subject: str, wrong: str, doubt: str, asked: str) -> Verdict:
+    outcome: Outcome = "fail" if wrong else "investigate" if doubt else "pass"
+    return Verdict("kernels", subject, outcome, wrong or doubt or "as asked", asked)
 
 
 def _accuracy(run: RunFolder, limits: Limits) -> list[Verdict]:
@@ -198,12 +199,9 @@ def judge_benchmark(record: BenchmarkRecord) -> list[Verdict]:
 def _promise(record: BenchmarkRecord) -> Verdict:
     proof = record.proof
     if proof is None:
-        return Verdict("kernels", record.backend, "fail", "it was not checked which kernels ran", "a proof")
-    if not proof.passed:
-        return Verdict("kernels", record.backend, "fail", proof.reason or "other kernels ran", proof.promised)
-    if proof.investigate:
-        return Verdict("kernels", record.backend, "investigate", proof.investigate, proof.promised)
-    return Verdict("kernels", record.backend, "pass", "as promised", proof.promised)
+        return _kernels(record.backend, "it was not checked which kernels ran", "", "a proof")
+    wrong = "" if proof.passed else proof.reason or "other kernels ran"
+    return _kernels(record.backend, wrong, proof.investigate, proof.promised)
 
 
 def _parity(record: BenchmarkRecord) -> Verdict:

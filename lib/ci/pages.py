@@ -6,11 +6,11 @@ import re
 import tempfile
 from pathlib import Path
 
-from lib.errors import UserError
 from lib.executor.outcome import judge
 from lib.files import project_path, write_atomic
 from lib.html.page import render_page
 from lib.series.parameters import notebook_path
+from lib.series.rerender import executed_notebooks
 
 _INTO_THE_RUN = re.compile(r'<a\b[^>]*\bhref="(?![a-z][a-z0-9+.-]*:|#)[^"]*"[^>]*>(.*?)</a>', re.DOTALL)
 
@@ -28,17 +28,13 @@ def write_pages(run_dir: Path, architecture: str, out: Path, notebook: str = "",
     Raises:
         UserError: no executed notebooks, no such notebook, or a folder that cannot be written to.
     """
-    root, target = project_path(run_dir), project_path(out)
-    pattern = f"{notebook_path(notebook).stem}*.ipynb" if notebook else "*.ipynb"
-    executed = sorted((root / "notebooks").glob(pattern))
-    if not executed:
-        raise UserError(f"{root} holds no executed notebooks (notebooks/{pattern}); give the folder of a run")
+    pattern = f"{notebook_path(notebook).stem}*" if notebook else "*"
     pages = []
     with tempfile.TemporaryDirectory() as folder:
-        for path in executed:
+        for path in executed_notebooks(project_path(run_dir), pattern):
             rendered = Path(folder) / "page.html"
             render_page(path, rendered, title=path.stem, failure=judge(path))
-            pages.append(target / f"{path.stem}{suffix}.{architecture}.html")
+            pages.append(project_path(out) / f"{path.stem}{suffix}.{architecture}.html")
             write_atomic(pages[-1], without_dead_links(rendered.read_text(encoding="utf-8")))
     return pages
 

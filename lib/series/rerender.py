@@ -12,6 +12,17 @@ from lib.html.index import write_index
 from lib.html.page import render_page
 
 
+def executed_notebooks(run_dir: Path, pattern: str = "*") -> list[Path]:
+    """Those of a run, by name.
+
+    Raises:
+        UserError: there are none of this pattern.
+    """
+    if executed := sorted((run_dir / "notebooks").glob(f"[!.]{pattern}.ipynb")):
+        return executed
+    raise UserError(f"{run_dir} holds no executed notebooks of the name {pattern}; give a run folder, as runs/latest")
+
+
 def rerender(directory: Path) -> Iterator[Path]:
     """Render every executed notebook of a run; yields the pages and, last, the index.
 
@@ -20,13 +31,8 @@ def rerender(directory: Path) -> Iterator[Path]:
             cannot be read.
     """
     run_dir = project_path(directory)
-    executed = sorted((run_dir / "notebooks").glob("[!.]*.ipynb"))
-    if not executed:
-        raise UserError(
-            f"{run_dir} holds no executed notebooks (notebooks/*.ipynb); give a run folder, such as runs/latest"
-        )
     unreadable: list[UserError] = []
-    for notebook in executed:
+    for notebook in executed_notebooks(run_dir):
         page = run_dir / "pages" / f"{notebook.stem}.html"
         try:
             render_page(notebook, page, title=notebook.stem, failure=judge(notebook), index="../index.html")

@@ -134,11 +134,7 @@ def write_compare(run: Run, comparison: Comparison, history: History | None = No
             for measured in compared
         },
         ratios={
-            measured.backend: {
-                scenario.name: (ratio.value, ratio.low, ratio.high)
-                for scenario in judged(measured.scenarios)
-                for ratio in [scenario_ratio(scenario)]
-            }
+            measured.backend: {scenario.name: scenario_ratio(scenario) for scenario in judged(measured.scenarios)}
             for measured in compared
         },
         ranked={

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from lib.analysis.comparison import Comparison, first_answer_s
-from lib.analysis.cost import CAVEAT, cost_of
+from lib.analysis.cost import CAVEAT, cost_of, price_table
 from lib.records.run import networks
 from lib.records.schema import BenchmarkRecord
 from lib.report.benchmark.end_to_end import COLD_START_COLUMNS, cold_start_cells
@@ -107,6 +107,7 @@ def images(comparison: Comparison) -> Shown:
 
 def costs_table(records: Sequence[BenchmarkRecord]) -> Table:
     """Images per dollar on runners of the size that measured."""
+    prices = price_table()
     costs, letters = [cost_of(record) for record in records], machine_letters(records)
     runners = list(dict.fromkeys(row.runner for cost in costs for row in cost.rows))
     rows: list[list[Value]] = []
@@ -115,6 +116,6 @@ def costs_table(records: Sequence[BenchmarkRecord]) -> Table:
         rows.append([with_machine(record, letters), *(found.get(runner) for runner in runners), cost.reason])
     columns = ["backend", *[f"{runner} (million images per $)" for runner in runners], "why not"]
     notes = dict.fromkeys(row.note for cost in costs for row in cost.rows if row.note)
-    note = f"Offline scenario: {CAVEAT}. Prices: {costs[0].source}, {costs[0].date}, {costs[0].url}. "
+    note = f"Offline scenario: {CAVEAT}. Prices: {prices.source}, {prices.date}, {prices.url}. "
     note += " ".join(f"{capital(text)}." for text in notes)
     return Table(columns, rows, caption="What images cost", note=note.strip(), compact=True)

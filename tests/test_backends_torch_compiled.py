@@ -23,6 +23,7 @@ from tests.ready_backend import expected, images, loaded, prepared
 from tests.untrained import save_untrained
 
 BATCH = images(4)
+NETWORKS = {"torch-compile": "signnet_small", "torch-aoti": "learning_path", "torch-int8": "learning_path"}
 Compiled = tuple[TorchCompiled, Path]  # the backend, and the checkpoint of its network
 
 
@@ -30,29 +31,26 @@ Compiled = tuple[TorchCompiled, Path]  # the backend, and the checkpoint of its 
 @pytest.fixture(
     scope="module",
     params=[
-        ("torch-compile", "signnet_small"),
-        pytest.param(("torch-aoti", "learning_path"), marks=pytest.mark.all_backends),
-        pytest.param(("torch-int8", "learning_path"), marks=pytest.mark.all_backends),
+        "torch-compile",
+        pytest.param("torch-aoti", marks=pytest.mark.all_backends),
+        pytest.param("torch-int8", marks=pytest.mark.all_backends),
     ],
-    ids=lambda param: param[0],
 )
 def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
-    name, architecture = request.param
+    name = request.param
     backend = get_backend(name)
     if missing := backend.missing_packages():
         pytest.skip(f"not installed: {', '.join(missing)}")
     if issubclass(backend, TorchAhead):
         backend = type(name, (backend,), {"prepared_sizes": (len(BATCH),)})
     folder = tmp_path_factory.mktemp(name)
-    checkpoint = save_untrained(folder, architecture)
+    checkpoint = save_untrained(folder, NETWORKS[name])
     instance = loaded(backend, checkpoint, prepared(backend, checkpoint, folder / "prepared"), len(BATCH))
     assert isinstance(instance, TorchCompiled)
     return instance, checkpoint
 
 
-in_process = pytest.mark.parametrize(
-    "compiled", [("torch-compile", "signnet_small")], ids=["torch-compile"], indirect=True
-)
+in_process = pytest.mark.parametrize("compiled", ["torch-compile"], indirect=True)
 
 
 @pytest.fixture
@@ -123,7 +121,7 @@ def test_batch_norm_is_folded_and_the_rest_fused_where_onednn_can_and_shorter_ty
 
 
 @pytest.mark.all_backends
-@pytest.mark.parametrize("compiled", [("torch-aoti", "learning_path")], ids=["torch-aoti"], indirect=True)
+@pytest.mark.parametrize("compiled", ["torch-aoti"], indirect=True)
 def test_sizes_that_were_not_prepared_are_compiled_where_they_turn_up(
     compiled: Compiled, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,6 @@
 """Run by the conformance suite in a process of its own, as backends are in real life:
 
-`python -m tests.backend_child prepare|use BACKEND CHECKPOINT FOLDER` prints what it found as JSON.
+`python -m tests.backend_child prepare|use BACKEND CHECKPOINT FOLDER`; `use` prints what it found as JSON.
 """
 
 from __future__ import annotations
@@ -15,23 +15,11 @@ import numpy as np
 
 from lib.backends import get_backend
 from lib.backends.interface import Shape
-
-
-def images(num_images: int) -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(num_images, 3, 32, 32)).astype(np.float32)
-
-
-def prepare(name: str, checkpoint: Path, folder: Path) -> dict[str, Any]:
-    backend = get_backend(name)
-    calibration = images(64) if backend.needs_calibration else images(0)
-    backend().prepare(checkpoint, calibration, folder)
-    return {}
+from tests.ready_backend import images, loaded, prepared
 
 
 def use(name: str, checkpoint: Path, folder: Path) -> dict[str, Any]:
-    backend = get_backend(name)()
-    backend.import_runtime()
-    backend.load(checkpoint, folder, 1)
+    backend = loaded(get_backend(name), checkpoint, folder)
 
     def logits(num_images: int) -> np.ndarray:
         batch, shape = images(num_images), (num_images, 3, 32, 32)
@@ -63,4 +51,7 @@ if __name__ == "__main__":
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no part of the answer
     what, name, checkpoint, folder = sys.argv[1:]
-    json.dump((prepare if what == "prepare" else use)(name, Path(checkpoint), Path(folder)), answers)
+    if what == "prepare":
+        prepared(get_backend(name), Path(checkpoint), Path(folder))
+    else:
+        json.dump(use(name, Path(checkpoint), Path(folder)), answers)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from lib.backends.interface import Backend
-from lib.model import load_checkpoint
 
 
 def images(num_images: int, seed: int = 0) -> np.ndarray:
@@ -33,7 +31,11 @@ def loaded(backend: type[Backend], checkpoint: Path, folder: Path, *sizes: int, 
 
 
 def expected(checkpoint: Path, batch: np.ndarray) -> np.ndarray:
-    """The logits of plain torch."""
+    """The logits of plain torch, which tests of other runtimes do without until they ask for these."""
+    import torch
+
+    from lib.model import load_checkpoint
+
     with torch.inference_mode():
         logits: np.ndarray = load_checkpoint(checkpoint).model(torch.from_numpy(batch)).numpy()
     return logits

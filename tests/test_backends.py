@@ -14,20 +14,16 @@ import pytest
 import torch
 from torch import nn
 
-from lib.backends import REFERENCE, Backend, backend_names, default_names, get_backend, register
-from lib.backends.interface import RUNTIME, registered
+from lib.backends import Backend, backend_names, get_backend
+from lib.backends.interface import RUNTIME
 from lib.backends.null import Null
 from lib.bench.parity import signal_to_error_db
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
 from lib.machine import ISA_FLAGS, flags_for
-from lib.model import (
-    build_network,
-    leaf_layers,
-    load_checkpoint,
-)
+from lib.model import build_network, leaf_layers
 from lib.onednn import parse_report
-from tests.backend_child import images
+from tests.ready_backend import expected, images, loaded
 from tests.untrained import save_untrained
 from tests.waiting import HANG_S
 
@@ -54,14 +50,7 @@ def switches_as_they_were() -> object:
     torch.backends.nnpack.set_flags(True)
 
 
-def loaded(backend: type[Backend], checkpoint: Path) -> Backend:
-    """An eager backend in this process."""
-    instance = backend()
-    instance.load(checkpoint, checkpoint.parent, 1)
-    return instance
-
-
-def in_child(what: str, backend: type[Backend], checkpoint: Path, folder: Path) -> dict[str, Any]:
+def in_child(what: str, backend: type[Backend], checkpoint: Path, folder: Path) -> str:
     """Prepare or use a backend as a worker does: in a process of its own, with its own environment."""
     ran = subprocess.run(
         [sys.executable, "-m", "tests.backend_child", what, backend.name, str(checkpoint), str(folder)],
@@ -73,8 +62,7 @@ def in_child(what: str, backend: type[Backend], checkpoint: Path, folder: Path) 
         timeout=HANG_S,
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
-    answer: dict[str, Any] = json.loads(ran.stdout)
-    return answer
+    return ran.stdout
 
 
 @pytest.fixture(
@@ -94,8 +82,9 @@ def told(
     if missing := backend.missing_packages():
         pytest.skip(f"not installed: {', '.join(missing)}")
     folder = tmp_path_factory.mktemp("model")
-    in_child("prepare", backend, checkpoint, folder)
-    return backend, in_child("use", backend, checkpoint, folder)
+    if backend.prepare is not Backend.prepare:
+        in_child("prepare", backend, checkpoint, folder)
+    return backend, json.loads(in_child("use", backend, checkpoint, folder))
 
 
 Told = tuple[type[Backend], dict[str, Any]]
@@ -115,9 +104,7 @@ class TestEveryBackend:
         if not backend.is_network:
             pytest.skip("computes no network")
         logits = np.array(answer["logits"])
-        with torch.inference_mode():
-            expected = load_checkpoint(checkpoint).model(torch.from_numpy(images(32))).numpy()
-        sqnr_db = signal_to_error_db(logits, expected.astype(np.float64))
+        sqnr_db = signal_to_error_db(logits, expected(checkpoint, images(32)).astype(np.float64))
         # random weights are harder for 8 bits than trained ones
         assert sqnr_db is None or sqnr_db > (80 if backend.precision == "fp32" else 10)
         # the same images in a smaller batch: some runtimes compile for each size
@@ -194,7 +181,7 @@ def test_backend_that_judges_no_kernels_cannot_be_used() -> None:
     ],
 )
 def test_proof_fails_when_other_kernels_ran(backend: str, sabotage: str, checkpoint: Path) -> None:
-    instance = loaded(get_backend(backend), checkpoint)
+    instance = loaded(get_backend(backend), checkpoint, checkpoint.parent)
     torch.backends.mkldnn.enabled = sabotage == "nothing off"  # type: ignore[assignment]
     torch.backends.nnpack.set_flags(sabotage != "nnpack off")
     proof = instance.prove(instance.trace(images(32)))
@@ -217,7 +204,7 @@ def test_onednn_on_arm_without_compute_library_is_worth_a_look(monkeypatch: pyte
 
 
 def test_single_images_skip_onednn_and_the_trace_says_so(checkpoint: Path) -> None:
-    kernels = loaded(get_backend("torch-onednn"), checkpoint).trace(images(1))
+    kernels = loaded(get_backend("torch-onednn"), checkpoint, checkpoint.parent).trace(images(1))
     assert kernels["stem.conv"][0] == "slow_conv2d_forward"
     assert not any("onednn convolution" in name for name in kernels["stem.conv"])
 
@@ -245,28 +232,6 @@ def test_another_cpu_or_architecture_makes_a_backend_unavailable(monkeypatch: py
 def test_unknown_backend_lists_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"unknown backend 'torch-onedn'; did you mean 'torch-onednn'.*torch-blas"):
         get_backend("torch-onedn")
-
-
-def test_backend_is_added_by_one_class_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lib.backends.interface._REGISTRY", dict(registered()))
-
-    @register
-    class Mine(get_backend("null")):  # type: ignore[misc]
-        name = "mine"
-
-    from lib.series.parameters import parse_parameters
-
-    assert get_backend("mine") is Mine and REFERENCE in default_names()
-    assert "mine" not in default_names(), "null is a default one, its heir is not"
-    assert "mine" in parse_parameters('backend: str = "null"  # which [a backend]')[0].choices
-
-
-def test_two_backends_of_one_name_are_refused() -> None:
-    with pytest.raises(ValueError, match="two backends are named 'null'"):
-
-        @register
-        class Twin(get_backend("null")):  # type: ignore[misc]
-            pass
 
 
 def test_listing_backends_imports_no_runtime() -> None:

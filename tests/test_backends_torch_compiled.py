@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.backends import Backend, Kernels, get_backend
+from lib.backends import Kernels, get_backend
 from lib.backends._torch_compiled import TorchAhead, TorchCompiled, assign, own_cache, require_compiler
 from lib.backends.interface import RUNTIME
 from lib.errors import UserError
@@ -19,61 +19,38 @@ from lib.machine import flags_for, has_any
 from lib.model import LayerInfo, leaf_layers
 from lib.model import load_checkpoint as read
 from lib.onednn import parse_report
+from tests.ready_backend import expected, images, loaded, prepared
 from tests.untrained import save_untrained
 
-SHAPE = (4, 3, 32, 32)
-
-
-def images(num_images: int = SHAPE[0]) -> np.ndarray:
-    return np.random.default_rng(0).normal(size=(num_images, *SHAPE[1:])).astype(np.float32)
-
-
-def ready(name: str, architecture: str, folder: Path) -> tuple[TorchCompiled, Path]:
-    """A backend with one network compiled for `SHAPE`."""
-    backend = get_backend(name)()
-    assert isinstance(backend, TorchCompiled)
-    checkpoint = save_untrained(folder, architecture)
-    if isinstance(backend, TorchAhead):
-        backend.prepared_sizes = (SHAPE[0],)
-    prepared = folder / "prepared"
-    prepared.mkdir()
-    backend.prepare(checkpoint, images(64) if backend.needs_calibration else images(0), prepared)
-    backend.import_runtime()
-    backend.load(checkpoint, prepared, 1)
-    backend.compile(SHAPE)
-    return backend, checkpoint
+BATCH = images(4)
+NETWORKS = {"torch-compile": "signnet_small", "torch-aoti": "learning_path", "torch-int8": "learning_path"}
+Compiled = tuple[TorchCompiled, Path]  # the backend, and the checkpoint of its network
 
 
 # one compile takes 10 to 20 s of CPU time: one always, two more with --all-backends
+@pytest.fixture(
+    scope="module",
+    params=[
+        "torch-compile",
+        pytest.param("torch-aoti", marks=pytest.mark.all_backends),
+        pytest.param("torch-int8", marks=pytest.mark.all_backends),
+    ],
+)
+def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
+    name = request.param
+    backend = get_backend(name)
+    if missing := backend.missing_packages():
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    if issubclass(backend, TorchAhead):
+        backend = type(name, (backend,), {"prepared_sizes": (len(BATCH),)})
+    folder = tmp_path_factory.mktemp(name)
+    checkpoint = save_untrained(folder, NETWORKS[name])
+    instance = loaded(backend, checkpoint, prepared(backend, checkpoint, folder / "prepared"), len(BATCH))
+    assert isinstance(instance, TorchCompiled)
+    return instance, checkpoint
 
 
-def skip_unless_all(request: pytest.FixtureRequest) -> None:
-    if not request.config.getoption("--all-backends"):
-        pytest.skip("takes minutes: pytest --all-backends")
-
-
-@pytest.fixture(scope="module")
-def in_process(tmp_path_factory: pytest.TempPathFactory) -> tuple[TorchCompiled, Path]:
-    return ready("torch-compile", "signnet_small", tmp_path_factory.mktemp("compile"))
-
-
-@pytest.fixture(scope="module")
-def ahead(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[TorchCompiled, Path]:
-    skip_unless_all(request)
-    return ready("torch-aoti", "learning_path", tmp_path_factory.mktemp("aoti"))
-
-
-@pytest.fixture(scope="module")
-def int8(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[TorchCompiled, Path]:
-    skip_unless_all(request)
-    pytest.importorskip("torchao")
-    return ready("torch-int8", "learning_path", tmp_path_factory.mktemp("int8"))
-
-
-@pytest.fixture(params=["in_process", "ahead", "int8"])
-def compiled(request: pytest.FixtureRequest) -> tuple[TorchCompiled, Path]:
-    backend: tuple[TorchCompiled, Path] = request.getfixturevalue(request.param)
-    return backend
+in_process = pytest.mark.parametrize("compiled", ["torch-compile"], indirect=True)
 
 
 @pytest.fixture
@@ -85,40 +62,33 @@ def fp32_precision_as_it_was() -> Iterator[None]:
         switch.fp32_precision = precision
 
 
-def test_agrees_with_eager_mode_and_times_every_layer_in_one_group(in_process: tuple[TorchCompiled, Path]) -> None:
-    backend, checkpoint = in_process  # the others in the conformance suite
-    network = read(checkpoint).model
-    with torch.inference_mode():
-        expected = network(torch.from_numpy(images())).numpy()
-    np.testing.assert_allclose(backend.predict(images()), expected, atol=1e-5)
-    times, kernels = backend.layer_times(images(), 3), backend.trace(images())
+@in_process  # the others in the conformance suite
+def test_agrees_with_eager_mode_and_times_every_layer_in_one_group(compiled: Compiled) -> None:
+    backend, checkpoint = compiled
+    np.testing.assert_allclose(backend.predict(BATCH), expected(checkpoint, BATCH), atol=1e-5)
+    times, kernels = backend.layer_times(BATCH, 3), backend.trace(BATCH)
     layers = [layer for group in times if group != RUNTIME for layer in group.split("+")]
-    assert sorted(layers) == sorted(layer.name for layer in leaf_layers(network))
+    assert sorted(layers) == sorted(layer.name for layer in leaf_layers(read(checkpoint).model))
     assert all(len(passes) == 3 and min(passes) > 0 for passes in times.values())
     assert list(kernels) == list(times)
 
 
 class TestEveryCompiledBackend:
-    def test_keeps_its_promise_without_doubts(self, compiled: tuple[TorchCompiled, Path]) -> None:
+    def test_keeps_its_promise_without_doubts_and_not_with_onednn_switched_off(self, compiled: Compiled) -> None:
         backend, _ = compiled
-        proof = backend.prove(backend.trace(images()))
+        kernels = backend.trace(BATCH)
+        proof = backend.prove(kernels)
         assert proof.passed, proof.reason
         assert not proof.investigate
+        without = {group: [name for name in names if not name.startswith("onednn")] for group, names in kernels.items()}
+        assert "oneDNN" in backend.prove(without).reason
 
     def test_fails_its_proof_if_the_network_was_not_compiled(
-        self, compiled: tuple[TorchCompiled, Path], monkeypatch: pytest.MonkeyPatch
+        self, compiled: Compiled, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         backend, checkpoint = compiled
-        monkeypatch.setitem(backend._compiled, SHAPE, read(checkpoint).model)
-        assert not backend.prove(backend.trace(images())).passed
-
-    def test_fails_its_proof_with_onednn_switched_off(self, compiled: tuple[TorchCompiled, Path]) -> None:
-        backend, _ = compiled
-        kernels = {
-            group: [name for name in names if not name.startswith("onednn")]
-            for group, names in backend.trace(images()).items()
-        }
-        assert "oneDNN" in backend.prove(kernels).reason
+        monkeypatch.setitem(backend._compiled, BATCH.shape, read(checkpoint).model)
+        assert not backend.prove(backend.trace(BATCH)).passed
 
 
 @pytest.mark.parametrize("before", [None, "another"])
@@ -134,33 +104,28 @@ def test_files_of_the_compiler_go_to_a_folder_of_their_own(
     assert os.environ.get("TORCHINDUCTOR_CACHE_DIR") == before
 
 
-def test_batch_norm_is_folded_and_the_rest_fused_where_onednn_can(
-    in_process: tuple[TorchCompiled, Path],
+@in_process
+def test_batch_norm_is_folded_and_the_rest_fused_where_onednn_can_and_shorter_types_are_promised_in_vain(
+    compiled: Compiled,
 ) -> None:
-    kernels = in_process[0].trace(images())
+    kernels = compiled[0].trace(BATCH)
     block = "stage1.block1"
     fused = {"stem.conv+stem.bn+stem.relu", f"{block}.conv2+{block}.bn2+{block}.add+{block}.relu2"}
     apart = {"stem.conv+stem.bn", "stem.relu", f"{block}.conv2+{block}.bn2", f"{block}.add+{block}.relu2"}
     assert (apart if torch.backends.mkldnn.is_acl_available() else fused) <= set(kernels)
-
-
-def test_int8_promise_is_broken_by_fp32_kernels(ahead: tuple[TorchCompiled, Path]) -> None:
-    proof = get_backend("torch-int8")().prove(ahead[0].trace(images()))
-    assert not proof.passed and "not in int8" in proof.reason
-
-
-def test_bf16_promise_is_broken_by_fp32_kernels(ahead: tuple[TorchCompiled, Path]) -> None:
-    kernels = ahead[0].trace(images())
-    proof = get_backend("torch-compile-bf16")().prove(kernels)
-    assert not proof.passed and "not in bf16" in proof.reason
+    for name, precision in (("torch-int8", "int8"), ("torch-compile-bf16", "bf16")):
+        proof = get_backend(name)().prove(kernels)
+        assert not proof.passed and f"not in {precision}" in proof.reason
     in_bf16 = {group: [name.replace(" f32", " bf16") for name in names] for group, names in kernels.items()}
     assert get_backend("torch-compile-bf16")().prove(in_bf16).passed
 
 
+@pytest.mark.all_backends
+@pytest.mark.parametrize("compiled", ["torch-aoti"], indirect=True)
 def test_sizes_that_were_not_prepared_are_compiled_where_they_turn_up(
-    ahead: tuple[TorchCompiled, Path], monkeypatch: pytest.MonkeyPatch
+    compiled: Compiled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backend, _ = ahead
+    backend, _ = compiled
     asked: list[tuple[int, ...]] = []
 
     def package(_program: torch.nn.Module, shape: tuple[int, ...], _folder: Path) -> None:
@@ -170,7 +135,7 @@ def test_sizes_that_were_not_prepared_are_compiled_where_they_turn_up(
     monkeypatch.setattr(backend, "_package", package)
     with pytest.raises(InterruptedError):
         backend.compile((7, 3, 32, 32))
-    backend.compile(SHAPE)
+    backend.compile((len(BATCH), 3, 32, 32))
     assert asked == [(7, 3, 32, 32)]
 
 
@@ -182,21 +147,14 @@ def test_missing_compiler_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.usefixtures("fp32_precision_as_it_was")
 class TestFastMath:
-    def loaded(self, tmp_path: Path) -> Backend:
-        backend = get_backend("torch-onednn-fastmath")()
-        backend.load(save_untrained(tmp_path, "learning_path"), tmp_path, 1)
-        return backend
-
-    def test_every_convolution_may_use_bf16(self, tmp_path: Path) -> None:
-        backend = self.loaded(tmp_path)
+    def test_every_convolution_may_use_bf16_and_the_promise_is_broken_where_it_was_not_allowed(
+        self, tmp_path: Path
+    ) -> None:
+        backend = loaded(get_backend("torch-onednn-fastmath"), save_untrained(tmp_path, "learning_path"), tmp_path)
         kernels = backend.trace(images(32))
-        assert any("fpmath bf16" in name for name in kernels["conv1"]) or not has_any(
-            flags_for("bf16")
-        )  # PyTorch refuses it there
+        refused = not has_any(flags_for("bf16"))  # by PyTorch
+        assert refused or any("fpmath bf16" in name for name in kernels["conv1"])
         assert backend.prove(kernels).passed or backend.unavailable()
-
-    def test_promise_is_broken_where_bf16_was_not_allowed(self, tmp_path: Path) -> None:
-        backend = self.loaded(tmp_path)
         torch.backends.mkldnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
         proof = backend.prove(backend.trace(images(32)))
         assert not proof.passed and "without fpmath" in proof.reason
@@ -250,11 +208,6 @@ PLAIN = (8, 4, 3, "")
             [CONV, RELU, POOL], ["cpp_fused_relu_0", CALL, "cpp_fused_max_pool2d_with_indices_1"],
             [(8, 4, 3, " attr-post-ops:eltwise_relu")], [RUNTIME, "conv+relu", "pool"],
             id="a conversion named after a fused layer belongs to no layer",
-        ),
-        pytest.param(
-            [CONV, BN, RELU, convolution("second", 16, 8)], [CALL, "cpp_fused_relu_0", CALL],
-            [(8, 4, 3, " attr-post-ops:eltwise_relu"), (16, 8, 3, "")], ["conv+bn+relu", RUNTIME, "second"],
-            id="the same behind a norm that is folded",
         ),
         pytest.param(
             [CONV, BN, RELU], ["aten::convolution", "cpp_fused__native_batch_norm_legit_no_training_relu_1"],

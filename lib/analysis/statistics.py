@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import median
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +57,7 @@ def samples_per_s(latencies_s: Sequence[Sequence[float]], batch_size: int) -> fl
 
 def median_latency(latencies_s: Sequence[Sequence[float]]) -> float:
     """Seconds of the middle round, each round being represented by its middle call."""
-    return float(np.median([np.median(calls) for calls in latencies_s]))
+    return median(median(calls) for calls in latencies_s)
 
 
 def paired_ratio(
@@ -77,7 +78,7 @@ def paired_ratio(
     sides = [latencies_s, reference_latencies_s, *([control_latencies_s] if control_latencies_s else [])]
     if not latencies_s or len({len(side) for side in sides}) > 1:
         raise ValueError(f"{len(latencies_s)} rounds against {[len(side) for side in sides[1:]]} of the reference")
-    medians = ([max(float(np.median(calls)), LEAST_TIME_S) for calls in side] for side in sides)
+    medians = ([max(median(calls), LEAST_TIME_S) for calls in side] for side in sides)
     backend, *references = (np.log(times) for times in medians)
     logs = np.mean(references, axis=0) - backend
     draws = np.random.default_rng(0).integers(len(logs), size=(NUM_RESAMPLES, len(logs)))
@@ -153,7 +154,7 @@ def layer_noise_floor(table: LayerTable) -> float:
 
 def uncertainty(latencies_s: Sequence[Sequence[float]]) -> float:
     """Standard error of the mean over the rounds' middle calls, as a share of that mean."""
-    medians = np.array([np.median(calls) for calls in latencies_s])
+    medians = np.array([median(calls) for calls in latencies_s])
     return float(medians.std() / np.sqrt(len(medians)) / medians.mean())
 
 
@@ -189,7 +190,7 @@ def track_bootstrap(values: np.ndarray, track_ids: np.ndarray) -> tuple[float, f
 
 def median_interval(latencies_s: Sequence[Sequence[float]]) -> tuple[float, float, float]:
     """The middle round's median call with a 95 % bootstrap interval over rounds, seconds."""
-    samples = np.array([np.median(calls) for calls in latencies_s])
+    samples = np.array([median(calls) for calls in latencies_s])
     draws = np.random.default_rng(0).integers(len(samples), size=(NUM_RESAMPLES, len(samples)))
     low, high = np.percentile(np.median(samples[draws], axis=1), (2.5, 97.5))
     return float(np.median(samples)), float(low), float(high)
@@ -197,5 +198,5 @@ def median_interval(latencies_s: Sequence[Sequence[float]]) -> tuple[float, floa
 
 def round_ratios_of(latencies_s: Sequence[Sequence[float]], *references: Sequence[Sequence[float]]) -> list[float]:
     """Speedup of each round; over the geometric mean of the reference's processes, where there are two."""
-    logs = np.mean([[np.log(np.median(calls)) for calls in side] for side in references if side], axis=0)
-    return [float(np.exp(log) / np.median(calls)) for calls, log in zip(latencies_s, logs, strict=True)]
+    logs = np.mean([[np.log(median(calls)) for calls in side] for side in references if side], axis=0)
+    return [float(np.exp(log) / median(calls)) for calls, log in zip(latencies_s, logs, strict=True)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -451,6 +452,7 @@ class OtherSchemaError(UserError):
 
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
+_adapter = cache(pydantic.TypeAdapter)  # each takes longer to make than a record to read
 KINDS: dict[str, type[Record]] = {
     "explore": ExploreRecord,
     "train": TrainRecord,
@@ -516,7 +518,7 @@ def read_any_record(path: Path) -> Record:
     if kind is None:
         raise UserError(f"{path} is not a record of a known kind: {content.get('kind')!r}")
     try:
-        return pydantic.TypeAdapter(kind).validate_python(content, extra="forbid")
+        return _adapter(kind).validate_python(content, extra="forbid")
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

@@ -81,10 +81,10 @@ def links_table(links: Sequence[str]) -> Table:
 def short_links_table(record: ReleaseRecord) -> Table:
     """The same for a first screen: the model files, and which links hold."""
     rows: list[list[Value]] = [
-        [model.path, model.backend or "not measured", size(model.num_bytes)] for model in record.models
+        [model.path.rpartition("/")[2], model.backend or "not measured"] for model in record.models
     ]
     names = ", ".join(_split(link)[0] for link in record.links)
-    return Table(["model file", "measured with", "size"], rows, note=f"✓ holds: {names}")
+    return Table(["model file", "measured with"], rows, note=f"✓ holds: {names}")
 
 
 def _split(link: str) -> tuple[str, str]:

@@ -160,6 +160,25 @@ def _prune(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _verify(arguments: argparse.Namespace) -> int:
+    from lib.release.verifying import UNSIGNED, verify
+
+    release, holds = verify(arguments.release)
+    for line in holds:
+        print(f"ok  {line}")
+    print(f"{release.name} {release.version}, digest {release.digest}")
+    print(UNSIGNED)
+    return OK
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from lib.release.predicting import predict_files
+
+    for line in predict_files(arguments.release, arguments.images, arguments.model):
+        print(line)
+    return OK
+
+
 def _data(arguments: argparse.Namespace) -> int:
     from lib.data.download import fetch
     from lib.files import project_path
@@ -273,6 +292,16 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_argument("action", choices=["prune"])
     runs.add_argument("--keep", type=_at_least_one, default=10, metavar="N", help="of the newest (default 10)")
     runs.set_defaults(function=_prune)
+
+    verify = commands.add_parser("verify", help="recompute every hash and relation of a release from its files alone")
+    verify.add_argument("release", metavar="RELEASE", help="its folder, or that of a run that has one")
+    verify.set_defaults(function=_verify)
+
+    predict = commands.add_parser("predict", help="read signs with a release, on ONNX Runtime alone")
+    predict.add_argument("release", metavar="RELEASE", help="its folder, or that of a run that has one")
+    predict.add_argument("images", nargs="+", metavar="IMAGE", help="files that each show one sign")
+    predict.add_argument("--model", default="onnx/model.onnx", metavar="FILE", help="default: onnx/model.onnx")
+    predict.set_defaults(function=_predict)
 
     data = commands.add_parser("data", help="fetch the real images")
     data.add_argument("action", choices=["get"])

@@ -11,7 +11,7 @@ from lib.analysis.comparison import BENCHMARK
 from lib.errors import UserError
 from lib.files import project_path
 from lib.records.run import SERIES_FILE, UNKNOWN, Job, load_run
-from lib.records.schema import COMPARE, BenchmarkRecord, second_path, write_record
+from lib.records.schema import COMPARE, RELEASE, BenchmarkRecord, second_path, write_record
 from lib.series.joblist import add_jobs
 from lib.series.parameters import notebook_names
 
@@ -48,7 +48,7 @@ def collect(parts: Path, out: Path, backends: Sequence[str]) -> list[str]:
             continue
         shutil.copytree(run.path, target, dirs_exist_ok=True, ignore=_LEFT_OUT)
         found |= {job.label: _ended(job) for job in run.jobs}
-    wanted = [(name, "") for name in notebook_names() if name not in (BENCHMARK, COMPARE)]
+    wanted = [(name, "") for name in notebook_names() if name not in (BENCHMARK, COMPARE, RELEASE)]
     for notebook, backend in [*wanted, *((BENCHMARK, backend) for backend in backends)]:
         absent = Job(notebook, backend, "failed", reason=NOTHING_ARRIVED)
         found.setdefault(absent.label, absent)

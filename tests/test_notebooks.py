@@ -41,8 +41,8 @@ def code(name: str) -> list[Any]:
     return [cell for cell in cells(name) if cell.cell_type == "code"]
 
 
-def test_series_has_its_four_notebooks() -> None:
-    assert {"01_explore", "02_train", "03_benchmark", "04_compare"} <= set(NAMES)
+def test_series_has_its_five_notebooks() -> None:
+    assert {"01_explore", "02_train", "03_benchmark", "04_compare", "05_release"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

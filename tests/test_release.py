@@ -2,31 +2,412 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from lib.cli import main
+from lib.errors import UserError
+from lib.files import sha256_file
 from lib.records.run import load_run
-from lib.release import Release, verify, write_release
-from lib.release.writer import plan_release
+from lib.records.schema import BenchmarkRecord, TrainRecord, read_record, record_path, write_record
+from lib.release import Release, write_release
+from lib.release.bom import bom_of
+from lib.release.card import EXAMPLE
+from lib.release.predicting import Model
+from lib.release.reader import UINT8
+from lib.release.verifying import broken_link
+from lib.release.writer import plan_release, write_sums
 from tests.made_release import made_run, released_data
+
+FP32_RECORD, INT8_RECORD = "records/03_benchmark.onnxruntime.json", "records/03_benchmark.onnxruntime-int8.json"
+TRAIN_RECORD = "records/02_train.json"
+Change = Callable[[Path, Path], None]
+
+
+def released(run_dir: Path) -> Path:
+    release = write_release(plan_release(load_run(run_dir)), released_data()).release
+    assert release is not None
+    return release.path
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release; tests leave it as it is."""
-    run_dir = made_run(tmp_path_factory.mktemp("run"))
-    return write_release(plan_release(load_run(run_dir)), released_data())[0].path
+    return released(made_run(tmp_path_factory.mktemp("run")))
 
 
-def test_release_of_a_run_holds_every_link(whole: Path) -> None:
-    release, holds = verify(whole)
-    assert [line.partition(":")[0] for line in holds] == [
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A release of another network."""
+    return released(made_run(tmp_path_factory.mktemp("other"), seed=1))
+
+
+@pytest.fixture
+def copy(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "copy"))
+
+
+def test_release_of_a_run_holds_every_link_and_is_not_called_authentic(
+    whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(whole)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0].split()[-1] for line in lines[:-2]] == [
         "files", "trained", "evaluated", "benchmarked", "exported", "derived", "data", "samples"
     ]  # fmt: skip
-    assert release.labels == released_data().classes and release.preprocessing.image_size == 32
+    assert lines[-1].startswith("consistent, not authentic")
+
+
+def test_sums_are_those_of_coreutils(whole: Path) -> None:
+    ended = subprocess.run(["sha256sum", "--strict", "-c", "SHA256SUMS"], cwd=whole, capture_output=True, check=False)
+    assert ended.returncode == 0, ended.stdout
 
 
 def test_run_folder_stands_for_its_release_and_equal_content_has_an_equal_digest(whole: Path) -> None:
-    again, replaced = write_release(plan_release(load_run(whole.parent)), released_data())
-    assert Release.load(whole.parent).digest == again.digest and replaced == ""
+    again, notes = write_release(plan_release(load_run(whole.parent)), released_data())
+    assert again is not None and Release.load(whole.parent).digest == again.digest and notes == []
+
+
+def test_release_takes_the_place_of_an_earlier_one_and_says_so(tmp_path: Path) -> None:
+    earlier = Release.load(released(made_run(tmp_path))).digest
+    path = record_path(tmp_path, "03_benchmark", "onnxruntime-int8")
+    path.unlink()
+    written = write_release(plan_release(load_run(tmp_path)), released_data())
+    assert written.notes == [
+        "onnxruntime-int8 was not measured in this run",
+        f"it replaces release {earlier[:12]}, which had other content",
+    ]
+    assert not (tmp_path / "release/onnx/model_quantized.onnx").exists() and broken_link(tmp_path) == ""
+    assert not list(tmp_path.glob(".release-*"))
+
+
+# --- what has been tampered with, all sums written anew ---------------------------------------------------------------
+
+
+def edit(path: Path, change: Callable[[Any], None]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content, indent=1))
+
+
+def rehash(folder: Path) -> None:
+    """Write every hash that names a file of the folder as somebody would who wants to hide a change."""
+
+    def hashes(manifest: Any) -> None:
+        manifest["checkpoint_sha256"] = sha256_file(folder / "model.safetensors")
+        manifest["records"] = {label: sha256_file(folder / f"records/{label}.json") for label in manifest["records"]}
+        for model in manifest["models"]:
+            model |= {"sha256": sha256_file(folder / model["path"])}
+            model |= {"num_bytes": (folder / model["path"]).stat().st_size}
+
+    edit(folder / "release.json", hashes)
+    write_sums(folder)
+    release = Release.load(folder)
+    others = {path: sha256 for path, sha256 in release.sums.items() if path != "sbom.cdx.json"}
+    trained_on = read_record(folder / TRAIN_RECORD, TrainRecord).environment
+    bom = bom_of(release.manifest, release.metadata, trained_on, others)
+    (folder / "sbom.cdx.json").write_text(json.dumps(bom))
+    write_sums(folder)
+
+
+def other_checkpoint(folder: Path, other: Path) -> None:
+    shutil.copy(other / "model.safetensors", folder)
+
+
+def other_checkpoint_and_records(folder: Path, other: Path) -> None:
+    other_checkpoint(folder, other)
+    sha256 = sha256_file(folder / "model.safetensors")
+    edit_records(folder, lambda record: record.update(checkpoint_sha256=sha256))
+
+
+def edit_records(folder: Path, change: Callable[[Any], None]) -> None:
+    for record in (folder / "records").iterdir():
+        edit(record, change)
+
+
+def other_model(name: str, prepared: str = "") -> Change:
+    """Another ONNX file; with the name that `prepare` gave it, in the record too."""
+
+    def change(folder: Path, other: Path) -> None:
+        shutil.copy(other / name, folder / name)
+        if prepared:
+            record = folder / (INT8_RECORD if "quantized" in name else FP32_RECORD)
+            edit(record, lambda content: content["preparation"]["files"].update({prepared: sha256_file(folder / name)}))
+
+    return change
+
+
+def in_file(name: str, old: str, new: str) -> Change:
+    def change(folder: Path, _: Path) -> None:
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new))
+
+    return change
+
+
+def in_json(name: str, change: Callable[[Any], None]) -> Change:
+    return lambda folder, _: edit(folder / name, change)
+
+
+def better(content: Any) -> None:
+    content["accuracy"]["val"]["top1"] = 0.999
+
+
+def better_figures(content: Any) -> None:
+    content["figures"]["accuracy"]["val"]["top1"] = 0.999
+
+
+def faster(content: Any) -> None:
+    content["figures"]["speeds"][0]["speedup"][0] = 9.0
+
+
+def other_labels(content: Any) -> None:
+    content["id2label"]["14"] = "give way to lorries"
+
+
+def other_mean(content: Any) -> None:
+    content["image_mean"] = [0.5, 0.5, 0.5]
+
+
+def other_logits(folder: Path, _: Path) -> None:
+    edit(folder / FP32_RECORD, lambda record: record["samples"][0]["logits"].reverse())
+    edit(folder / "samples/samples.json", lambda samples: samples[0]["logits"]["onnx/model.onnx"].reverse())
+
+
+def other_image(folder: Path, _: Path) -> None:
+    Image.new("RGB", (32, 32)).save(folder / "samples/03.png")
+
+
+def added(folder: Path, _: Path) -> None:
+    (folder / "helper.py").write_text("import os")
+
+
+def truncated(name: str) -> Change:
+    def change(folder: Path, _: Path) -> None:
+        (folder / name).write_bytes((folder / name).read_bytes()[:-300_000])
+
+    return change
+
+
+def other_training_images(folder: Path, _: Path) -> None:
+    path = folder / "training-images.sha256"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+
+
+def other_data(content: Any) -> None:
+    content["data"]["manifest_hash"] = "0" * 64
+
+
+def failed_parity(content: Any) -> None:
+    content["parity"]["outcome"] = "failed"
+
+
+def half_lost(content: Any) -> None:
+    content["parity"]["top1"] += 0.1
+
+
+@pytest.mark.parametrize(
+    ("change", "link"),
+    [
+        (other_checkpoint, "trained: model.safetensors is not the checkpoint"),
+        (other_checkpoint_and_records, "exported: onnx/model.onnx does not hold the weights"),
+        (other_model("onnx/model.onnx"), "exported: onnx/model.onnx is not the file that onnxruntime measured"),
+        (other_model("onnx/model.onnx", "exported.onnx"), "exported: onnx/model.onnx does not hold the weights"),
+        (other_model("onnx/model_quantized.onnx", "quantized.onnx"), "samples: onnx/model_quantized.onnx does not"),
+        (other_model("onnx/model_uint8.onnx"), "samples: onnx/model_uint8.onnx does not give the logits"),
+        (in_json(TRAIN_RECORD, better), "evaluated: top-1 on val is not that of the confusion matrix"),
+        (in_json("release.json", better_figures), "release.json: figures.accuracy.val.top1 does not follow"),
+        (in_json("release.json", faster), "release.json: figures.speeds.0.speedup.0 does not follow"),
+        (in_file("README.md", "Teaching, research", "Driving, research"), "README.md: the card does not say"),
+        (in_json("config.json", other_labels), "config.json: id2label.14 does not follow"),
+        (in_json("preprocessor_config.json", other_mean), "preprocessor_config.json: image_mean.0 does not follow"),
+        (other_logits, "samples: onnx/model.onnx does not give the logits"),
+        (other_image, "samples: samples/03.png is not the image that was measured"),
+        (added, "files: helper.py is not a part of any release"),
+        (other_training_images, "training-images.sha256: it must name the 86 training images"),
+        (in_json(FP32_RECORD, other_data), "benchmarked: onnxruntime was measured on other data"),
+        (in_json(INT8_RECORD, failed_parity), "benchmarked: onnxruntime-int8 has not passed parity"),
+        (in_json(INT8_RECORD, half_lost), "benchmarked: the parity figures of onnxruntime-int8 contradict"),
+        (truncated("onnx/model_uint8.onnx"), "ONNX Runtime cannot run"),
+    ],
+)
+def test_tampering_with_all_sums_written_anew_is_found(copy: Path, other: Path, change: Change, link: str) -> None:
+    change(copy, other)
+    rehash(copy)
+    assert Release.load(copy), "the sums alone show nothing"
+    assert broken_link(copy).startswith(link)
+
+
+def test_bill_of_materials_that_does_not_fit_the_files_is_found(copy: Path, other: Path) -> None:
+    in_file("sbom.cdx.json", '"supervised"', '"unsupervised"')(copy, other)
+    write_sums(copy)
+    assert broken_link(copy).startswith("sbom.cdx.json: metadata.component.modelCard.modelParameters.approach.type")
+
+
+# --- what is not whole ------------------------------------------------------------------------------------------------
+
+
+def swapped(folder: Path, other: Path) -> None:
+    shutil.copy(other / "onnx/model.onnx", folder / "onnx/model.onnx")
+
+
+def missing(folder: Path, _: Path) -> None:
+    (folder / "config.json").unlink()
+
+
+def linked(folder: Path, _: Path) -> None:
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to("/etc/passwd")
+
+
+def newer(content: Any) -> None:
+    content["schema_version"] = 99
+
+
+def misfit(content: Any) -> None:
+    content["models"] = "none"
+
+
+def outside(folder: Path, _: Path) -> None:
+    sums = folder / "SHA256SUMS"
+    sums.write_text(f"{sums.read_text()}{'0' * 64}  ../outside\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (swapped, "onnx/model.onnx is not the file that SHA256SUMS names; get the release again"),
+        (truncated("onnx/model_quantized.onnx"), "model_quantized.onnx is not the file that SHA256SUMS names"),
+        (missing, "config.json is missing, and SHA256SUMS names it"),
+        (added, "helper.py is not part of this release"),
+        (linked, "config.json is a link, and a release has files only"),
+        (outside, "/outside is missing"),
+        (in_file("SHA256SUMS", "  config.json", " config.json"), "must have one line for each file"),
+        (in_json("release.json", newer), "has release schema 99, this version reads 1; use the version"),
+        (in_json("release.json", misfit), "release.json is damaged at 'models'"),
+        (in_file("release.json", "{", "["), "release.json is not readable as a release"),
+        (lambda folder, _: shutil.rmtree(folder), "is not a release (it has no release.json)"),
+    ],
+)
+def test_what_is_not_a_whole_release_is_refused_in_one_line(
+    copy: Path, other: Path, change: Change, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(copy, other)
+    assert main(["verify", str(copy)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and message in line
+
+
+# --- what has no release ----------------------------------------------------------------------------------------------
+
+
+def test_run_without_onnx_runtime_gets_no_release_and_the_reason(tmp_path: Path) -> None:
+    run_dir = made_run(tmp_path, backends=("onnxruntime-int8",))
+    plan = plan_release(load_run(run_dir))
+    assert plan.reason == "onnxruntime was not measured in this run"
+    assert write_release(plan, None).release is None and not (run_dir / "release").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"status": "failed", "error": "it broke"}, "failed: it broke"),
+        ({"checkpoint_sha256": "0" * 64}, "it measured another network"),
+        ({"samples": []}, "its model was not kept"),
+    ],
+)
+def test_measurement_that_cannot_be_released_is_left_out_with_the_reason(
+    whole: Path, tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
+    run_dir = Path(shutil.copytree(whole.parent, tmp_path / "run"))
+    path = record_path(run_dir, "03_benchmark", "onnxruntime")
+    record = read_record(path, BenchmarkRecord)
+    for name, value in changes.items():
+        setattr(record, name, value)
+    write_record(record, path)
+    assert reason in plan_release(load_run(run_dir)).reason
+
+
+def test_kept_file_that_was_changed_after_the_measurement_is_refused(whole: Path, tmp_path: Path) -> None:
+    run_dir = Path(shutil.copytree(whole.parent, tmp_path / "run"))
+    (kept,) = run_dir.glob("models/*/quantized.onnx")
+    kept.write_bytes(b"another")
+    with pytest.raises(UserError, match="is not the file that onnxruntime-int8 measured; run 03_benchmark again"):
+        plan_release(load_run(run_dir))
+
+
+# --- use --------------------------------------------------------------------------------------------------------------
+
+
+def test_variant_for_pixels_answers_to_the_bit_as_the_measured_model(whole: Path) -> None:
+    release = Release.load(whole)
+    images = released_data().val.images[:5]
+    expected = Model(release.model())(release.preprocessing.normalize(images))
+    found = Model(release.model(UINT8))(np.ascontiguousarray(images.transpose(0, 2, 3, 1)))
+    assert np.array_equal(found, expected)
+
+
+WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; "  # importing it fails
+
+
+@pytest.mark.parametrize("model", ["onnx/model.onnx", "onnx/model_quantized.onnx", "onnx/model_uint8.onnx"])
+def test_predict_and_verify_run_where_importing_torch_fails(whole: Path, model: str) -> None:
+    for command in (["predict", str(whole), str(whole / "samples/02.png"), "--model", model], ["verify", str(whole)]):
+        code = f"{WITHOUT_TORCH}from lib.cli import main; sys.exit(main({command!r}))"
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+
+
+def test_predict_names_the_class_with_the_largest_logit(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sample = json.loads((whole / "samples/samples.json").read_text())[4]
+    assert main(["predict", str(whole), str(whole / "samples" / sample["file"])]) == 0
+    best = int(np.argmax(sample["logits"]["onnx/model.onnx"]))
+    assert f"{sample['file']}: {released_data().classes[best]} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["IMAGE", "--model", "onnx/model_fp8.onnx"],
+            "has no onnx/model_fp8.onnx; it has onnx/model.onnx",
+        ),
+        (["missing.png"], "no file missing.png"),
+        (["RELEASE/release.json"], "is not an image of a format that is read here"),
+    ],
+)
+def test_predict_refuses_in_one_line(
+    whole: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    places = {"IMAGE": str(whole / "samples/00.png"), "RELEASE/release.json": str(whole / "release.json")}
+    assert main(["predict", str(whole), *(places.get(name, name) for name in arguments)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_example_of_the_card_needs_three_packages_and_gives_the_measured_answer(whole: Path) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (whole / "README.md").read_text(), re.DOTALL)
+    assert example == EXAMPLE and len(example.splitlines()) == 10
+    allowed = "('numpy', 'onnxruntime', 'PIL', *sys.stdlib_module_names)"
+    blocked = f"""import sys, importlib.abc
+class Block(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.partition('.')[0] not in {allowed}: raise ImportError(name)
+sys.meta_path.insert(0, Block())
+"""
+    for sample in json.loads((whole / "samples/samples.json").read_text())[:3]:
+        command = [sys.executable, "-c", blocked + example, f"samples/{sample['file']}"]
+        ended = subprocess.run(command, cwd=whole, capture_output=True, text=True, check=False)
+        best = released_data().classes[int(np.argmax(sample["logits"]["onnx/model.onnx"]))]
+        assert ended.stdout.strip() == best, ended.stderr

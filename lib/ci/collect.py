@@ -10,7 +10,7 @@ from pathlib import Path
 from lib.errors import UserError
 from lib.files import project_path
 from lib.records.run import SERIES_FILE, UNKNOWN, Job, load_run, run_folder
-from lib.records.schema import BENCHMARK, COMPARE, BenchmarkRecord, second_path, write_record
+from lib.records.schema import BENCHMARK, COMPARE, RELEASE, BenchmarkRecord, second_path, write_record
 from lib.series.joblist import add_jobs
 from lib.series.parameters import notebook_names
 
@@ -47,7 +47,7 @@ def collect(parts: Path, out: Path, backends: Sequence[str]) -> list[str]:
             continue
         shutil.copytree(run.path, target, dirs_exist_ok=True, ignore=_LEFT_OUT)
         found |= {job.label: _ended(job) for job in run.jobs}
-    wanted = [(name, "") for name in notebook_names() if name not in (BENCHMARK, COMPARE)]
+    wanted = [(name, "") for name in notebook_names() if name not in (BENCHMARK, COMPARE, RELEASE)]
     for notebook, backend in [*wanted, *((BENCHMARK, backend) for backend in backends)]:
         absent = Job(notebook, backend, "failed", reason=NOTHING_ARRIVED)
         found.setdefault(absent.label, absent)

@@ -12,10 +12,20 @@ from lib.analysis.judgement import judge
 from lib.analysis.recommendation import candidates
 from lib.analysis.statistics import Ratio
 from lib.html.charts import Speed, bars_chart, curve_chart, speed_chart
+from lib.html.frame import safe
 from lib.html.provenance import Fact
-from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, Record, TrainRecord, scenario_names
+from lib.records.schema import (
+    BenchmarkRecord,
+    CompareRecord,
+    ExploreRecord,
+    Record,
+    ReleaseRecord,
+    TrainRecord,
+    scenario_names,
+)
 from lib.report.caveats import warning_lines
 from lib.report.headline import STATUS_SIGNS, doubt, headline
+from lib.report.release import short_links_table
 from lib.report.words import capital, scenario_name
 
 SHOWN = 3  # caveats that are not folded
@@ -70,6 +80,8 @@ def caveats_of(record: Record | None) -> list[str]:
     """What a reader of a record must know, one sentence each."""
     if record is None:
         return []
+    if isinstance(record, ReleaseRecord):
+        return [sentence(note) for note in record.notes]
     look = doubt(record)
     return [*([sentence(f"to investigate: {look}")] if look else []), *warning_lines(record.warnings)]
 
@@ -86,6 +98,8 @@ def charts_of(record: Record | None) -> list[Markup]:
         return [speed_chart(f"{record.backend} over {record.reference}", speeds)] if speeds else []
     if isinstance(record, CompareRecord):
         return _compared(record)
+    if isinstance(record, ReleaseRecord) and record.digest:
+        return [safe(short_links_table(record).to_html())]
     return []
 
 

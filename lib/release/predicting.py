@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from lib.data.images import read_image, resize_image
 from lib.errors import UserError
 from lib.granted import num_cores
-from lib.release.reader import OUTPUT
+from lib.release.reader import FP32, OUTPUT, UINT8, Release
+
+SHOWN = 3  # answers for an image
 
 
 class Model:
@@ -52,6 +56,23 @@ class Model:
         except Exception as error:
             raise _refusal(self.path, error) from None
         return logits
+
+
+def predict_files(release: str, images: Sequence[str], model: str = FP32) -> Iterator[str]:
+    """A line for each image file, with the three best answers; the notes of a file that is not plain in brackets.
+
+    Raises:
+        UserError: no release, no such model in it, or a file that is not an image.
+    """
+    chosen = Release.load(release)
+    runs = Model(chosen.model(model))
+    for name in images:
+        image, notes = read_image(Path(name))
+        pixels = resize_image(image, chosen.preprocessing.image_size)[None]
+        batch = pixels.transpose(0, 2, 3, 1) if model == UINT8 else chosen.preprocessing.normalize(pixels)
+        shares = probabilities(runs(np.ascontiguousarray(batch)))[0]
+        best = [f"{chosen.labels[index]} {shares[index]:.1%}" for index in np.argsort(-shares)[:SHOWN]]
+        yield f"{name}: {', '.join(best)}" + (f" ({'; '.join(notes)})" if notes else "")
 
 
 def _refusal(path: Path, error: Exception) -> UserError:

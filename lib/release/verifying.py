@@ -26,7 +26,20 @@ from lib.release.bom import bom_of
 from lib.release.card import card_of
 from lib.release.contents import CARD_VERSION, PLACES, RELEASED, Sources, json_files, label_of, sample_file
 from lib.release.predicting import Model
-from lib.release.reader import BOM, CARD, FP32, SUMS, TRAINING_IMAGES, UINT8, WEIGHTS, Release
+from lib.release.reader import (
+    BOM,
+    CARD,
+    CONFIG,
+    FP32,
+    MANIFEST,
+    PREPROCESSOR,
+    SAMPLES,
+    SUMS,
+    TRAINING_IMAGES,
+    UINT8,
+    WEIGHTS,
+    Release,
+)
 
 LEAST_SQNR_DB = {FP32: 60.0, UINT8: 60.0}  # of logits against the measured ones: another CPU adds in another order
 LEAST_SQNR_INT8_DB = 15.0  # as of the backend; other kernels round in other places
@@ -46,6 +59,15 @@ def verify(path: str | Path) -> tuple[Release, list[str]]:
     holds = [f"files: the {len(release.sums)} files are those that {SUMS} names, and there is no other"]
     holds += _chain(release)
     return release, holds
+
+
+def broken_link(path: str | Path) -> str:
+    """The first link of a release that does not hold, in words; empty where all do."""
+    try:
+        verify(path)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _chain(release: Release) -> Iterator[str]:
@@ -143,6 +165,8 @@ def _derived(release: Release, train: TrainRecord, benchmarks: list[BenchmarkRec
     measured = {PLACES[record.backend]: record.backend for record in benchmarks}
     if {model.path: model.backend for model in models} != {**measured, UINT8: ""}:
         raise _broken("exported", "release.json names other models than were measured")
+    if strangers := sorted(set(release.sums) - _parts(release, benchmarks)):
+        raise _broken("files", f"{strangers[0]} is not a part of any release")
     sources = Sources(train, benchmarks, release.metadata, models, release.manifest.records)
     for path, content in json_files(sources).items():
         if difference := _difference(json.loads(release.text(path)), json.loads(json.dumps(content))):
@@ -156,6 +180,15 @@ def _derived(release: Release, train: TrainRecord, benchmarks: list[BenchmarkRec
     if difference := _difference(json.loads(release.text(BOM)), bom):
         raise _broken(BOM, f"{difference} is not that of the files")
     return "derived: labels, preprocessing, figures, card and bill of materials follow from checkpoint and records"
+
+
+def _parts(release: Release, benchmarks: list[BenchmarkRecord]) -> set[str]:
+    """Every file that a release with these models has."""
+    records = {f"records/{label}.json" for label in release.manifest.records}
+    samples = {SAMPLES, *(sample_file(index) for index in range(len(benchmarks[0].samples)))}
+    models = {model.path for model in release.manifest.models}
+    texts = {CARD, MANIFEST, CONFIG, PREPROCESSOR, WEIGHTS, TRAINING_IMAGES, BOM}
+    return texts | records | samples | models
 
 
 def _difference(found: Any, expected: Any, place: str = "") -> str:

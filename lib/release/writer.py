@@ -7,17 +7,18 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from lib.analysis.recommendation import is_right
-from lib.data import Data
+from lib.data import Data, load_data, num_images_for
 from lib.data.images import as_image, digest_images
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, sha256_file, writing
 from lib.header import CheckpointMetadata, read_header
 from lib.records.run import RunFolder
-from lib.records.schema import BENCHMARK, BenchmarkRecord, ReleasedModel, TrainRecord, record_path
+from lib.records.schema import BENCHMARK, BenchmarkRecord, Record, ReleasedModel, TrainRecord, record_path
 from lib.release.bom import bom_of
 from lib.release.card import card_of
 from lib.release.contents import PLACES, RELEASED, Sources, as_json, json_files, label_of, manifest_of, sample_file
@@ -29,18 +30,15 @@ FOLDER = "release"  # in a run folder
 _AGAIN = f"run {BENCHMARK} again"
 
 
-class NoReleaseError(UserError):
-    """A run that cannot be released, with the reason. It is no failure of the run."""
-
-
 @dataclass(frozen=True)
 class Plan:
     """What of a run is released."""
 
     run_dir: Path
-    train: TrainRecord
-    benchmarks: list[BenchmarkRecord]  # the fp32 one first
+    train: TrainRecord | None
+    benchmarks: list[BenchmarkRecord]  # the fp32 one first; empty where nothing is released
     notes: list[str]  # what is left out, and why
+    reason: str = ""  # why nothing is released
 
     def kept(self, record: BenchmarkRecord) -> Path:
         """The file that a backend ran, in the run folder."""
@@ -49,14 +47,13 @@ class Plan:
 
 
 def plan_release(run: RunFolder) -> Plan:
-    """Choose what is released.
+    """Choose what is released: nothing without a training, and a right `onnxruntime` that measured its network.
 
     Raises:
-        NoReleaseError: nothing can be: no training, or no right `onnxruntime` that measured its network.
         UserError: a file of the run is missing or is not the one that its record names.
     """
     if run.train is None:
-        raise NoReleaseError("nothing is released: this run has no record of a training")
+        return Plan(run.path, None, [], [], "this run has no record of a training")
     if run.train.checkpoint_sha256 != sha256_file(_there(run.path / CHECKPOINT_NAME)):
         raise UserError(f"{run.path / CHECKPOINT_NAME} is not the checkpoint that the record of the training names")
     chosen, notes = [], []
@@ -65,11 +62,11 @@ def plan_release(run: RunFolder) -> Plan:
         if record is None:
             notes.append(f"{backend} was not measured in this run")
         elif why := _unfit(record, run.train):
-            notes.append(f"{backend} is not released: {why}")
+            notes.append(f"{backend} cannot be released: {why}")
         else:
             chosen.append(record)
     if not chosen or chosen[0].backend != next(iter(RELEASED)):
-        raise NoReleaseError(f"nothing is released: {notes[0]}")
+        return Plan(run.path, run.train, [], notes, notes[0])
     plan = Plan(run.path, run.train, chosen, notes)
     for record in chosen:
         assert record.preparation is not None
@@ -97,18 +94,50 @@ def _there(path: Path) -> Path:
     return path
 
 
-def write_release(plan: Plan, data: Data) -> tuple[Release, str]:
-    """Write `release/` of a run folder, all of it or nothing.
+def training_data(plan: Plan, data_root: str = "") -> Data | None:
+    """The images that the network was trained on; None where nothing is released.
 
     Args:
-        data: what the network was trained on; its validation images have the samples.
+        data_root: of real images; empty: where they were at the training.
 
-    Returns:
-        The release as its reader sees it, and what became of an earlier one with other content, in words.
+    Raises:
+        UserError: they are missing, or are not those.
+    """
+    train = plan.train
+    if plan.reason or train is None or train.data is None:
+        return None
+    given = train.params
+    dataset = str(given["dataset"])
+    data = load_data(
+        dataset,
+        data_root=data_root or str(given["data_root"]),
+        num_images=int(given["num_images"]) or num_images_for(train.profile, dataset),
+        seed=int(given["seed"]),
+        image_size=read_header(plan.run_dir / CHECKPOINT_NAME, "train it again").preprocessing.image_size,
+    )
+    if data.manifest_hash != train.data.manifest_hash:
+        raise UserError(f"the images of {dataset} here are not those that the network was trained on; give data_root")
+    return data
+
+
+class Written(NamedTuple):
+    """What became of a plan."""
+
+    release: Release | None
+    notes: list[str]  # what is left out or replaced, and why
+
+
+def write_release(plan: Plan, data: Data | None) -> Written:
+    """Write `release/` of a run folder, all of it or nothing. An earlier one with other content is replaced.
+
+    Args:
+        data: what the network was trained on, see `training_data`.
 
     Raises:
         UserError: other data than the records name, or a folder that is not writable.
     """
+    if plan.reason or data is None:
+        return Written(None, plan.notes)
     target = plan.run_dir / FOLDER
     with writing(target), tempfile.TemporaryDirectory(prefix=".release-", dir=plan.run_dir) as folder:
         made = Path(folder, FOLDER)
@@ -118,11 +147,12 @@ def write_release(plan: Plan, data: Data) -> tuple[Release, str]:
         if target.exists():
             target.rename(Path(folder, "earlier"))
         made.rename(target)
-    replaced = f"it replaces release {before[:12]}, which had other content" if before not in ("", digest) else ""
-    return Release.load(target), replaced
+    replaced = [f"it replaces release {before[:12]}, which had other content"] if before not in ("", digest) else []
+    return Written(Release.load(target), [*plan.notes, *replaced])
 
 
 def _fill(folder: Path, plan: Plan, data: Data) -> None:
+    assert plan.train is not None
     for part in ("onnx", "records", "samples"):
         (folder / part).mkdir(parents=True)
     shutil.copyfile(plan.run_dir / CHECKPOINT_NAME, folder / WEIGHTS)
@@ -148,7 +178,8 @@ def _fill(folder: Path, plan: Plan, data: Data) -> None:
 
 def _records(folder: Path, plan: Plan) -> dict[str, str]:
     hashes = {}
-    for record in (plan.train, *plan.benchmarks):
+    records: list[Record] = [*plan.benchmarks] if plan.train is None else [plan.train, *plan.benchmarks]
+    for record in records:
         backend = record.backend if isinstance(record, BenchmarkRecord) else ""
         source = record_path(plan.run_dir, label_of(record).partition(".")[0], backend)
         copy = folder / "records" / source.name

@@ -9,7 +9,16 @@ from lib.analysis.comparison import QUESTION, Comparison, LayerChange
 from lib.analysis.judgement import disturbance, judge
 from lib.analysis.recommendation import Choice, choices
 from lib.analysis.statistics import median_latency
-from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, Parity, Record, Scenario, TrainRecord
+from lib.records.schema import (
+    BenchmarkRecord,
+    CompareRecord,
+    ExploreRecord,
+    Parity,
+    Record,
+    ReleaseRecord,
+    Scenario,
+    TrainRecord,
+)
 from lib.report.words import (
     NOT_JUDGED,
     UNKNOWN,
@@ -42,7 +51,16 @@ def headline(record: Record) -> str:
         return record.headline
     if isinstance(record, BenchmarkRecord) and record.status == "ok":
         return _speeds(record)
+    if isinstance(record, ReleaseRecord):
+        return _released(record)
     return ""
+
+
+def _released(record: ReleaseRecord) -> str:
+    if not record.digest:
+        return f"nothing is released: {record.reason}"
+    models = f"{len(record.models)} model files"
+    return f"released {record.name} {record.version}: {models}, and all {len(record.links)} links of its chain hold"
 
 
 def _speeds(record: BenchmarkRecord) -> str:

@@ -4,6 +4,7 @@ network. The index is made again each time.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,10 @@ from lib.analysis.csv_files import LAYERS_CSV, SCENARIOS_CSV, SWEEP_CSV
 from lib.html.index import write_index
 from lib.html.provenance import hosted
 from lib.records.run import Job, JobList, read_jobs, write_jobs
-from lib.records.schema import BENCHMARK, COMPARE
+from lib.records.schema import BENCHMARK, COMPARE, RELEASE
+from lib.release.writer import FOLDER
+
+MEASURED = (BENCHMARK, COMPARE, RELEASE)  # notebooks whose results belong to one network
 
 
 def add_jobs(run_dir: Path, ended: Sequence[Job]) -> None:
@@ -27,14 +31,16 @@ def add_jobs(run_dir: Path, ended: Sequence[Job]) -> None:
 
 
 def forget_network(run_dir: Path) -> None:
-    """Remove whatever measured the network before: records, tables, notebooks, pages and their places in the list."""
+    """Remove whatever measured or released the network before: records, tables, notebooks, pages, the release, and
+    their places in the list."""
+    shutil.rmtree(run_dir / FOLDER, ignore_errors=True)
     for folder in ("results", "notebooks", "pages"):
-        for name in (BENCHMARK, COMPARE):
+        for name in MEASURED:
             for path in (run_dir / folder).glob(f"{name}.*"):
                 path.unlink()
     for name in (SCENARIOS_CSV, LAYERS_CSV, SWEEP_CSV):
         (run_dir / "results" / name).unlink(missing_ok=True)
     if earlier := read_jobs(run_dir):
-        kept = [job for job in earlier.notebooks if job.notebook not in (BENCHMARK, COMPARE)]
+        kept = [job for job in earlier.notebooks if job.notebook not in MEASURED]
         write_jobs(run_dir, kept, earlier.note)
         write_index(run_dir)

@@ -20,7 +20,17 @@ from lib.data.audit import class_counts, mean_brightness
 from lib.errors import UserError
 from lib.model import Checkpoint, leaf_layers, num_weights
 from lib.records.run import networks
-from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, RecordWarning, TrainRecord, scenario_names
+from lib.records.schema import (
+    BenchmarkRecord,
+    CompareRecord,
+    ExploreRecord,
+    RecordWarning,
+    ReleaseRecord,
+    TrainRecord,
+    scenario_names,
+)
+from lib.release.verifying import UNSIGNED
+from lib.release.writer import Plan, Written
 from lib.report.compare.answer import recommendations
 from lib.report.headline import comparison_headline, kernel_change_words
 from lib.report.table import FileNote
@@ -147,3 +157,29 @@ def write_compare(run: Run, comparison: Comparison, history: History | None = No
     path = run.write(record)
     write_csv(comparison.records, path.parent)
     return path
+
+
+def write_released(run: Run, plan: Plan, written: Written, links: list[str]) -> FileNote:
+    """Record of 05: what was released, or why nothing was.
+
+    Args:
+        links: what holds, as `lib.release.verify` reports it.
+    """
+    release, train = written.release, plan.train
+    common = run.common(None, train.checkpoint_sha256 if train is not None else None)
+    common |= {"data": train.data, "profile": train.profile} if train is not None else {}
+    if release is None:
+        record = ReleaseRecord(**common, notes=written.notes, reason=plan.reason)
+    else:
+        record = ReleaseRecord(
+            **common,
+            name=release.name,
+            version=release.version,
+            digest=release.digest,
+            place=release.path.relative_to(run.run_dir).as_posix(),
+            num_bytes=sum((release.path / path).stat().st_size for path in release.sums),
+            models=release.manifest.models,
+            links=links,
+            notes=[*written.notes, UNSIGNED],
+        )
+    return _written(run, run.write(record))

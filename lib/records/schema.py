@@ -18,7 +18,7 @@ import pydantic
 from lib.errors import UserError
 from lib.files import write_atomic
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 EXPLORE, TRAIN, BENCHMARK, COMPARE = "01_explore", "02_train", "03_benchmark", "04_compare"  # the notebooks
 RELEASE = "05_release"
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -33,6 +34,7 @@ def draw():
     axes.set_title("a title")
     return axes
 show(draw(), alt="what it shows")"""
+FULL = "error: cannot write to standard output: No space left on device"
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 NO_UTF8 = b"r\xff".decode(errors="surrogateescape")
 Refused = Callable[..., str]
@@ -128,6 +130,15 @@ class TestFolders:
     def test_of_somebody_without_a_home_are_refused(self) -> None:
         with pytest.raises(UserError, match="no home folder is known for '~nobody-has-this-name/data'"):
             project_path("~nobody-has-this-name/data")
+
+    def test_for_temporary_files_that_are_full_are_found_before_anything_runs(
+        self, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=6_000_000))
+        argv = ("run", "03", "-p", "model", "squeezenet1_1", "-p", "image_size", "64", "--out", tmp_path / "run")
+        told = refused(*argv)
+        assert "has 6 MB left, and 03_benchmark writes 49 MB and more there; free space or set TMPDIR" in told
+        assert list((tmp_path / "run").iterdir()) == []
 
 
 class TestLatest:
@@ -321,10 +332,23 @@ class TestTerminals:
         ran = python("-m", "lib", "params", env={**os.environ, **ASCII})
         assert ran.returncode == 0 and "01_explore" in ran.stdout, ran.stderr
 
-    def test_whose_reader_is_gone_see_no_error(self) -> None:
-        script = f"{sys.executable} -m lib params | head -1 >/dev/null; exit ${{PIPESTATUS[0]}}"
-        ran = python("-c", "import subprocess, sys; sys.exit(subprocess.call(['bash', '-c', sys.argv[1]]))", script)
-        assert (ran.returncode, ran.stderr) == (0, "")
+    @pytest.mark.parametrize(
+        ("command", "status", "told"),
+        [
+            ("$lib params 04 >/dev/full", 2, FULL),
+            ("PYTHONUNBUFFERED=1 $lib params 04 >/dev/full", 2, FULL),
+            ("$lib params 04 >&-", 0, ""),
+            ("$lib params 04 2>&-", 0, ""),
+            ("$lib params 99 2>/dev/full", 2, ""),
+            ("$lib params 99 2>&-", 2, ""),
+            ("$lib params | head -1 >/dev/null; exit ${PIPESTATUS[0]}", 0, ""),
+        ],
+    )
+    def test_that_take_nothing_leave_one_line_at_most(self, command: str, status: int, told: str) -> None:
+        environ = {**os.environ, "PYTHONUNBUFFERED": "", "lib": f"{sys.executable} -m lib"}
+        piped = {"capture_output": True, "text": True, "check": False, "timeout": HANG_S}
+        ran = subprocess.run(["bash", "-c", command], cwd=PROJECT_ROOT, env=environ, **piped)  # type: ignore[call-overload]
+        assert (ran.returncode, ran.stderr.strip()) == (status, told)
 
 
 ELSEWHERE = {

@@ -146,8 +146,11 @@ def test_notebook_is_found_under_each_of_its_names(given: str) -> None:
     assert notebook_path(given).stem == "03_benchmark"
 
 
+DIFFERENT = ("num_threads", "data_root")  # trains or measures with them; 05 looks where the training did
+
+
 def test_parameter_of_the_same_name_means_the_same_in_every_notebook() -> None:
     seen: dict[str, Parameter] = {}
     for name in notebook_names():
         for parameter in load_schema(name).values():
-            assert seen.setdefault(parameter.name, parameter) == parameter or parameter.name == "num_threads"
+            assert seen.setdefault(parameter.name, parameter) == parameter or parameter.name in DIFFERENT

@@ -18,7 +18,7 @@ import pydantic
 from lib.errors import UserError
 from lib.files import write_atomic
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 EXPLORE, TRAIN, BENCHMARK, COMPARE = "01_explore", "02_train", "03_benchmark", "04_compare"  # the notebooks
 RELEASE = "05_release"
 
@@ -452,7 +452,6 @@ class OtherSchemaError(UserError):
 
 
 AnyRecord = TypeVar("AnyRecord", bound=Record)
-_adapter = cache(pydantic.TypeAdapter)  # each takes longer to make than a record to read
 KINDS: dict[str, type[Record]] = {
     "explore": ExploreRecord,
     "train": TrainRecord,
@@ -514,15 +513,21 @@ def read_any_record(path: Path) -> Record:
         raise OtherSchemaError(
             f"{path} has record schema {version!r}, this version reads {SCHEMA_VERSION}; run its notebook again"
         )
-    kind = KINDS.get(str(content.get("kind")))
-    if kind is None:
-        raise UserError(f"{path} is not a record of a known kind: {content.get('kind')!r}")
+    kind = str(content.get("kind"))
+    if kind not in KINDS:
+        raise UserError(f"{path} is not a record of a known kind: {kind!r}")
     try:
         return _adapter(kind).validate_python(content, extra="forbid")
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{path} is damaged at {place!r}: {first['msg']}; run its notebook again") from None
+
+
+@cache
+def _adapter(kind: str) -> pydantic.TypeAdapter[Record]:
+    """Each takes longer to make than a record to read."""
+    return pydantic.TypeAdapter(KINDS[kind])
 
 
 PROFILES: tuple[Profile, ...] = get_args(Profile)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib.analysis.history import EARLIER_RUNS
-from lib.data import Data, check_num_images, load_data, num_images_for
+from lib.bench.plan import UNTRAINED_IMAGES
+from lib.data import IMAGE_SIZE, Data, check_num_images, load_data, num_images_for
 from lib.data.sets import get_dataset
+from lib.data.splitting import VAL_SHARE
 from lib.errors import UserError
-from lib.files import CHECKPOINT_NAME
+from lib.files import CHECKPOINT_NAME, TEMPORARY, writing
 from lib.progress import Progress, silent
 from lib.records.run import Job, run_folder
 from lib.records.schema import BENCHMARK, COMPARE, TRAIN, ParameterValue
@@ -18,6 +22,8 @@ from lib.series.compared import load_records
 
 if TYPE_CHECKING:
     from lib.model import Checkpoint
+
+ALL_IMAGES = 40_000  # of the largest real training set, about
 
 
 def check_data(jobs: Sequence[Job], progress: Progress) -> None:
@@ -51,7 +57,7 @@ def check_inputs(jobs: Sequence[Job], run_dir: Path) -> None:
 
     Raises:
         UserError: an unreadable or foreign checkpoint, an unknown model, a damaged or older record, records that do not
-            fit, or no folder of earlier runs.
+            fit, no folder of earlier runs, or a full temporary folder.
     """
     notebooks = {job.notebook for job in jobs}
     for job in jobs:
@@ -59,6 +65,7 @@ def check_inputs(jobs: Sequence[Job], run_dir: Path) -> None:
             run_folder(str(history), EARLIER_RUNS)
     if benchmark := next((job for job in jobs if job.notebook == BENCHMARK), None):
         _check_network(benchmark, run_dir / CHECKPOINT_NAME, trains=TRAIN in notebooks)
+        _check_temporary_folder(benchmark)
     if notebooks == {COMPARE}:
         load_records(run_dir, str(jobs[0].values.get("backends", "")))
 
@@ -74,6 +81,22 @@ def _check_network(job: Job, checkpoint: Path, trains: bool) -> None:
         from lib.model import load_checkpoint  # imports torch: only where there is something to check
 
         _refuse_other_data(load_checkpoint(checkpoint), job)
+
+
+def _check_temporary_folder(job: Job) -> None:
+    """Room for the validation images, which 03 hands to its workers as files of float32."""
+    values = job.values
+    profile, dataset = str(values.get("profile", "fast")), str(values.get("dataset", "synthetic"))
+    num_images = VAL_SHARE * (int(values.get("num_images", 0)) or num_images_for(profile, dataset) or ALL_IMAGES)
+    size = int(values.get("image_size", 0)) or IMAGE_SIZE
+    needed = min(num_images, UNTRAINED_IMAGES if values.get("model") else num_images) * 3 * size**2 * 4
+    with writing("a temporary folder", TEMPORARY):
+        folder = tempfile.gettempdir()
+    if (free := shutil.disk_usage(folder).free) < needed:
+        raise UserError(
+            f"{folder} has {free / 1e6:,.0f} MB left, and {job.notebook} writes {needed / 1e6:,.0f} MB and more there; "
+            f"free space or {TEMPORARY}"
+        )
 
 
 def _refuse_other_data(checkpoint: Checkpoint, job: Job) -> None:

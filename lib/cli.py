@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import os
@@ -10,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from lib.ci.commands import add_commands
 from lib.errors import UserError
@@ -90,7 +91,7 @@ def _params(arguments: argparse.Namespace) -> int:
         try:
             schema = load_schema(name)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            _report(f"error: {error}")
             status = USAGE
             continue
         print(("\n" if number else "") + schema.notebook)
@@ -282,23 +283,25 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--data-root", default="data", metavar="DIR", help="where to (default: data)")
     data.add_argument("--dataset", default="gtsrb", metavar="NAME", help="gtsrb (default) or gtsrb-torchvision")
 
-    serve = commands.add_parser("serve", help="answer images over HTTP with a release")
+    serve = add("serve", _serve, "answer images over HTTP with a release")
     serve.add_argument("release", metavar="RELEASE", help="a release folder, or a run folder with one")
     serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="default: 127.0.0.1, this machine alone")
     serve.add_argument("--port", type=int, default=8000, metavar="N", help="default: 8000; 0: any that is free")
     serve.add_argument("--num-threads", type=int, default=0, metavar="N", help="of the network (default: all cores)")
-    serve.set_defaults(function=_serve)
 
     add_commands(commands)
     return parser
 
 
 def _prepare_terminal() -> None:
-    """Print in any locale, and end only where the caller wants it.
+    """Print on whatever there is, and end only where the caller wants it.
 
-    Without UTF-8 a letter that the locale does not have is shown as `?`. Signals that the caller ignores, as `nohup`
-    does, stay ignored.
+    In a locale without UTF-8 a letter that it does not have is shown as `?`; a closed stream takes everything. Signals
+    that the caller ignores, as `nohup` does, stay ignored.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  # lives as long as we do
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -309,6 +312,22 @@ def _prepare_terminal() -> None:
 def _interrupt(_number: int, _frame: object) -> None:
     """End as by Ctrl-C, so that the running notebook is ended too."""
     raise KeyboardInterrupt
+
+
+def _report(line: str) -> None:
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def _silence(stream: TextIO, probe: str = "") -> bool:
+    """Whether nothing can be written to a stream; if so, Python does not try again at its end."""
+    try:
+        stream.write(probe)
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return True
+    return False
 
 
 def _at_least_one(text: str) -> int:
@@ -326,14 +345,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.function in (_launch, _sweep, _prove, _selfcheck):
             _remove_tuning()
         status: int = arguments.function(arguments)
-        print(end="", flush=True)
+        sys.stdout.flush()
         return status
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _report(f"error: {error}")
         return USAGE
     except KeyboardInterrupt:
-        print("interrupted: what had finished is kept in its run folder", file=sys.stderr)
+        _report("interrupted: what had finished is kept in its run folder")
         return INTERRUPTED
-    except BrokenPipeError:  # `python -m lib params | head`: the reader is gone, and Python must not try again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
+    except OSError as error:
+        if not _silence(sys.stdout, "\n"):  # unbuffered, it has forgotten what it could not write
+            raise
+        if isinstance(error, BrokenPipeError):  # `python -m lib params | head`: the reader is gone
+            return OK
+        _report(f"error: cannot write to standard output: {error.strerror}")
+        return USAGE
+    finally:
+        _silence(sys.stderr)

@@ -23,6 +23,7 @@ from lib.report.words import (
     ratio_interval,
     ratio_words,
     scenario_name,
+    sentence,
 )
 
 STATUS_SIGNS = {"ok": "✓", "failed": "✗", "unavailable": "○", "skipped": "–"}  # never colour alone
@@ -43,6 +44,16 @@ def headline(record: Record) -> str:
     if isinstance(record, BenchmarkRecord) and record.status == "ok":
         return _speeds(record)
     return ""
+
+
+def answer(record: Record) -> str:
+    """What a page says first."""
+    if isinstance(record, BenchmarkRecord) and record.status != "ok":
+        return sentence(f"{record.backend} {record.status}: {record.error}")
+    text = headline(record)
+    if isinstance(record, BenchmarkRecord) and record.is_network and record.backend != record.reference:
+        text = f"with {record.backend} instead of {record.reference}: {text}"
+    return sentence(text)
 
 
 def _speeds(record: BenchmarkRecord) -> str:

@@ -152,7 +152,7 @@ def _share_words(roofline: Roofline, slowest: Sequence[LayerRoofline]) -> str:
 def roofline_table(roofline: Roofline, backend: str, num_layers: int = NUM_ROOFLINE) -> Table:
     """The slowest layers, in the order of the network, against what the machine can do at most."""
     reasons: dict[str, str] = {}  # with their marks
-    rows: list[dict[str, Value]] = []
+    rows = []
     slowest = sorted(roofline.layers, key=lambda found: -found.seconds)[:num_layers]
     for found in (layer for layer in roofline.layers if layer in slowest):
         mark = ""
@@ -170,9 +170,17 @@ def roofline_table(roofline: Roofline, backend: str, num_layers: int = NUM_ROOFL
             }
         )
     whole = roofline.network
-    last = {"layer": Cell("whole call", tone="mark"), "time (ms)": milliseconds(whole.seconds), "bound by": ""}
-    last |= {"GFLOP/s": _rate(whole.flops_per_s, whole.peak_share), "share of the bound": _share(whole.bound_share)}
-    rows.append({**dict.fromkeys(rows[0]), **last})
+    rows.append(
+        {
+            "layer": Cell("whole call", tone="mark"),
+            "time (ms)": milliseconds(whole.seconds),
+            "FLOP per byte": None,
+            "GFLOP/s": _rate(whole.flops_per_s, whole.peak_share),
+            "GB/s": None,
+            "bound by": "",
+            "share of the bound": _share(whole.bound_share),
+        }
+    )
     note = (
         "In brackets the share of the machine's peak. FLOP: two per multiply-accumulate. Bytes: inputs, weights and "
         "outputs, each moved once. Share of the bound: the least possible time over the measured one; 100 % would be "

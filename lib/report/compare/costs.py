@@ -13,7 +13,7 @@ from lib.records.schema import BenchmarkRecord
 from lib.report.benchmark.end_to_end import cold_start_table
 from lib.report.compare.machines import machine_letters, with_machine
 from lib.report.figures import FASTER, describe, figure_of, new_panels, styled
-from lib.report.table import Table, Value
+from lib.report.table import Table
 from lib.report.words import capital, number
 
 # Greys and one blue, light to dark: the colours of backends would claim to be backends here.
@@ -76,7 +76,7 @@ def costs_table(records: Sequence[BenchmarkRecord]) -> Table:
     prices = price_table()
     costs, letters = [cost_of(record) for record in records], machine_letters(records)
     runners = list(dict.fromkeys(row.runner for cost in costs for row in cost.rows))
-    rows: list[dict[str, Value]] = []
+    rows = []
     for record, cost in zip(records, costs, strict=True):
         found = {row.runner: number(row.million_images_per_dollar) for row in cost.rows}
         by_runner = {f"{runner} (million images per $)": found.get(runner) for runner in runners}

@@ -16,7 +16,6 @@ import pytest
 
 from lib.backends import get_backend
 from lib.backends.interface import RUNTIME
-from lib.backends.null import Null
 from lib.backends.torch_onednn import TorchOneDnn
 from lib.bench.client import BackendError, OutOfMemoryError, WorkerClient
 from lib.bench.parity import Tolerance, compare_logits
@@ -42,16 +41,25 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_untrained(tmp_path_factory.mktemp("model"), "learning_path")
 
 
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    np.save(tmp_path / "images.npy", np.zeros((64, 3, 32, 32), np.float32))
-    return tmp_path / "images.npy"
-
-
-@pytest.fixture
-def worker(checkpoint: Path, images: Path) -> Iterator[WorkerClient]:
-    client = WorkerClient(get_backend("null"), 1)
+def loaded(checkpoint: Path, backend: str = "null", num_threads: int = 1) -> WorkerClient:
+    images = checkpoint.with_name("images.npy")
+    np.save(images, np.zeros((64, 3, 32, 32), np.float32))
+    client = WorkerClient(get_backend(backend), num_threads)
     client.load(checkpoint, images.parent, images)
+    return client
+
+
+@pytest.fixture(scope="module")
+def worker(checkpoint: Path) -> Iterator[WorkerClient]:
+    """One that all tests may ask, and that lives on."""
+    client = loaded(checkpoint)
+    yield client
+    client.kill()
+
+
+@pytest.fixture
+def doomed(checkpoint: Path) -> Iterator[WorkerClient]:
+    client = loaded(checkpoint)
     yield client
     client.kill()
 
@@ -73,10 +81,9 @@ def cpu_in_a_second(pid: int) -> float:
     return cpu_seconds(pid) - before
 
 
-def test_idle_worker_sleeps(checkpoint: Path, images: Path) -> None:
-    client = WorkerClient(get_backend("torch-onednn"), 2)
+def test_idle_worker_sleeps(checkpoint: Path) -> None:
+    client = loaded(checkpoint, "torch-onednn", 2)
     try:
-        client.load(checkpoint, images.parent, images)
         client.ask("measure", **{**ONE_CALL, "batch_size": 32, "min_iterations": 3})
         used = [cpu_in_a_second(client.pid)]
         while used[-1] > 0.02 and len(used) < 10:  # its threads spin for a moment after their work
@@ -92,34 +99,25 @@ def test_error_in_a_worker_names_command_and_cause(worker: WorkerClient) -> None
     assert worker.ask("measure", **ONE_CALL)["latencies_s"], "it lives on"
 
 
-def test_killed_worker_is_told_with_its_signal(worker: WorkerClient) -> None:
-    os.kill(worker.pid, 9)
+def test_killed_worker_is_told_with_its_signal(doomed: WorkerClient) -> None:
+    os.kill(doomed.pid, signal.SIGKILL)
     with pytest.raises(BackendError, match=r"died with signal SIGKILL \(out of memory\?\)"):
-        worker.ask("memory")
+        doomed.ask("memory")
 
 
-class Deaf(Null):
-    """Does not end when it is asked to."""
-
-    name = "deaf"
-
-    def load(self, checkpoint: Path, folder: Path, num_threads: int) -> None:
-        super().load(checkpoint, folder, num_threads)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def test_worker_that_ignores_its_end_is_killed(checkpoint: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_that_does_not_end_when_it_is_asked_to_is_killed(
+    doomed: WorkerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("lib.bench.client.END_LIMIT_S", 0.1)
-    client = WorkerClient(Deaf, 1)
-    client.load(checkpoint, images.parent, images)
-    client.kill()
-    assert not Path(f"/proc/{client.pid}").exists()
+    os.kill(doomed.pid, signal.SIGSTOP)
+    doomed.kill()
+    assert not Path(f"/proc/{doomed.pid}").exists()
 
 
-def test_hanging_worker_is_ended_after_the_limit(worker: WorkerClient) -> None:
-    worker.limit_s = 0.5
+def test_hanging_worker_is_ended_after_the_limit(doomed: WorkerClient) -> None:
+    doomed.limit_s = 0.5
     with pytest.raises(BackendError, match=r"did not answer 'measure' within \d+ s and was ended"):
-        worker.ask("measure", **{**ONE_CALL, "min_seconds": 60, "max_iterations": 10**12})
+        doomed.ask("measure", **{**ONE_CALL, "min_seconds": 60, "max_iterations": 10**12})
 
 
 def test_peak_memory_is_the_workers_own(worker: WorkerClient) -> None:

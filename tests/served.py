@@ -42,9 +42,7 @@ def _output(process: subprocess.Popen[str]) -> IO[str]:
 def serving(release: Path, *options: str, command: tuple[str, ...] = COMMAND) -> Iterator[Server]:
     """`python -m lib serve RELEASE` on any free port; killed in the end, if it runs by then."""
     arguments = [*command, "serve", str(release), *(options or ("--port", "0"))]
-    process = subprocess.Popen(
-        arguments, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    process = subprocess.Popen(arguments, cwd=PROJECT_ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     server = Server(process, "")
     try:
         server.address = server.line("listening on").split()[2]

@@ -1,4 +1,4 @@
-"""Serving a release: the same answers as without HTTP, one sentence for bad input, bounded queues, no dropped request."""
+"""Serving in this process: the answers that evaluation gives, one sentence for bad input, bounded queues and times."""
 
 from __future__ import annotations
 
@@ -261,7 +261,9 @@ def test_thousand_clients_at_once_are_answered_or_told_to_come_again(served: Ser
     assert len(refused) == 1000 - MAX_WAITING and live.status_code == 200
     assert all(answer.headers["Retry-After"] == "1" and "try again" in answer.json()["error"] for answer in refused)
     assert {answer.status_code for answer in answers} == {200, 429}
-    assert f'gtsrb_refusals_total{{reason="full"}} {1000 - MAX_WAITING}.0' in text and "gtsrb_waiting_images 0.0" in text
+    assert (
+        f'gtsrb_refusals_total{{reason="full"}} {1000 - MAX_WAITING}.0' in text and "gtsrb_waiting_images 0.0" in text
+    )
 
 
 @pytest.mark.parametrize(("limit", "status", "words"), [("BODY_S", 408, "did not arrive"), ("ANSWER_S", 503, "later")])
@@ -347,7 +349,13 @@ def test_bad_tensor_is_refused_in_one_sentence(served: Served, name: str) -> Non
 def test_unknown_names_are_errors_of_the_protocol(served: Served) -> None:
     async def talk(client: httpx.AsyncClient) -> list[httpx.Response]:
         version = served.release.version
-        paths = ["models/gtsrb", f"models/gtsrb/versions/{version}/ready", "models/resnet", "models/gtsrb/versions/7", "x"]
+        paths = [
+            "models/gtsrb",
+            f"models/gtsrb/versions/{version}/ready",
+            "models/resnet",
+            "models/gtsrb/versions/7",
+            "x",
+        ]
         return [await client.get(f"/v2/{path}") for path in paths]
 
     answers = talked(served, talk)
@@ -361,7 +369,9 @@ def test_metrics_name_the_release_and_openapi_every_way_to_ask(served: Served) -
 
     text, document = talked(served, talk)
     release = served.release
-    assert f'gtsrb_model_info{{digest="{release.digest}",name="{release.name}",version="{release.version}"}} 1.0' in text
+    assert (
+        f'gtsrb_model_info{{digest="{release.digest}",name="{release.name}",version="{release.version}"}} 1.0' in text
+    )
     predict = document["paths"]["/predict"]["post"]
     assert {JPEG, PNG, PPM, "multipart/form-data"} == set(predict["requestBody"]["content"])
     assert {"200", "400", "408", "413", "415", "429", "503"} <= set(predict["responses"])

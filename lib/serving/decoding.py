@@ -74,4 +74,6 @@ def _check_header(opened: ImageFile.ImageFile, media_type: str) -> None:
 
 
 def _too_many_pixels() -> Refused:
-    return Refused(413, "pixels", f"the image has more than the {MAX_PIXELS:,} pixels that are allowed; make it smaller")
+    return Refused(
+        413, "pixels", f"the image has more than the {MAX_PIXELS:,} pixels that are allowed; make it smaller"
+    )

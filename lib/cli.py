@@ -272,10 +272,9 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_argument("--keep", type=_at_least_one, default=10, metavar="N", help="of the newest (default 10)")
 
     verify = add("verify", _verify, "recompute every hash and relation of a release from its files alone")
-    verify.add_argument("release", metavar="RELEASE", help="its folder, or that of a run that has one")
-
     predict = add("predict", _predict, "read signs with a release, on ONNX Runtime alone")
-    predict.add_argument("release", metavar="RELEASE", help="its folder, or that of a run that has one")
+    for reader in (verify, predict):
+        reader.add_argument("release", metavar="RELEASE", help="its folder, or that of a run that has one")
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="files that each show one sign")
     predict.add_argument("--model", default="onnx/model.onnx", metavar="FILE", help="default: onnx/model.onnx")
 

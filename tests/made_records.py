@@ -28,6 +28,8 @@ from lib.records.schema import (
     PreprocessingTime,
     Proof,
     Record,
+    ReleasedModel,
+    ReleaseRecord,
     Scenario,
     Status,
     StepKernels,
@@ -348,6 +350,26 @@ def made_compare(**changes: Any) -> CompareRecord:
     return replace(made, **changes)
 
 
+def made_released(**changes: Any) -> ReleaseRecord:
+    """Of a release that is in no folder."""
+    made = ReleaseRecord(
+        **_common(),
+        name="synthetic-signnet",
+        version="2026-11-24.cdcdcdcd",
+        digest="ef" * 32,
+        place="release",
+        num_bytes=4_000_000,
+        models=[
+            ReleasedModel("onnx/model.onnx", "01" * 32, 2_355_427, "onnxruntime"),
+            ReleasedModel("onnx/model_quantized.onnx", "02" * 32, 633_054, "onnxruntime-int8"),
+            ReleasedModel("onnx/model_uint8.onnx", "03" * 32, 2_355_834, "", "onnx/model.onnx"),
+        ],
+        links=["trained: model.safetensors is the checkpoint of the training", "samples: each model gives its logits"],
+        notes=["consistent, not authentic: there is no signature"],
+    )
+    return replace(made, **changes)
+
+
 def write_made_run(run_dir: Path, backends: Iterable[str] = SPEEDUPS, **changes: Any) -> Path:
     """All records of a run in their places; `changes` go into each of them."""
     measured = list(backends)
@@ -356,6 +378,7 @@ def write_made_run(run_dir: Path, backends: Iterable[str] = SPEEDUPS, **changes:
         "02_train": made_train(**changes),
         **{f"03_benchmark.{backend}": made_benchmark(backend, **changes) for backend in measured},
         "04_compare": made_compare(**{"backends": measured, **changes}),
+        "05_release": made_released(**changes),
     }
     for label, record in records.items():
         write_record(record, run_dir / "results" / f"{label}.json")

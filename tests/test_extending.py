@@ -61,7 +61,7 @@ from lib.series.parameters import load_schema, notebook_names
 from lib.training.evaluation import evaluate_splits
 from lib.training.loop import train
 from lib.training.recipes import RECIPES
-jobs = plan_jobs(["03", "05"], {"seed": "1"}, ["mine"])
+jobs = plan_jobs(["03", "06"], {"seed": "1"}, ["mine"])
 data = load_data("shades", num_images=num_images_for("smoke", "shades"), image_size=40)
 assert_fair(audit_splits(data))
 trained = train("slow", data, profile="smoke", num_epochs=1, num_threads=1)
@@ -84,7 +84,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (copy / "lib/backends/mine.py").write_text(BACKEND)
     (copy / "lib/data/sets/shades.py").write_text(DATA_SET)
     explore = (copy / "notebooks/01_explore.ipynb").read_text()
-    (copy / "notebooks/05_mine.ipynb").write_text(explore.replace('start(\\"01_explore\\"', 'start(\\"05_mine\\"'))
+    (copy / "notebooks/06_mine.ipynb").write_text(explore.replace('start(\\"01_explore\\"', 'start(\\"06_mine\\"'))
     recipes = copy / "lib/training/recipes.py"
     entry = "    for recipe in (\n"
     assert recipes.read_text().count(entry) == 1
@@ -97,7 +97,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_a_notebook_is_one_file(found: dict[str, Any]) -> None:
-    assert found["notebooks"][-1] == "05_mine" and "05_mine" in found["jobs"]
+    assert found["notebooks"][-1] == "06_mine" and "06_mine" in found["jobs"]
 
 
 def test_a_backend_is_one_file_and_not_part_of_a_run_unless_it_says_so(found: dict[str, Any]) -> None:

@@ -25,6 +25,7 @@ from tests.made_records import (
     made_explore,
     made_failed_benchmark,
     made_parity,
+    made_released,
     made_train,
     write_run_files,
 )
@@ -65,6 +66,7 @@ def write_run(
         **{f"03_benchmark.{name}": made_benchmark(name) for name in BACKENDS},
         **{f"03_benchmark.{name}": record for name, record in (benchmarks or {}).items()},
         "04_compare": made_compare(**compare),
+        "05_release": made_released(),
     }
     return write_run_files(folder, records, statuses)
 

@@ -30,6 +30,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "02_train": {"profile": "smoke", "num_images": 2000},
     "03_benchmark": {"profile": "smoke", "num_images": 2000},
     "04_compare": {},
+    "05_release": {},
 }
 # What a cell with this source promises a reader in JupyterLab; elsewhere it shows plain lines and a figure.
 WIDGETS = {
@@ -37,6 +38,7 @@ WIDGETS = {
     "02_train": ["trained = train("],
     "03_benchmark": ["session.measure()"],
     "04_compare": [],
+    "05_release": [],
 }
 WIDGET = "application/vnd.jupyter.widget-view+json"
 

@@ -19,6 +19,7 @@ from lib.records.schema import Conditions, Record, RecordWarning, record_path, w
 from lib.report import PEAK_MEMORY, environment, train
 from lib.report.benchmark import by_layer, correctness, glance
 from lib.report.compare import layer_map, whole_network
+from lib.report.release import links_table
 from lib.report.table import SORT_ROWS, Banner, Cell, Table
 from tests.browser import CHROMIUM, Browser, Opened, browser, findings
 from tests.made_notebooks import HOSTILE, PIXEL, code_cell, html_output, new_markdown_cell, new_output, rendered
@@ -33,6 +34,7 @@ from tests.made_records import (
     made_environment,
     made_explore,
     made_failed_benchmark,
+    made_released,
     made_train,
     write_made_run,
 )
@@ -128,6 +130,8 @@ def kinds() -> dict[str, tuple[Record, list[Any], Failure | None]]:
         "03_benchmark.failed": (made_failed_benchmark("failed", "failed", "logits differ. " * 20), cells_of(), None),
         "03_benchmark.broken": (made_train(**more), broken, Failure(number, number + 1, reason)),
         "04_compare": (compared, cells_of(*compare), None),
+        "05_release": (made_released(**more), cells_of(links_table(made_released().links)), None),
+        "05_release.nothing": (made_released(digest="", reason="onnxruntime was not measured", **more), [], None),
     }
 
 
@@ -187,7 +191,7 @@ def test_first_screen_has_answer_chart_and_what_must_be_known(
     chromium: Browser, pages: dict[str, Path], title: str, screen: str
 ) -> None:
     width, height = SCREENS[screen]
-    nothing = ("03_benchmark.failed", "03_benchmark.broken", "empty index")
+    nothing = ("03_benchmark.failed", "03_benchmark.broken", "05_release.nothing", "empty index")
     with chromium.open(pages[title], width=width, height=height) as opened:
         answer, charts, caveats, line = opened.page.evaluate(BOTTOMS, [".answer", ".charts", ".caveats", ".prov"])
         assert 0 < answer <= height and (charts or 0) <= height and (caveats or 0) <= height

@@ -16,7 +16,7 @@ from tests.rehearsal.scenarios import ARCH, NATIVE, dispatch, fell_back, never_r
 
 TESTS = ["test (x64)"] if ARCH == "x64" else ["test (arm64)", "test (x64)"]
 LEGS = ["torch-blas", "null"]
-LABELS = ["01_explore", "02_train", "03_benchmark.null", "03_benchmark.torch-blas", "04_compare"]
+LABELS = ["01_explore", "02_train", "03_benchmark.null", "03_benchmark.torch-blas", "04_compare", "05_release"]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,8 @@ def merged(rehearsed: Walk, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_job_ends_as_it_should_and_without_an_error(rehearsed: Walk) -> None:
-    done = ["changes", "plan", *TESTS, "train", "benchmark (torch-blas)", "benchmark (null)", "compare", "gate"]
+    done = ["changes", "plan", *TESTS, "train", "benchmark (torch-blas)", "benchmark (null)", "compare",
+            "release", "gate"]  # fmt: skip
     expected = {**dict.fromkeys(done, "success"), **dict.fromkeys(("confirm", "conclude", "publish"), "skipped")}
     assert rehearsed.results == expected, "\n".join(job.log[-3000:] for job in rehearsed.jobs if job.failed_steps)
     assert [one for job in rehearsed.jobs for one in job.annotations if one.level == "error"] == []
@@ -53,6 +54,7 @@ def test_no_step_is_left_out_but_those_of_other_events_and_of_failures(rehearsed
     walked_by_make_rehearse = {
         ("benchmark", "Fetch the images"), ("benchmark", "Restore the images"), ("train", "Save the images"),
         ("train", "Summarize what there is"), ("gate", "Upload the verdict and the index that shows it"),
+        ("release", "Restore the images"), ("release", "Fetch the images"), ("release", "Upload the release"),
     }  # fmt: skip
     others = {"confirm", "conclude", "publish", "suite", "audit"}  # jobs
     assert {(job, name) for job, name in never_run([rehearsed]) if job not in others} == walked_by_make_rehearse

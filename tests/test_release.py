@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from PIL import Image
 
 from lib.cli import main
@@ -71,6 +73,15 @@ def test_release_of_a_run_holds_every_link_and_is_not_called_authentic(
 def test_sums_are_those_of_coreutils(whole: Path) -> None:
     ended = subprocess.run(["sha256sum", "--strict", "-c", "SHA256SUMS"], cwd=whole, capture_output=True, check=False)
     assert ended.returncode == 0, ended.stdout
+
+
+def test_bill_of_materials_is_cyclonedx_and_names_model_data_and_files(whole: Path) -> None:
+    text = (whole / "sbom.cdx.json").read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    bom = json.loads(text)
+    assert bom["metadata"]["component"]["type"] == "machine-learning-model"
+    files = {part["name"] for part in bom["components"] if part["type"] == "file"}
+    assert files == {*Release.load(whole).sums} - {"sbom.cdx.json"}
 
 
 def test_run_folder_stands_for_its_release_and_equal_content_has_an_equal_digest(whole: Path) -> None:

@@ -116,6 +116,14 @@ def _suspects(arguments: _Arguments) -> None:
     write_outputs({"suspects": suspects(arguments.run_dir)}, os.environ)
 
 
+def _release(arguments: _Arguments) -> None:
+    from lib.ci.released import verified
+
+    lines = verified(arguments.run_dir)
+    print(*lines, sep="\n")
+    write_outputs({"released": str(bool(lines)).lower()}, os.environ)
+
+
 def _annotate(arguments: _Arguments) -> None:
     from lib.ci.annotate import annotate_run
 
@@ -192,6 +200,7 @@ def add_commands(commands: Any) -> None:
         parser.add_argument("--arch", required=True, choices=("arm64", "x64"))
 
     add(actions, "suspects", _suspects, "backends that 04 suspects to be slower than in earlier runs")
+    add(actions, "release", _release, "whether a run was released, and whether every link of that release holds")
     add(actions, "annotate", _annotate, "annotations at the notebook cells that failed")
 
     gate = add(commands, "gate", _gate, "pass (0), fail (1) or investigate (3): a run against .github/gate.toml")

@@ -24,7 +24,7 @@ print(config["id2label"][str(logits.argmax())])
 
 def card_of(manifest: Manifest, network: CheckpointMetadata) -> str:
     """`README.md`."""
-    sections = [_front_matter(manifest), _about(manifest, network), _accuracy(manifest), _speed(manifest)]
+    sections = [_front_matter(manifest), _about(manifest, network), _accuracy(manifest, network), _speed(manifest)]
     return "\n".join([*sections, _use(manifest), _provenance(manifest)])
 
 
@@ -59,7 +59,7 @@ def _about(manifest: Manifest, network: CheckpointMetadata) -> str:
     return f"""# {manifest.name} {manifest.version}
 
 {warning}Reads German traffic signs: one image of one sign in, one of {len(network.classes)} classes out.
-The network is `{manifest.architecture}`, trained with the recipe `{manifest.recipe}` on
+The network is `{manifest.architecture}`, trained with the recipe `{manifest.recipe}` on images of
 {network.preprocessing.image_size} x {network.preprocessing.image_size} pixels.
 
 ## Intended use
@@ -70,12 +70,13 @@ would cut it out. It is not a safety component: do not let it drive.
 ## Limits
 
 - It always answers with one of its classes, also for a sign that is none of them, or for no sign at all.
-- It knows German signs of 2010 to 2013, by daylight for the most part, and nothing about other countries.
-- Probabilities are a softmax, not calibrated. A cropped, dirty or blurred sign may get a confident wrong answer.
+- It knows signs as its training images show them (`{manifest.figures.data}`), and nothing about other countries. If
+  those images were drawn, its accuracy on photographs is not known.
+- Its probabilities are a softmax, not calibrated. A cropped, dirty or blurred sign may get a confident wrong answer.
 """
 
 
-def _accuracy(manifest: Manifest) -> str:
+def _accuracy(manifest: Manifest, network: CheckpointMetadata) -> str:
     figures = manifest.figures
     lines = [
         "## Accuracy",
@@ -84,7 +85,7 @@ def _accuracy(manifest: Manifest) -> str:
         "|---|---|---|---|---|",
     ]
     for split, found in figures.accuracy.items():
-        worst = f"{_percent(found.worst_class_recall)} ({found.worst_class})"
+        worst = f"{network.classes[found.worst_class]}, {_percent(found.worst_class_recall)}"
         tracks = "tracks unknown" if found.num_tracks is None else f"{found.num_tracks:,} tracks"
         counted = f"{found.num_images:,}, {tracks}"
         lines.append(f"| {split} | {_percent(found.top1)} | {_interval(found)} | {counted} | {worst} |")
@@ -92,8 +93,8 @@ def _accuracy(manifest: Manifest) -> str:
     lines += [
         f"- `{path}`: {_percent(top1)} on the validation images" for path, top1 in figures.measured_accuracy.items()
     ]
-    weak = ", ".join(f"{found.label} ({_percent(found.recall)})" for found in figures.weak_classes)
-    return "\n".join([*lines, "", f"Weakest classes, by recall: {weak}.", ""])
+    weak = "\n".join(f"- {found.label}: {_percent(found.recall)}" for found in figures.weak_classes)
+    return "\n".join([*lines, "", "Weakest classes, by recall:", "", weak, ""])
 
 
 def _speed(manifest: Manifest) -> str:
@@ -148,14 +149,15 @@ def _use(manifest: Manifest) -> str:
 def _provenance(manifest: Manifest) -> str:
     figures = manifest.figures
     counts = ", ".join(f"{count:,} {split}" for split, count in figures.num_images.items())
+    given = " ".join(f"-p {name} {value}" for name, value in manifest.parameters.items() if value)
     commit = f"commit `{manifest.commit}`" if manifest.commit else "a commit that is not known"
     return f"""## Where it comes from
 
 - Data: `{figures.data}`, {counts}; SHA-256 of the manifest `{figures.data_hash}`. `training-images.sha256` has the
   SHA-256 of every training image.
 - Checkpoint: `{manifest.checkpoint_sha256}`
-- Trained by {commit}, profile `{manifest.profile}`. To make it again: check that commit out, then
-  `python -m lib run -p recipe {manifest.recipe} -p dataset {figures.data} -p profile {manifest.profile}`.
+- Trained by {commit}. To make it again, check that out and run
+  `python -m lib run {given}`.
 - `records/` has the records of the training and of the measurements.
 - `python -m lib verify FOLDER` recomputes every hash and every figure here from the files alone.
 

@@ -30,6 +30,7 @@ from lib.release.reader import (
 
 RELEASED = {"onnxruntime": "exported.onnx", "onnxruntime-int8": "quantized.onnx"}  # backend -> file that it runs
 PLACES = {"onnxruntime": FP32, "onnxruntime-int8": QUANTIZED}  # where that file is in a release
+_PLACES_ON_A_MACHINE = ("run_dir", "data_root")
 NUM_WEAK = 5
 SHORT = 8  # characters of a hash in a version
 CARD_VERSION = 1  # raise it when the words of the card change: `verify` then does not compare the words of older ones
@@ -64,6 +65,7 @@ def manifest_of(sources: Sources) -> Manifest:
         recipe=network.recipe,
         profile=train.profile,
         commit=train.environment.git_commit or "",
+        parameters={name: value for name, value in train.params.items() if name not in _PLACES_ON_A_MACHINE},
         records=sources.record_hashes,
         models=sources.models,
         figures=figures_of(sources),

@@ -32,7 +32,7 @@ from lib.data.preprocessing import Preprocessing
 from lib.errors import UserError
 from lib.files import project_path, sha256_file
 from lib.header import CheckpointMetadata, read_header
-from lib.records.schema import Accuracy, ReleasedModel
+from lib.records.schema import Accuracy, ParameterValue, ReleasedModel
 
 SCHEMA_VERSION = 1
 CARD, MANIFEST, CONFIG, PREPROCESSOR = "README.md", "release.json", "config.json", "preprocessor_config.json"
@@ -97,6 +97,7 @@ class Manifest:
     recipe: str
     profile: str
     commit: str  # of the code that trained; empty: unknown
+    parameters: dict[str, ParameterValue]  # of the training
     records: dict[str, str]  # SHA-256 of records/LABEL.json, by label
     models: list[ReleasedModel]
     figures: Figures

@@ -236,7 +236,8 @@ def _samples(release: Release, benchmarks: list[BenchmarkRecord]) -> str:
         if not sqnr >= LEAST_SQNR_DB.get(model.path, LEAST_SQNR_INT8_DB):
             raise _broken("samples", f"{model.path} does not give the logits that were measured ({sqnr:.1f} dB)")
         worst = min(worst, sqnr)
-    return f"samples: each model gives the measured logits on {len(samples)} images (at least {worst:.0f} dB)"
+    how = "equal to the bit" if worst == math.inf else f"signal to error at least {worst:.0f} dB"
+    return f"samples: each model gives the measured logits on {len(samples)} images, {how}"
 
 
 def _open(path: Path) -> Image.Image:

@@ -14,6 +14,7 @@ import numpy as np
 from lib.analysis.recommendation import is_right
 from lib.data import Data, load_data, num_images_for
 from lib.data.images import as_image, digest_images
+from lib.data.sets import get_dataset
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, sha256_file, writing
 from lib.header import CheckpointMetadata, read_header
@@ -116,7 +117,8 @@ def training_data(plan: Plan, data_root: str = "") -> Data | None:
         image_size=read_header(plan.run_dir / CHECKPOINT_NAME, "train it again").preprocessing.image_size,
     )
     if data.manifest_hash != train.data.manifest_hash:
-        raise UserError(f"the images of {dataset} here are not those that the network was trained on; give data_root")
+        remedy = "give their folder as data_root" if get_dataset(dataset).reads_files else "run the series again"
+        raise UserError(f"the images of {dataset} here are not those that the network was trained on; {remedy}")
     return data
 
 

@@ -33,6 +33,7 @@ from lib.report.words import (
     ratio_words,
     scenario_name,
     sentence,
+    size,
 )
 
 STATUS_SIGNS = {"ok": "✓", "failed": "✗", "unavailable": "○", "skipped": "–"}  # never colour alone
@@ -60,8 +61,8 @@ def headline(record: Record) -> str:
 def _released(record: ReleaseRecord) -> str:
     if not record.digest:
         return f"nothing is released: {record.reason}"
-    models = f"{len(record.models)} model files"
-    return f"released {record.name} {record.version}: {models}, and all {len(record.links)} links of its chain hold"
+    files = f"{len(record.models)} model files, {size(record.num_bytes)} in all"
+    return f"released {record.name} {record.version}: {files}; each of the {len(record.links)} links of its chain holds"
 
 
 def answer(record: Record) -> str:

@@ -27,7 +27,10 @@ def chosen(plan: Plan) -> Stack:
              percent(parity.top1), percent(parity.agreement)]
         )  # fmt: skip
     columns = ["backend", "file in the run folder", "SHA-256", "parity", "top-1, validation", "equal answers"]
-    return Stack(Table(columns, rows, caption="Models that 03 measured and kept"), *(Banner(note, "info") for note in sentences(plan.notes)))
+    return Stack(
+        Table(columns, rows, caption="Models that 03 measured and kept"),
+        *(Banner(note, "info") for note in sentences(plan.notes)),
+    )
 
 
 def files(written: Written) -> Stack:
@@ -41,7 +44,10 @@ def files(written: Written) -> Stack:
         for model in manifest.models
     ]  # fmt: skip
     columns = ["file", "measured with", "size", "largest difference of logits", "SHA-256"]
-    return Stack(Table(columns, rows, caption=f"{manifest.name} {manifest.version}"), *(Banner(note, "info") for note in sentences(written.notes)))
+    return Stack(
+        Table(columns, rows, caption=f"{manifest.name} {manifest.version}"),
+        *(Banner(note, "info") for note in sentences(written.notes)),
+    )
 
 
 def claims(release: Release | None) -> Stack | None:
@@ -81,10 +87,10 @@ def links_table(links: Sequence[str]) -> Table:
 def short_links_table(record: ReleaseRecord) -> Table:
     """The same for a first screen: the model files, and which links hold."""
     rows: list[list[Value]] = [
-        [model.path, model.backend or "not measured", size(model.num_bytes)] for model in record.models
+        [model.path.rpartition("/")[2], model.backend or "not measured"] for model in record.models
     ]
     names = ", ".join(_split(link)[0] for link in record.links)
-    return Table(["model file", "measured with", "size"], rows, note=f"✓ holds: {names}")
+    return Table(["model file", "measured with"], rows, note=f"✓ holds: {names}")
 
 
 def _split(link: str) -> tuple[str, str]:

@@ -18,7 +18,8 @@ def executed_notebooks(run_dir: Path, pattern: str = "*") -> list[Path]:
     Raises:
         UserError: there are none of this pattern.
     """
-    if executed := sorted((run_dir / "notebooks").glob(f"[!.]{pattern}.ipynb")):
+    found = sorted((run_dir / "notebooks").glob(f"{pattern}.ipynb"))
+    if executed := [path for path in found if not path.name.startswith(".")]:
         return executed
     raise UserError(f"{run_dir} holds no executed notebooks of the name {pattern}; give a run folder, as runs/latest")
 

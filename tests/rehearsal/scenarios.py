@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.files import PROJECT_ROOT
+from lib.release.verifying import broken_link
 from tests.rehearsal.mirror import serve_images
 from tests.rehearsal.results import Event, JobResult, Variation, Walk
 from tests.rehearsal.runner import Runner, read_workflow
@@ -147,6 +148,14 @@ def _crashed(walk: Walk) -> None:
     _judged(walk)
 
 
+def _released(walk: Walk) -> None:
+    """The part of the benchmark brought the model that it measured, and the release holds without the run."""
+    with tempfile.TemporaryDirectory() as folder:
+        with zipfile.ZipFile(walk.artifacts.stored["release.arm64"].path) as archive:
+            archive.extractall(folder)
+        assert broken_link(folder) == ""
+
+
 def _lost(*names: str) -> Callable[[Walk], None]:
     def check(walk: Walk) -> None:
         listed = json.loads(run_files(walk)["series.json"])["notebooks"]
@@ -247,9 +256,15 @@ def scenarios(backends: str = BACKENDS) -> list[Scenario]:
     """All of them, in an order in which later ones may take over jobs of earlier ones."""
     here = backends.replace("onnxruntime", "torch-blas")  # which makes a promise that depends on the machine
     legs, native = ([f"benchmark ({one})" for one in names.split(",")] for names in (backends, here))
-    good = dict.fromkeys(("changes", "plan", "train", "compare", "gate"), "success")
-    skipped = dict.fromkeys(("test", "train", "benchmark", "compare", "confirm", "conclude", "publish"), "skipped")
-    untrained = {"train": "failure", **dict.fromkeys(("benchmark", "compare", "publish"), "skipped"), "gate": "failure"}
+    good = dict.fromkeys(("changes", "plan", "train", "compare", "release", "gate"), "success")
+    skipped = dict.fromkeys(
+        ("test", "train", "benchmark", "compare", "confirm", "conclude", "release", "publish"), "skipped"
+    )
+    untrained = {
+        "train": "failure",
+        **dict.fromkeys(("benchmark", "compare", "release", "publish"), "skipped"),
+        "gate": "failure",
+    }
     again = {**good, "confirm (torch-blas)": "success", "conclude": "success"}
     weekly = read_workflow(PROJECT_ROOT, WEEKLY)["jobs"]["suite"]["strategy"]["matrix"]["include"]
     suites = [f"suite ({leg['arch']}, Python {leg['python']})" for leg in weekly]
@@ -269,14 +284,17 @@ def scenarios(backends: str = BACKENDS) -> list[Scenario]:
     def but(name: str) -> list[str]:
         return [one for one in (*UNTIL_TRAIN, *native) if one != name]
 
-    measured, parts = ("train", *legs, "compare"), [f"part.benchmark.{name}.{ARCH}" for name in here.split(",")]
+    measured, parts = (
+        ("train", *legs, "compare", "release"),
+        [f"part.benchmark.{name}.{ARCH}" for name in here.split(",")],
+    )
     return [
         Scenario("documents", "a pull request that changes README.md alone", ARM,
                  Event("pull_request", changed=("README.md",)),
                  {"changes": "success", "plan": "skipped", **skipped, "gate": "success"}),
         Scenario("pull_request", f"a pull request; instead of all default backends {backends}", ARM,
                  Event("pull_request"), {**good, **dict.fromkeys(legs, "success"), "publish": "skipped"},
-                 lambda walks: Variation(env=chosen)),
+                 lambda walks: Variation(env=chosen), _released),
         Scenario("merge_group", "a merge queue asks for the required check; with the jobs of `pull_request`", ARM,
                  Event("merge_group"), {**good, "publish": "skipped"},
                  like("pull_request", measured, env=chosen), after="pull_request"),

@@ -202,6 +202,8 @@ def replay(source: Path, workspace: Path, environment: Mapping[str, str]) -> Non
             shutil.copy2(source / place, run / place)
             entry[kind] = place
         entries.append(entry)
+    if backend and (source / "models").is_dir():
+        shutil.copytree(source / "models", run / "models")
     if "02_train" in jobs:
         shutil.copy2(source / "checkpoint.safetensors", run)
     series = {"notebooks": entries, "note": environment.get("RUN_NOTE", "")}

@@ -94,7 +94,10 @@ def browser(*flags: str) -> Iterator[Browser]:
     """
     from playwright.sync_api import sync_playwright
 
-    offline = flags or ("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--no-proxy-server")
+    offline = flags or (
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+        "--no-proxy-server",
+    )
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *offline])
         try:

@@ -329,6 +329,14 @@ def made_failed_benchmark(
     )
 
 
+def made_common(**changes: Any) -> dict[str, Any]:
+    """What a notebook describes of its run; `seed` and `profile` are parameters, the rest changes its environment."""
+    params = {name: changes.pop(name) for name in ("seed", "profile") if name in changes}
+    started = "2026-11-24T14:00:00+00:00"
+    common = _common() | {"params": params, "environment": vars(made_environment(**changes)), "started": started}
+    return common | {"profile": params.get("profile", "fast"), "data": None, "checkpoint_sha256": None}
+
+
 def made_compare(**changes: Any) -> CompareRecord:
     made = CompareRecord(
         **_common(),
@@ -337,8 +345,7 @@ def made_compare(**changes: Any) -> CompareRecord:
         "slower.",
         backends=list(SPEEDUPS),
         missing=[],
-        verdicts={},
-        ratios={},
+        speeds={},
     )
     return replace(made, **changes)
 

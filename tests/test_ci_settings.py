@@ -222,9 +222,9 @@ def test_git_knows_what_changed_with_renamed_and_deleted_files(repository: Path)
     assert sorted(changed_files("HEAD^1", repository) or []) == ["code.py", "docs.md"], "one module less"
 
 
-@pytest.mark.parametrize("base", ["", " ", "0" * 40, "1" * 40, "no-such-branch", "--output=x", "HEAD; id"])
-def test_an_unknown_base_is_not_the_same_as_no_change(repository: Path, base: str) -> None:
-    assert changed_files(base, repository) is None
+def test_an_unknown_base_is_not_the_same_as_no_change(repository: Path) -> None:
+    for base in ("", " ", "0" * 40, "1" * 40, "no-such-branch", "--output=x", "HEAD; id"):
+        assert changed_files(base, repository) is None
     assert changed_files("HEAD", repository.parent) is None, "no checkout"
     assert not (repository / "x").exists()
 

@@ -106,19 +106,21 @@ def test_affinity_that_was_narrowed_before_the_start_is_what_is_granted() -> Non
     assert printed_by(code) == "1"
 
 
-IMPORTS = {
-    "lib first": "import lib; import torch",
-    "torch first, beside an older thread, as in a kernel": (
-        "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start(); "
-        "import torch; import lib"
-    ),
-}
+THREAD = "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()"
 
 
-@pytest.mark.parametrize("order", IMPORTS)
-@pytest.mark.parametrize("binding", ["OMP_PROC_BIND=close", f"GOMP_CPU_AFFINITY={min(CORES)}"])
-def test_a_core_to_which_openmp_binds_the_main_thread_is_not_all_that_was_granted(order: str, binding: str) -> None:
-    code = f"""{IMPORTS[order]}
+@pytest.mark.parametrize(
+    ("imports", "variable", "value"),
+    [
+        pytest.param("import lib; import torch", "OMP_PROC_BIND", "close", id="lib first"),
+        pytest.param(f"{THREAD}; import torch; import lib", "GOMP_CPU_AFFINITY", f"{min(CORES)}",
+                     id="torch first, beside an older thread, as in a kernel"),
+    ],
+)  # fmt: skip
+def test_a_core_to_which_openmp_binds_the_main_thread_is_not_all_that_was_granted(
+    imports: str, variable: str, value: str
+) -> None:
+    code = f"""{imports}
 from pathlib import Path
 from lib.backends import get_backend
 from lib.bench.client import WorkerClient
@@ -128,6 +130,6 @@ worker = WorkerClient(get_backend("null"), 1)
 worker.ask("memory")
 print(sorted(CORES) == sorted(os.sched_getaffinity(worker.pid)) == {sorted(CORES)}, len(os.sched_getaffinity(0)))
 worker.kill()"""
-    granted, bound = printed_by(code, **dict([binding.split("=")])).split()
+    granted, bound = printed_by(code, **{variable: value}).split()
     assert granted == "True"
     assert int(bound) == 1, "OpenMP bound nothing here, so this test says nothing"

@@ -31,7 +31,7 @@ def test_image_is_shown_with_what_the_network_sees_and_reads(checkpoint: Checkpo
     assert isinstance(shown, Stack)
     given, read = shown.parts[:2]
     assert isinstance(given, Table) and given.columns[0] == "your image, 40 x 60"
-    assert isinstance(read, Table) and len(read.rows) == 5 and name in read.caption
+    assert isinstance(read, Table) and len(read.cells) == 5 and name in read.caption
     assert shown._repr_html_().count("<img") == 7, "the image, what the network sees, and five signs"
 
 

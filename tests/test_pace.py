@@ -15,7 +15,7 @@ from lib.analysis.recommendation import candidates, choices
 from lib.ci.step_summary import summary
 from lib.html.index import write_index
 from lib.records.schema import BenchmarkRecord, Scenario, write_record
-from lib.report.compare.answer import summary as answer
+from lib.report.compare.answer import caveats
 from tests.made_records import made_benchmark, made_environment, made_scenario
 
 
@@ -70,7 +70,7 @@ def test_a_slow_reference_is_named_and_widens_the_interval_that_ranks() -> None:
         assert [found.backend for found in choices(records, precision)] == ["onnxruntime"]
     (warning,) = pace_warnings(records)
     assert warning.scenario == "single_stream" and warning.figures == {"openvino": pytest.approx(2.0, rel=0.1)}
-    told = str(answer(Comparison(records, [])))
+    told = str(caveats(Comparison(records, [])))
     assert "reach down by that factor" in told and "openvino (2.0x)" in told
 
 

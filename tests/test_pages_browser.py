@@ -28,6 +28,7 @@ from tests.made_records import (
     SPEEDUPS,
     made_accuracy,
     made_benchmark,
+    made_common,
     made_compare,
     made_confusion,
     made_environment,
@@ -75,7 +76,7 @@ def chromium() -> Iterator[Browser]:
 
 def cells_of(*shown: Any) -> list[Any]:
     """A notebook with everything that pages know to show."""
-    described = run_metadata("03_benchmark", {"seed": 3}, vars(made_environment()), "2026-11-24T14:00:00+00:00")
+    described = run_metadata("03_benchmark", made_common(seed=3))
     header = {"text/html": environment.environment_table(made_environment())._repr_html_(), "text/plain": "x"}
     picture = new_output("display_data", data={"image/svg+xml": SVG}, metadata={"image/svg+xml": {"alt": "Teal"}})
     lines = new_output("stream", name="stdout", text="".join(f"\x1b[3{n % 8}mline {n}\x1b[0m\n" for n in range(24)))

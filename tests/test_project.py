@@ -70,7 +70,7 @@ def pins(name: str) -> dict[str, str]:
 DIRECT = {**pins("requirements.txt"), **pins("requirements-dev.txt")}
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-torch.txt"])
+@pytest.mark.parametrize("name", sorted(path.name for path in PROJECT_ROOT.glob("requirements*.txt")))
 def test_every_direct_requirement_says_what_it_is_for(name: str) -> None:
     for line in (PROJECT_ROOT / name).read_text().splitlines():
         assert line.startswith("#") or re.search(r"# \w+", line), line
@@ -80,6 +80,13 @@ def test_lock_has_the_direct_pins_and_leaves_torch_out() -> None:
     lock = pins("requirements.lock")
     assert {name: lock.get(name) for name in DIRECT} == DIRECT
     assert not {"torch", "torchvision"} & set(lock)
+
+
+def test_server_has_the_versions_of_the_lock() -> None:
+    served, lock = pins("requirements-serve.txt"), pins("requirements.lock")
+    shared = served.keys() & lock.keys()
+    assert {"numpy", "onnxruntime", "pillow", "pydantic"} <= shared
+    assert {name: served[name] for name in shared} == {name: lock[name] for name in shared}
 
 
 def test_lock_has_what_torch_needs_beside_its_own_builds() -> None:

@@ -34,7 +34,7 @@ from lib.report.compare import answer
 from lib.report.headline import comparison_headline, kernel_change_words
 from tests.made_records import made_benchmark, made_train
 
-SCHEMA = (6, "59e57336e890")  # the version, and the hash of all fields and types that it has
+SCHEMA = (6, "fbeff0e6e48a")  # the version, and the hash of all fields and types that it has
 
 
 @pytest.fixture
@@ -259,7 +259,7 @@ def test_damaged_and_copied_records_are_named_and_the_others_are_compared(tmp_pa
     comparison = load_comparison(tmp_path, ["torch-blas", "openvino"])
     assert [record.backend for record in comparison.records] == ["torch-blas"] and comparison.missing == ["openvino"]
     for reason, name in zip(comparison.left_out, ("openvino", "torch-blas-Copy1", "02_train"), strict=True):
-        assert f"{name}.json" in reason and reason in str(answer.summary(comparison))
+        assert f"{name}.json" in reason and reason in str(answer.caveats(comparison))
 
 
 def test_the_blas_in_the_record_is_the_one_that_torch_loaded() -> None:

@@ -109,19 +109,6 @@ def test_nothing_but_artifacts_and_outputs_travels_between_jobs(tmp_path: Path) 
     assert found.results == {"a": "success", "b": "success"}
 
 
-@pytest.mark.parametrize(
-    ("event", "base"),
-    [("pull_request", "HEAD^1"), ("merge_group", '"$(grep -o "[0-9a-f]\\{40\\}" "$GITHUB_EVENT_PATH" | head -1)"')],
-)
-def test_checkout_brings_the_history_that_was_asked_for(tmp_path: Path, event: str, base: str) -> None:
-    changed = (
-        f'test "$(git diff --name-only {base} HEAD)" = changed.txt && test "$(git rev-parse HEAD)" = "$GITHUB_SHA"'
-    )
-    steps = ["! git rev-parse --verify --quiet HEAD^1", action(CHECKOUT, {"fetch-depth": "0"}), changed]
-    found = walk(tmp_path, job("a", action(CHECKOUT), *steps), Event(event, changed=("changed.txt",)))
-    assert set(outcomes(found.job("a"))) == {"success"}
-
-
 def test_a_token_may_do_what_its_job_was_granted_and_deploying_needs_rights_and_environment(tmp_path: Path) -> None:
     address = '"$GITHUB_API_URL/repos/owner/repository/actions/workflows/x.yml/runs"'
     ask = script(f'curl -fsS -H "Authorization: Bearer $TOKEN" {address}', env={"TOKEN": "${{ github.token }}"})
@@ -236,61 +223,41 @@ def unpacked(artifacts: Artifacts, target: Path, **what: Any) -> list[str]:
     return sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize(
-    ("patterns", "files"),
-    [
+def test_upload_keeps_the_paths_and_names_that_github_would(artifacts: Artifacts, tmp_path: Path) -> None:
+    for patterns, files in (
         (["out/"], ["a.html", "deep/b.html"]),
         (["out/deep/*.html"], ["b.html"]),
         (["out", "other/d.json"], ["other/d.json", "out/a.html", "out/deep/b.html"]),
         (["out/", "!out/a.html"], ["deep/b.html"]),
-    ],
-)
-def test_upload_keeps_the_paths_that_github_would(
-    artifacts: Artifacts, tmp_path: Path, patterns: list[str], files: list[str]
-) -> None:
-    artifacts.upload(tmp_path, patterns, "part")
-    assert unpacked(artifacts, tmp_path / "in", name="part") == files
-
-
-def test_upload_without_archive_takes_one_file_under_its_own_name(artifacts: Artifacts, tmp_path: Path) -> None:
+    ):
+        name = patterns[-1].replace("/", ".")
+        artifacts.upload(tmp_path, patterns, name)
+        assert unpacked(artifacts, tmp_path / name, name=name) == files
     artifacts.upload(tmp_path, ["out/a.html"], "ignored", archive=False)
-    assert list(artifacts.stored) == ["a.html"] and unpacked(artifacts, tmp_path / "in", name="a.html") == ["a.html"]
+    assert unpacked(artifacts, tmp_path / "alone", name="a.html") == ["a.html"]
     with pytest.raises(HubError, match="single file can be uploaded; found 2"):
         artifacts.upload(tmp_path, ["out"], "x", archive=False)
-
-
-def test_a_name_is_taken_once_in_an_attempt_unless_it_is_overwritten(artifacts: Artifacts, tmp_path: Path) -> None:
-    artifacts.upload(tmp_path, ["out"], "part")
-    with pytest.raises(HubError, match="Conflict"):
-        artifacts.upload(tmp_path, ["other"], "part")
-    artifacts.upload(tmp_path, ["other"], "part", overwrite=True)
-    assert unpacked(artifacts, tmp_path / "in", name="part") == ["d.json"]
-    artifacts.attempt = 2
-    artifacts.upload(tmp_path, ["out/a.html"], "part")
-    assert len(artifacts.uploaded) == 2, "what the attempt before uploaded is still there"
-    assert unpacked(artifacts, tmp_path / "again", name="part") == ["a.html"], "the newest of a name"
-
-
-def test_upload_of_nothing_and_download_of_what_is_missing_or_lost_fail(artifacts: Artifacts, tmp_path: Path) -> None:
     for nothing in ("gone", "out/.hidden"):  # hidden files do not count
         with pytest.raises(HubError, match="No files were found"):
             artifacts.upload(tmp_path, [nothing], "part")
-    artifacts.lost = ["part"]
-    artifacts.upload(tmp_path, ["out"], "part")
-    with pytest.raises(HubError, match="Artifact not found for name: part"):
-        artifacts.download(tmp_path / "in", name="part")
-    assert unpacked(artifacts, tmp_path / "in", pattern="part*") == [], "a pattern without a match is fine"
 
 
-def test_download_by_pattern_gives_each_its_folder_but_a_single_match_none(
-    artifacts: Artifacts, tmp_path: Path
-) -> None:
-    artifacts.upload(tmp_path, ["other"], "part.b")
-    assert unpacked(artifacts, tmp_path / "one", pattern="part.*") == ["d.json"]
+def test_a_name_is_taken_once_in_an_attempt_and_the_newest_comes(artifacts: Artifacts, tmp_path: Path) -> None:
+    artifacts.upload(tmp_path, ["out"], "part.b")
+    with pytest.raises(HubError, match="Conflict"):
+        artifacts.upload(tmp_path, ["other"], "part.b")
+    artifacts.upload(tmp_path, ["other"], "part.b", overwrite=True)
+    assert unpacked(artifacts, tmp_path / "one", pattern="part.*") == ["d.json"], "a single match gets no folder"
     artifacts.upload(tmp_path, ["out/a.html"], "part.a")
-    artifacts.upload(tmp_path, ["out/a.html"], "unlike")
     assert unpacked(artifacts, tmp_path / "two", pattern="part.*") == ["part.a/a.html", "part.b/d.json"]
     assert unpacked(artifacts, tmp_path / "three", pattern="part.*", merge=True) == ["a.html", "d.json"]
+    artifacts.attempt, artifacts.lost = 2, ["part.a"]
+    artifacts.upload(tmp_path, ["out/a.html"], "part.b")
+    assert len(artifacts.uploaded) == 3, "what the attempt before uploaded is still there"
+    assert unpacked(artifacts, tmp_path / "again", pattern="part.*") == ["a.html"]
+    with pytest.raises(HubError, match=r"Artifact not found for name: part\.a"):
+        artifacts.download(tmp_path / "in", name="part.a")
+    assert unpacked(artifacts, tmp_path / "in", pattern="none*") == [], "a pattern without a match is fine"
 
 
 def test_replaced_command_must_stand_alone() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from bs4 import BeautifulSoup
 
-from lib.analysis.comparison import Comparison
 from lib.analysis.roofline import roofline
 from lib.analysis.statistics import Ratio
 from lib.html.frame import assets
@@ -18,7 +18,7 @@ from lib.records.schema import BenchmarkRecord, Recommendation, RecordWarning
 from lib.report import environment, train, words
 from lib.report.benchmark import batch_sweep, by_layer, clock, correctness, end_to_end, glance, machine_limits
 from lib.report.compare import answer, costs, layer_map, machines, proofs, whole_network
-from lib.report.table import SORT_ROWS, Banner, Caveats, Cell, Table, profile_banner, sort_key
+from lib.report.table import SORT_ROWS, Banner, Cell, Table, profile_banner, sort_key
 from tests.made_notebooks import HOSTILE, text_of
 from tests.made_records import (
     made_accuracy,
@@ -135,17 +135,6 @@ def test_column_without_anything_in_it_is_left_out_and_a_cell_too_many_is_refuse
     assert Table(["a", "b", "c"], [["x", "", 1], ["y", Cell(""), None]]).columns == ["a", "c"]
 
 
-def test_caveats_are_three_short_lines_and_all_of_them_in_a_fold() -> None:
-    texts = [f"Caveat {number} has {HOSTILE}. Here is more." for number in range(5)]
-    soup = BeautifulSoup(clean_html(Caveats(texts)._repr_html_()), "html.parser")
-    first, folded = soup.find_all("ul")
-    assert [item.get_text() for item in first.find_all("li")] == [text.partition(". ")[0] + "." for text in texts[:3]]
-    assert [item.get_text() for item in folded.find_all("li")] == texts and folded.parent is not None
-    assert folded.parent.name == "details" and "All 5 caveats" in folded.parent.get_text()
-    assert not BeautifulSoup(Caveats(["One sentence."])._repr_html_(), "html.parser").details
-    assert Caveats([])._repr_html_() == ""
-
-
 def test_parameter_table_marks_what_differs_from_its_default() -> None:
     schema = {"seed": SimpleNamespace(default=0, help="of all"), "data_root": SimpleNamespace(default="", help="where")}
     text = str(environment.parameter_table({"seed": 0, "data_root": "x"}, schema))
@@ -239,10 +228,10 @@ def test_names_of_fused_layers_say_once_what_they_share() -> None:
 @pytest.mark.parametrize(
     ("record", "words"),
     [
-        (made_benchmark(), r"torch-blas against torch-onednn: single stream .*, offline 2\."),
-        (made_failed_benchmark("x", "failed", "logits differ"), "x failed: logits differ"),
-        (made_failed_benchmark("x", "unavailable", "no wheel"), "x is unavailable here: no wheel"),
-        (made_benchmark("null", parity=None), "null computes no network"),
+        (made_benchmark(), r"With torch-blas instead of torch-onednn: single stream .*, offline 2\."),
+        (made_failed_benchmark("x", "failed", "logits differ"), "ERROR: X failed: logits differ"),
+        (made_failed_benchmark("x", "unavailable", "no wheel"), "X unavailable: no wheel"),
+        (made_benchmark("null", parity=None), "The harness alone: "),
     ],
 )
 def test_top_of_the_page_has_the_answer_and_every_warning(
@@ -293,7 +282,7 @@ def test_layers_of_all_backends_have_sign_factor_and_milliseconds_also_where_the
     fused.members = ["stage1.0.conv1", "pool"]
     cells = {row[0].text: row[3] for row in layer_map.layers_table(records, "offline").cells}
     assert cells["pool"].detail == "in stage1.0.conv1", "the next number is another one's"
-    shown = layer_map.numbers(Comparison(records), "offline")
+    shown = layer_map.numbers(records, "offline")
     assert "<details>" in shown._repr_html_() and "11 faster" not in shown.title and "13 rows" in shown.title
 
 
@@ -302,10 +291,10 @@ def test_milliseconds_of_different_machines_carry_the_letter_of_their_machine() 
     assert "onnxruntime" in layer_map.layers_table(records, "offline").columns
     records[1].environment.machine_id = "another"
     assert "onnxruntime (B)" in layer_map.layers_table(records, "offline").columns
-    table = machines.machines_table(records)
+    table = machines.machines_table({record.backend: record for record in records})
     assert table.columns == ["what", "A", "B"]
     assert "never milliseconds of different letters" in table.note
-    assert "may be compared" in machines.machines_table(records[:1]).note
+    assert "may be compared" in machines.machines_table({"torch-blas": records[0]}).note
 
 
 def test_backends_table_tells_what_accuracy_was_lost_and_how_sure_that_is() -> None:
@@ -332,15 +321,19 @@ def test_proofs_tell_what_ran_and_what_to_investigate() -> None:
     assert "The promise holds" in text and "To investigate: the same kernels" in text
 
 
-def test_starts_and_costs_add_up() -> None:
+def test_starts_and_costs_add_up(tmp_path: Path) -> None:
     records = [made_benchmark("torch-compile"), made_benchmark("onnxruntime-int8"), made_benchmark("torch-blas")]
     starts = str(costs.starts_table(records))
     assert "10,454" in starts
     assert re.search(r"onnxruntime-int8 .* 412 MiB +1\.8 s +317 KiB +512", starts)
     assert re.search(r"onnxruntime-int8 +\d+\.\d", str(costs.costs_table(records)))
-    assert "10,454" in repr(end_to_end.cold_start(records[0])), "with compilation, without preparation"
-    assert re.search(r"1\.8 s +317 KiB +512", repr(end_to_end.preparation(records[1])))
-    assert re.search(r"torch-blas +0 ms +nothing +none", repr(end_to_end.preparation(records[2])))
+    assert "10,454" in repr(end_to_end.cold_start(records[0], tmp_path)), "with compilation, without preparation"
+    assert records[1].preparation is not None
+    records[1].preparation.kept = "models/ab12"
+    (tmp_path / "models/ab12").mkdir(parents=True)
+    (tmp_path / "models/ab12/model.onnx").touch()
+    shown = repr(end_to_end.cold_start(records[1], tmp_path))
+    assert re.search(r"1\.8 s +317 KiB +512", shown) and "models/ab12: model.onnx" in shown
     records[0].environment.num_threads = 1
     assert "1 threads on 4 cores" in str(costs.costs_table(records))
 

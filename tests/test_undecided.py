@@ -55,7 +55,7 @@ def test_it_is_ranked_nowhere(records: list[BenchmarkRecord], run_dir: Path) -> 
 
 
 def test_pages_and_summary_name_it_with_the_reason(run_dir: Path) -> None:
-    assert NAMED in str(answer.summary(load_comparison(run_dir, [])))
+    assert NAMED in str(answer.caveats(load_comparison(run_dir, [])))
     assert NAMED in write_index(run_dir).read_text()
     assert escape(NAMED) in summary(run_dir, {})
 

@@ -35,6 +35,13 @@ FIGURES: dict[WarningKind, dict[str, Figure]] = {
     "sweep_disturbed": {
         "others_cores": 0.2, "allowed_cores": 0.1, "stolen_cores": 0.0, "num_measured": 1, "waited_s": 0.0
     },
+    "backends_disturbed": {
+        "backends": "openvino (offline)", "others_cores": 0.87, "allowed_cores": 0.1, "stolen_cores": 0.0,
+        "num_measured": 1, "waited_s": 0.0,
+    },
+    "not_measured": {"backend": "ncnn", "status": "failed", "reason": "no wheel."},
+    "missing": {"backends": "openvino, ncnn"},
+    "left_out": {"reason": "x.json is damaged"},
     "unstable": {"torch-blas": 0.042, "the reference torch-onednn": 0.051},
     "slow_reference": {"openvino": 2.0},
     "variables": {"notebook": "OMP_PROC_BIND=close", "measured": "LD_PRELOAD=x.so"},
@@ -56,6 +63,8 @@ def test_figures_are_shown_in_the_units_of_readers() -> None:
         "8 threads on 2 cores", "openvino-int8: 0.47 [0.10, 0.83] points of top-1 lost",
         "offline", "0.87 cores", "at most 0.10 are allowed", "0.30 of them", "2 attempts and waiting 1 min 00 s",
         "torch-blas (±4 %) and the reference torch-onednn (±5 %)", "openvino (2.0x)",
+        "ncnn failed: no wheel.", "no record of openvino, ncnn", "left out: x.json is damaged",
+        "judged: openvino (offline).",
         "no measured process: OMP_PROC_BIND=close", "in measured processes: LD_PRELOAD=x.so",
     ):  # fmt: skip
         assert words in told

@@ -7,14 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from lib.analysis.statistics import (
-    VERDICTS,
-    Ratio,
-    layer_noise_floor,
-    layer_ratio,
-    median_latency,
-    verdict,
-)
+from lib.analysis.judgement import disturbed_backends, undecided
+from lib.analysis.pace import pace_warnings
+from lib.analysis.statistics import VERDICTS, Ratio, layer_noise_floor, layer_ratio, median_latency, verdict
 from lib.errors import UserError
 from lib.records.schema import (
     BENCHMARK,
@@ -25,6 +20,7 @@ from lib.records.schema import (
     LayerTable,
     Profile,
     Record,
+    RecordWarning,
     TrainRecord,
     read_record,
     record_path,
@@ -85,6 +81,18 @@ class Comparison:
         return [record for record in self.records if record.status != "ok"]
 
     @property
+    def warnings(self) -> list[RecordWarning]:
+        """What a reader must know: what went wrong, what the numbers say of themselves, what is missing."""
+        found = [
+            RecordWarning("not_measured", figures={"backend": r.backend, "status": r.status, "reason": r.error})
+            for r in sorted(self.unmeasured, key=lambda record: record.status)
+        ]
+        found += run_warnings(self.records)
+        if self.missing:
+            found.append(RecordWarning("missing", figures={"backends": ", ".join(self.missing)}))
+        return [*found, *(RecordWarning("left_out", figures={"reason": reason}) for reason in self.left_out)]
+
+    @property
     def profile(self) -> Profile:
         """The least of the profiles: one smoke record makes the comparison a smoke one."""
         order: tuple[Profile, ...] = ("smoke", "fast", "full")
@@ -109,6 +117,11 @@ class Comparison:
         for changes in changed.values():
             changes.sort(key=lambda change: -abs(change.saved_s))
         return KernelChange(table, changed)
+
+
+def run_warnings(records: Sequence[BenchmarkRecord]) -> list[RecordWarning]:
+    """What the records of a run say about each other."""
+    return [*disturbed_backends(records), *pace_warnings(records), *undecided(records)]
 
 
 def first_answer_s(cold: ColdStart) -> float:

@@ -132,6 +132,26 @@ def disturbances(record: BenchmarkRecord) -> list[RecordWarning]:
     return found
 
 
+def disturbed_backends(records: Sequence[BenchmarkRecord]) -> list[RecordWarning]:
+    """A warning that names the backends that are not judged and where, with the worst reason of all; empty where there
+    are none."""
+    found = {record.backend: disturbances(record) for record in records if record.status == "ok"}
+    named = []
+    for name, parts in found.items():
+        calls = [part.scenario for part in parts if part.kind == "disturbed"]
+        if parts:
+            named.append(f"{name} ({', '.join(calls) or 'layers or sweep'})")
+    if not named:
+        return []
+    worst = max((part for parts in found.values() for part in parts), key=others_cores)
+    return [RecordWarning("backends_disturbed", figures={**worst.figures, "backends": ", ".join(named)})]
+
+
+def others_cores(warning: RecordWarning) -> float:
+    """How many cores others used; 0 where something else disturbed."""
+    return float(warning.figures.get("others_cores", 0.0))
+
+
 def undecided(records: Sequence[BenchmarkRecord]) -> list[RecordWarning]:
     """A warning that names the backends whose parity is inconclusive; empty where there are none."""
     reasons = {

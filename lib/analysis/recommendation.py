@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lib.analysis.judgement import disturbance
+from lib.analysis.judgement import disturbance, judge
 from lib.analysis.pace import slow_references
 from lib.analysis.statistics import Ratio, noise_floor, scenario_ratio, verdict
-from lib.records.schema import BenchmarkRecord, Scenario, scenario_names
+from lib.records.schema import BenchmarkRecord, Scenario, Speed, scenario_names
 
 LONG_S = 1.0  # preparation and compilation longer than this are conditions
 MORE_MEMORY = 1.25  # and so is this much more memory than the reference takes
@@ -84,6 +84,27 @@ def candidates(records: Sequence[BenchmarkRecord], scenario: str) -> list[Candid
         if record.backend != record.reference and disturbance(measured) is None
     ]
     return sorted(found, key=lambda candidate: -candidate.ratio.low)
+
+
+def speed_of(scenario: Scenario, name: str, *, ranked: bool = True) -> Speed:
+    """The verdict on one scenario under a name, with the speedup where it is judged."""
+    found = judge(scenario)
+    ratio = None if found.disturbance is not None else found.ratio
+    return Speed(name, ratio, found.verdict, ranked)
+
+
+def speeds(records: Sequence[BenchmarkRecord]) -> dict[str, list[Speed]]:
+    """All backends but the reference, by scenario."""
+    found: dict[str, list[Speed]] = {}
+    for name in scenario_names(records):
+        ranked = {candidate.record.backend for candidate in candidates(records, name)}
+        others = [record for record in records if record.backend != record.reference]
+        found[name] = [
+            speed_of(measured, record.backend, ranked=record.backend in ranked)
+            for record in others
+            if (measured := record.scenario(name)) is not None
+        ]
+    return {name: some for name, some in found.items() if some}
 
 
 def is_right(record: BenchmarkRecord) -> bool:

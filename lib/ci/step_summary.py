@@ -9,7 +9,7 @@ from lib.ci.gate import judge_folder
 from lib.ci.github import run_url
 from lib.ci.limits import load_limits
 from lib.ci.verdicts import Verdicts, verdict_table
-from lib.html.index import run_warnings
+from lib.html.index import run_caveats
 from lib.html.markdown import escape, link, table_lines
 from lib.records.run import RunFolder, load_run, networks, run_folder
 from lib.report.compare.layer_map import layers_table
@@ -61,7 +61,7 @@ def _headline(run: RunFolder, verdicts: Verdicts) -> str:
     rows.append(["quality gate, of what is in this run", verdicts.words])
     done = sum(job.status == "ok" for job in run.jobs)
     rows.append(["notebook runs done", f"{done} of {len(run.jobs)}"])
-    parts = [f"> [!WARNING]\n> {escape(warning)}" for warning in run_warnings(run)]
+    parts = [f"> [!WARNING]\n> {escape(warning)}" for warning in run_caveats(run)]
     if run.compare is not None and run.compare.layers and not run.stale_compare:
         parts.append(escape(run.compare.layers))
     return "\n\n".join([*parts, _of_table(Table(["what", "this run"], rows, align_numbers=False))])
@@ -89,7 +89,7 @@ def _tables(run: RunFolder) -> dict[str, str]:
     sections = {"Backends": _of_table(backends_table(records))} if records else {}
     for scenario in sorted({table.scenario for record in measured for table in record.layers}):
         layers = layers_table(measured, scenario)
-        if layers.rows:
+        if layers.cells:
             sections[f"Layers, {scenario_name(scenario)}"] = _of_table(layers)
     return sections
 

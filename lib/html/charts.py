@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 
 from markupsafe import Markup
 
-from lib.analysis.judgement import DISTURBED
-from lib.analysis.statistics import Ratio
 from lib.html.frame import safe
+from lib.records.schema import Speed
 from lib.report.words import NOT_JUDGED, VERDICT_SIGNS, factor, percent
 
 WIDTH = 356  # units of every chart; about as many pixels on a phone, so that its text has the size of the page's
@@ -29,24 +27,15 @@ MOST_TICKS = 4  # more would touch
 _SHAPES = {"faster": "c-up", "slower": "c-down"}
 
 
-@dataclass(frozen=True)
-class Speed:
-    """One line of a speed chart."""
-
-    name: str
-    ratio: Ratio
-    verdict: str  # faster, slower, no difference, disturbed
-    ranked: bool = True  # False where its parity or its kernels forbid to recommend it
-
-
 def speed_chart(title: str, speeds: Sequence[Speed]) -> Markup:
     """Speedups over a reference with their intervals, the fastest first, on a logarithmic axis. What is not ranked
     follows, hollow; what was disturbed comes last and has no place on the axis."""
-    ranked = sorted(speeds, key=lambda speed: (speed.verdict == DISTURBED, not speed.ranked, -speed.ratio.value))
+    judged = sorted((speed for speed in speeds if speed.ratio), key=lambda speed: (not speed.ranked, -_value(speed)))
+    ranked = [*judged, *(speed for speed in speeds if not speed.ratio)]
     shown = ranked[:MOST]
-    judged = [speed.ratio for speed in shown if speed.verdict != DISTURBED]
-    low = min([0.7, *(max(ratio.low, 1e-3) for ratio in judged)]) / 1.1
-    high = max([1.4, *(min(ratio.high, 1e3) for ratio in judged)]) * 1.1
+    ratios = [speed.ratio for speed in shown if speed.ratio]
+    low = min([0.7, *(max(bottom, 1e-3) for _, bottom, _ in ratios)]) / 1.1
+    high = max([1.4, *(min(top, 1e3) for *_, top in ratios)]) * 1.1
 
     def x(speedup: float) -> float:
         clipped = min(max(speedup, low), high)
@@ -56,35 +45,38 @@ def speed_chart(title: str, speeds: Sequence[Speed]) -> Markup:
     parts = [
         f'<path class="c-{"one" if tick == 1 else "grid"}" d="M{x(tick):.1f} 2V{bottom}"/>'
         f'<text class="c-tick" x="{x(tick):.1f}" y="{bottom + 15}" text-anchor="middle">{_tick(tick)}</text>'
-        for tick in (_ticks(low, high) if judged else ())
+        for tick in (_ticks(low, high) if ratios else ())
     ]
     for number, speed in enumerate(shown):
         y, sign = ROW * number + ROW / 2 + 2, VERDICT_SIGNS[speed.verdict]
         parts.append(f'<text class="c-name" x="{NAME}" y="{y + 5}" text-anchor="end">{_cut(speed.name)}</text>')
-        if speed.verdict == DISTURBED:
+        if not speed.ratio:
             parts.append(f'<text class="c-name" x="{NAME + 12}" y="{y + 5}">{sign} {NOT_JUDGED}</text>')
             continue
-        css = _SHAPES.get(speed.verdict, "c-same")
-        value = f"{factor(speed.ratio.value):.2f}x" if css != "c-same" else "same"
+        css, (value, start, end) = _SHAPES.get(speed.verdict, "c-same"), speed.ratio
+        text = f"{factor(value):.2f}x" if css != "c-same" else "same"
         parts.append(
-            f'<path class="c-line {css}" d="M{x(speed.ratio.low):.1f} {y}H{x(speed.ratio.high):.1f}"/>'
-            f'<circle class="{css}{"" if speed.ranked else " c-open"}" cx="{x(speed.ratio.value):.1f}" cy="{y}" r="4"/>'
-            f'<text class="c-value" x="{WIDTH}" y="{y + 5}" text-anchor="end">{sign} {value}</text>'
+            f'<path class="c-line {css}" d="M{x(start):.1f} {y}H{x(end):.1f}"/>'
+            f'<circle class="{css}{"" if speed.ranked else " c-open"}" cx="{x(value):.1f}" cy="{y}" r="4"/>'
+            f'<text class="c-value" x="{WIDTH}" y="{y + 5}" text-anchor="end">{sign} {text}</text>'
         )
-    if judged:
+    if ratios:
         parts.append(f'<text class="c-tick" x="{NAME}" y="{bottom + 15}" text-anchor="end">99 % intervals</text>')
     caption = title + (f"; {MOST} of {len(ranked)}" if len(ranked) > MOST else "")
-    if any(not speed.ranked and speed.verdict != DISTURBED for speed in shown):
-        caption += "; hollow: not ranked"
+    caption += "; hollow: not ranked" if any(speed.ratio and not speed.ranked for speed in shown) else ""
     words = "; ".join(f"{speed.name} {_said(speed)}" for speed in ranked)
-    return _chart(caption, f"{title}: {words}.", bottom + 20 if judged else bottom, parts)
+    return _chart(caption, f"{title}: {words}.", bottom + 20 if ratios else bottom, parts)
+
+
+def _value(speed: Speed) -> float:
+    return speed.ratio[0] if speed.ratio else 1.0
 
 
 def _said(speed: Speed) -> str:
-    if speed.verdict == DISTURBED:
+    if not speed.ratio:
         return NOT_JUDGED
     same = speed.verdict == "no difference"
-    said = speed.verdict if same else f"{factor(speed.ratio.value):.2f} times {speed.verdict}"
+    said = speed.verdict if same else f"{factor(_value(speed)):.2f} times {speed.verdict}"
     return said if speed.ranked else f"{said} (not ranked)"
 
 

@@ -13,18 +13,17 @@ from pathlib import Path
 
 import nbformat
 from markupsafe import Markup
-from nbformat import NotebookNode
 
 from lib.errors import UserError
 from lib.files import write_atomic
-from lib.html.cells import CellView, Heading, Outline, cell_views, shorten
+from lib.html.cells import CellView, Outline, cell_views, shorten
 from lib.html.frame import PAGE_LIMIT, render, safe
 from lib.html.outputs import Piece
 from lib.html.provenance import facts_of, line_of, origin_of
 from lib.html.top import Top, answer_of, caveats_of, charts_of
 from lib.records.schema import Record, read_any_record
-from lib.report.table import SMOKE_TEXT, Cell, Table, Value
-from lib.report.words import UNKNOWN, duration, size
+from lib.report.table import Cell, Table
+from lib.report.words import duration, size
 
 INTERRUPTED = "KeyboardInterrupt"  # what a kernel shows that the runner stopped: the reason is the runner's
 
@@ -51,45 +50,28 @@ class Failure:
         return f"This run failed{where}: {self.reason}"
 
 
-@dataclass
-class PageView:
-    """All that the page template reads."""
-
-    title: str
-    source: str
-    top: Top
-    cells: list[CellView]
-    headings: list[Heading]
-    failure: Failure | None
-    failure_anchor: str
-    index: str
-    appendix: Markup
-
-    @property
-    def pieces(self) -> list[Piece]:
-        return [piece for cell in self.cells for piece in cell.pieces]
-
-
 def _appendix(views: Sequence[CellView]) -> Markup:
     """Time and memory of each code cell."""
-    rows: list[list[Value]] = []
-    for view in views:
-        if view.seconds is None:
-            continue
-        memory = size(view.peak_memory) if view.peak_memory is not None else UNKNOWN
-        number = view.anchor.removeprefix("cell-")
-        rows.append([Cell(number, href=f"#{view.anchor}"), view.first_line, duration(view.seconds), memory])
-    if not rows:
+    timed = [view for view in views if view.seconds is not None]
+    if not timed:
         return safe("")
-    seconds, peaks = (view.seconds for view in views), [view.peak_memory for view in views if view.peak_memory]
-    most = f"; at most {size(max(peaks))} of memory" if peaks else ""
+    peak = max(view.peak_memory or 0 for view in timed)
+    most = f"; at most {size(peak)} of memory" if peak else ""
     note = (
-        f"All code cells together: {duration(sum(part for part in seconds if part is not None))}{most}. Memory is the "
+        f"All code cells together: {duration(sum(view.seconds or 0 for view in timed))}{most}. Memory is the "
         "peak of the notebook's kernel while the cell ran, with what earlier cells left there; processes that it "
         "starts, such as the workers of a benchmark, are not in it."
     )
-    columns = ["cell", "begins with", "time", "peak memory"]
-    return safe(Table(columns, rows, caption="Time and memory of each code cell", note=note, compact=True).to_html())
+    rows = [
+        {
+            "cell": Cell(view.anchor.removeprefix("cell-"), href=f"#{view.anchor}"),
+            "begins with": view.first_line,
+            "time": view.took,
+            "peak memory": size(view.peak_memory),
+        }
+        for view in timed
+    ]
+    return safe(Table.of(rows, caption="Time and memory of each code cell", note=note, compact=True).to_html())
 
 
 def _record_of(notebook: Path) -> Record | None:
@@ -115,38 +97,6 @@ def _mark_culprit(views: Sequence[CellView], failure: Failure) -> str:
     return culprit.anchor
 
 
-def _page_view(
-    notebook: NotebookNode, record: Record | None, source: str, title: str, failure: Failure | None, index: str
-) -> PageView:
-    origin = origin_of(notebook, record, title)
-    caveats = [*([origin.note] if origin.note else []), *([SMOKE_TEXT] if origin.is_smoke else []), *caveats_of(record)]
-    outline = Outline(said=caveats)
-    views = list(cell_views(notebook, outline))
-    code_views = [view for view in views if view.anchor.startswith("cell-")]
-    failure_anchor = _mark_culprit(code_views, failure) if failure is not None else ""
-    status, answer = ("failed", failure.text) if failure is not None else answer_of(record)
-    top = Top(
-        heading=outline.title or safe(f"<h1>{escape(title)}</h1>"),
-        status=status,
-        answer=answer,
-        charts=charts_of(record) if failure is None else [],
-        caveats=caveats,
-        line=line_of(origin),
-        facts=facts_of(origin),
-    )
-    return PageView(
-        title=title,
-        source=source,
-        top=top,
-        cells=views,
-        headings=outline.headings,
-        failure=failure,
-        failure_anchor=failure_anchor,
-        index=index,
-        appendix=_appendix(code_views),
-    )
-
-
 def render_page(
     notebook: Path, html: Path, *, title: str, failure: Failure | None = None, index: str = "", source: str = ""
 ) -> None:
@@ -166,9 +116,35 @@ def render_page(
         node = nbformat.read(notebook, as_version=4)
     except (OSError, ValueError, AttributeError, TypeError, KeyError, nbformat.ValidationError) as error:
         raise UserError(f"{notebook} is not a readable notebook ({error}); run it again") from error
-    view = _page_view(node, _record_of(notebook), source or notebook.name, title, failure, index)
-    content = render("page.html.j2", page=view, top=view.top)
-    if (excess := len(content.encode()) - PAGE_LIMIT) > 0:
-        shorten(view.pieces, excess)
-        content = render("page.html.j2", page=view, top=view.top)
-    write_atomic(html, content)
+    origin = origin_of(node, _record_of(notebook), title)
+    record = origin.record
+    status, answer = ("failed", failure.text) if failure is not None else answer_of(record)
+    caveats = [origin.hosted.get("note", ""), *caveats_of(record)]
+    outline = Outline(said=[answer, *filter(None, caveats)])
+    views = list(cell_views(node, outline))
+    code_views = [view for view in views if view.anchor.startswith("cell-")]
+    content = {
+        "title": title,
+        "source": source or notebook.name,
+        "index": index,
+        "failure": failure,
+        "failure_anchor": _mark_culprit(code_views, failure) if failure is not None else "",
+        "cells": views,
+        "headings": outline.headings,
+        "appendix": _appendix(code_views),
+        "top": Top(
+            heading=outline.title or safe(f"<h1>{escape(title)}</h1>"),
+            status=status,
+            answer=answer,
+            charts=charts_of(record) if failure is None else [],
+            caveats=caveats,
+            line=line_of(origin),
+            facts=facts_of(origin),
+            described=[piece for view in views for piece in view.outputs if piece.describes_run],
+        ),
+    }
+    page = render("page.html.j2", **content)
+    if (excess := len(page.encode()) - PAGE_LIMIT) > 0:
+        shorten([piece for view in views for piece in view.pieces], excess)
+        page = render("page.html.j2", **content)
+    write_atomic(html, page)

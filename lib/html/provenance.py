@@ -6,12 +6,10 @@ also where a run broke before it wrote its record. Whatever is not known is left
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -20,9 +18,9 @@ import pydantic
 from markupsafe import Markup
 
 from lib.html.frame import safe
-from lib.records.schema import BenchmarkRecord, Environment, ExploreRecord, Record
+from lib.records.schema import Record
 from lib.report import NOTE_VARIABLE, RUN_METADATA
-from lib.report.words import duration, size
+from lib.report.words import duration
 
 if TYPE_CHECKING:  # a notebook that only describes itself need not wait a second for this import
     from nbformat import NotebookNode
@@ -32,38 +30,23 @@ _SERVER = re.compile(r"https://[A-Za-z0-9.-]+(:\d+)?")
 _REPOSITORY = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._-]+")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 _HOSTED = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID", "GITHUB_SHA", NOTE_VARIABLE)
-_ENVIRONMENT = pydantic.TypeAdapter(Environment)
+_RECORD = pydantic.TypeAdapter(Record)
 
 
 @dataclass(frozen=True)
-class Fact:
-    """One line of the block on top of a page."""
-
-    name: str
-    value: Markup
-
-
-@dataclass
 class Origin:
-    """What is known about a run, from whichever place knows it."""
+    """What is known about a run.
 
-    notebook: str
-    backend: str
-    parameters: dict[str, Any]
-    defaults: dict[str, Any]
-    environment: Environment | None
-    started: str
+    Attributes:
+        what: the notebook, with its backend.
+        record: that of the notebook; where it broke before it wrote one, what it had described of itself.
+        hosted: as `hosted` gives it.
+    """
+
+    what: str
+    record: Record | None
     seconds: float | None
-    hosted: dict[str, str] = field(default_factory=dict)  # as `hosted` gives it
-    record: Record | None = None
-
-    @property
-    def is_smoke(self) -> bool:
-        return self.parameters.get("profile") == "smoke" or (self.record is not None and self.record.profile == "smoke")
-
-    @property
-    def note(self) -> str:
-        return self.hosted.get("note", "")
+    hosted: dict[str, str]
 
 
 def hosted(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -87,16 +70,14 @@ def hosted(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     return found
 
 
-def run_metadata(notebook: str, parameters: Mapping[str, Any], environment: Mapping[str, Any], started: str) -> Any:
-    """What the notebook's description of its run carries for the page, as metadata of its HTML output."""
-    content = {
-        "notebook": notebook,
-        "parameters": dict(parameters),
-        "environment": dict(environment),
-        "started": started,
-        "hosted": {name: os.environ[name] for name in _HOSTED if name in os.environ},
-    }
-    return {RUN_METADATA: content}
+def run_metadata(notebook: str, common: Mapping[str, Any]) -> Any:
+    """What the notebook's description of its run carries for the page, as metadata of its HTML output.
+
+    Args:
+        common: the fields that every record has, as JSON takes them.
+    """
+    hosted = {name: os.environ[name] for name in _HOSTED if name in os.environ}
+    return {RUN_METADATA: {"notebook": notebook, "record": {"kind": "", **common}, "hosted": hosted}}
 
 
 def _described(notebook: NotebookNode) -> dict[str, Any]:
@@ -108,21 +89,9 @@ def _described(notebook: NotebookNode) -> dict[str, Any]:
     return {}
 
 
-def _defaults(notebook: NotebookNode) -> dict[str, Any]:
-    """Names and literals of the parameters cell."""
-    values: dict[str, Any] = {}
-    for cell in notebook.cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
-                for statement in ast.parse(cell.source).body:
-                    if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-                        values[statement.target.id] = ast.literal_eval(statement.value or "")
-    return values
-
-
-def _environment(given: Any) -> Environment | None:
+def _record_in(described: Mapping[str, Any]) -> Record | None:
     try:
-        return _ENVIRONMENT.validate_python(given)
+        return _RECORD.validate_python(described.get("record"))
     except pydantic.ValidationError:
         return None
 
@@ -130,24 +99,17 @@ def _environment(given: Any) -> Environment | None:
 def origin_of(notebook: NotebookNode, record: Record | None, title: str) -> Origin:
     """Gather what the notebook, its record and the variables of a hosted run say; the first two come first."""
     described = _described(notebook)
-    papermill = _dictionary(notebook.metadata.get("papermill"))
-    defaults = _defaults(notebook)
-    parameters = {**defaults, **_dictionary(papermill.get("parameters")), **_dictionary(described.get("parameters"))}
-    seconds = papermill.get("duration")
-    if record is not None:
-        parameters |= record.params
-        seconds = seconds or record.duration_s
+    record = record or _record_in(described)
     label, _, backend = title.partition(".")
+    if record is not None:
+        backend = getattr(record, "backend", None) or str(record.params.get("backend", backend))
+    seconds = _dictionary(notebook.metadata.get("papermill")).get("duration") or (record and record.duration_s)
+    name = str(described.get("notebook") or label)
     return Origin(
-        notebook=str(described.get("notebook") or label),
-        backend=record.backend if isinstance(record, BenchmarkRecord) else str(parameters.get("backend") or backend),
-        parameters=parameters,
-        defaults=defaults,
-        environment=record.environment if record is not None else _environment(described.get("environment")),
-        started=str(papermill.get("start_time") or described.get("started") or (record.started if record else "")),
+        what=f"{name}, {backend}" if backend else name,
+        record=record,
         seconds=seconds if isinstance(seconds, int | float) else None,
         hosted=_hosted_of(described),
-        record=record,
     )
 
 
@@ -166,47 +128,37 @@ def _hosted_of(described: dict[str, Any]) -> dict[str, str]:
 
 def line_of(origin: Origin) -> str:
     """The most important of the facts in a line: a page folds the others behind it."""
-    environment, record = origin.environment, origin.record
-    profile = origin.parameters.get("profile") or (record.profile if record is not None else "")
-    parts = [
-        origin.notebook + (f", {origin.backend}" if origin.backend else ""),
-        f"profile {profile}" if profile else "",
-    ]
-    if record is not None and record.data is not None:
-        parts.append(record.data.source)
-    if environment is not None:
-        parts += [environment.cpu_model or "unknown CPU", f"{environment.num_threads} threads"]
-    parts.append(when(origin.started))
+    parts, record = [origin.what], origin.record
+    if record is not None:
+        machine = record.environment
+        profile = record.params.get("profile") or (record.profile if record.kind else "")
+        parts += [f"profile {profile}" if profile else "", record.data.source if record.data is not None else ""]
+        parts += [machine.cpu_model or "unknown CPU", f"{machine.num_threads} threads", when(record.started)]
     return " · ".join(part for part in parts if part)
 
 
-def facts_of(origin: Origin) -> list[Fact]:
-    """The lines of the block, in the order in which a reader asks."""
-    record, environment = origin.record, origin.environment
-    what = origin.notebook + (f", backend {origin.backend}" if origin.backend else "")
-    facts = [("What ran", escape(what)), ("Commit", _commit(origin))]
-    if origin.hosted.get("run"):
-        run_id = origin.hosted["run"].rpartition("/")[2]
-        facts.append(("Run", f'<a href="{escape(origin.hosted["run"])}">{escape(run_id)} on GitHub</a>'))
-    facts += _parameters(origin)
+def facts_of(origin: Origin) -> list[tuple[str, Markup]]:
+    """Names and values, as a reader asks; parameters and machine are in the notebook's own tables."""
+    record, address = origin.record, escape(origin.hosted.get("run", ""))
+    facts = [
+        ("What ran", escape(origin.what)),
+        ("Commit", _commit(origin)),
+        ("Run", f'<a href="{address}">{address.rpartition("/")[2]} on GitHub</a>' if address else ""),
+    ]
     if record is not None and record.data is not None:
         counts = ", ".join(f"{count:,} {split}" for split, count in record.data.num_images.items())
-        facts.append(
-            ("Data", f"{escape(record.data.source)}: {escape(counts)} images; {_hash(record.data.manifest_hash)}")
-        )
-    if record is not None and not isinstance(record, ExploreRecord):
-        facts.append(("Checkpoint", _hash(record.checkpoint_sha256)))
-    if environment is not None:
-        versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
-        facts += [("Machine", escape(_machine(environment))), ("Versions", escape(versions))]
-    facts.append(("Started", escape(when(origin.started))))
+        data = f"{escape(record.data.source)}: {escape(counts)} images; {_hash(record.data.manifest_hash)}"
+        facts.append(("Data", data))
+    if record is not None:
+        facts.append(("Checkpoint", _hash(record.checkpoint_sha256) if record.checkpoint_sha256 else ""))
+        facts.append(("Started", when(record.started)))
     facts.append(("Duration", duration(origin.seconds) if origin.seconds is not None else ""))
-    return [Fact(name, safe(value)) for name, value in facts if value]
+    return [(name, safe(value)) for name, value in facts if value]
 
 
 def _commit(origin: Origin) -> str:
-    known = origin.environment.git_commit if origin.environment is not None else None
-    commit = (known or origin.hosted.get("commit") or "").strip()
+    known = origin.record.environment.git_commit if origin.record is not None else None
+    commit = known or origin.hosted.get("commit", "")
     plain = commit.removesuffix("+")
     if not plain:
         return "unknown (not a git checkout)"
@@ -216,41 +168,8 @@ def _commit(origin: Origin) -> str:
     return text + (" with changes since" if commit.endswith("+") else "")
 
 
-def _parameters(origin: Origin) -> list[tuple[str, str]]:
-    """Changed ones with their default, then the others."""
-    changed, others = [], []
-    for name, value in origin.parameters.items():
-        shown = f"<code>{escape(str(name))}</code>&nbsp;= "
-        if name in origin.defaults and origin.defaults[name] == value:
-            others.append(shown + escape(repr(value)))
-        else:
-            default = f" (default {escape(repr(origin.defaults[name]))})" if name in origin.defaults else ""
-            changed.append(f"{shown}<b>{escape(repr(value))}</b>{default}")
-    found = [("Parameters changed", _list(changed) or "none")] if origin.parameters else []
-    return [*found, *([("Others, as by default", _list(others))] if others else [])]
-
-
-def _list(items: list[str]) -> str:
-    return "; ".join(f"<span>{item}</span>" for item in items)
-
-
-def _hash(sha256: str | None) -> str:
-    return f'SHA-256 <code class="r-hash">{escape(sha256)}</code>' if sha256 else "unknown"
-
-
-def _machine(environment: Environment) -> str:
-    parts = [
-        f"{environment.cpu_model or 'unknown CPU'} ({environment.architecture})",
-        f"{environment.num_threads} threads on {environment.num_cores} cores",
-        size(environment.memory_bytes) + " memory" if environment.memory_bytes is not None else "",
-        f"kernel {environment.kernel}",
-        f"BLAS {environment.blas}" if environment.blas else "",
-        f"oneDNN {environment.onednn}" + (" with the Arm Compute Library" if environment.acl else "")
-        if environment.onednn
-        else "",
-        "EMULATED: times mean nothing" if environment.emulated else "",
-    ]
-    return ", ".join(part for part in parts if part)
+def _hash(sha256: str) -> str:
+    return f'SHA-256 <code class="r-hash">{escape(sha256)}</code>'
 
 
 def when(text: str) -> str:

@@ -37,9 +37,13 @@ WarningKind = Literal[
     "disturbed",
     "layers_disturbed",
     "sweep_disturbed",
+    "backends_disturbed",
     "unstable",
     "slow_reference",
     "variables",
+    "not_measured",
+    "missing",
+    "left_out",
 ]
 
 
@@ -403,6 +407,16 @@ class Recommendation:
     text: str  # all of it, in plain words
 
 
+@dataclass
+class Speed:
+    """A backend over the reference in one scenario."""
+
+    name: str
+    ratio: tuple[float, float, float] | None  # speedup, low, high; None where it was disturbed
+    verdict: str  # faster, slower, no difference, disturbed
+    ranked: bool = True  # False where its parity or its kernels forbid to recommend it
+
+
 @dataclass(kw_only=True)
 class CompareRecord(Record):
     """04_compare: what the records say together."""
@@ -412,9 +426,7 @@ class CompareRecord(Record):
     layers: str = ""  # what oneDNN changes against plain BLAS, layer by layer; empty where that was not measured
     backends: list[str]
     missing: list[str]
-    verdicts: dict[str, dict[str, str]]  # backend -> scenario -> faster | slower | no difference | disturbed
-    ratios: dict[str, dict[str, tuple[float, float, float]]]  # the same of what was judged -> speedup, low, high
-    ranked: dict[str, list[str]] = field(default_factory=dict)  # scenario -> backends that count, the best first
+    speeds: dict[str, list[Speed]]  # by scenario, of all backends but the reference
     recommendations: list[Recommendation] = field(default_factory=list)
     history: dict[str, dict[str, str]] = field(default_factory=dict)  # backend -> scenario -> `Trend.verdict`
 

@@ -9,10 +9,10 @@ import torch
 from matplotlib.axes import Axes
 
 from lib.data import Data, Split
-from lib.data.audit import MAX_TEST_OVERLAP, TEST, TRAIN, VAL, Audit, Duplicate, class_counts, mean_brightness
-from lib.report.figures import NEUTRAL, PALETTE, describe, new_axes, show, styled
+from lib.data.audit import MAX_TEST_OVERLAP, TEST, TRAIN, VAL, Audit, Duplicate, mean_brightness
+from lib.report.figures import PALETTE, describe, new_axes, show, styled
 from lib.report.live import is_live
-from lib.report.pictures import as_picture, class_axis, class_label, picture_axes, put_picture
+from lib.report.pictures import as_picture, class_axis, class_label, sheet
 from lib.report.table import Banner, Cell, Stack, Table, Value, profile_banner
 from lib.report.words import percent
 from lib.signs import CLASS_NAMES
@@ -25,26 +25,20 @@ MEDIUM_LIGHT = 100.0  # mean pixel value at which a sign is easily seen
 
 def data_table(data: Data, profile: str) -> Stack:
     """Which images these are, and how many, by split; with the banner of a smoke run."""
-    rows: list[list[Value]] = [
-        [
-            name,
-            split.num_images,
-            split.num_tracks if split.has_tracks else "not published",
-            len(np.unique(split.labels)),
-        ]
+    rows = [
+        {
+            "split": name,
+            "images": split.num_images,
+            "tracks": split.num_tracks if split.has_tracks else "not published",
+            "classes": len(np.unique(split.labels)),
+        }
         for name, split in data.splits.items()
     ]
     notes = "; ".join([*data.notes, f"manifest hash {data.manifest_hash[:12]}"])
-    table = Table(["split", "images", "tracks", "classes"], rows, caption=f"Images: {data.source}", note=notes)
     absent = None
     if data.test is None:
         absent = Banner("This data set has no test images: accuracy is reported on the validation images.", "info")
-    return Stack(profile_banner(profile), absent, table)
-
-
-def class_balance(data: Data) -> None:
-    """Training images per class, with the number of tracks."""
-    show(plot_class_balance(*class_counts(data), data.classes))
+    return Stack(profile_banner(profile), absent, Table.of(rows, caption=f"Images: {data.source}", note=notes))
 
 
 @styled
@@ -86,26 +80,16 @@ def plot_class_gallery(
         images: uint8 (N, 3, H, W).
         labels: int (N,).
     """
-    rows = -(-len(classes) // columns)
-    pitch = 1.62  # height of a row in picture widths: the picture and three lines of text
-    ax = new_axes(9.4 / (columns * 1.22) * rows * pitch)
     labels = np.asarray(labels)
-    missing = []
+    pictures: list[np.ndarray | None] = []
     for class_id in range(len(classes)):
-        x, y = (class_id % columns) * 1.22 + 0.11, (class_id // columns) * pitch
         members = np.flatnonzero(labels == class_id)
-        if len(members):
-            members = members[:: max(1, len(members) // 64)]
-            light = mean_brightness(np.asarray(images[members]))
-            put_picture(ax, as_picture(images[members[np.abs(light - MEDIUM_LIGHT).argmin()]]), x, y)
-        else:
-            missing.append(class_id)
-            ax.text(x + 0.5, y + 0.5, "none", ha="center", va="center", fontsize=8, color=NEUTRAL)
-        ax.text(
-            x + 0.5, y + 1.05, class_label(class_id, classes), ha="center", va="top", fontsize=6.8, linespacing=1.05
-        )
-    picture_axes(ax, columns * 1.22, rows * pitch)
-    without = f" Without images: classes {', '.join(map(str, missing))}." if missing else ""
+        members = members[:: max(1, len(members) // 64)]
+        light = mean_brightness(np.asarray(images[members])) if len(members) else None
+        pictures.append(None if light is None else images[members[np.abs(light - MEDIUM_LIGHT).argmin()]])
+    ax = sheet(pictures, [class_label(class_id, classes) for class_id in range(len(classes))], columns, (1.22, 1.62))
+    missing = [str(class_id) for class_id, picture in enumerate(pictures) if picture is None]
+    without = f" Without images: classes {', '.join(missing)}." if missing else ""
     return describe(ax, f"One image of each of the {len(classes)} classes, above its number and name.{without}")
 
 
@@ -181,57 +165,45 @@ def track_browser(data: Data, class_id: int = 14) -> None:
     split = data.train
     present = [int(label) for label in np.unique(split.labels)]
     class_id = class_id if class_id in present else present[0]
-    if not is_live():
-        show_track(split, tracks_of(split, class_id)[0], data.classes)
-        return
-    import ipywidgets as widgets
-    from IPython.display import display
-
-    options = [(f"{label} {data.classes[label]}", label) for label in present]
-    chooser = widgets.Dropdown(options=options, value=class_id, description="class")
-    slider = widgets.IntSlider(min=1, max=len(tracks_of(split, class_id)), value=1, description="track")
 
     def draw(label: int, number: int) -> None:
         ids = tracks_of(split, label)
-        slider.max = len(ids)  # which moves the slider back where this class has fewer tracks
         show_track(split, ids[min(number, len(ids)) - 1], data.classes)
 
-    picture = widgets.interactive_output(draw, {"label": chooser, "number": slider})
-    display(widgets.VBox([widgets.HBox([chooser, slider]), picture]))  # type: ignore[no-untyped-call]
+    if not is_live():
+        draw(class_id, 1)
+        return
+    import ipywidgets as widgets
+
+    options = [(f"{label} {data.classes[label]}", label) for label in present]
+    chooser = widgets.Dropdown(options=options, value=class_id, description="class")
+    most = max(len(tracks_of(split, label)) for label in present)
+    slider = widgets.IntSlider(min=1, max=most, value=1, description="track")
+    widgets.interact(draw, label=chooser, number=slider)
 
 
 @styled
-def plot_track(images: np.ndarray, title: str = "", columns: int = 15) -> Axes:
+def plot_track(images: np.ndarray, title: str) -> Axes:
     """The frames of one track, uint8 (N, 3, H, W), in the order of the drive; at most 30 evenly chosen ones."""
     chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), 30)).round().astype(int))
-    rows = max(1, -(-len(chosen) // columns))
-    ax = new_axes(9.4 / (columns * 1.06) * rows * 1.3 + 0.3 * bool(title))
-    for position, frame in enumerate(chosen):
-        x, y = (position % columns) * 1.06, (position // columns) * 1.3
-        put_picture(ax, as_picture(images[frame]), x, y)
-        ax.text(x + 0.5, y + 1.03, str(frame + 1), ha="center", va="top", fontsize=6.8, color=NEUTRAL)
-    picture_axes(ax, columns * 1.06 - 0.06, rows * 1.3)
+    ax = sheet([images[frame] for frame in chosen], [str(frame + 1) for frame in chosen], 15, (1.06, 1.45))
     ax.set_title(title)
-    return describe(ax, f"{len(chosen)} of {len(images)} frames of one track{': ' if title else ''}{title}, in order.")
+    return describe(ax, f"{len(chosen)} of {len(images)} frames of one track: {title}, in order.")
 
 
 def audit_table(audit: Audit) -> Table:
     """Tracks and images that two splits share."""
-    rows: list[list[Value]] = []
+    rows = []
     for (first, second), tracks in audit.shared_tracks.items():
-        images = audit.num_shared(first, second)
-        shared = Cell(f"{len(tracks):,}", tone="bad" if tracks else "good") if tracks is not None else None
+        images, shared = audit.num_shared(first, second), Cell("tracks not published", tone="muted")
+        if tracks is not None:
+            shared = Cell(f"{len(tracks):,}", tone="bad" if tracks else "good")
         share = percent(images / audit.num_images[second]) + f" of {second}" if images else ""
-        rows.append(
-            [
-                f"{first} and {second}",
-                shared or Cell("tracks not published", tone="muted"),
-                Cell(f"{images:,}", share, "warn" if images else "good"),
-            ]
-        )
+        same = Cell(f"{images:,}", share, "warn" if images else "good")
+        rows.append({"splits": f"{first} and {second}", "tracks in both": shared, "images in both": same})
     inside = ", ".join(f"{name} {audit.num_repeats(name):,}" for name in audit.num_images)
     note = f"Images that repeat another one inside their split: {inside}. Compared at their original size."
-    return Table(["splits", "tracks in both", "images in both"], rows, caption="Leaks between splits", note=note)
+    return Table.of(rows, caption="Leaks between splits", note=note)
 
 
 def duplicates(data: Data, audit: Audit, limit: int = 16) -> Stack | None:
@@ -240,31 +212,27 @@ def duplicates(data: Data, audit: Audit, limit: int = 16) -> Stack | None:
     if not found:
         return None
     splits = [name for name in data.splits if any(duplicate.num_in(name) for duplicate in found)]
-    rows = [
-        [*_picture(data, duplicate), *(_places(data, duplicate, name) for name in splits)]
-        for duplicate in found[:limit]
-    ]
     note = "Names are those of the files; a training file is named class/track_frame."
     if len(found) > limit:
         note = f"The first {limit} of {len(found):,} pictures; the record of this page names all. {note}"
-    table = Table(["sign", "track", *splits], rows, caption="Images that are there twice", note=note)
-    return Stack(*_judged(audit), table)
+    rows = [_duplicate_row(data, duplicate, splits) for duplicate in found[:limit]]
+    return Stack(*_judged(audit), Table.of(rows, caption="Images that are there twice", note=note))
 
 
-def _picture(data: Data, duplicate: Duplicate) -> list[Value]:
-    """The picture with its class, or classes where its labels differ; and its track."""
+def _duplicate_row(data: Data, duplicate: Duplicate, splits: Sequence[str]) -> dict[str, Value]:
+    """The picture with its class, or classes where its labels differ; its track; its names by split."""
     of = [(data.splits[name], index) for name, index in duplicate.places]
     split, index = of[0]
-    pixels = np.ascontiguousarray(split.images[index].transpose(1, 2, 0)).repeat(SHOWN, 0).repeat(SHOWN, 1)
+    pixels = as_picture(split.images[index]).repeat(SHOWN, 0).repeat(SHOWN, 1)
     labels = sorted({int(split.labels[index]) for split, index in of})
     names = ", but also ".join(f"{label} {data.classes[label]}" for label in labels)
     tracks = sorted({split.track_name(index) for split, index in of} - {""})
+    places = {
+        name: ", ".join(data.splits[name].image_name(index) for split, index in duplicate.places if split == name)
+        for name in splits
+    }
     sign = Cell(names, tone="bad" if len(labels) > 1 else "", image=pixels)
-    return [sign, ", ".join(tracks) or Cell("not published", tone="muted")]
-
-
-def _places(data: Data, duplicate: Duplicate, name: str) -> str:
-    return ", ".join(data.splits[name].image_name(index) for split, index in duplicate.places if split == name)
+    return {"sign": sign, "track": ", ".join(tracks) or Cell("not published", tone="muted"), **places}
 
 
 def _judged(audit: Audit) -> list[Banner]:
@@ -274,13 +242,16 @@ def _judged(audit: Audit) -> list[Banner]:
     in_both = "Test images that are in training or validation too"
     both = "02_train gives accuracy with and without them."
     if known:
-        text = f"{in_both}: {known} of {total:,} ({percent(known / total)}). They show one stop sign that GTSRB itself "
-        text += "has in its training set and in its test set. All images stay where GTSRB puts them, so that accuracy "
-        banners.append(Banner(f"{text}compares with the literature. {both}", "info"))
+        text = (
+            f"{in_both}: {known} of {total:,} ({percent(known / total)}). They show one stop sign that GTSRB itself "
+            "has in its training set and in its test set. All images stay where GTSRB puts them, so that accuracy "
+            f"compares with the literature. {both}"
+        )
+        banners.append(Banner(text, "info"))
     if unknown:
-        text = f"{in_both}{', beside those that GTSRB is known for' if known else ''}: {unknown:,} of {total:,} "
-        text += f"({percent(unknown / total)}). Up to {percent(MAX_TEST_OVERLAP, 1)} is tolerated. "
-        banners.append(Banner(f"{text}{both}"))
+        others = ", beside those that GTSRB is known for" if known else ""
+        text = f"{in_both}{others}: {unknown:,} of {total:,} ({percent(unknown / total)})."
+        banners.append(Banner(f"{text} Up to {percent(MAX_TEST_OVERLAP, 1)} is tolerated. {both}"))
     if inside := audit.num_shared(TRAIN, VAL):
         banners.append(Banner(f"Validation images that are in training too, under another track: {inside:,}. {both}"))
     return banners
@@ -302,22 +273,10 @@ def plot_augmentation(before: np.ndarray, after: np.ndarray) -> Axes:
     """Images above their augmented versions.
 
     Args:
-        before: uint8 (N, 3, H, W) or float 0..1.
-        after: the same images augmented, (N, 3, H, W) or, with several versions each, (versions, N, 3, H, W).
+        before: uint8 (N, 3, H, W).
+        after: the same images augmented, float 0..1, (versions, N, 3, H, W).
     """
-    before, after = np.asarray(before), np.asarray(after)
-    versions = after[None] if after.ndim == 4 else after
-    num_images = len(before)
-    width = 1.6 + num_images * 1.06
-    height = 1.2 + len(versions) * 1.06
-    ax = new_axes(9.4 / width * height)
-    for row, images in enumerate([before, *versions]):
-        y = row * 1.06 + 0.14 * (row > 0)
-        text = "original" if row == 0 else "augmented" if row == 1 else ""
-        ax.text(1.5, y + 0.5, text, ha="right", va="center", fontsize=8)
-        for column, image in enumerate(images):
-            put_picture(ax, as_picture(image), 1.6 + column * 1.06, y)
-    picture_axes(ax, width, height)
-    return describe(
-        ax, f"{num_images} training images in the first row, {len(versions)} augmented version(s) of each below."
-    )
+    pictures = [*before, *(image for images in after for image in images)]
+    ax = sheet(pictures, [""] * len(pictures), len(before), (1.06, 1.06))
+    ax.set_title("Training images in the first row, augmented versions of each below")
+    return describe(ax, f"{len(before)} training images in the first row, {len(after)} augmented version(s) below.")

@@ -23,6 +23,7 @@ from matplotlib.offsetbox import OffsetImage
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 from PIL import Image
 
+from lib.analysis.statistics import Ratio
 from lib.backends import REFERENCE, backend_names
 from lib.report.table import packed
 
@@ -247,6 +248,16 @@ def fixed_ticks(line: XAxis | YAxis, ticks: Sequence[float], unit: str = "") -> 
     line.set_major_locator(FixedLocator(ticks))
     line.set_minor_locator(NullLocator())
     line.set_major_formatter(StrMethodFormatter(f"{{x:g}}{unit}"))
+
+
+def reach(ratios: Sequence[Ratio]) -> list[list[float]]:
+    """How far the intervals reach below and above their values, as `errorbar` takes it."""
+    return [[ratio.value - ratio.low for ratio in ratios], [ratio.high - ratio.value for ratio in ratios]]
+
+
+def legend_below(panel: Axes) -> None:
+    """One legend for all panels of a figure, from the curves of one of them."""
+    figure_of(panel).legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=4)
 
 
 def doublings_axis(panel: Axes, values: Iterable[int], label: str) -> None:

@@ -32,6 +32,7 @@ from lib.report.words import (
     ratio_interval,
     ratio_words,
     scenario_name,
+    sentence,
     size,
 )
 
@@ -62,6 +63,16 @@ def _released(record: ReleaseRecord) -> str:
         return f"nothing is released: {record.reason}"
     files = f"{len(record.models)} model files, {size(record.num_bytes)} in all"
     return f"released {record.name} {record.version}: {files}; each of the {len(record.links)} links of its chain holds"
+
+
+def answer(record: Record) -> str:
+    """What a page says first."""
+    if isinstance(record, BenchmarkRecord) and record.status != "ok":
+        return sentence(f"{record.backend} {record.status}: {record.error}")
+    text = headline(record)
+    if isinstance(record, BenchmarkRecord) and record.is_network and record.backend != record.reference:
+        text = f"with {record.backend} instead of {record.reference}: {text}"
+    return sentence(text)
 
 
 def _speeds(record: BenchmarkRecord) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
+from lib.report.figures import new_axes
 from lib.report.table import Cell
 from lib.signs import CLASS_NAMES, render_artwork, sign_named
 
@@ -35,9 +36,30 @@ def as_picture(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image.transpose(1, 2, 0))
 
 
-def put_picture(ax: Axes, picture: np.ndarray, x: float, y: float, width: float = 1.0) -> None:
-    """A picture with its upper left corner at (x, y), in an axes whose y grows downwards."""
-    ax.imshow(picture, extent=(x, x + width, y + width, y), interpolation="nearest", aspect="equal")
+def put_picture(ax: Axes, picture: np.ndarray, x: float, y: float) -> None:
+    """A picture of unit size with its upper left corner at (x, y), in an axes whose y grows downwards."""
+    ax.imshow(picture, extent=(x, x + 1, y + 1, y), interpolation="nearest", aspect="equal")
+
+
+def sheet(pictures: Sequence[np.ndarray | None], texts: Sequence[str], columns: int, step: tuple[float, float]) -> Axes:
+    """Pictures in rows, each with its text below; places without a picture have their text alone.
+
+    Args:
+        pictures: (3, H, W), uint8 or float 0..1.
+        step: from a picture to the next one, to the right and down, in widths of a picture.
+    """
+    rows, (right, down) = -(-len(pictures) // columns), step
+    ax = new_axes(9.4 / (columns * right) * rows * down)
+    for place, (picture, text) in enumerate(zip(pictures, texts, strict=True)):
+        x, y = place % columns * right, place // columns * down
+        if picture is not None:
+            put_picture(ax, as_picture(picture), x, y)
+        ax.text(x + 0.5, y + 1.04, text, ha="center", va="top", fontsize=6.8, linespacing=1.05)
+    ax.set_xlim(0, columns * right)
+    ax.set_ylim(rows * down, 0)
+    ax.set_aspect("equal")
+    ax.set_axis_off()
+    return ax
 
 
 def put_artwork(ax: Axes, name: str, xy: tuple[float, float], pixels: int, **box: Any) -> None:
@@ -49,14 +71,6 @@ def put_artwork(ax: Axes, name: str, xy: tuple[float, float], pixels: int, **box
     artwork = AnnotationBbox(drawing, xy, frameon=False, annotation_clip=False, **box)
     artwork.set_in_layout(False)
     ax.add_artist(artwork)
-
-
-def picture_axes(ax: Axes, columns: float, rows: float) -> None:
-    """An axes that is only a sheet of paper: unit squares, y downwards, no frame."""
-    ax.set_xlim(0, columns)
-    ax.set_ylim(rows, 0)
-    ax.set_aspect("equal")
-    ax.set_axis_off()
 
 
 def class_label(class_id: int, classes: Sequence[str], width: int = 16) -> str:

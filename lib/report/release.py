@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lib.records.schema import ReleaseRecord
 from lib.release import Release
 from lib.release.writer import Plan, Written
-from lib.report.table import Banner, Caveats, Cell, Stack, Table, Value
+from lib.report.table import Banner, Cell, Stack, Table, Value
 from lib.report.words import capital, milliseconds, percent, percent_interval, scenario_name, size
 
 SHOWN_HASH = 12  # characters
@@ -27,7 +27,10 @@ def chosen(plan: Plan) -> Stack:
              percent(parity.top1), percent(parity.agreement)]
         )  # fmt: skip
     columns = ["backend", "file in the run folder", "SHA-256", "parity", "top-1, validation", "equal answers"]
-    return Stack(Table(columns, rows, caption="Models that 03 measured and kept"), Caveats(sentences(plan.notes)))
+    return Stack(
+        Table(columns, rows, caption="Models that 03 measured and kept"),
+        *(Banner(note, "info") for note in sentences(plan.notes)),
+    )
 
 
 def files(written: Written) -> Stack:
@@ -41,7 +44,10 @@ def files(written: Written) -> Stack:
         for model in manifest.models
     ]  # fmt: skip
     columns = ["file", "measured with", "size", "largest difference of logits", "SHA-256"]
-    return Stack(Table(columns, rows, caption=f"{manifest.name} {manifest.version}"), Caveats(sentences(written.notes)))
+    return Stack(
+        Table(columns, rows, caption=f"{manifest.name} {manifest.version}"),
+        *(Banner(note, "info") for note in sentences(written.notes)),
+    )
 
 
 def claims(release: Release | None) -> Stack | None:

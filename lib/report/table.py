@@ -8,12 +8,12 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import InitVar, dataclass, field
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 import numpy as np
@@ -27,7 +27,6 @@ WRAP_LENGTH = 34  # characters; longer cells may break into lines
 TABLE_CSS = Path(__file__).parent / "table.css"
 NUMBER_CLASS = ' class="r-num"'
 TOTAL_CLASS = ' class="r-total"'
-SHOWN_CAVEATS = 3
 SORT_ROWS = 8  # rows from which on a page lets its readers sort
 _UNIT = r"\s?(%|x|ms|s|B|KiB|MiB|GiB|dB|px)"
 _DURATION = re.compile(r"(?:(\d+) h )?(\d+) min(?: (\d+) s)?")
@@ -127,33 +126,51 @@ def sort_key(text: str) -> float | None:
     return -value if text[0] in "-−" else value
 
 
-@dataclass
-class Table:
+class Displayed:
+    """What JupyterLab and the page show as HTML, and a terminal as text."""
+
+    def to_html(self) -> str:
+        """Without the style for a live front end."""
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        return live_style() + self.to_html()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+@dataclass(repr=False)
+class Table(Displayed):
     """Columns, rows and a caption; numbers are aligned to the right, wide tables scroll inside themselves. A column in
     which no row has anything is left out."""
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[Value]]
+    rows: InitVar[Iterable[Sequence[Value]]]
     caption: str = ""
     note: str = ""  # a line under the table
     row_head: bool = True  # the first cell of a row names the row
     compact: bool = False
     align_numbers: bool = True  # False where the rows of a column say different things
     num_totals: int = 0  # last rows that sum up the others: they stay below when readers sort
-    cells: list[list[Cell]] = field(init=False, repr=False)  # the rows as they are shown
+    cells: list[list[Cell]] = field(init=False)  # the rows as they are shown
 
-    def __post_init__(self) -> None:
-        self.cells = [[_as_cell(value) for value in row] for row in self.rows]
+    def __post_init__(self, rows: Iterable[Sequence[Value]]) -> None:
+        self.cells = [[_as_cell(value) for value in row] for row in rows]
         for cells in self.cells:
             if len(cells) != len(self.columns):
                 raise ValueError(f"a row of {len(cells)} cells in a table of {len(self.columns)} columns: {cells}")
-        if empty := [column for column in range(1, len(self.columns)) if self.cells and self._is_empty(column)]:
-            kept = [column for column in range(len(self.columns)) if column not in empty]
-            self.columns = [self.columns[column] for column in kept]
-            self.cells = [[cells[column] for column in kept] for cells in self.cells]
+        kept = [place for place in range(len(self.columns)) if place == 0 or not self.cells or self._has(place)]
+        self.columns = [self.columns[place] for place in kept]
+        self.cells = [[cells[place] for place in kept] for cells in self.cells]
 
-    def _is_empty(self, column: int) -> bool:
-        return not any(c.text or c.detail or c.image is not None for c in (cells[column] for cells in self.cells))
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, Any]], **options: Any) -> Table:
+        """A table of rows that name their columns, all of them the same; values and options as of a table."""
+        return cls([*rows[0]] if rows else [], [[*row.values()] for row in rows], **options)
+
+    def _has(self, column: int) -> bool:
+        return any(c.text or c.detail or c.image is not None for c in (cells[column] for cells in self.cells))
 
     def is_numeric(self, column: int) -> bool:
         """True for a column that is aligned to the right."""
@@ -177,7 +194,6 @@ class Table:
         return (f' class="{" ".join(names)}"' if names else "") + value
 
     def to_html(self) -> str:
-        """The table alone, without the style for a live front end."""
         numeric = [self.is_numeric(column) for column in range(len(self.columns))]
         head = "".join(
             f'<th scope="col"{NUMBER_CLASS if number_column else ""}>{escape(column)}</th>' if column else "<td></td>"
@@ -202,9 +218,6 @@ class Table:
             f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>{note}</div>"
         )
 
-    def _repr_html_(self) -> str:
-        return live_style() + self.to_html()
-
     def __str__(self) -> str:
         texts = [list(self.columns)]
         texts += [[f"{cell.text} {cell.detail}".strip() for cell in cells] for cells in self.cells]
@@ -220,102 +233,60 @@ class Table:
         lines.insert(1, "  ".join("-" * width for width in widths))
         return "\n".join([self.caption] * bool(self.caption) + lines + [self.note] * bool(self.note))
 
-    __repr__ = __str__
 
-
-@dataclass(frozen=True)
-class Banner:
+@dataclass(frozen=True, repr=False)
+class Banner(Displayed):
     """A message that must not be overlooked. The kind is written out, not only coloured."""
 
     text: str
     kind: Kind = "warning"
 
     def to_html(self) -> str:
-        """The banner alone, without the style for a live front end."""
         word = {"warning": "Warning", "error": "Error", "info": "Note"}[self.kind]
         return f'<div class="r-banner r-{self.kind}" role="note"><strong>{word}:</strong> {escape(self.text)}</div>'
-
-    def _repr_html_(self) -> str:
-        return live_style() + self.to_html()
 
     def __str__(self) -> str:
         return f"{self.kind.upper()}: {self.text}"
 
-    __repr__ = __str__
 
-
-@dataclass(frozen=True)
-class FileNote:
+@dataclass(frozen=True, repr=False)
+class FileNote(Displayed):
     """A small line that names a file of the run."""
 
     what: str
     path: str  # in the run folder
 
-    def _repr_html_(self) -> str:
-        return f'{live_style()}<p class="r-note">{escape(self.what)}: <code>{escape(self.path)}</code></p>'
+    def to_html(self) -> str:
+        return f'<p class="r-note">{escape(self.what)}: <code>{escape(self.path)}</code></p>'
 
     def __str__(self) -> str:
         return f"{self.what}: {self.path}"
 
-    __repr__ = __str__
 
-
-@dataclass(frozen=True)
-class Fold:
+@dataclass(frozen=True, repr=False)
+class Fold(Displayed):
     """Something that is shown when it is asked for."""
 
     title: str
-    inside: Table
+    inside: Displayed
 
-    def _repr_html_(self) -> str:
-        return f"{live_style()}{_folded(self.title, self.inside.to_html())}"
+    def to_html(self) -> str:
+        return f'<details><summary class="r-note">{escape(self.title)}</summary>{self.inside.to_html()}</details>'
 
     def __str__(self) -> str:
         return f"{self.title}\n{self.inside}"
 
-    __repr__ = __str__
 
-
-def _folded(title: str, html: str) -> str:
-    return f'<details><summary class="r-note">{escape(title)}</summary>{html}</details>'
-
-
-@dataclass(frozen=True)
-class Caveats:
-    """What readers must know, the most important first: three short lines at once, and all of it in a fold."""
-
-    texts: Sequence[str]
-
-    def _repr_html_(self) -> str:
-        if not self.texts:
-            return ""
-        lines = [text.partition(". ")[0].removesuffix(".") + "." for text in self.texts[:SHOWN_CAVEATS]]
-        more = ""
-        if lines != [*self.texts]:
-            count = f"All {len(self.texts)} caveats" if len(self.texts) > 1 else "The whole caveat"
-            more = _folded(f"{count}, in full", _list(self.texts))
-        return f"{live_style()}{_list(lines)}{more}"
-
-    def __str__(self) -> str:
-        return "\n".join(f"- {text}" for text in self.texts)
-
-    __repr__ = __str__
-
-
-def _list(lines: Sequence[str]) -> str:
-    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
-
-
-class Stack:
+class Stack(Displayed):
     """Several displayables as one output."""
 
-    def __init__(self, *parts: Table | Banner | Fold | Caveats | None) -> None:
+    def __init__(self, *parts: Displayed | None) -> None:
         self.parts = [part for part in parts if part is not None]
 
-    def _repr_html_(self) -> str:
-        return "".join(part._repr_html_() for part in self.parts)
+    def to_html(self) -> str:
+        return "".join(part.to_html() for part in self.parts)
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         return "\n\n".join(str(part) for part in self.parts)
 
 

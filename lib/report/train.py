@@ -28,7 +28,7 @@ from lib.report.figures import (
     styled,
     text_colour,
 )
-from lib.report.pictures import as_picture, class_axes, class_axis, picture_axes, put_artwork, put_picture, sign_cell
+from lib.report.pictures import as_picture, class_axes, class_axis, put_artwork, sheet, sign_cell
 from lib.report.table import Banner, Cell, Stack, Table, Value
 from lib.report.words import duration, percent, percent_interval
 from lib.signs import CLASS_NAMES
@@ -47,16 +47,7 @@ TRAIN_COLOUR, VAL_COLOUR = PALETTE[1], PALETTE[0]
 
 def training(trained: Trained) -> Stack:
     """What was trained, how long it took, and which kernels a step ran."""
-    doubt = trained.kernels.investigate
-    return Stack(
-        Banner(f"To investigate: {doubt}.") if doubt else None,
-        _training_table(trained),
-        step_kernels_table(trained.kernels),
-    )
-
-
-def _training_table(trained: Trained) -> Table:
-    estimate = f"{duration(trained.estimate.seconds)} after its first steps" if trained.estimate else ""
+    estimate = f"estimated: {duration(trained.estimate.seconds)} after its first steps" if trained.estimate else ""
     macs = sum(layer.num_macs for layer in leaf_layers(trained.model, trained.metadata.preprocessing.image_shape))
     rows: list[list[Value]] = [
         ["recipe", trained.metadata.recipe],
@@ -65,22 +56,27 @@ def _training_table(trained: Trained) -> Table:
         ["multiply-accumulates per image", f"{macs / 1e6:,.1f} million"],
         ["epochs", str(trained.metadata.num_epochs)],
         ["precision", "bf16 (autocast)" if trained.precision == "bf16" else trained.precision],
-        ["training time", Cell(duration(trained.train_s), f"estimated: {estimate}" if estimate else "")],
+        ["training time", Cell(duration(trained.train_s), estimate)],
         ["seed", str(trained.metadata.seed)],
     ]
-    return Table(["", "training"], rows, caption="What was trained")
+    table = Table(["", "training"], rows, caption="What was trained")
+    doubt = Banner(f"To investigate: {trained.kernels.investigate}.") if trained.kernels.investigate else None
+    return Stack(doubt, table, step_kernels_table(trained.kernels))
 
 
 def step_kernels_table(kernels: StepKernels) -> Table:
     """Which implementations oneDNN ran in one training step, by direction."""
-    rows: list[list[Value]] = [
-        [DIRECTIONS.get(direction, direction), kernel.removeprefix("onednn "), times]
+    rows = [
+        {
+            "direction": DIRECTIONS.get(direction, direction),
+            "kernel of oneDNN": kernel.removeprefix("onednn "),
+            "times": times,
+        }
         for direction, found in kernels.found.items()
         for kernel, times in sorted(found.items(), key=lambda item: -item[1])
     ]
-    columns = ["direction", "kernel of oneDNN", "times"]
     note = "As oneDNN reports them. What PyTorch computes itself, such as batch norm, is not among them."
-    return Table(columns, rows, caption="What one training step ran", note=note, compact=True)
+    return Table.of(rows, caption="What one training step ran", note=note, compact=True)
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
@@ -135,8 +131,7 @@ def accuracy(evaluations: Mapping[str, Evaluation], classes: Sequence[str] = CLA
     note = ""
     for name, evaluation in evaluations.items():
         found[name] = evaluation.accuracy
-        fewer = evaluation.without_duplicates
-        if fewer is not None:
+        if (fewer := evaluation.without_duplicates) is not None:
             found[f"{name}, without {evaluation.accuracy.num_images - fewer.num_images:,} duplicates"] = fewer
             note = "Duplicates are images that training or validation has too, pixel for pixel; 01_explore shows them."
     return accuracy_table(found, note, classes)
@@ -148,19 +143,20 @@ def accuracy_table(accuracy: Mapping[str, Accuracy], note: str = "", classes: Se
     Args:
         note: more to say under the table.
     """
-    rows: list[list[Value]] = [
-        [
-            split,
-            Cell(percent(found.top1), percent_interval(found.top1_interval)),
-            found.num_images,
-            found.num_tracks,
-            Cell(sign_cell(found.worst_class, classes).text, percent(found.worst_class_recall, 1)),
-        ]
+    rows = [
+        {
+            "split": split,
+            "top-1": Cell(percent(found.top1), percent_interval(found.top1_interval)),
+            "images": found.num_images,
+            "tracks": found.num_tracks,
+            "worst class (recall)": Cell(
+                f"{found.worst_class} {classes[found.worst_class]}", percent(found.worst_class_recall, 1)
+            ),
+        }
         for split, found in accuracy.items()
     ]
     interval = "Interval: 95 % bootstrap over tracks, since the frames of one sign are right or wrong together."
-    columns = ["split", "top-1", "images", "tracks", "worst class (recall)"]
-    return Table(columns, rows, caption="Accuracy", note=f"{interval} {note}".strip())
+    return Table.of(rows, caption="Accuracy", note=f"{interval} {note}".strip())
 
 
 @styled
@@ -230,19 +226,19 @@ def confused_pairs_table(
 ) -> Table:
     """The pairs of classes that are most often taken for each other, by number of images."""
     counts = np.asarray(confusion)
-    totals = counts.sum(1)
     wrong = counts - np.diag(np.diag(counts))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:limit]
-    rows: list[list[Value]] = []
-    for flat in order:
-        true, predicted = divmod(int(flat), counts.shape[1])
-        if wrong[true, predicted] == 0:
-            break
-        share = percent(wrong[true, predicted] / totals[true], 1)
-        rows.append([sign_cell(true, classes), sign_cell(predicted, classes), int(wrong[true, predicted]), share])
-    columns = ["True class", "Predicted class", "images", "share of the true class"]
-    note = "" if rows else "No image was confused."
-    return Table(columns, rows, caption="Most confused pairs", note=note)
+    pairs = [divmod(int(flat), counts.shape[1]) for flat in np.argsort(-wrong, axis=None, kind="stable")[:limit]]
+    rows = [
+        {
+            "True class": sign_cell(true, classes),
+            "Predicted class": sign_cell(predicted, classes),
+            "images": int(wrong[true, predicted]),
+            "share of the true class": percent(wrong[true, predicted] / counts[true].sum(), 1),
+        }
+        for true, predicted in pairs
+        if wrong[true, predicted]
+    ]
+    return Table.of(rows, caption="Most confused pairs", note="" if rows else "No image was confused.")
 
 
 def confident_errors(
@@ -264,7 +260,6 @@ def plot_confident_errors(
     preds: Sequence[int] | np.ndarray,
     probs: Sequence[float] | np.ndarray,
     classes: Sequence[str] = CLASS_NAMES,
-    columns: int = 6,
 ) -> Axes:
     """Wrong predictions: the image, the artwork of the true and of the predicted class, the probability.
 
@@ -272,25 +267,19 @@ def plot_confident_errors(
         images: uint8 (N, 3, H, W), the most confident error first.
         probs: probability of the predicted class, 0..1, (N,).
     """
-    num_images = len(images)
-    rows = -(-num_images // columns)
-    pitch_x, pitch_y = 2.45, 1.5
-    ax = new_axes(max(1.0, 9.4 / (columns * pitch_x) * rows * pitch_y))
-    for position in range(num_images):
-        x, y = (position % columns) * pitch_x, (position // columns) * pitch_y
-        true, predicted = int(labels[position]), int(preds[position])
-        put_picture(ax, as_picture(images[position]), x, y)
+    columns, right, down = 6, 2.45, 1.5
+    ax = sheet([*images], [f"p = {100 * float(prob):.1f} %" for prob in probs], columns, (right, down))
+    for position, (true, predicted) in enumerate(zip(labels, preds, strict=True)):
+        x, y = position % columns * right, position // columns * down
         put_artwork(ax, classes[true], (x + 1.33, y + 0.27), 29)
         put_artwork(ax, classes[predicted], (x + 1.33, y + 0.78), 29)
         ax.text(x + 1.63, y + 0.27, f"true\n{true}", va="center", fontsize=6.8)
         ax.text(x + 1.63, y + 0.78, f"taken for\n{predicted}", va="center", fontsize=6.8, color=PALETTE[1])
-        ax.text(x, y + 1.05, f"p = {100 * float(probs[position]):.1f} %", va="top", fontsize=6.8)
-    picture_axes(ax, columns * pitch_x, rows * pitch_y)
     listed = "; ".join(
-        f"{classes[int(labels[i])]} taken for {classes[int(preds[i])]} at {100 * float(probs[i]):.0f} %"
-        for i in range(min(num_images, 6))
+        f"{classes[true]} taken for {classes[predicted]} at {100 * float(prob):.0f} %"
+        for true, predicted, prob in [*zip(labels, preds, probs, strict=True)][:6]
     )
-    return describe(ax, f"The {num_images} most confident errors. First: {listed}.")
+    return describe(ax, f"The {len(images)} most confident errors. First: {listed}.")
 
 
 def predict_file(checkpoint: Checkpoint, path: str, limit: int = 5) -> Table | Banner | Stack:
@@ -310,29 +299,29 @@ def predict_file(checkpoint: Checkpoint, path: str, limit: int = 5) -> Table | B
     with torch.inference_mode():
         probs = checkpoint.model(torch.from_numpy(checkpoint.preprocessing.from_image(photo))).softmax(1)[0].numpy()
     best, classes = np.argsort(-probs)[:limit], checkpoint.metadata.classes
-    rows: list[list[Value]] = [
-        [sign_cell(int(c), classes), _bar(float(probs[c])), percent(float(probs[c]))] for c in best
+    rows = [
+        {
+            "class": sign_cell(int(c), classes),
+            "": "█" * round(20 * probs[c]) or "▏",
+            "probability": percent(float(probs[c])),
+        }
+        for c in best
     ]
-    unsure = None
-    if probs[best[0]] < UNSURE:
-        known = f"it knows only its {len(classes)} classes"
-        unsure = Banner(f"The network is not sure. Crop closer to the sign; {known}.")
-    read = Table(["class", "", "probability"], rows, caption=f"What the network reads in {file.name}")
-    assumed = Banner(f"About your image: {'; '.join(notes)}.", "info") if notes else None
-    return Stack(_given(photo, checkpoint.preprocessing.image_size), assumed, read, unsure)
+    read = Table.of(rows, caption=f"What the network reads in {file.name}")
+    unsure = f"The network is not sure. Crop closer to the sign; it knows only its {len(classes)} classes."
+    return Stack(
+        _given(photo, checkpoint.preprocessing.image_size),
+        Banner(f"About your image: {'; '.join(notes)}.", "info") if notes else None,
+        read,
+        Banner(unsure) if probs[best[0]] < UNSURE else None,
+    )
 
 
 def _given(photo: Image.Image, size: int) -> Table:
     """The image, and the pixels that are left of it, `size` a side."""
     shown = photo.copy()
     shown.thumbnail((2 * SHOWN_PX, 2 * SHOWN_PX))
-    small = np.ascontiguousarray(resize_image(photo, size).transpose(1, 2, 0))
-    seen = np.asarray(Image.fromarray(small).resize((2 * SHOWN_PX, 2 * SHOWN_PX), Image.Resampling.NEAREST))
-    row = [Cell("", image=np.asarray(shown)), Cell("", image=seen)]
-    given = f"your image, {photo.width} x {photo.height}"
-    return Table([given, f"what the network sees, {size} x {size}"], [row], row_head=False)
-
-
-def _bar(share: float) -> str:
-    """A share as a row of blocks, for the eye; the number is beside it."""
-    return "█" * round(20 * share) or "▏"
+    small = Image.fromarray(as_picture(resize_image(photo, size)))
+    seen = small.resize((2 * SHOWN_PX, 2 * SHOWN_PX), Image.Resampling.NEAREST)
+    images = {f"your image, {photo.width} x {photo.height}": shown, f"what the network sees, {size} x {size}": seen}
+    return Table.of([{title: Cell("", image=np.asarray(image)) for title, image in images.items()}], row_head=False)

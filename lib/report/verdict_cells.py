@@ -47,11 +47,23 @@ def parity_cell(parity: Parity, detail: str = "") -> Cell:
     return Cell(text, detail or parity.reason, tones[parity.outcome])
 
 
+def point_cell(ratio: Ratio, text: str = "{:.2f}x", tone: Tone = "") -> Cell:
+    """A quotient with its interval and without a word of what it means, unless `text` has it."""
+    return Cell(text.format(ratio.value), f"[{ratio.low:.2f}, {ratio.high:.2f}]", tone)
+
+
 def raw_cell(ratio: Ratio) -> Cell:
-    """A quotient, in no colour and without a word of what it means."""
-    return Cell(f"{ratio.value:.2f}", f"[{ratio.low:.2f}, {ratio.high:.2f}]", "muted")
+    """Of what is not judged."""
+    return point_cell(ratio, "{:.2f}", "muted")
 
 
-def ratio_text(ratio: Ratio, floor: float) -> str:
-    judged = verdict(ratio, floor)
-    return "= 1" if judged == "no difference" else f"{VERDICT_SIGNS[judged]} {factor(ratio.value):.2f}x"
+def ratio_text(ratio: Ratio, floor: float, *, narrow: bool = False) -> str:
+    """Sign and factor, shorter where many columns share the width."""
+    judged, value = verdict(ratio, floor), factor(ratio.value)
+    if judged == "no difference":
+        return "=" if narrow else "= 1"
+    return (
+        f"{VERDICT_SIGNS[judged]}{value:.{2 if value < 9.995 else 1}f}"
+        if narrow
+        else f"{VERDICT_SIGNS[judged]} {value:.2f}x"
+    )

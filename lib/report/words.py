@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from lib.analysis.judgement import DISTURBED, Judgement
 from lib.analysis.statistics import SMALLEST_EFFECT, Ratio, verdict
-from lib.records.schema import Proof
+from lib.records.schema import LayerTable, Proof, Scenario
 
 UNKNOWN = "–"
 NOT_JUDGED = "disturbed, not judged"
@@ -103,9 +103,20 @@ def scenario_name(name: str) -> str:
     return name.replace("_", " ")
 
 
+def place_of(measured: Scenario | LayerTable) -> str:
+    """`single stream, batch 1`."""
+    name = measured.name if isinstance(measured, Scenario) else measured.scenario
+    return f"{scenario_name(name)}, batch {measured.batch_size}"
+
+
 def capital(text: str) -> str:
     """As a sentence begins; all other letters stay as they are."""
     return f"{text[:1].upper()}{text[1:]}"
+
+
+def sentence(text: str) -> str:
+    """With a capital and a full stop."""
+    return capital(text).rstrip(".") + "."
 
 
 MULTIPLIES = ("conv", "gemm", "matmul", "addmm", "linear", "fullyconnected", "fully connected", "inner")

@@ -77,7 +77,9 @@ class Run:
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         """The tables, and in the metadata what the page says on top, also if the run breaks later."""
-        described = run_metadata(self.notebook, self.params, asdict(self.environment), self.started)
+        warnings = [asdict(warning) for warning in self.warnings]
+        common = {**self.common(), "environment": asdict(self.environment), "warnings": warnings}
+        described = run_metadata(self.notebook, common)
         return {"text/html": self._repr_html_(), "text/plain": repr(self)}, {"text/html": described}
 
     def __repr__(self) -> str:

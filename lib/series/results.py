@@ -10,10 +10,8 @@ import numpy as np
 from lib.analysis.comparison import Comparison
 from lib.analysis.csv_files import write_csv
 from lib.analysis.history import History
-from lib.analysis.judgement import judge, judged, record_warnings, undecided
-from lib.analysis.pace import pace_warnings
-from lib.analysis.recommendation import candidates
-from lib.analysis.statistics import scenario_ratio
+from lib.analysis.judgement import record_warnings
+from lib.analysis.recommendation import speeds
 from lib.bench.session import Session
 from lib.data import Audit, Data
 from lib.data.audit import class_counts, mean_brightness
@@ -27,7 +25,6 @@ from lib.records.schema import (
     RecordWarning,
     ReleaseRecord,
     TrainRecord,
-    scenario_names,
 )
 from lib.release.verifying import UNSIGNED
 from lib.release.writer import Plan, Written
@@ -122,35 +119,22 @@ def write_benchmark(run: Run, session: Session) -> FileNote:
     return _written(run, path)
 
 
-def write_compare(run: Run, comparison: Comparison, history: History | None = None) -> Path | None:
-    """Record of 04, and its numbers as CSV beside it; None where there was nothing to compare."""
-    if not comparison.measured:
-        return None
+def write_compare(run: Run, comparison: Comparison, history: History | None = None) -> Path:
+    """Record of 04, and its numbers as CSV beside it."""
     compared = networks(comparison.measured)
     history_verdicts: dict[str, dict[str, str]] = {}
     for trend in history.trends if history is not None else []:
         history_verdicts.setdefault(trend.backend, {})[trend.scenario] = trend.verdict
     common = run.common(None, comparison.measured[0].checkpoint_sha256)
     common |= {"data": comparison.measured[0].data, "profile": comparison.profile}
-    common["warnings"] = [*run.warnings, *pace_warnings(comparison.records), *undecided(comparison.records)]
+    common["warnings"] = [*run.warnings, *comparison.warnings]
     record = CompareRecord(
         **common,
         headline=comparison_headline(comparison),
         layers=kernel_change_words(comparison),
         backends=[record.backend for record in comparison.measured],
         missing=comparison.missing,
-        verdicts={
-            measured.backend: {scenario.name: judge(scenario).verdict for scenario in measured.scenarios}
-            for measured in compared
-        },
-        ratios={
-            measured.backend: {scenario.name: scenario_ratio(scenario) for scenario in judged(measured.scenarios)}
-            for measured in compared
-        },
-        ranked={
-            scenario: [found.record.backend for found in candidates(compared, scenario)]
-            for scenario in scenario_names(compared)
-        },
+        speeds=speeds(compared),
         recommendations=recommendations(comparison),
         history=history_verdicts,
     )

@@ -189,7 +189,7 @@ def _fits(record: Record, job: Job, sha256: str | None) -> bool:
 
 def table_rows(folder: Path, points: Sequence[Point]) -> list[dict[str, Value]]:
     """One row for every job of every combination: parameters, status, headline figures of its record."""
-    rows: list[dict[str, Value]] = []
+    rows = []
     for point in points:
         run = load_run(folder / point.folder)
         found = {job.label: job for job in run.jobs}

@@ -66,7 +66,7 @@ def create_app(engine: Engine) -> FastAPI:
             f"{model}/infer", routes.infer, methods=["POST"], openapi_extra=_INFER, responses=_RESPONSES | _UNKNOWN
         )
     app.add_api_route("/metrics", routes.metrics)
-    app.add_api_route("/artwork/{label}", routes.artwork, include_in_schema=False)
+    app.add_api_route("/artwork/{label:path}", routes.artwork, include_in_schema=False)
     for name in _PAGE:
         app.add_api_route(f"/{name}", routes.page, include_in_schema=False)
     app.add_exception_handler(Refused, routes.refused)

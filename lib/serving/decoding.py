@@ -57,7 +57,7 @@ def decode(content: bytes, media_type: str, image_size: int) -> tuple[np.ndarray
             415, "format", f"this is not a {_ALLOWED} image; convert it first (HEIC of a phone: export it as JPEG)"
         ) from None
     except Image.DecompressionBombError:
-        raise _too_many_pixels("more than Pillow opens") from None
+        raise _too_many_pixels() from None
     except UserError as error:
         raise Refused(400, "pixels", f"the image cannot be used: {error}") from None
     except Exception as error:  # damaged files make Pillow raise errors of any class
@@ -70,8 +70,10 @@ def _check_header(opened: ImageFile.ImageFile, media_type: str) -> None:
     if media_type and FORMATS.get(media_type) != found:
         raise Refused(415, "media_type", f"the image was sent as {media_type}, but it is a {found} file")
     if opened.width * opened.height > MAX_PIXELS:
-        raise _too_many_pixels(f"{opened.width} x {opened.height}")
+        raise _too_many_pixels()
 
 
-def _too_many_pixels(size: str) -> Refused:
-    return Refused(413, "pixels", f"the image has {size} pixels; at most {MAX_PIXELS:,} are allowed, make it smaller")
+def _too_many_pixels() -> Refused:
+    return Refused(
+        413, "pixels", f"the image has more than the {MAX_PIXELS:,} pixels that are allowed; make it smaller"
+    )

@@ -82,14 +82,11 @@ class _Work:
 
 
 class Engine:
-    """Answers images on behalf of one event loop.
-
-    Assign `served` to let another release answer: what was taken before is still answered by the one before.
-    """
+    """Answers images on behalf of one event loop."""
 
     def __init__(self, served: Served, metrics: Metrics) -> None:
-        self.served = served
         self.metrics = metrics
+        self.serve(served)
         self._waiting = 0  # images; only the event loop counts
         self._to_decode: SimpleQueue[_Work | None] = SimpleQueue()
         self._ready: SimpleQueue[_Work | None] = SimpleQueue()
@@ -104,6 +101,11 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         for thread in (*self._decoders, self._runner):
             thread.start()
+
+    def serve(self, served: Served) -> None:
+        """Let another release answer: what was taken before is still answered by the one before."""
+        self.served = served
+        self.metrics.serves(served.release)
 
     def stop(self) -> None:
         """Finish what was taken, and end the threads."""

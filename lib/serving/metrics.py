@@ -12,6 +12,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+from lib.release.reader import Release
+
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _IMAGES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -40,10 +42,10 @@ class Metrics:
             "gtsrb_model_info", "The release that answers", ["name", "version", "digest"], registry=registry
         )
 
-    def serves(self, name: str, version: str, digest: str) -> None:
+    def serves(self, release: Release) -> None:
         """From now on this release answers."""
         self._model.clear()
-        self._model.labels(name, version, digest).set(1)
+        self._model.labels(release.name, release.version, release.digest).set(1)
 
     def text(self) -> bytes:
         """All of it in Prometheus' text format."""

@@ -76,17 +76,17 @@ def serve(path: str, host: str, port: int, num_threads: int) -> None:
         while await reload.wait():
             reload.clear()
             try:
-                engine.served = await asyncio.to_thread(Served.load, path, num_threads)
+                engine.serve(await asyncio.to_thread(Served.load, path, num_threads))
             except UserError as error:
                 to_stdout(f"kept {_words(engine.served)}: {error}")
             else:
-                _announce(engine)
+                to_stdout(f"serving {_words(engine.served)}")
 
     reload = asyncio.Event()
     app.router.lifespan_context = lifespan
     address = listening.getsockname()
     shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-    _announce(engine)
+    to_stdout(f"serving {_words(engine.served)}")
     to_stdout(f"listening on http://{shown}:{address[1]} (SIGTERM ends it, SIGHUP loads the release again)")
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn takes them while it runs, and raises them again at its end
         signal.signal(number, lambda *_: None)
@@ -113,12 +113,6 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot listen on port {port} of {host}: {reason}; choose another with --port") from None
-
-
-def _announce(engine: Engine) -> None:
-    release = engine.served.release
-    engine.metrics.serves(release.name, release.version, release.digest)
-    to_stdout(f"serving {_words(engine.served)}")
 
 
 def _words(served: Served) -> str:

@@ -31,10 +31,7 @@ NATIVE, ARCH = (X86, "x64") if platform.machine() in ("x86_64", "AMD64") else (A
 BACKENDS = "torch-onednn,onnxruntime,null"
 UNTIL_TRAIN = ("changes", "plan", "test (arm64)", "test (x64)", "train")
 TRACE = Path(tempfile.gettempdir()) / f"rehearsal-was-here-{os.getpid()}"
-HOSTILE = (
-    f"\"; touch {TRACE}; $(touch {TRACE}) `touch {TRACE}` ' #",
-    "torch-onednn\nprofile=full",
-)
+HOSTILE = f"torch-onednn\nprofile=full\"; touch {TRACE}; $(touch {TRACE}) `touch {TRACE}` ' #"
 
 
 @dataclass(frozen=True)
@@ -344,9 +341,8 @@ def scenarios(backends: str = BACKENDS) -> list[Scenario]:
         Scenario("audit", "the weekly audit", AUDIT, scheduled, {"audit": "success"}),
         Scenario("audit_not_installed", "the audit cannot be installed: it says so once", AUDIT, scheduled,
                  {"audit": "failure"}, lambda walks: Variation(broken=["audit/Install pip-audit"]), _not_audited),
-        *(Scenario(f"hostile_{number}", f"the input backends is {text!r}", ARM, dispatch(text),
-                   {"plan": "failure", **skipped, "gate": "failure"}, check=_refused)
-          for number, text in enumerate(HOSTILE, start=1)),
+        Scenario("hostile", f"the input backends is {HOSTILE!r}", ARM, dispatch(HOSTILE),
+                 {"plan": "failure", **skipped, "gate": "failure"}, check=_refused),
     ]  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from lib.report.words import (
     milliseconds,
     number,
     percent,
+    place_of,
     ratio_interval,
     scenario_name,
     shortened,
@@ -68,7 +69,7 @@ def plot_layers(table: LayerTable, backend: str, reference: str, num_layers: int
     ax.set_xlabel("time in one forward pass (ms)")
     ax.legend(loc="lower right")
     shown = "" if len(layers) == len(table.layers) else f"; the {len(layers)} slowest of {len(table.layers)} layers"
-    ax.set_title(f"Layers, {scenario_name(table.scenario)}, batch {table.batch_size}{shown}")
+    ax.set_title(f"Layers, {place_of(table)}{shown}")
     slowest = max(layers, key=lambda layer: median_latency(layer.latencies_s))
     slowest_ms = 1000 * median_latency(slowest.latencies_s)
     return describe(
@@ -96,39 +97,36 @@ def _layer_label(layer: Layer) -> str:
 
 def layer_sum_table(record: BenchmarkRecord, tables: Sequence[LayerTable]) -> Table | None:
     """Do the layers add up to the whole call? Two rows per scenario; None where no whole call is judged."""
-    rows: list[list[Value]] = []
+    rows = []
     for table in tables:
         for scenario in judged(record.scenarios):
-            if scenario.name != table.scenario:
-                continue
-            place = f"{scenario_name(table.scenario)}, batch {table.batch_size}"
-            passes = [layer.latencies_s for layer in table.layers]
-            rows.append([place, *_sum_cells(record.backend, passes, table.runtime_latencies_s, scenario.latencies_s)])
-            passes = [layer.reference_latencies_s for layer in table.layers]
-            rows.append(["", *_sum_cells(record.reference, passes, [], scenario.reference_latencies_s)])
-    if not rows:
-        return None
-    columns = ["scenario", "backend", "layers (ms)", "outside layers (ms)", "whole call (ms)", "missing (ms)"]
+            if scenario.name == table.scenario:
+                passes = [layer.latencies_s for layer in table.layers]
+                steps, place = table.runtime_latencies_s, place_of(table)
+                rows.append(_sum_row(place, record.backend, passes, steps, scenario.latencies_s))
+                passes = [layer.reference_latencies_s for layer in table.layers]
+                rows.append(_sum_row("", record.reference, passes, [], scenario.reference_latencies_s))
     note = (
         "Missing: what happens between layers, and layers without a time of their own. Below zero: the cost of "
         "watching layers, which weighs more on single images."
     )
-    return Table(columns, rows, caption="Do the layers add up?", note=note)
+    return Table.of(rows, caption="Do the layers add up?", note=note) if rows else None
 
 
-def _sum_cells(
-    name: str, passes: Sequence[list[list[float]]], steps: list[list[float]], calls: list[list[float]]
-) -> list[Value]:
+def _sum_row(
+    place: str, name: str, passes: Sequence[list[list[float]]], steps: list[list[float]], calls: list[list[float]]
+) -> dict[str, Value]:
     layers_s, call = sum(median_latency(latencies_s) for latencies_s in passes), median_latency(calls)
-    runtime_s = median_latency(steps) if steps else 0.0
-    missing = call - layers_s - runtime_s
-    return [
-        name,
-        milliseconds(layers_s),
-        milliseconds(runtime_s) if steps else None,
-        milliseconds(call),
-        Cell(f"{'+' if missing >= 0 else '-'}{milliseconds(abs(missing))}", percent(missing / call, 1)),
-    ]
+    runtime_s = median_latency(steps) if steps else None
+    missing = call - layers_s - (runtime_s or 0.0)
+    return {
+        "scenario": place,
+        "backend": name,
+        "layers (ms)": milliseconds(layers_s),
+        "outside layers (ms)": milliseconds(runtime_s),
+        "whole call (ms)": milliseconds(call),
+        "missing (ms)": Cell(f"{'+' if missing >= 0 else '-'}{milliseconds(abs(missing))}", percent(missing / call, 1)),
+    }
 
 
 def kernels(record: BenchmarkRecord) -> Shown:
@@ -140,13 +138,11 @@ def kernels(record: BenchmarkRecord) -> Shown:
         ]
         for table in record.layers
     }
-    names = list(dict.fromkeys(kernel for kernels in found.values() for kernel in kernels))
+    names = dict.fromkeys(kernel for kernels in found.values() for kernel in kernels)
     if not names:
         return absent(record, "kernels by scenario")
     counts = {name: [kernels.count(name) for kernels in found.values()] for name in names}
-    rows: list[list[Value]] = [
-        [name, *(count or Cell("0", tone="muted") for count in by_scenario)] for name, by_scenario in counts.items()
-    ]
+    rows = [[name, *(count or Cell("0", tone="muted") for count in each)] for name, each in counts.items()]
     differ = any(len(set(by_scenario)) > 1 for by_scenario in counts.values())
     note = "The scenarios run different kernels: what is true of one is not true of the other." if differ else ""
     columns = [f"kernel of {record.backend}", *(f"{scenario_name(name)} (layers)" for name in found)]
@@ -194,9 +190,8 @@ def layer_table(table: LayerTable, backend: str, reference: str) -> Table:
         note += " Layers that the backend runs as one step share one row, against the sum of the reference's."
     note += f" Differences below {floor_words(floor)} are noise: 90 % of the layers differ less between the reference "
     note += "and its control."
-    caption = f"Layers, {scenario_name(table.scenario)}, batch {table.batch_size}"
     totals = int(bool(table.runtime_latencies_s))
-    return Table(columns, rows, caption=caption, note=note, compact=True, num_totals=totals)
+    return Table(columns, rows, caption=f"Layers, {place_of(table)}", note=note, compact=True, num_totals=totals)
 
 
 def _kernels(names: Sequence[str]) -> Cell:

@@ -21,6 +21,7 @@ from lib.report.words import (
     floor_words,
     milliseconds,
     number,
+    place_of,
     ratio_interval,
     ratio_words,
     scenario_name,
@@ -33,22 +34,16 @@ def scenarios(record: BenchmarkRecord) -> Shown:
     """Latency, throughput and speedup; of what was disturbed the raw numbers in a fold."""
     if not record.scenarios:
         return absent(record, "latency and throughput")
-    noisy = [scenario for scenario in record.scenarios if judge(scenario).disturbance is not None]
+    quiet = judged(record.scenarios)
+    noisy = [scenario for scenario in record.scenarios if scenario not in quiet]
     raw = Fold(RAW, scenario_table(record, noisy, raw=True)) if noisy else None
-    return Stack(_tried(record.scenarios), scenario_table(record, record.scenarios), raw)
-
-
-def _tried(scenarios: Sequence[Scenario]) -> Banner | None:
-    """What was measured more than once, because of others, before it could be judged."""
-    parts = [
-        f"{scenario_name(scenario.name)}: {scenario.conditions.num_measured} attempts, after waiting "
-        f"{duration(scenario.conditions.waited_s)} for quiet"
-        for scenario in judged(scenarios)
-        if scenario.conditions is not None and scenario.conditions.num_measured > 1
+    again = [
+        f"{scenario_name(scenario.name)}: {found.num_measured} attempts, waiting {duration(found.waited_s)} for quiet"
+        for scenario in quiet
+        if (found := scenario.conditions) is not None and found.num_measured > 1
     ]
-    return (
-        Banner(f"Disturbed at first, undisturbed in the end. {capital('; '.join(parts))}.", "info") if parts else None
-    )
+    tried = f"Disturbed at first, undisturbed in the end. {capital('; '.join(again))}."
+    return Stack(Banner(tried, "info") if again else None, scenario_table(record, record.scenarios), raw)
 
 
 def scenario_table(record: BenchmarkRecord, scenarios: Sequence[Scenario], *, raw: bool = False) -> Table:
@@ -57,9 +52,11 @@ def scenario_table(record: BenchmarkRecord, scenarios: Sequence[Scenario], *, ra
     Args:
         raw: with the numbers of what was disturbed, which are not a result.
     """
+    columns = ["scenario", "backend", "p50 (ms)", "p90 (ms)", "p99 (ms)", "images per s", "speed [99 %]"]
     rows: list[list[Value]] = []
+    unstable = False
     for scenario in scenarios:
-        found, place = judge(scenario), f"{scenario_name(scenario.name)}, batch {scenario.batch_size}"
+        found, place = judge(scenario), place_of(scenario)
         if found.disturbance is not None and not raw:
             rows.append([place, record.backend, *[None] * 4, judgement_cell(found)])
             continue
@@ -75,24 +72,26 @@ def scenario_table(record: BenchmarkRecord, scenarios: Sequence[Scenario], *, ra
             times = [milliseconds(value) for value in percentiles(latencies_s)]
             side = Cell(name, "unstable", "warn") if is_unstable(latencies_s) else Cell(name)
             rows.append([place, side, *times, samples_per_s(latencies_s, scenario.batch_size), cell])
-            place = ""
-    columns = ["scenario", "backend", "p50 (ms)", "p90 (ms)", "p99 (ms)", "images per s", "speed [99 %]"]
-    note = _scenario_note(scenarios, rows) if raw or judged(scenarios) else ""
+            place, unstable = "", unstable or bool(side.detail)
+    note = _scenario_note(scenarios, unstable) if raw or judged(scenarios) else ""
     caption = "As measured, while it was disturbed: no result" if raw else "Latency and throughput"
     return Table(columns, rows, caption=caption, note=note)
 
 
-def _scenario_note(scenarios: Sequence[Scenario], rows: Sequence[Sequence[Value]]) -> str:
+def _scenario_note(scenarios: Sequence[Scenario], unstable: bool) -> str:
     note = (
         "Compared round by round: time of the reference / time of the backend, trimmed mean over rounds. The control "
         "is the reference once more in another process: the difference between the two is the noise floor, and less "
         "is not a difference."
     )
-    if any(isinstance(row[1], Cell) and row[1].detail for row in rows):
+    if unstable:
         note += " Unstable: the rounds scatter so much that their mean is uncertain by 3 % or more; "
         note += "believe the speedup rather than the times."
-    slow = [scenario for scenario in scenarios if scenario.compile_s >= WORTH_SAYING_S]
-    compiled = ", ".join(f"{duration(scenario.compile_s)} for batch {scenario.batch_size}" for scenario in slow)
+    compiled = ", ".join(
+        f"{duration(scenario.compile_s)} for batch {scenario.batch_size}"
+        for scenario in scenarios
+        if scenario.compile_s >= WORTH_SAYING_S
+    )
     return note + (f" Compiled before the clock started: {compiled}." if compiled else "")
 
 
@@ -132,7 +131,7 @@ def plot_latencies(record: BenchmarkRecord, scenarios: Sequence[Scenario]) -> Ax
         panel.set_xlim(min(starts) - room, max(ends) + room)
         panel.set_ylim(0, 101)
         panel.set_xlabel("latency per call (ms)")
-        panel.set_title(f"{scenario_name(scenario.name)}, batch {scenario.batch_size}")
+        panel.set_title(place_of(scenario))
         panel.grid()
         text = f"Latency distribution, {scenario_name(scenario.name)}: {'; '.join(parts)}."
         describe(panel, text, _tail_words(record.backend, scenario))
@@ -143,10 +142,8 @@ def plot_latencies(record: BenchmarkRecord, scenarios: Sequence[Scenario]) -> Ax
 
 def _tail_words(backend: str, scenario: Scenario) -> str:
     """`Offline: the slowest 1 % of calls of openvino take at least 1.12 times its median call, ...`"""
-    tail, reference = (
-        found.p99 / found.p50
-        for found in (percentiles(scenario.latencies_s), percentiles(scenario.reference_latencies_s))
-    )
+    sides = (percentiles(scenario.latencies_s), percentiles(scenario.reference_latencies_s))
+    tail, reference = (found.p99 / found.p50 for found in sides)
     return (
         f"{capital(scenario_name(scenario.name))}: 1 % of the calls of {backend} take more than {tail:.2f} times its "
         f"median call; under the reference, {reference:.2f} times."

@@ -2,48 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
 from lib.analysis.comparison import first_answer_s
 from lib.analysis.judgement import judged
 from lib.analysis.statistics import median_latency
-from lib.records.schema import BenchmarkRecord, ColdStart
+from lib.records.schema import BenchmarkRecord, ColdStart, Preparation
 from lib.report.gaps import Shown, absent, disturbed
-from lib.report.table import Cell, Stack, Table, Value
+from lib.report.table import Cell, FileNote, Stack, Table, Value
 from lib.report.words import duration, milliseconds, number, percent, scenario_name, size
 
-COLD_START_COLUMNS = ("import (ms)", "load (ms)", "compile (ms)", "first inference (ms)", "total (ms)", "peak memory")
 
-
-def preparation(record: BenchmarkRecord) -> Shown:
-    """What a build machine would do once."""
-    made = record.preparation
-    if made is None:
-        return absent(record, "preparation")
-    written = size(made.num_bytes) if made.num_bytes else "nothing"
-    rows: list[list[Value]] = [[record.backend, duration(made.seconds), written, made.num_calibration_images or "none"]]
-    note = "Done once, in a process of its own. Not part of the cold start below."
-    columns = ["backend", "time", "written", "calibration images (train)"]
-    return Table(columns, rows, caption="One-off preparation", note=note)
-
-
-def cold_start(record: BenchmarkRecord) -> Shown:
-    """What a first request waits for, both sides."""
+def cold_start(record: BenchmarkRecord, run_dir: Path) -> Shown:
+    """What a first request waits for, both sides; and the files that a build machine made for it once."""
     if record.cold_start is None:
         return absent(record, "cold start")
-    sides = {record.backend: record.cold_start, f"{record.reference} (reference)": record.reference_cold_start}
-    rows = [[name, *cold_start_cells(cold)] for name, cold in sides.items()]
+    kept = None
+    if record.preparation is not None and (folder := record.preparation.kept):
+        names = sorted(path.name for path in (run_dir / folder).iterdir())
+        kept = FileNote("Kept in the run folder, named by the hash of its content", f"{folder}: {', '.join(names)}")
+    reference = (f"{record.reference} (reference)", record.reference_cold_start, None)
+    return Stack(cold_start_table([(record.backend, record.cold_start, record.preparation), reference]), kept)
+
+
+def cold_start_table(sides: Iterable[tuple[str, ColdStart | None, Preparation | None]]) -> Table:
+    """What a first request waits for, memory, and what was done once on a build machine."""
+    rows = []
+    for name, cold, made in sides:
+        if cold is None:
+            continue
+        parts = {"import": cold.import_s, "load": cold.load_s, "compile": cold.compile_s}
+        parts |= {"first inference": cold.first_inference_s, "total": first_answer_s(cold)}
+        written = made if made is not None and made.num_bytes else None
+        rows.append(
+            {
+                "backend": name,
+                **{f"{part} (ms)": milliseconds(seconds) for part, seconds in parts.items()},
+                "peak memory": size(cold.peak_memory_bytes),
+                "preparation, once": duration(written.seconds) if written else "",
+                "its files": size(written.num_bytes) if written else "",
+                "calibration images": (written and written.num_calibration_images) or "",
+            }
+        )
     note = (
-        "In the worker, from the first import on; the start of Python itself is not counted. Compile: making ready "
-        "for single images, reading a program compiled ahead of time included. Peak memory: after batches of 256."
+        "One measurement each, in the worker, from the first import on; the start of Python itself is not counted. "
+        "Compile: making ready for single images, with reading a program compiled ahead of time. Peak memory: after "
+        "batches of 256. Preparation is work of a build machine and no part of the cold start."
     )
-    return Table(["backend", *COLD_START_COLUMNS], rows, caption="Cold start", note=note)
-
-
-def cold_start_cells(cold: ColdStart | None) -> list[Value]:
-    """One for each of `COLD_START_COLUMNS`."""
-    if cold is None:
-        return [None] * len(COLD_START_COLUMNS)
-    parts = (cold.import_s, cold.load_s, cold.compile_s, cold.first_inference_s, first_answer_s(cold))
-    return [*(milliseconds(part) for part in parts), size(cold.peak_memory_bytes)]
+    return Table.of(rows, caption="Cold start, memory and preparation", note=note, compact=True)
 
 
 def image_cost(record: BenchmarkRecord) -> Shown:
@@ -63,16 +70,12 @@ def image_cost(record: BenchmarkRecord) -> Shown:
     totals = [sum(parts.values()) + seconds for seconds in inference]
     by_step = {name: [seconds] * len(totals) for name, seconds in parts.items()}
     by_step[f"inference by {record.backend}"] = inference
-    rows: list[list[Value]] = [
-        [
-            name,
-            *(
-                Cell(number(1e6 * part), f"({percent(part / total, 0)})")
-                for part, total in zip(seconds, totals, strict=True)
-            ),
-        ]
-        for name, seconds in by_step.items()
-    ]
+    rows: list[list[Value]] = []
+    for name, seconds in by_step.items():
+        shares = [percent(part / total, 0) for part, total in zip(seconds, totals, strict=True)]
+        rows.append(
+            [name, *(Cell(number(1e6 * part), f"({share})") for part, share in zip(seconds, shares, strict=True))]
+        )
     rows.append(["together", *(Cell(number(1e6 * total), tone="mark") for total in totals)])
     columns = ["step", *(f"{scenario_name(s.name)}, batch {s.batch_size} (µs)" for s in scenarios)]
     note = f"Per image, of {before.num_images} files, made in memory as large as the originals. "

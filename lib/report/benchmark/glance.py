@@ -9,11 +9,10 @@ from lib.data import Data
 from lib.model import Checkpoint
 from lib.records.schema import BenchmarkRecord
 from lib.report.caveats import warning_lines
-from lib.report.gaps import absent
-from lib.report.headline import headline
-from lib.report.table import Banner, Caveats, Cell, Stack, Table, Value, profile_banner
+from lib.report.headline import answer
+from lib.report.table import Banner, Cell, Stack, Table, Value, profile_banner
 from lib.report.verdict_cells import judgement_cell, parity_cell, proof_cell
-from lib.report.words import duration, percent, points, ratio_interval, scenario_name, size
+from lib.report.words import duration, percent, place_of, points, ratio_interval, size
 
 GLANCE = "at-a-glance"  # id of the display at the top of the page that the end of the notebook fills in
 
@@ -27,19 +26,14 @@ def place() -> None:
 
 
 def fill(record: BenchmarkRecord) -> None:
-    """The answer at the top of the page, and what must be known about it; what the shell changes is said where the
-    machine is shown."""
+    """The answer at the top of the notebook, and what must be known about it; what the shell changes is said where the
+    machine is shown. The page has both on its first screen."""
     from IPython.display import update_display
 
-    warnings = [warning for warning in record.warnings if warning.kind != "variables"]
-    if record.status != "ok":
-        answer = absent(record, "times")
-    elif not record.is_network:
-        answer = Banner(f"{record.backend} computes no network: its times are those of the harness.", "info")
-    else:
-        answer = Banner(f"{record.backend} against {record.reference}: {headline(record)}.", "info")
-    table = glance_table(record) if record.status == "ok" and record.is_network and record.scenarios else None
-    shown = Stack(answer, table, Caveats(warning_lines(warnings)))
+    table = glance_table(record) if record.is_network and record.scenarios else None
+    lines = warning_lines([warning for warning in record.warnings if warning.kind != "variables"])
+    first = Banner(answer(record), "error" if record.status == "failed" else "info")
+    shown = Stack(first, table, *map(Banner, lines))
     update_display(shown, display_id=GLANCE)  # type: ignore[no-untyped-call]
 
 
@@ -48,20 +42,18 @@ def glance_table(record: BenchmarkRecord) -> Table:
     rows: list[list[Value]] = []
     for scenario in record.scenarios:
         judgement = judge(scenario)
-        question = f"{scenario_name(scenario.name)}, batch {scenario.batch_size}"
         shaky = is_unstable(scenario.latencies_s) or is_unstable(scenario.reference_latencies_s)
         detail = ratio_interval(judgement.ratio, judgement.noise_floor)
         detail += ", unstable: measure again on a quiet machine" if shaky else ""
-        rows.append([question, judgement_cell(judgement, detail)])
-    if record.parity is not None:
-        parity = record.parity
+        rows.append([place_of(scenario), judgement_cell(judgement, detail)])
+    if (parity := record.parity) is not None:
         detail = f"top-1 {percent(parity.top1)}, {points(parity.top1_drop)} lost"
         rows.append(["same network", parity_cell(parity, "random weights" if record.random_weights else detail)])
     if record.proof is not None:
         rows.append(["kernels as promised", proof_cell(record.proof)])
     if record.cold_start is not None:
-        waited, memory = first_answer_s(record.cold_start), size(record.cold_start.peak_memory_bytes)
-        rows.append(["first answer after", Cell(duration(waited), f"peak memory {memory}")])
+        memory = f"peak memory {size(record.cold_start.peak_memory_bytes)}"
+        rows.append(["first answer after", Cell(duration(first_answer_s(record.cold_start)), memory)])
     columns = ["what", f"{record.backend} against {record.reference}"]
     return Table(columns, rows, caption="At a glance", align_numbers=False)
 
@@ -78,28 +70,21 @@ def checkpoint_table(checkpoint: Checkpoint, data: Data, trained_now: bool, prof
         ["trained on", f"nothing, seed {about.seed}" if about.random_weights else trained],
         ["SHA-256", checkpoint.sha256],
     ]
-    table = Table(["", "checkpoint"], rows, caption="The network")
-    return Stack(profile_banner(profile), _checkpoint_warning(checkpoint, data, trained_now), table)
-
-
-def _checkpoint_warning(checkpoint: Checkpoint, data: Data, trained_now: bool) -> Banner | None:
-    about = checkpoint.metadata
+    warning = None
     if about.random_weights:
-        text = (
-            "This network is not trained: its weights are random. Its speed can be measured and its logits compared; "
-        )
-        return Banner(f"{text}its answers mean nothing.", "info")
-    if trained_now or about.profile == "smoke":
+        text = "The weights of this network are random: its speed can be measured, its answers mean nothing."
+        warning = Banner(text, "info")
+    elif trained_now or about.profile == "smoke":
         why = "The checkpoint of this run is that of a smoke training"
         if trained_now:
             why = "There was no checkpoint in this run, so a small network was trained just now"
-        return Banner(
+        warning = Banner(
             f"{why}. Its speed is what it is, its accuracy means little, and its record is marked as a smoke one. "
             "Train a real network with python -m lib run 02_train."
         )
-    if about.data_hash != data.manifest_hash:
-        return Banner(
+    elif about.data_hash != data.manifest_hash:
+        warning = Banner(
             f"The checkpoint was trained on other images ({about.data_source}, {about.data_hash[:12]}) than those it "
             f"is measured on ({data.source}, {data.manifest_hash[:12]}): its accuracy here is out of distribution."
         )
-    return None
+    return Stack(profile_banner(profile), warning, Table(["", "checkpoint"], rows, caption="The network"))

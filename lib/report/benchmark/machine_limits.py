@@ -43,15 +43,15 @@ def roofline(record: BenchmarkRecord, network_layers: Sequence[str] = ()) -> Sho
 
 def peaks_table(peaks: Peaks) -> Table:
     """What the machine can do at most."""
-    rows: list[list[Value]] = [
-        [f"multiply and add, {precision}", f"{number(peak.per_s / 1e9)} GFLOP/s", peak.how]
-        for precision, peak in peaks.matmul.items()
+    found = {f"multiply and add, {precision}": (peak, "GFLOP/s") for precision, peak in peaks.matmul.items()}
+    found |= {"copy, read and written": (peaks.copy, "GB/s")}
+    rows = [
+        {"what": what, "at most": f"{number(peak.per_s / 1e9)} {unit}", "how it was reached": peak.how}
+        for what, (peak, unit) in found.items()
     ]
-    rows.append(["copy, read and written", f"{number(peaks.copy.per_s / 1e9)} GB/s", peaks.copy.how])
     note = "Measured once in this run on this machine, with the same number of threads: the best of several libraries "
     note += "and sizes."
-    columns = ["what", "at most", "how it was reached"]
-    return Table(columns, rows, caption="The machine's peaks", note=note, compact=True, align_numbers=False)
+    return Table.of(rows, caption="The machine's peaks", note=note, compact=True, align_numbers=False)
 
 
 @styled
@@ -152,28 +152,35 @@ def _share_words(roofline: Roofline, slowest: Sequence[LayerRoofline]) -> str:
 def roofline_table(roofline: Roofline, backend: str, num_layers: int = NUM_ROOFLINE) -> Table:
     """The slowest layers, in the order of the network, against what the machine can do at most."""
     reasons: dict[str, str] = {}  # with their marks
-    rows: list[list[Value]] = []
+    rows = []
     slowest = sorted(roofline.layers, key=lambda found: -found.seconds)[:num_layers]
     for found in (layer for layer in roofline.layers if layer in slowest):
         mark = ""
         if found.explanation:
             mark = reasons.setdefault(found.explanation, MARKS[len(reasons)] if len(reasons) < len(MARKS) else "*")
         rows.append(
-            [
-                group_name(found.layer.members),
-                milliseconds(found.seconds),
-                number(found.intensity) if found.intensity else None,
-                _rate(found.flops_per_s, found.peak_share),
-                _rate(found.bytes_per_s, found.bandwidth_share),
-                found.limit or UNKNOWN,
-                Cell(percent(found.bound_share, 0), mark) if found.bound_share is not None else None,
-            ]
+            {
+                "layer": group_name(found.layer.members),
+                "time (ms)": milliseconds(found.seconds),
+                "FLOP per byte": number(found.intensity) if found.intensity else None,
+                "GFLOP/s": _rate(found.flops_per_s, found.peak_share),
+                "GB/s": _rate(found.bytes_per_s, found.bandwidth_share),
+                "bound by": found.limit or UNKNOWN,
+                "share of the bound": _share(found.bound_share, mark),
+            }
         )
     whole = roofline.network
-    share = None if whole.bound_share is None else Cell(percent(whole.bound_share, 0), tone="mark")
-    rate = _rate(whole.flops_per_s, whole.peak_share)
-    rows.append([Cell("whole call", tone="mark"), milliseconds(whole.seconds), None, rate, None, "", share])
-    columns = ["layer", "time (ms)", "FLOP per byte", "GFLOP/s", "GB/s", "bound by", "share of the bound"]
+    rows.append(
+        {
+            "layer": Cell("whole call", tone="mark"),
+            "time (ms)": milliseconds(whole.seconds),
+            "FLOP per byte": None,
+            "GFLOP/s": _rate(whole.flops_per_s, whole.peak_share),
+            "GB/s": None,
+            "bound by": "",
+            "share of the bound": _share(whole.bound_share),
+        }
+    )
     note = (
         "In brackets the share of the machine's peak. FLOP: two per multiply-accumulate. Bytes: inputs, weights and "
         "outputs, each moved once. Share of the bound: the least possible time over the measured one; 100 % would be "
@@ -184,7 +191,11 @@ def roofline_table(roofline: Roofline, backend: str, num_layers: int = NUM_ROOFL
     note += "".join(f" {mark} {capital(reason)}." for reason, mark in reasons.items())
     note += f" {whole.sentence}" if whole.sentence else ""
     caption = f"Roofline of {backend}, {scenario_name(roofline.scenario)}, batch {roofline.batch_size}"
-    return Table(columns, rows, caption=caption, note=note, compact=True, num_totals=1)
+    return Table.of(rows, caption=caption, note=note, compact=True, num_totals=1)
+
+
+def _share(share: float | None, mark: str = "") -> Value:
+    return Cell(percent(share, 0), mark) if share is not None else None
 
 
 def _rate(per_s: float | None, share: float | None) -> Value:

@@ -8,64 +8,43 @@ from matplotlib.axes import Axes
 
 from lib.analysis.comparison import Comparison
 from lib.analysis.csv_files import LAYERS_CSV, SCENARIOS_CSV
-from lib.analysis.judgement import DISTURBED, disturbance, undecided
-from lib.analysis.pace import pace_warnings
-from lib.analysis.recommendation import (
-    LONG_S,
-    MORE_MEMORY,
-    Candidate,
-    Choice,
-    choices,
-    compile_s,
-    front,
-)
+from lib.analysis.judgement import DISTURBED, disturbance
+from lib.analysis.recommendation import LONG_S, MORE_MEMORY, Candidate, Choice, choices, compile_s, front
 from lib.analysis.statistics import Ratio, scenario_ratio
 from lib.analysis.sweep_points import batch_points, faster_from, judged_points
 from lib.machine import flags_for
-from lib.records.run import networks
 from lib.records.schema import BenchmarkRecord, Recommendation
-from lib.report.caveats import disturbed_backends_words, warning_words
-from lib.report.figures import INK, NEUTRAL, backend_colour, describe, marker, new_axes, show, speedup_axis, styled
-from lib.report.gaps import HOW_TO, Shown, with_records
-from lib.report.headline import choice_words, comparison_headline, kernel_change_words
-from lib.report.table import SMOKE_TEXT, Banner, Caveats, Cell, Fold, Stack, Table, Value
+from lib.report.caveats import warning_lines
+from lib.report.figures import (
+    INK,
+    NEUTRAL,
+    backend_colour,
+    describe,
+    marker,
+    new_axes,
+    reach,
+    show,
+    speedup_axis,
+    styled,
+)
+from lib.report.headline import choice_words
+from lib.report.table import Banner, Cell, Displayed, Fold, Stack, Table, profile_banner
+from lib.report.verdict_cells import point_cell
 from lib.report.words import NOT_JUDGED, UNKNOWN, VERDICT_SIGNS, capital, scenario_name
 
 
-def summary(comparison: Comparison) -> Shown:
-    """What to use, what oneDNN changes, and what a reader must know about it."""
-    if not comparison.records:
-        return Stack(Banner(f"No benchmark records here; {HOW_TO}.", "info"), Caveats(_caveats(comparison)))
-    words = f"{comparison_headline(comparison)} {kernel_change_words(comparison)}".strip()
-    return Stack(Banner(words, "info"), Caveats(_caveats(comparison)))
+def caveats(comparison: Comparison) -> Stack:
+    """What went wrong, then what is missing; the page has it on top."""
+    return Stack(profile_banner(comparison.profile), *(Banner(line) for line in warning_lines(comparison.warnings)))
 
 
-def _caveats(comparison: Comparison) -> list[str]:
-    """What went wrong, then what is missing."""
-    found = [
-        f"{record.backend} {'failed' if record.status == 'failed' else 'is unavailable here'}: {record.error}."
-        for record in sorted(comparison.unmeasured, key=lambda record: record.status)
-    ]
-    found.insert(0, SMOKE_TEXT if comparison.profile == "smoke" else "")
-    found.append(disturbed_backends_words(comparison.records))
-    warnings = [*pace_warnings(comparison.records), *undecided(comparison.records)]
-    found += [warning_words(warning) for warning in warnings]
-    if names := ", ".join(comparison.missing):
-        found.append(f"No record of {names}. To measure one: python -m lib run 03_benchmark -p backend NAME.")
-    found += [f"Left out: {reason}." for reason in comparison.left_out]
-    return [text for text in found if text]
-
-
-@with_records
-def recommended(comparison: Comparison) -> Shown:
+def recommended(comparison: Comparison) -> Displayed:
     """What to use, by the rules of `lib.analysis.recommendation`."""
     found = recommendations(comparison)
-    if not found and comparison.profile == "smoke":
-        return Banner("Records of a smoke run give no recommendation.", "info")
     if not found:
-        return Banner("There is no recommendation: no backend was compared with the reference here.", "info")
-    texts = dict.fromkeys(item.text for item in found)
-    full = Table(["recommendation"], [[text] for text in texts], row_head=False)
+        why = "no backend was compared with the reference here"
+        return Banner(f"No recommendation: {'this was a smoke run' if comparison.profile == 'smoke' else why}.", "info")
+    full = Table.of([{"recommendation": text} for text in dict.fromkeys(item.text for item in found)], row_head=False)
     return Stack(recommendation_table(found), Fold("On what conditions, in full", full))
 
 
@@ -99,21 +78,24 @@ def recommendation(choice: Choice) -> Recommendation:
 
 def conditions_of(choice: Choice, candidate: Candidate) -> list[str]:
     """Under which circumstances the recommendation holds and what it costs."""
-    record, conditions = candidate.record, []
+    record, made, needs, conditions = candidate.record, candidate.record.preparation, candidate.record.needs, []
     if record.precision != "fp32":
         flags = [flag for flag in flags_for(record.precision) if flag in record.environment.isa_flags]
-        conditions.append(
-            f"it computes in {record.precision}" + (f", on a CPU with {' or '.join(flags)}" if flags else "")
-        )
-    if candidate.record.needs.packages and (candidate.record.needs.extra or not candidate.record.needs.default):
-        conditions.append(f"it needs the packages {', '.join(candidate.record.needs.packages)}")
-    if record.preparation is not None and record.preparation.num_calibration_images:
-        conditions.append(f"it is calibrated on {record.preparation.num_calibration_images:,} training images")
-    if record.preparation is not None and record.preparation.seconds > LONG_S:
-        conditions.append(f"it takes {record.preparation.seconds:.0f} s of preparation once")
+        on = f", on a CPU with {' or '.join(flags)}" if flags else ""
+        conditions.append(f"it computes in {record.precision}{on}")
+    if needs.packages and (needs.extra or not needs.default):
+        conditions.append(f"it needs the packages {', '.join(needs.packages)}")
+    if made is not None and made.num_calibration_images:
+        conditions.append(f"it is calibrated on {made.num_calibration_images:,} training images")
+    if made is not None and made.seconds > LONG_S:
+        conditions.append(f"it takes {made.seconds:.0f} s of preparation once")
     if compile_s(candidate) > LONG_S:
         conditions.append(f"it compiles for {compile_s(candidate):.0f} s in every process")
-    conditions += _memory(record)
+    used, usual = (
+        ((cold and cold.peak_memory_bytes) or 0) / 2**20 for cold in (record.cold_start, record.reference_cold_start)
+    )
+    if usual and used >= MORE_MEMORY * usual:
+        conditions.append(f"it takes {used:,.0f} MiB of memory, the reference {usual:,.0f} MiB")
     if candidate.scenario.name == "offline":
         conditions.append(_batch_sizes(candidate))
     conditions.append(f"{record.environment.num_threads} threads on {record.environment.cpu_model or 'an unknown CPU'}")
@@ -121,20 +103,9 @@ def conditions_of(choice: Choice, candidate: Candidate) -> list[str]:
         conditions.append("the network has random weights, so nothing is known about its accuracy")
     if record.proof is not None and record.proof.investigate:
         conditions.append(f"to be looked at: {record.proof.investigate}")
-    cpus = {other.environment.cpu_model for other in choice.records}
-    if len(cpus) > 1:
+    if len({other.environment.cpu_model for other in choice.records}) > 1:
         conditions.append("the backends were measured on different CPUs, so their order may be another on one of them")
     return conditions
-
-
-def _memory(record: BenchmarkRecord) -> list[str]:
-    mine, reference = record.cold_start, record.reference_cold_start
-    if mine is None or reference is None or not mine.peak_memory_bytes or not reference.peak_memory_bytes:
-        return []
-    if mine.peak_memory_bytes < MORE_MEMORY * reference.peak_memory_bytes:
-        return []
-    used, usual = (round(value / 2**20) for value in (mine.peak_memory_bytes, reference.peak_memory_bytes))
-    return [f"it takes {used:,} MiB of memory, the reference {usual:,} MiB"]
 
 
 def _batch_sizes(candidate: Candidate) -> str:
@@ -151,18 +122,17 @@ def _batch_sizes(candidate: Candidate) -> str:
 def recommendation_table(found: Sequence[Recommendation]) -> Table:
     """What to use in which scenario, at a glance."""
     alone = len({item.architecture for item in found}) == 1
-    rows: list[list[Value]] = [
-        [
-            scenario_name(item.scenario) + ("" if alone else f", {item.architecture}"),
-            "fp32 only" if item.precision == "fp32" else "any",
-            Cell(item.backend or UNKNOWN, tone="mark" if item.backend else "muted"),
-            _recommended_speed(item),
-            ", ".join(item.equally_good) or Cell("none", tone="muted"),
-        ]
+    rows = [
+        {
+            "scenario": scenario_name(item.scenario) + ("" if alone else f", {item.architecture}"),
+            "precision": "fp32 only" if item.precision == "fp32" else "any",
+            "use": Cell(item.backend or UNKNOWN, tone="mark" if item.backend else "muted"),
+            "speed [99 %]": _recommended_speed(item),
+            "equally good": ", ".join(item.equally_good) or Cell("none", tone="muted"),
+        }
         for item in found
     ]
-    columns = ["scenario", "precision", "use", "speed [99 %]", "equally good"]
-    return Table(columns, rows, caption="At a glance", compact=True, align_numbers=False)
+    return Table.of(rows, caption="At a glance", compact=True, align_numbers=False)
 
 
 def _recommended_speed(item: Recommendation) -> Cell:
@@ -170,18 +140,13 @@ def _recommended_speed(item: Recommendation) -> Cell:
         return Cell(f"{VERDICT_SIGNS[DISTURBED]} {NOT_JUDGED}", tone="warn")
     if item.ratio is None:
         return Cell("= nothing is faster", "beyond the noise", "muted")
-    ratio = Ratio(*item.ratio)
-    return Cell(f"▲ {ratio.value:.2f}x faster", f"[{ratio.low:.2f}, {ratio.high:.2f}]")
+    return point_cell(Ratio(*item.ratio), "▲ {:.2f}x faster")
 
 
-@with_records
-def accuracy_speed(comparison: Comparison, scenario: str) -> Shown:
-    """Top-1 against the speedup."""
-    records = networks(comparison.measured)
-    if all(record.random_weights for record in records):
-        return Banner("The network has random weights: its accuracy means nothing, so there is no front.", "info")
-    show(plot_accuracy_speed(records, scenario))
-    return None
+def accuracy_speed(records: Sequence[BenchmarkRecord], scenario: str) -> None:
+    """Top-1 against the speedup; nothing for random weights, whose accuracy means nothing."""
+    if not all(record.random_weights for record in records):
+        show(plot_accuracy_speed(records, scenario))
 
 
 @styled
@@ -205,9 +170,7 @@ def plot_accuracy_speed(records: Sequence[BenchmarkRecord], scenario: str) -> Ax
         low, high = (100 * (0 - end) for end in reversed(parity.top1_drop_interval or (parity.top1_drop,) * 2))
         label = record.backend + (", parity inconclusive" if parity.outcome == "inconclusive" else "")
         ax.errorbar(
-            ratio.value, gain,
-            xerr=[[ratio.value - ratio.low], [ratio.high - ratio.value]],
-            yerr=[[max(0.0, gain - low)], [max(0.0, high - gain)]],
+            ratio.value, gain, xerr=reach([ratio]), yerr=[[max(0.0, gain - low)], [max(0.0, high - gain)]],
             fmt=marker(record.backend), color=backend_colour(record.backend), markersize=6, elinewidth=1, label=label,
         )  # fmt: skip
         places[record.backend] = (ratio.value, gain)
@@ -224,21 +187,19 @@ def plot_accuracy_speed(records: Sequence[BenchmarkRecord], scenario: str) -> Ax
     ax.set_xlabel(f"speedup, {scenario_name(scenario)} (log scale; right is faster)")
     ax.set_ylabel("top-1 against the reference (points)")
     ax.grid()
-    if parts:
-        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     ax.set_title("Accuracy (95 %) and speed (99 % intervals); ringed: beaten by no other in both")
     named = f"No other backend beats {', '.join(best)} in both speed and accuracy." if best else ""
-    text = f"Top-1 against speedup, {scenario_name(scenario)}: {'; '.join(parts) or 'no data'}. {named}"
+    text = f"Top-1 against speedup, {scenario_name(scenario)}: {'; '.join(parts)}. {named}"
     return describe(ax, text.strip(), named)
 
 
-@with_records
-def files(comparison: Comparison) -> Shown:
+def files() -> Table:
     """Links to the numbers of this page as files, seen from its place in the run folder."""
     files = {
         "04_compare.json": "verdicts, ratios, recommendations",
         SCENARIOS_CSV: "one row per backend and scenario",
         LAYERS_CSV: "one row per backend, scenario and layer",
     }
-    rows: list[list[Value]] = [[Cell(name, href=f"../results/{name}"), what] for name, what in files.items()]
-    return Table(["file", "what it holds"], rows, caption="The numbers of this page", compact=True)
+    rows = [{"file": Cell(name, href=f"../results/{name}"), "what it holds": what} for name, what in files.items()]
+    return Table.of(rows, caption="The numbers of this page", compact=True)

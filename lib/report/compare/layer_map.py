@@ -9,28 +9,23 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 
 from lib.analysis.categories import CATEGORIES, CategoryColumn, category_columns
-from lib.analysis.comparison import Comparison
 from lib.analysis.judgement import judge
 from lib.analysis.layer_grid import Column, LayerGrid, layer_grid
 from lib.analysis.statistics import Ratio, layer_ratio, median_latency, verdict
-from lib.records.run import networks
 from lib.records.schema import BenchmarkRecord
 from lib.report.compare.machines import machine_letters, with_machine
 from lib.report.figures import INK, NEUTRAL, RATIO_COLOURS, describe, figure_of, new_axes, show, styled
-from lib.report.gaps import Shown, with_records
 from lib.report.table import Banner, Cell, Fold, Table, Value
 from lib.report.verdict_cells import judgement_cell, ratio_text, ratio_tone
-from lib.report.words import NOT_JUDGED, VERDICT_SIGNS, factor, milliseconds, percent, scenario_name
+from lib.report.words import NOT_JUDGED, milliseconds, percent, scenario_name
 
 COLOUR_LIMIT = 4.0  # a speedup of 4 or 1/4 has the full colour
 MANY = 8  # backends beyond which a column has no room for words
-NOTHING = Cell("", tone="muted")
 
 
-@with_records
-def categories(comparison: Comparison, scenario: str) -> Shown:
+def categories(records: Sequence[BenchmarkRecord], scenario: str) -> Banner | None:
     """Heat map of speedups by category of layer, with what each category takes of the backend's own time."""
-    columns = category_columns(networks(comparison.measured), scenario)
+    columns = category_columns(records, scenario)
     if not columns:
         return Banner(f"No backend has layers that can be judged in {scenario_name(scenario)}.", "info")
     show(plot_categories(columns, scenario))
@@ -41,33 +36,28 @@ def categories(comparison: Comparison, scenario: str) -> Shown:
 def plot_categories(columns: Sequence[CategoryColumn], scenario: str) -> Axes:
     """Category x backend: speedup over the reference in the same layers, below it the share of the backend's time."""
     rows = [name for name in CATEGORIES if any(name in column.times for column in columns)]
-    crowded = len(columns) > MANY
-    ax = new_axes((2.3 if crowded else 1.4) + 0.5 * len(rows))
+    narrow = len(columns) > MANY
+    ax = new_axes((2.3 if narrow else 1.4) + 0.5 * len(rows))
     speedups = np.full((len(rows), len(columns)), np.nan)
+    phrases = []
     for place, column in enumerate(columns):
+        parts = []
         for row, name in enumerate(rows):
-            text = "–"
-            if found := column.times.get(name):
-                text = f"{percent(found.share, 0)}"
-                if found.ratio is not None:
-                    text = f"{_short_text(found.ratio, column.noise_floor, crowded)}\n{text}"
-                    speedups[row, place] = _colour_value(found.ratio, column.noise_floor)
-            _write(ax, place, row, text, crowded)
-    _draw(ax, speedups, rows, [column.backend for column in columns], crowded)
+            if (found := column.times.get(name)) is None:
+                _write(ax, place, row, "–", narrow)
+                continue
+            words = [percent(found.share, 0)]
+            if found.ratio is not None:
+                words.insert(0, ratio_text(found.ratio, column.noise_floor, narrow=narrow))
+                speedups[row, place] = _colour_value(found.ratio, column.noise_floor)
+            _write(ax, place, row, "\n".join(words), narrow)
+            parts.append(f"{name} {', '.join(words)} of its time")
+        phrases.append(f"{column.backend} {', '.join(parts)}")
+    _draw(ax, speedups, rows, [column.backend for column in columns], narrow)
     title = f"Speedup by category of layer, and the category's share of the backend's time, {scenario_name(scenario)}"
     ax.set_title(title, pad=12)
-    phrases = "; ".join(f"{column.backend} {_category_words(column)}" for column in columns)
-    return describe(
-        ax, f"Heat map by category of layer, {scenario_name(scenario)}. {phrases}.", bottleneck_words(columns)
-    )
-
-
-def _category_words(column: CategoryColumn) -> str:
-    parts = []
-    for name, found in column.times.items():
-        speed = "" if found.ratio is None else f" {_short_text(found.ratio, column.noise_floor, crowded=False)},"
-        parts.append(f"{name}{speed} {percent(found.share, 0)} of its time")
-    return ", ".join(parts)
+    text = f"Heat map by category of layer, {scenario_name(scenario)}. {'; '.join(phrases)}."
+    return describe(ax, text, bottleneck_words(columns))
 
 
 def bottleneck_words(columns: Sequence[CategoryColumn]) -> str:
@@ -78,13 +68,6 @@ def bottleneck_words(columns: Sequence[CategoryColumn]) -> str:
         f"{best.backend} spends least time in layers; the bottleneck there is {name}, with "
         f"{percent(best.times[name].share, 0)} of its time."
     )
-
-
-@with_records
-def heat_map(comparison: Comparison, scenario: str) -> Shown:
-    """Heat map of speedups, layers by backends."""
-    show(plot_layer_heat_map(networks(comparison.measured), scenario))
-    return None
 
 
 @styled
@@ -98,21 +81,21 @@ def plot_layer_heat_map(records: Sequence[BenchmarkRecord], scenario: str, num_l
     """
     grid = layer_grid(records, scenario)
     rows, columns = grid.slowest(num_layers), list(grid.columns.values())
-    crowded = len(columns) > MANY
-    ax = new_axes((2.2 if crowded else 1.5) + 0.245 * max(1, len(rows)))
-    speedups = np.full((max(1, len(rows)), max(1, len(columns))), np.nan)
+    narrow = len(columns) > MANY
+    ax = new_axes((2.2 if narrow else 1.5) + 0.245 * len(rows))
+    speedups = np.full((len(rows), len(columns)), np.nan)
     phrases, most, gained = [], 0.0, ""
     for place, column in enumerate(columns):
-        counts = _fill_column(ax, speedups, place, column, rows, crowded)
+        counts = _fill_column(ax, speedups, place, column, rows, narrow)
         fused = sum(name in column.hidden for name in rows)
         words = ", ".join(f"{count} {judged}" for judged, count in counts.items())
         phrases.append(
             f"{column.record.backend}: {words}" + (f", {fused} run as one step with another" if fused else "")
         )
         if counts["faster"] > most and column.record.backend != column.record.reference:
-            most, gained = counts["faster"], f"{phrases[-1]}."
-    _draw(ax, speedups, rows, list(grid.columns), crowded)
-    reference = next((record.reference for record in records), "the reference")
+            most, gained = counts["faster"], f"Most layers gain under {phrases[-1]}."
+    _draw(ax, speedups, rows, list(grid.columns), narrow)
+    reference = records[0].reference
     shown = ""
     if len(grid.rows) > len(rows):
         shown = f"\n{len(rows)} of {len(grid.rows)} layers: convolutions, linear ones, then the slowest others"
@@ -123,46 +106,37 @@ def plot_layer_heat_map(records: Sequence[BenchmarkRecord], scenario: str, num_l
         ax,
         f"Heat map of {len(rows)} layers and {len(columns)} backends, {scenario_name(scenario)}, speedup against "
         f"{reference}. {'; '.join(phrases)}.",
-        f"Most layers gain under {gained}" if gained else "",
+        gained,
     )
 
 
 def _fill_column(
-    ax: Axes, speedups: np.ndarray, place: int, column: Column, rows: Sequence[str], crowded: bool
+    ax: Axes, speedups: np.ndarray, place: int, column: Column, rows: Sequence[str], narrow: bool
 ) -> dict[str, int]:
     """Numbers and colours of one backend; returns how many layers have which verdict."""
     counts = dict.fromkeys(("faster", "slower", "no difference"), 0)
     for row, name in enumerate(rows):
-        layer = column.shown.get(column.hidden.get(name, name))
-        if layer is None:
-            _write(ax, place, row, "–", crowded)
-            continue
-        ratio = layer_ratio(layer)
-        speedups[row, place] = _colour_value(ratio, column.noise_floor)
-        if name in column.hidden:
-            _write(ax, place, row, _direction(rows, name, column.hidden[name]), crowded)
-            continue
-        counts[verdict(ratio, column.noise_floor)] += 1
-        _write(ax, place, row, _short_text(ratio, column.noise_floor, crowded), crowded)
+        layer, text = column.shown.get(column.hidden.get(name, name)), "–"
+        if layer is not None:
+            ratio = layer_ratio(layer)
+            speedups[row, place] = _colour_value(ratio, column.noise_floor)
+            if name in column.hidden:
+                text = _direction(rows, name, column.hidden[name])
+            else:
+                counts[verdict(ratio, column.noise_floor)] += 1
+                text = ratio_text(ratio, column.noise_floor, narrow=narrow)
+        _write(ax, place, row, text, narrow)
     return counts
 
 
-def _write(ax: Axes, place: int, row: int, text: str, crowded: bool) -> None:
+def _write(ax: Axes, place: int, row: int, text: str, narrow: bool) -> None:
     colour = NEUTRAL if text == "–" else INK
-    ax.text(place, row, text, ha="center", va="center", fontsize=6.2 if crowded else 7.5, color=colour)
+    ax.text(place, row, text, ha="center", va="center", fontsize=6.2 if narrow else 7.5, color=colour)
 
 
 def _colour_value(ratio: Ratio, floor: float) -> float:
     """White within the noise."""
     return 1.0 if verdict(ratio, floor) == "no difference" else ratio.value
-
-
-def _short_text(ratio: Ratio, floor: float, crowded: bool) -> str:
-    """Sign and factor, narrower where many columns share the width."""
-    if not crowded:
-        return ratio_text(ratio, floor)
-    judged, value = verdict(ratio, floor), factor(ratio.value)
-    return "=" if judged == "no difference" else f"{VERDICT_SIGNS[judged]}{value:.{2 if value < 9.995 else 1}f}"
 
 
 def _direction(rows: Sequence[str], name: str, shown_at: str) -> str:
@@ -171,12 +145,12 @@ def _direction(rows: Sequence[str], name: str, shown_at: str) -> str:
     return "↑" if rows.index(shown_at) < rows.index(name) else "↓"
 
 
-def _draw(ax: Axes, speedups: np.ndarray, rows: Sequence[str], backends: Sequence[str], crowded: bool) -> None:
+def _draw(ax: Axes, speedups: np.ndarray, rows: Sequence[str], backends: Sequence[str], narrow: bool) -> None:
     """Colours, their scale, and the names on both sides."""
     norm = LogNorm(1 / COLOUR_LIMIT, COLOUR_LIMIT)
     clipped = np.clip(speedups, 1 / COLOUR_LIMIT, COLOUR_LIMIT)
     picture = ax.imshow(clipped, cmap=RATIO_COLOURS, norm=norm, aspect="auto")
-    if crowded:  # below, where it takes no width
+    if narrow:  # below, where it takes no width
         bar = figure_of(ax).colorbar(picture, ax=ax, location="bottom", shrink=0.5, pad=0.01, aspect=40)
         ax.set_xticks(range(len(backends)), backends, fontsize=7.5, rotation=45, ha="left", rotation_mode="anchor")
     else:
@@ -191,38 +165,45 @@ def _draw(ax: Axes, speedups: np.ndarray, rows: Sequence[str], backends: Sequenc
     ax.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
     ax.set_xticks(np.arange(len(backends) + 1) - 0.5, minor=True)
     ax.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
-    ax.grid(which="minor", color="white", linewidth=1 if crowded else 2)
+    ax.grid(which="minor", color="white", linewidth=1 if narrow else 2)
     ax.tick_params(which="minor", length=0)
     ax.spines[:].set_visible(False)
 
 
-@with_records
-def numbers(comparison: Comparison, scenario: str) -> Shown:
+def numbers(records: Sequence[BenchmarkRecord], scenario: str) -> Fold:
     """The heat map as a table, with milliseconds, in a fold: it has a row for each layer."""
-    table = layers_table(networks(comparison.measured), scenario)
-    return Fold(f"{table.caption}: {len(table.rows)} rows of numbers", table)
+    table = layers_table(records, scenario)
+    return Fold(f"{table.caption}: {len(table.cells)} rows of numbers", table)
 
 
 def layers_table(records: Sequence[BenchmarkRecord], scenario: str) -> Table:
     """Rows = layers, columns = backends: speedup against the reference of the same job, milliseconds beside it."""
-    grid = layer_grid(records, scenario)
-    columns, letters = list(grid.columns.values()), machine_letters(records)
-    rows: list[list[Value]] = []
-    has_runtime = any(column.runtime_s is not None for column in columns)
-    for name in grid.rows:
-        share = percent(grid.shares[name], 1) if name in grid.shares else None
-        rows.append([name, share, *(_layer_cell(grid, column, name) for column in columns)])
-    if has_runtime:
-        times = [None if column.runtime_s is None else f"{milliseconds(column.runtime_s)} ms" for column in columns]
-        rows.append(["outside layers", NOTHING, *(Cell("", text) if text else NOTHING for text in times)])
-    rows.append(["whole call", NOTHING, *(_whole_cell(column.record, scenario) for column in columns)])
-    return Table(
-        ["layer", "share", *(with_machine(column.record, letters) for column in columns)],
-        rows if columns else [],
+    grid, letters = layer_grid(records, scenario), machine_letters(records)
+    columns = {with_machine(column.record, letters): column for column in grid.columns.values()}
+    rows: list[dict[str, Value]] = [
+        {
+            "layer": name,
+            "share": percent(grid.shares[name], 1) if name in grid.shares else None,
+            **{title: _layer_cell(grid, column, name) for title, column in columns.items()},
+        }
+        for name in grid.rows
+    ]
+    totals: list[dict[str, Value]] = [
+        {"layer": "outside layers", "share": "", **{title: _runtime_cell(column) for title, column in columns.items()}},
+        {
+            "layer": "whole call",
+            "share": "",
+            **{title: _whole_cell(column.record, scenario) for title, column in columns.items()},
+        },
+    ]
+    if all(column.runtime_s is None for column in columns.values()):
+        del totals[0]
+    return Table.of(
+        [*rows, *totals] if columns else [],
         caption=f"Layers of all backends, {scenario_name(scenario)}",
         note=_layers_note(grid, letters),
         compact=True,
-        num_totals=1 + has_runtime if columns else 0,
+        num_totals=len(totals) if columns else 0,
     )
 
 
@@ -255,9 +236,11 @@ def _layer_cell(grid: LayerGrid, column: Column, name: str) -> Value:
     if name in column.shown:
         layer = column.shown[name]
         return _short_ratio_cell(layer_ratio(layer), layer.latencies_s, column.noise_floor)
-    if name in column.hidden:
-        return Cell("", hidden_mark(grid, column, name), "muted")
-    return None
+    return Cell("", hidden_mark(grid, column, name), "muted") if name in column.hidden else None
+
+
+def _runtime_cell(column: Column) -> Cell:
+    return Cell("", "" if column.runtime_s is None else f"{milliseconds(column.runtime_s)} ms")
 
 
 def _whole_cell(record: BenchmarkRecord, scenario: str) -> Value:

@@ -7,16 +7,25 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from lib.analysis.comparison import Comparison
-from lib.analysis.history import CONFIRMED, History, Trend
-from lib.report.figures import INK, backend_colour, describe, figure_of, marker, new_panels, show, speedup_axis, styled
-from lib.report.gaps import Shown, with_records
-from lib.report.table import Banner, Cell, Stack, Table, Tone, Value
+from lib.analysis.history import CONFIRMED, MIN_RUNS, History, Trend
+from lib.report.figures import (
+    INK,
+    backend_colour,
+    describe,
+    legend_below,
+    marker,
+    new_panels,
+    reach,
+    show,
+    speedup_axis,
+    styled,
+)
+from lib.report.table import Banner, Cell, Displayed, Stack, Table, Tone, Value
+from lib.report.verdict_cells import point_cell
 from lib.report.words import VERDICT_SIGNS, capital, scenario_name
 
 
-@with_records
-def earlier_runs(comparison: Comparison, history: History | None) -> Shown:
+def earlier_runs(history: History | None) -> Displayed:
     """Speedups over earlier runs; an alarm only where a second measurement of this run confirms a slow-down."""
     if history is None:
         text = "No earlier runs were given. With the parameter history = 'runs' this page compares with them."
@@ -50,16 +59,16 @@ def plot_history(history: History) -> Axes:
     """Speedups of earlier runs and of this one, a panel per scenario; a change of this run has a mark of its own, and
     a second measurement a cross."""
     scenarios = list(dict.fromkeys(trend.scenario for trend in history.trends))
-    panels = new_panels(max(1, len(scenarios)), 3.4 + 0.17 * (len(history.trends) // 6))
+    panels = new_panels(len(scenarios), 3.4 + 0.17 * (len(history.trends) // 6))
     moments = sorted({(point.started, point.run) for trend in history.trends for point in trend.points})
     runs = list(dict.fromkeys(run for _, run in moments))
-    for panel, scenario in zip(panels, scenarios, strict=False):
+    for panel, scenario in zip(panels, scenarios, strict=True):
         trends = [trend for trend in history.trends if trend.scenario == scenario]
         panel.axhline(1, color=INK, linewidth=1)
         for trend in trends:
             _draw_trend(panel, trend, runs)
         speedup_axis(panel, [value for trend in trends for point in trend.points for value in point.ratio], "y")
-        panel.set_xlim(-0.4, max(1, len(runs)) - 0.6)
+        panel.set_xlim(-0.4, len(runs) - 0.6)
         panel.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _run_label(value, len(runs))))
         panel.set_xlabel("run, the oldest first")
@@ -71,9 +80,7 @@ def plot_history(history: History) -> Axes:
         says = "; ".join(changed) or f"no backend left the range of its earlier {len(runs) - 1} runs"
         text = f"Speedup over {len(runs)} runs, {scenario_name(scenario)}: {verdicts}."
         describe(panel, text, f"{capital(scenario_name(scenario))}: {says}.")
-    if scenarios:
-        handles, labels = panels[0].get_legend_handles_labels()
-        figure_of(panels[0]).legend(handles, labels, loc="outside lower center", ncols=4)
+    legend_below(panels[0])
     return panels[0]
 
 
@@ -86,9 +93,8 @@ def _draw_trend(panel: Axes, trend: Trend, runs: Sequence[str]) -> None:
     at = [runs.index(point.run) for point in trend.points]
     ratios = [point.ratio for point in trend.points]
     colour, values = backend_colour(trend.backend), [ratio.value for ratio in ratios]
-    errors = [[ratio.value - ratio.low for ratio in ratios], [ratio.high - ratio.value for ratio in ratios]]
     panel.errorbar(
-        at, values, yerr=errors, marker=marker(trend.backend), markersize=4, linewidth=1.2, elinewidth=0.8,
+        at, values, yerr=reach(ratios), marker=marker(trend.backend), markersize=4, linewidth=1.2, elinewidth=0.8,
         color=colour, label=trend.backend,
     )  # fmt: skip
     if trend.second is not None:  # in the place of this run
@@ -102,27 +108,29 @@ def _draw_trend(panel: Axes, trend: Trend, runs: Sequence[str]) -> None:
 def history_table(history: History) -> Table:
     """The speedup of this run beside the range of the earlier ones, the second measurement, and the verdict."""
     again = any(trend.second is not None for trend in history.trends)
-    rows: list[list[Value]] = [
-        [
-            trend.backend,
-            scenario_name(trend.scenario),
-            len(trend.earlier),
-            _earlier_range(trend),
-            _point_cell(trend),
-            _point_cell(trend.second) if again else "",
-            f"{100 * trend.points[-1].noise_floor:.1f} %",
-            _trend_cell(trend),
-        ]
+    rows = [
+        {
+            "backend": trend.backend,
+            "scenario": scenario_name(trend.scenario),
+            "earlier runs": len(trend.earlier),
+            "earlier speedups": _earlier_range(trend),
+            "this run [99 %]": point_cell(trend.points[-1].ratio),
+            "measured again [99 %]": point_cell(trend.second.points[-1].ratio)
+            if trend.second
+            else None
+            if again
+            else "",
+            "noise": f"{100 * trend.points[-1].noise_floor:.1f} %",
+            "verdict": _trend_cell(trend),
+        }
         for trend in history.trends
     ]
-    columns = ["backend", "scenario", "earlier runs", "earlier speedups", "this run [99 %]", "measured again [99 %]"]
-    columns += ["noise", "verdict"]
     note = (
         f"{history.words()} Speedups against the reference of the same job, never milliseconds. Suspected: the "
         "interval of this run is beyond all earlier speedups by more than the noise. Confirmed: a second "
-        "measurement of this run shows it too. It takes {MIN_RUNS} earlier runs to say anything."
+        f"measurement of this run shows it too. It takes {MIN_RUNS} earlier runs to say anything."
     )
-    return Table(columns, rows, caption="Against earlier runs", note=note, compact=True)
+    return Table.of(rows, caption="Against earlier runs", note=note, compact=True)
 
 
 def _earlier_range(trend: Trend) -> Value:
@@ -130,13 +138,6 @@ def _earlier_range(trend: Trend) -> Value:
     if not values:
         return None
     return f"{min(values):.2f}x" if len(values) == 1 else Cell(f"{min(values):.2f}x", f"to {max(values):.2f}x")
-
-
-def _point_cell(trend: Trend | None) -> Value:
-    if trend is None:
-        return None
-    ratio = trend.points[-1].ratio
-    return Cell(f"{ratio.value:.2f}x", f"[{ratio.low:.2f}, {ratio.high:.2f}]")
 
 
 def _trend_cell(trend: Trend) -> Cell:

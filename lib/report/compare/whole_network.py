@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 
-from lib.analysis.comparison import Comparison
 from lib.analysis.judgement import DISTURBED, Judgement, judge, judged
 from lib.analysis.pace import slow_references
 from lib.analysis.statistics import scenario_ratio
-from lib.records.run import networks
 from lib.records.schema import BenchmarkRecord, ParityOutcome, scenario_names
-from lib.report.figures import CONTROL, INK, NEUTRAL, VERDICT_COLOURS, describe, new_panels, show, speedup_axis, styled
-from lib.report.gaps import Shown, with_records
+from lib.report.figures import CONTROL, INK, NEUTRAL, VERDICT_COLOURS, describe, new_panels, speedup_axis, styled
 from lib.report.table import Cell, Table, Tone, Value
 from lib.report.verdict_cells import judgement_cell, ratio_text
 from lib.report.words import (
@@ -30,19 +27,12 @@ from lib.report.words import (
 TUNED = "torch-onednn-tuned"  # eager PyTorch at its best, shown beside the reference
 
 
-@with_records
-def ratios(comparison: Comparison) -> Shown:
-    """Speedups with intervals, per scenario."""
-    show(plot_ratios(networks(comparison.measured)))
-    return None
-
-
 @styled
 def plot_ratios(records: Sequence[BenchmarkRecord]) -> Axes:
     """Speedup of every backend with its interval, a panel per scenario, the fastest on top; returns the first panel."""
     scenarios = scenario_names(records)
-    panels = new_panels(max(1, len(scenarios)), 1.0 + 0.36 * max(1, len(records)))
-    for panel, name in zip(panels, scenarios, strict=False):
+    panels = new_panels(len(scenarios), 1.0 + 0.36 * len(records))
+    for panel, name in zip(panels, scenarios, strict=True):
         measured = {record.backend: scenario for record in records if (scenario := record.scenario(name)) is not None}
         found = {backend: judge(scenario) for backend, scenario in measured.items()}
         order = sorted(found, key=lambda backend: _rank(found[backend]))
@@ -92,38 +82,30 @@ def _draw_ratio(panel: Axes, row: int, found: Judgement) -> None:
     )  # fmt: skip
 
 
-@with_records
-def verdicts(comparison: Comparison) -> Shown:
-    """One row per backend."""
-    return backends_table(networks(comparison.records))
-
-
 def backends_table(records: Sequence[BenchmarkRecord]) -> Table:
     """One row per backend: speedup per scenario, accuracy and what it lost; also those that did not run."""
-    scenarios = scenario_names(records)
-    slow = {name: slow_references(records, name) for name in scenarios}
+    scenarios = {name: (scenario_name(name), slow_references(records, name)) for name in scenario_names(records)}
     tuned = next((record for record in records if record.backend == TUNED and record.status == "ok"), None)
     split = _common_split(records)
-    rows: list[list[Value]] = [
-        [
-            record.backend,
-            _status_cell(record, records),
-            *(_speed_cell(record, name, slow[name].get(record.backend)) for name in scenarios),
-            *(_against_tuned(record, tuned, name) if tuned else "" for name in scenarios),
-            _top1_cell(record, split),
-            _drop_cell(record),
-            record.precision,
-        ]
-        for record in records
-    ]
-    columns = ["backend", "status", *(scenario_name(name) for name in scenarios)]
-    columns += [f"{scenario_name(name)}, against tuned eager" for name in scenarios]
-    columns += [f"top-1, {split}".removesuffix(", "), "points lost", "precision"]
+
+    def row(record: BenchmarkRecord) -> dict[str, Value]:
+        return {
+            "backend": record.backend,
+            "status": _status_cell(record, records),
+            **{title: _speed_cell(record, name, slow) for name, (title, slow) in scenarios.items()},
+            **{
+                f"{title}, against tuned eager": _against(tuned, record, name) for name, (title, _) in scenarios.items()
+            },
+            f"top-1, {split}".removesuffix(", "): _top1_cell(record, split),
+            "points lost": _drop_cell(record),
+            "precision": record.precision,
+        }
+
     note = "Speed against the reference measured in the same job, with 99 % intervals over rounds."
     note += _accuracy_note(records, split)
     if tuned:
         note += f" Tuned eager: {TUNED}, whose speedup over the reference of its own job divides that of the backend."
-    return Table(columns, rows, caption="Backends compared", note=note, compact=True)
+    return Table.of([row(record) for record in records], caption="Backends compared", note=note, compact=True)
 
 
 def _status_cell(record: BenchmarkRecord, records: Sequence[BenchmarkRecord]) -> Cell:
@@ -133,19 +115,21 @@ def _status_cell(record: BenchmarkRecord, records: Sequence[BenchmarkRecord]) ->
     return Cell(record.status, record.error, "bad" if record.status == "failed" else "muted")
 
 
-def _speed_cell(record: BenchmarkRecord, scenario: str, slower: float | None) -> Value:
-    """Args: slower: how many times the reference of this job was slower than in other jobs; None where it was not."""
-    measured = record.scenario(scenario)
-    if measured is None:
+def _speed_cell(record: BenchmarkRecord, scenario: str, slow: Mapping[str, float]) -> Value:
+    """Args: slow: how many times the reference was slower than in other jobs, by the backend of its job."""
+    if (measured := record.scenario(scenario)) is None:
         return None
     found = judge(measured)
     detail = ratio_interval(found.ratio, found.noise_floor)
-    detail += f", its reference {slower:.1f}x slower than in other jobs" if slower is not None else ""
+    if record.backend in slow:
+        detail += f", its reference {slow[record.backend]:.1f}x slower than in other jobs"
     return judgement_cell(found, detail)
 
 
-def _against_tuned(record: BenchmarkRecord, tuned: BenchmarkRecord, scenario: str) -> Value:
+def _against(tuned: BenchmarkRecord | None, record: BenchmarkRecord, scenario: str) -> Value:
     """Speedup over eager PyTorch at its best, as a quotient of two ratios; only on one machine."""
+    if tuned is None:
+        return ""
     if record.environment.machine_id != tuned.environment.machine_id:
         return None
     sides = [measured for side in (record, tuned) if (measured := side.scenario(scenario)) is not None]

@@ -1,0 +1,247 @@
+"""The server as a process: signals, sockets, clients that nobody here wrote, and a page in a browser."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import shutil
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from lib.cli import main
+from lib.records.run import load_run
+from lib.release import Release, write_release
+from lib.release.writer import plan_release
+from tests.browser import CHROMIUM, browser, findings
+from tests.made_release import made_run, released_data
+from tests.served import Server, serving
+from tests.waiting import HANG_S, until
+
+pytest.importorskip("fastapi", reason="serving is not installed: make EXTRAS=serve .venv")
+
+HEADERS = {"Content-Type": "image/png"}
+
+
+def png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+SIGN = png(Image.effect_noise((48, 48), 60).convert("RGB"))
+
+
+def released(folder: Path, seed: int) -> Path:
+    run_dir = made_run(folder, ("onnxruntime",), seed)
+    return write_release(plan_release(load_run(run_dir)), released_data())[0].path
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return released(tmp_path_factory.mktemp("run"), seed=0)
+
+
+@pytest.fixture(scope="module")
+def server(release: Path) -> Iterator[Server]:
+    with serving(release) as running:
+        yield running
+
+
+def digest(server: Server) -> str:
+    answer = httpx.post(f"{server.address}/predict", content=SIGN, headers=HEADERS, timeout=HANG_S)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["model"]["digest"])
+
+
+def test_listens_on_this_machine_alone_and_loads_no_torch(server: Server) -> None:
+    assert server.address.startswith("http://127.0.0.1:")
+    maps = Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert "libtorch" not in maps and "onnxruntime" in maps
+
+
+def test_termination_answers_what_is_in_flight_and_ends_well(release: Path) -> None:
+    with serving(release) as server, socket.create_connection(("127.0.0.1", server.port)) as half:
+        half.sendall(f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {len(SIGN)}"
+                     "\r\n\r\n".encode() + SIGN[:20])  # fmt: skip
+        digest(server)  # a later request has been answered: the half one has arrived
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: not connects(server.port), "new clients are refused")
+        half.sendall(SIGN[20:])
+        response = http.client.HTTPResponse(half)
+        response.begin()
+        assert response.status == 200 and b"digest" in response.read()
+        assert server.process.wait(HANG_S) == 0
+        assert "what was in flight is answered" in server.line("ended")
+
+
+def connects(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_hangup_changes_the_release_without_dropping_a_request_and_keeps_it_if_the_new_is_broken(
+    release: Path, tmp_path: Path
+) -> None:
+    other = released(tmp_path / "other", seed=1)
+    broken = tmp_path / "broken"
+    shutil.copytree(release, broken)
+    (broken / "onnx/model.onnx").write_bytes(b"tampered")
+    current = tmp_path / "current"
+
+    def turn(target: Path) -> None:
+        (tmp_path / "next").symlink_to(target)
+        (tmp_path / "next").rename(current)
+
+    turn(release)
+    with serving(current, "--port", "0") as server:
+        seen: list[tuple[int, str]] = []
+        ended = threading.Event()
+
+        def ask() -> None:
+            with httpx.Client(timeout=HANG_S) as client:
+                while not ended.is_set():
+                    answer = client.post(f"{server.address}/predict", content=SIGN, headers=HEADERS)
+                    seen.append((answer.status_code, answer.json().get("model", {}).get("digest")))
+
+        clients = [threading.Thread(target=ask) for _ in range(4)]
+        for client in clients:
+            client.start()
+        try:
+            old, new = Release.load(release).digest, Release.load(other).digest
+            until(lambda: (200, old) in seen, "the first release answers")
+            turn(other)
+            server.process.send_signal(signal.SIGHUP)
+            until(lambda: (200, new) in seen, "the other release answers")
+            turn(broken)
+            server.process.send_signal(signal.SIGHUP)
+            assert "model.onnx is not the file that SHA256SUMS names" in server.line("kept")
+        finally:
+            ended.set()
+            for client in clients:
+                client.join()
+        assert set(seen) == {(200, old), (200, new)}
+        assert digest(server) == new
+        assert f'digest="{new}"' in httpx.get(f"{server.address}/metrics").text
+
+
+def test_killed_server_starts_again_on_its_port_which_another_cannot_take(
+    release: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(release) as server:
+        digest(server)
+        assert main(["serve", str(release), "--port", str(server.port)]) == 2
+        told = capsys.readouterr().err.strip()
+        assert "Address already in use" in told and "--port" in told and "\n" not in told
+        server.process.kill()
+        server.process.wait()
+        with serving(release, "--port", str(server.port)) as again:
+            digest(again)
+
+
+def test_connection_whose_request_does_not_come_is_closed(release: Path) -> None:
+    code = "import sys, lib.serving.server as s; s.HEAD_S = 0.5; from lib.cli import main; sys.exit(main())"
+    with (
+        serving(release, command=(sys.executable, "-c", code)) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=HANG_S) as silent,
+        socket.create_connection(("127.0.0.1", server.port), timeout=HANG_S) as half,
+    ):
+        half.sendall(b"POST /predict HTTP/1.1\r\nHost:")
+        assert (silent.recv(1), half.recv(1)) == (b"", b"")
+
+
+@pytest.mark.parametrize("name", ["", "onnx/model.onnx", "config.json", "release.json"])
+def test_release_that_does_not_verify_is_not_served(
+    release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    copy = tmp_path / "copy"
+    if name:
+        shutil.copytree(release, copy)
+        (copy / name).write_bytes((copy / name).read_bytes()[:-100])
+    assert main(["serve", str(copy), "--port", "0"]) == 2
+    told = capsys.readouterr().err.strip()
+    assert told.startswith("error: ") and name in told and "\n" not in told
+
+
+def test_unchanged_client_of_the_protocol_is_served(server: Server, release: Path) -> None:
+    client_of = pytest.importorskip("tritonclient.http", reason="make EXTRAS='serve serve-test' .venv")
+    client = client_of.InferenceServerClient(f"127.0.0.1:{server.port}")
+    assert client.is_server_live() and client.is_server_ready() and client.is_model_ready("gtsrb")
+    metadata = client.get_model_metadata("gtsrb")
+    assert metadata["inputs"][0] == {"name": "pixels", "datatype": "UINT8", "shape": [-1, 3, 32, 32]}
+    pixels = np.random.default_rng(2).integers(0, 256, (3, 3, 32, 32), np.uint8)
+    found = []
+    for binary in (True, False):
+        given = client_of.InferInput("pixels", [3, 3, 32, 32], "UINT8")
+        given.set_data_from_numpy(pixels, binary_data=binary)
+        outputs = [client_of.InferRequestedOutput("probabilities", binary_data=binary)]
+        answer = client.infer("gtsrb", [given], model_version=Release.load(release).version, outputs=outputs)
+        found.append(answer.as_numpy("probabilities"))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-6)
+    np.testing.assert_allclose(found[0].sum(axis=1), 1, rtol=1e-5)
+    with pytest.raises(Exception, match="no model 'resnet'"):
+        client.get_model_metadata("resnet")
+    client.close()
+
+
+def test_requests_made_from_the_openapi_document_never_fail_the_server(server: Server) -> None:
+    schemathesis = pytest.importorskip("schemathesis", reason="make EXTRAS='serve serve-test' .venv")
+    from hypothesis import HealthCheck, given, settings
+
+    document = schemathesis.openapi.from_url(f"{server.address}/openapi.json")
+    every = settings(
+        max_examples=15, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    )
+
+    def answered(case: Any) -> None:
+        answer = case.call(base_url=server.address)
+        assert answer.status_code < 500, f"{case.method} {case.path}: {answer.status_code}"
+
+    for operation in document.get_all_operations():
+        fuzzed: Any = every(given(operation.ok().as_strategy())(answered))
+        fuzzed()
+    digest(server)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: apt install chromium")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_page_answers_files_and_pasted_images_and_asks_no_other_host(
+    server: Server, tmp_path: Path, width: int
+) -> None:
+    (tmp_path / "sign.png").write_bytes(SIGN)
+    (tmp_path / "text.png").write_bytes(b"no image")
+    with browser() as chromium, chromium.open(server.address, width=width) as opened:
+        page = opened.page
+        page.set_input_files("#file", tmp_path / "sign.png")
+        page.wait_for_selector("#answers li:nth-child(5)")
+        best = page.inner_text("#answers li:first-child span")
+        assert page.inner_text("#status").startswith(best.strip())
+        drawn = "[...document.querySelectorAll('#answers img')].every((i) => i.naturalWidth && !i.style.visibility)"
+        opened.until(lambda: page.evaluate(drawn), "the signs are drawn")
+        assert findings(opened) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.set_input_files("#photo", tmp_path / "text.png")
+        opened.until(lambda: "not a JPEG" in page.inner_text("#status"), "the refusal is shown")
+        assert page.locator("#answers li").count() == 0
+        page.evaluate("""async () => {
+            const canvas = new OffscreenCanvas(40, 40);
+            canvas.getContext('2d').fillRect(0, 0, 20, 20);
+            const data = new DataTransfer();
+            data.items.add(new File([await canvas.convertToBlob()], 'pasted.png', {type: 'image/png'}));
+            document.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data}));
+        }""")
+        page.wait_for_selector("#answers li:nth-child(5)")
+        assert {httpx.URL(address).netloc for address in opened.requests} == {httpx.URL(server.address).netloc}
+        assert opened.complaints == [] or all("415" in line for line in opened.complaints)

@@ -37,12 +37,11 @@ def made_run(run_dir: Path, backends: tuple[str, ...] = BACKENDS, seed: int = 0)
     """Records, checkpoint and kept models of a run. Args: seed: of the weights."""
     data = released_data()
     checkpoint = load_checkpoint(_checkpoint(run_dir, data, seed))
-    network, used = checkpoint.metadata, checkpoint.preprocessing
-    reference = predict_logits(checkpoint.model, used, data.val.images)
-    trained = evaluate(reference, data.val)
-    common: dict[str, Any] = {"checkpoint_sha256": checkpoint.sha256, "data": data.info()}
+    network = checkpoint.metadata
+    trained = evaluate(predict_logits(checkpoint.model, checkpoint.preprocessing, data.val.images), data.val)
     train = made_train(
-        **common,
+        checkpoint_sha256=checkpoint.sha256,
+        data=data.info(),
         recipe=network.recipe,
         architecture=network.architecture,
         num_epochs=network.num_epochs,
@@ -52,25 +51,34 @@ def made_run(run_dir: Path, backends: tuple[str, ...] = BACKENDS, seed: int = 0)
     )
     write_record(train, record_path(run_dir, "02_train"))
     for name in backends:
-        backend = get_backend(name)()
-        with tempfile.TemporaryDirectory() as folder:
-            images = used.normalize(data.train.images) if backend.needs_calibration else np.empty(0, np.float32)
-            backend.prepare(run_dir / CHECKPOINT_NAME, images, Path(folder))
-            place, files = keep_model(Path(folder), run_dir)
-            backend.load(run_dir / CHECKPOINT_NAME, Path(folder), 1)
-            batch = used.normalize(data.val.images)
-            backend.compile(batch.shape)
-            logits = backend.predict(batch)
-        record = made_benchmark(
-            name,
-            **common,
-            recipe=network.recipe,
-            parity=compare_logits(logits, reference, data.val.labels, data.val.track_ids, ANY),
-            samples=sample_answers(data.val, logits),
-            preparation=Preparation(1.0, 1, len(images), place, files),
-        )
-        write_record(record, record_path(run_dir, "03_benchmark", name))
+        add_measured(run_dir, name, data)
     return run_dir
+
+
+def add_measured(run_dir: Path, name: str, data: Data, **changes: Any) -> None:
+    """Export the checkpoint of a run for a backend, keep the model, and write a record as if it had been measured."""
+    checkpoint, backend = load_checkpoint(run_dir / CHECKPOINT_NAME), get_backend(name)()
+    used = checkpoint.preprocessing
+    reference = predict_logits(checkpoint.model, used, data.val.images)
+    with tempfile.TemporaryDirectory() as folder:
+        images = used.normalize(data.train.images) if backend.needs_calibration else np.empty(0, np.float32)
+        backend.prepare(checkpoint.path, images, Path(folder))
+        place, files = keep_model(Path(folder), run_dir)
+        backend.load(checkpoint.path, Path(folder), 1)
+        batch = used.normalize(data.val.images)
+        backend.compile(batch.shape)
+        logits = backend.predict(batch)
+    record = made_benchmark(
+        name,
+        checkpoint_sha256=checkpoint.sha256,
+        data=data.info(),
+        recipe=checkpoint.metadata.recipe,
+        parity=compare_logits(logits, reference, data.val.labels, data.val.track_ids, ANY),
+        samples=sample_answers(data.val, logits),
+        preparation=Preparation(1.0, 1, len(images), place, files),
+        **changes,
+    )
+    write_record(record, record_path(run_dir, "03_benchmark", name))
 
 
 def _checkpoint(run_dir: Path, data: Data, seed: int) -> Path:

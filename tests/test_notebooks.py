@@ -19,15 +19,18 @@ from bs4 import BeautifulSoup
 
 from lib.backends import backend_names
 from lib.cli import main
+from lib.data import load_data, num_images_for
 from lib.files import PROJECT_ROOT
 from lib.html.frame import PAGE_LIMIT
 from lib.html.page import render_page
-from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, TrainRecord, read_record
+from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, ReleaseRecord, TrainRecord, read_record
+from lib.release import verify
 from lib.series import launcher
 from lib.series.jobs import plan_jobs
 from lib.series.parameters import NOTEBOOK_DIR, load_schema, notebook_names
 from lib.signs import NUM_CLASSES
 from tests.gtsrb_layout import TEST_FOLDER, TRAIN_FOLDER, write_layout
+from tests.made_release import add_measured
 
 NAMES = notebook_names()
 MAX_LINES = 15
@@ -171,6 +174,26 @@ def test_compare_names_the_known_answer(finished: Path) -> None:
     assert "layers run another kernel" in compared.layers
     assert compared.headline.startswith("Single stream: ") and " Offline: " in compared.headline
     assert compared.missing == []
+
+
+def test_run_without_onnx_runtime_has_no_release_and_a_page_that_says_so(finished: Path) -> None:
+    record = read_record(finished / "results/05_release.json", ReleaseRecord)
+    assert record.reason == "onnxruntime was not measured in this run" and not (finished / "release").exists()
+    assert f"Nothing is released: {record.reason}." in (finished / "pages/05_release.html").read_text()
+
+
+def test_run_with_onnx_runtime_is_released_and_every_link_holds(finished: Path, tmp_path: Path) -> None:
+    run_dir = Path(shutil.copytree(finished, tmp_path / "run"))
+    given = read_record(run_dir / "results/02_train.json", TrainRecord).params
+    data = load_data("synthetic", num_images=num_images_for("smoke", "synthetic"), seed=int(given["seed"]))
+    add_measured(run_dir, "onnxruntime", data, profile="smoke")
+    status, last = papermill(tmp_path, "05_release", "-p", "run_dir", str(run_dir))
+    assert status == 0, last
+    record = read_record(run_dir / "results/05_release.json", ReleaseRecord)
+    assert record.digest == verify(run_dir)[0].digest and len(record.links) == 8
+    assert main(["ci", "release", str(run_dir)]) == 0
+    shutil.rmtree(run_dir / record.place)
+    assert main(["ci", "release", str(run_dir)]) == 2
 
 
 def test_pages_are_small_self_contained_and_without_widgets(finished: Path) -> None:

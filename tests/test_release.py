@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -18,15 +19,26 @@ from cyclonedx.validation.json import JsonStrictValidator
 from PIL import Image
 
 from lib.cli import main
+from lib.data.preprocessing import Preprocessing
 from lib.errors import UserError
 from lib.files import sha256_file
+from lib.header import CheckpointMetadata
 from lib.records.run import load_run
-from lib.records.schema import BenchmarkRecord, TrainRecord, read_record, record_path, write_record
+from lib.records.schema import (
+    Accuracy,
+    BenchmarkRecord,
+    ReleasedModel,
+    TrainRecord,
+    read_record,
+    record_path,
+    write_record,
+)
 from lib.release import Release, write_release
 from lib.release.bom import bom_of
-from lib.release.card import EXAMPLE
+from lib.release.card import EXAMPLE, card_of
+from lib.release.contents import CARD_VERSION
 from lib.release.predicting import Model
-from lib.release.reader import UINT8
+from lib.release.reader import FP32, UINT8, Figures, Manifest, Speed, WeakClass
 from lib.release.verifying import broken_link
 from lib.release.writer import plan_release, write_sums
 from tests.made_release import made_run, released_data
@@ -356,6 +368,35 @@ def test_kept_file_that_was_changed_after_the_measurement_is_refused(whole: Path
     kept.write_bytes(b"another")
     with pytest.raises(UserError, match="is not the file that onnxruntime-int8 measured; run 03_benchmark again"):
         plan_release(load_run(run_dir))
+
+
+def test_words_of_the_card_have_a_version() -> None:
+    """`verify` compares the words of cards of this version alone, so other words need another version."""
+    network = CheckpointMetadata(
+        "signnet",
+        "signnet",
+        "fast",
+        9,
+        0,
+        "gtsrb",
+        "ab",
+        ("stop", "yield"),
+        Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    )
+    models = [ReleasedModel(FP32, "01", 9, "onnxruntime"), ReleasedModel(UINT8, "02", 9, "", FP32, 1e-7)]
+    accuracy = {"val": Accuracy(0.9, (0.8, 0.95), 90, 9, 1, 0.5), "test": Accuracy(0.9, None, 90, None, 1, 0.5)}
+    speeds = [
+        Speed("onnxruntime", "offline", 256, 0.1, 0.2, 2560.0, ratio, "torch-onednn", "CPU", 2)
+        for ratio in ((2.0, 1.9, 2.1), None)
+    ]
+    figures = Figures("gtsrb", "ab", {"val": 90}, {"val": 9}, accuracy, {FP32: 0.9}, [WeakClass("yield", 0.5)], speeds)
+    cards = "".join(
+        card_of(
+            Manifest("n", "v", 1, "cd", "signnet", "signnet", profile, "ef", {"seed": 3}, {}, models, figures), network
+        )
+        for profile in ("fast", "smoke")
+    )
+    assert (CARD_VERSION, hashlib.sha256(cards.encode()).hexdigest()[:12]) == (1, "5d9a7c759258")
 
 
 # --- use --------------------------------------------------------------------------------------------------------------

@@ -150,7 +150,8 @@ def _provenance(manifest: Manifest) -> str:
     figures = manifest.figures
     counts = ", ".join(f"{count:,} {split}" for split, count in figures.num_images.items())
     given = " ".join(f"-p {name} {value}" for name, value in manifest.parameters.items() if value)
-    commit = f"commit `{manifest.commit}`" if manifest.commit else "a commit that is not known"
+    changed = " with changes that are in no commit" if manifest.commit.endswith("+") else ""
+    commit = f"commit `{manifest.commit.rstrip('+')}`{changed}" if manifest.commit else "a commit that is not known"
     return f"""## Where it comes from
 
 - Data: `{figures.data}`, {counts}; SHA-256 of the manifest `{figures.data_hash}`. `training-images.sha256` has the

@@ -282,8 +282,30 @@ def test_layers_of_all_backends_have_sign_factor_and_milliseconds_also_where_the
     fused.members = ["stage1.0.conv1", "pool"]
     cells = {row[0].text: row[3] for row in layer_map.layers_table(records, "offline").cells}
     assert cells["pool"].detail == "in stage1.0.conv1", "the next number is another one's"
-    shown = layer_map.numbers(records, "offline")
-    assert "<details>" in shown._repr_html_() and "11 faster" not in shown.title and "13 rows" in shown.title
+    assert cells["pool"].tone == cells["stage1.0.conv1"].tone
+
+
+def test_heat_map_shows_the_layers_that_compute_and_folds_the_others() -> None:
+    records = [made_benchmark(name) for name in ("torch-onednn", "torch-blas", "onnxruntime")]
+    everything, few = layer_map.layers(records, "offline"), layer_map.layers(records, "offline", num_shown=4)
+    (table,) = everything.parts
+    assert isinstance(table, Table) and len(table.cells) == 13 and "<details>" not in everything._repr_html_()
+    assert table.note.startswith("Most layers gain under onnxruntime: 8 faster,")
+    signs = {cell.text[:1]: cell.tone[:1] for row in table.cells for cell in row[2:] if cell.text}
+    assert signs == {"▲": "f", "▼": "s", "=": ""}
+    shown, fold = few.parts
+    assert isinstance(shown, Table) and "4 of 11" in shown.caption and len(shown.cells) == 6
+    assert all("conv" in row[0].text for row in shown.cells[:4]) and "all 13 rows" in str(fold)
+
+
+def test_categories_have_speedup_and_share_and_name_the_bottleneck() -> None:
+    records = [made_benchmark(name) for name in ("onnxruntime", "onnxruntime-int8")]
+    table = layer_map.categories(records, "offline")
+    assert re.search(r"convolution +▲ 1\.\d\dx \d+ %", str(table)) and re.search(r"data movement +\d+ %", str(table))
+    assert re.search(
+        r"onnxruntime-int8 spends least time in layers; the bottleneck there is .*, with \d+ %", str(table)
+    )
+    assert "No backend has layers" in str(layer_map.categories([made_benchmark(layers=[])], "offline"))
 
 
 def test_milliseconds_of_different_machines_carry_the_letter_of_their_machine() -> None:

@@ -253,8 +253,7 @@ def test_next_run_continues_where_the_last_gave_up(server: Served, tmp_path: Pat
         (["break off", "ignore range"], 2),
         (["break off", "wrong place"], 3),
         (["break off", "416"], 3),
-        (["500", "503"], 3),
-        (["429"], 2),
+        (["500", "503", "429"], 4),
     ],
 )
 def test_server_that_cannot_continue_or_is_busy_is_asked_again(
@@ -266,30 +265,19 @@ def test_server_that_cannot_continue_or_is_busy_is_asked_again(
     assert len(server.training()) == num_requests
 
 
-def test_part_of_another_file_is_one_error_and_the_next_run_fetches_it_anew(server: Served, tmp_path: Path) -> None:
+def test_part_of_an_earlier_run_is_used_where_it_is_complete_and_of_another_file_is_one_error(
+    server: Served, tmp_path: Path
+) -> None:
     part = tmp_path / "gtsrb" / f"{TRAIN_NAME}.part"
     part.parent.mkdir()
     part.write_bytes(b"beginning of an older file" * 100)
     with pytest.raises(UserError, match=r"is not the official archive: .*try again"):
         get(server, tmp_path)
+    assert not part.exists(), "the next run fetches it anew"
+    part.write_bytes(server.files[TRAIN_NAME])  # the last run ended between fetching and unpacking
+    server.requests.clear()
     get(server, tmp_path)
-    assert_complete(tmp_path)
-
-
-def test_part_that_is_complete_is_not_fetched_again(server: Served, tmp_path: Path) -> None:
-    part = tmp_path / "gtsrb" / f"{TRAIN_NAME}.part"
-    part.parent.mkdir()
-    part.write_bytes(server.files[TRAIN_NAME])
-    get(server, tmp_path)
-    assert server.training() == []  # the last run ended between fetching and unpacking
-    assert_complete(tmp_path)
-
-
-@pytest.mark.parametrize("how", ["500", "503", "429"])
-def test_busy_server_is_asked_again(server: Served, tmp_path: Path, how: str) -> None:
-    server.script = [how, how]
-    get(server, tmp_path)
-    assert len(server.training()) == 3
+    assert server.training() == []
     assert_complete(tmp_path)
 
 

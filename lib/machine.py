@@ -93,9 +93,9 @@ def patient(seconds: float) -> float:
 @cache
 def isa_flags() -> tuple[str, ...]:
     """Instruction-set extensions of this CPU that matter for inference, in a fixed order."""
-    # the emulator answers /proc/cpuinfo for the emulated CPU, lscpu answers for the host
+    # where the CPU is emulated, this file is as well, and `lscpu` would answer for the host
     found = re.search(r"^(?:flags|Features)\s*:(.*)$", text_of("/proc/cpuinfo"), re.MULTILINE)
-    present = set((found.group(1) if found else "" if is_emulated() else _lscpu().get("Flags", "")).split())
+    present = set(found.group(1).split() if found else ())
     return tuple(flag for flags in ISA_FLAGS.values() for flag in flags if flag in present)
 
 
@@ -162,10 +162,8 @@ def loaded_blas(maps: str) -> tuple[str, str] | None:
     Returns:
         Name and file name; None where there is none (MKL is part of torch on x86-64) or more than one kind.
     """
-    fields = (line.split(maxsplit=5) for line in maps.splitlines())
-    files = {field[5] for field in fields if len(field) == 6 and field[5].startswith("/")}
     found: dict[str, str] = {}
-    for path in sorted(files):
+    for path in sorted(set(re.findall(r" (/.*)$", maps, re.MULTILINE))):
         if not _NOT_TORCHS.search(path):
             name = Path(path).name
             found.update({blas: name for blas, pattern in _BLAS_FILES.items() if re.match(pattern, name)})

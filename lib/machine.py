@@ -204,7 +204,7 @@ def collect_environment(num_threads: int = 0) -> Environment:
     build = torch.__config__.show() if torch else ""
     # What is loaded says more than what torch was built for: an interposed library would go unnoticed otherwise.
     blas = loaded_blas(text_of("/proc/self/maps")) if torch else None
-    onednn = re.search(r"MKL-DNN v([\d.]+)|oneDNN v([\d.]+)", build)
+    onednn = re.search(r"(?:MKL-DNN|oneDNN) v([\d.]+)", build)
     kept, others = tuning()
     return Environment(
         machine_id=machine_id(),
@@ -218,7 +218,7 @@ def collect_environment(num_threads: int = 0) -> Environment:
         kernel=platform.release(),
         blas=blas[0] if blas else _blas(build),
         blas_library=blas[1] if blas else None,
-        onednn=next((version for version in onednn.groups() if version), None) if onednn else None,
+        onednn=onednn[1] if onednn else None,
         acl=bool(torch.backends.mkldnn.is_acl_available()) if torch else None,
         cpu_capability=torch.backends.cpu.get_cpu_capability() if torch else None,
         versions=_versions(),

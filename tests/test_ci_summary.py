@@ -165,8 +165,6 @@ def test_outputs_have_one_line_each_as_another_could_set_other_outputs(tmp_path:
     assert not (tmp_path / "output").exists()
     write_outputs({"backends": '["a"]', "text": "a=b"}, environ)
     assert (tmp_path / "output").read_text() == 'backends=["a"]\ntext=a=b\n'
-    with pytest.raises(UserError, match="GITHUB_OUTPUT"):
-        write_outputs({}, {"GITHUB_OUTPUT": str(tmp_path)})
     assert run_url({}) == "" and run_url(ENVIRON) == "https://github.com/me/signs/actions/runs/42"
 
 

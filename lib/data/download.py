@@ -85,16 +85,13 @@ def _writing(place: Path) -> AbstractContextManager[None]:
 
 def _get(archive: Archive, base: Path, url: str, progress: Progress) -> None:
     """Fetch, check, unpack."""
-    given = base / archive.name
-    if _is(given, archive):
-        progress(f"unpacking {given}")
-        _unpack(given, archive, base, progress)
-        return
-    part = base / f"{archive.name}.part"
-    _fetch(url, archive, part, progress)
-    progress(f"unpacking {archive.name}")
-    _unpack(part, archive, base, progress)
-    part.unlink()
+    path, part = base / archive.name, base / f"{archive.name}.part"
+    if not _is(path, archive):
+        path = part
+        _fetch(url, archive, part, progress)
+    progress(f"unpacking {path}")
+    _unpack(path, archive, base, progress)
+    part.unlink(missing_ok=True)
 
 
 def _is(path: Path, archive: Archive) -> bool:

@@ -109,8 +109,8 @@ def crossing_words(points: Sequence[SweepPoint], noise_floor: float = SMALLEST_E
     axes |= {f"By threads, batch {size}": ("num_threads", alike) for size, alike in thread_points(points).items()}
     sentences = []
     for axis, (key, found) in axes.items():
-        judged = [(verdict(point_ratio(point), noise_floor), getattr(point, key)) for point in found]
-        spans = [(name, [value for _, value in alike]) for name, alike in groupby(judged, key=itemgetter(0))]
+        verdicts = [(verdict(point_ratio(point), noise_floor), getattr(point, key)) for point in found]
+        spans = [(name, [value for _, value in alike]) for name, alike in groupby(verdicts, key=itemgetter(0))]
         parts = [f"{name} at {' to '.join(map(str, sorted({at[0], at[-1]})))}" for name, at in spans]
         sentences += [f"{axis}: {', '.join(parts)}."] if parts else []
     return " ".join(sentences)

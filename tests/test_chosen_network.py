@@ -79,7 +79,7 @@ def test_network_is_measured_on_the_images_of_its_training_also_under_another_na
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GTSRB_CACHE", str(tmp_path / "cache"))
-    write_kaggle(tmp_path / "kaggle", write_layout(tmp_path))
+    write_kaggle(tmp_path / "kaggle", write_layout(tmp_path, test_images=4))
     given = {"dataset": "gtsrb-kaggle", "data_root": str(tmp_path / "kaggle")}
     jobs, data_hash = plan_jobs(["03"], given, ["null"]), load_data("gtsrb", data_root=tmp_path).manifest_hash
     network = build_network("learning_path", NUM_CLASSES)

@@ -23,7 +23,7 @@ from lib.model import load_checkpoint
 from lib.onednn import parse_report
 from lib.records.schema import Epoch
 from lib.report.train import accuracy
-from lib.signs import NUM_CLASSES, mirror_map
+from lib.signs import CLASS_NAMES, NUM_CLASSES, mirror_map
 from lib.training.augmentation import augment_batch
 from lib.training.estimate import Estimate, Estimator
 from lib.training.evaluation import evaluate, evaluate_splits, predict_logits
@@ -234,7 +234,9 @@ def test_missing_checkpoint_is_trained_once_and_then_read(data: Data, tmp_path: 
 def test_augmentation_keeps_shape_range_and_inputs() -> None:
     images = torch.randint(0, 255, (16, 3, 32, 32), dtype=torch.uint8)
     before = images.clone()
-    unit, labels = augment_batch(images, torch.arange(16), torch.Generator().manual_seed(0), Augmentation(erase=0.5))
+    unit, labels = augment_batch(
+        images, torch.arange(16), torch.Generator().manual_seed(0), Augmentation(erase=0.5), CLASS_NAMES
+    )
     assert unit.shape == (16, 3, 32, 32) and unit.dtype == torch.float32 and labels.shape == (16,)
     assert unit.min() >= 0 and unit.max() <= 1
     assert torch.equal(images, before)
@@ -242,7 +244,7 @@ def test_augmentation_keeps_shape_range_and_inputs() -> None:
 
 def test_augmentation_of_zero_width_returns_the_images() -> None:
     images = torch.randint(1, 255, (4, 3, 32, 32), dtype=torch.uint8)
-    unit, _ = augment_batch(images, torch.zeros(4, dtype=torch.int64), torch.Generator(), STILL)
+    unit, _ = augment_batch(images, torch.zeros(4, dtype=torch.int64), torch.Generator(), STILL, CLASS_NAMES)
     torch.testing.assert_close(unit, images / 255, rtol=0, atol=1e-4)
 
 
@@ -251,7 +253,7 @@ def test_flip_changes_a_label_only_as_the_mirror_map_says() -> None:
     images = torch.zeros(len(labels), 3, 32, 32, dtype=torch.uint8)
     images[..., :16] = 255  # the left half is bright, so that a flip can be seen
     flips_only = replace(STILL, mirror=True)
-    unit, after = augment_batch(images, labels, torch.Generator().manual_seed(0), flips_only)
+    unit, after = augment_batch(images, labels, torch.Generator().manual_seed(0), flips_only, CLASS_NAMES)
     flipped = unit[:, 0, 16, 31] > 0.5
     for class_id, mirrored in enumerate(mirror_map()):
         of_class = labels == class_id

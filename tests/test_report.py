@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -343,19 +342,17 @@ def test_proofs_tell_what_ran_and_what_to_investigate() -> None:
     assert "The promise holds" in text and "To investigate: the same kernels" in text
 
 
-def test_starts_and_costs_add_up(tmp_path: Path) -> None:
+def test_starts_and_costs_add_up() -> None:
     records = [made_benchmark("torch-compile"), made_benchmark("onnxruntime-int8"), made_benchmark("torch-blas")]
     starts = str(costs.starts_table(records))
     assert "10,454" in starts
     assert re.search(r"onnxruntime-int8 .* 412 MiB +1\.8 s +317 KiB +512", starts)
     assert re.search(r"onnxruntime-int8 +\d+\.\d", str(costs.costs_table(records)))
-    assert "10,454" in repr(end_to_end.cold_start(records[0], tmp_path)), "with compilation, without preparation"
+    assert "10,454" in repr(end_to_end.cold_start(records[0])), "with compilation, without preparation"
     assert records[1].preparation is not None
-    records[1].preparation.kept = "models/ab12"
-    (tmp_path / "models/ab12").mkdir(parents=True)
-    (tmp_path / "models/ab12/model.onnx").touch()
-    shown = repr(end_to_end.cold_start(records[1], tmp_path))
-    assert re.search(r"1\.8 s +317 KiB +512", shown) and "models/ab12: model.onnx" in shown
+    records[1].preparation = replace(records[1].preparation, kept="models/ab12", files={"model.onnx": "cd" * 32})
+    shown = repr(end_to_end.cold_start(records[1]))
+    assert re.search(r"1\.8 s +317 KiB +512", shown) and "models/ab12: model.onnx (cdcdcdcdcdcd)" in shown
     records[0].environment.num_threads = 1
     assert "1 threads on 4 cores" in str(costs.costs_table(records))
 

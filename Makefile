@@ -14,7 +14,7 @@ READY       := .venv/.ready
 PIP         := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-lab rehearse lint lab params lock lock-check clean .venv
+.PHONY: help run test coverage test-lab serve-check rehearse lint lab params lock lock-check clean .venv
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z.-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ rehearse: $(READY)  ## every step of the workflow on this machine, and what must
 
 test-lab: $(READY)  ## every notebook in a real JupyterLab, in Chromium; screenshots in build/lab/
 	$(BIN)/python -m pytest --lab -s tests/test_lab.py $(ARGS)
+
+serve-check: $(READY) .venv/.extra-serve  ## how the server holds: load, overload, soak, a kill; 35 minutes, on a quiet machine
+	$(BIN)/python -m tests.serve_check $(ARGS)
 
 # The kernel `python3` is that of this environment, whatever the user has installed under the name.
 lab: $(READY)  ## open the notebooks in JupyterLab

@@ -41,7 +41,7 @@ def _remove_tuning() -> None:
 def _launch(arguments: argparse.Namespace) -> int:
     from lib.series.launcher import launch
 
-    given = _once(arguments.parameters, "{name!r} is given twice: {first!r} and {second!r}")
+    given = _once(arguments.parameters)
     out = arguments.out
     if "run_dir" in given:
         if out:
@@ -53,7 +53,7 @@ def _launch(arguments: argparse.Namespace) -> int:
 def _sweep(arguments: argparse.Namespace) -> int:
     from lib.series.sweep import split_values, sweep
 
-    given = _once(arguments.parameters, "{name!r} is given twice; write its values in one, as -p {name} A,B")
+    given = _once(arguments.parameters)
     return sweep(
         arguments.notebooks,
         {name: split_values(name, text) for name, text in given.items()},
@@ -65,7 +65,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
     )
 
 
-def _once(pairs: Sequence[tuple[str, str]], refusal: str) -> dict[str, str]:
+def _once(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Parameters by name.
 
     Raises:
@@ -74,7 +74,8 @@ def _once(pairs: Sequence[tuple[str, str]], refusal: str) -> dict[str, str]:
     given: dict[str, str] = {}
     for name, value in pairs:
         if name in given:
-            raise UserError("parameter " + refusal.format(name=name, first=given[name], second=value))
+            twice = f"parameter {name!r} is given twice: {given[name]!r} and {value!r}"
+            raise UserError(f"{twice}; `sweep` takes both in one, as -p {name} A,B")
         given[name] = value
     return given
 

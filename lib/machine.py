@@ -93,9 +93,9 @@ def patient(seconds: float) -> float:
 @cache
 def isa_flags() -> tuple[str, ...]:
     """Instruction-set extensions of this CPU that matter for inference, in a fixed order."""
-    # the emulator answers /proc/cpuinfo for the emulated CPU, lscpu answers for the host
+    # where the CPU is emulated, this file is as well, and `lscpu` would answer for the host
     found = re.search(r"^(?:flags|Features)\s*:(.*)$", text_of("/proc/cpuinfo"), re.MULTILINE)
-    present = set((found.group(1) if found else "" if is_emulated() else _lscpu().get("Flags", "")).split())
+    present = set(found.group(1).split() if found else ())
     return tuple(flag for flags in ISA_FLAGS.values() for flag in flags if flag in present)
 
 
@@ -162,10 +162,8 @@ def loaded_blas(maps: str) -> tuple[str, str] | None:
     Returns:
         Name and file name; None where there is none (MKL is part of torch on x86-64) or more than one kind.
     """
-    fields = (line.split(maxsplit=5) for line in maps.splitlines())
-    files = {field[5] for field in fields if len(field) == 6 and field[5].startswith("/")}
     found: dict[str, str] = {}
-    for path in sorted(files):
+    for path in sorted(set(re.findall(r" (/.*)$", maps, re.MULTILINE))):
         if not _NOT_TORCHS.search(path):
             name = Path(path).name
             found.update({blas: name for blas, pattern in _BLAS_FILES.items() if re.match(pattern, name)})
@@ -206,7 +204,7 @@ def collect_environment(num_threads: int = 0) -> Environment:
     build = torch.__config__.show() if torch else ""
     # What is loaded says more than what torch was built for: an interposed library would go unnoticed otherwise.
     blas = loaded_blas(text_of("/proc/self/maps")) if torch else None
-    onednn = re.search(r"MKL-DNN v([\d.]+)|oneDNN v([\d.]+)", build)
+    onednn = re.search(r"(?:MKL-DNN|oneDNN) v([\d.]+)", build)
     kept, others = tuning()
     return Environment(
         machine_id=machine_id(),
@@ -220,7 +218,7 @@ def collect_environment(num_threads: int = 0) -> Environment:
         kernel=platform.release(),
         blas=blas[0] if blas else _blas(build),
         blas_library=blas[1] if blas else None,
-        onednn=next((version for version in onednn.groups() if version), None) if onednn else None,
+        onednn=onednn[1] if onednn else None,
         acl=bool(torch.backends.mkldnn.is_acl_available()) if torch else None,
         cpu_capability=torch.backends.cpu.get_cpu_capability() if torch else None,
         versions=_versions(),

@@ -20,6 +20,7 @@ from lib.files import CHECKPOINT_NAME
 from lib.header import CheckpointMetadata
 from lib.model import build_network, load_checkpoint, save_checkpoint
 from lib.records.schema import Preparation, record_path, write_record
+from lib.signs import NUM_CLASSES
 from lib.training.evaluation import evaluate, predict_logits
 from tests.made_data import made_data, noise
 from tests.made_records import made_benchmark, made_train
@@ -89,5 +90,5 @@ def _checkpoint(run_dir: Path, data: Data, seed: int) -> Path:
     )  # fmt: skip
     path = run_dir / CHECKPOINT_NAME
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(path, build_network("learning_path"), metadata)
+    save_checkpoint(path, build_network("learning_path", NUM_CLASSES), metadata)
     return path

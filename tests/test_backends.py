@@ -23,6 +23,7 @@ from lib.files import PROJECT_ROOT
 from lib.machine import ISA_FLAGS, flags_for
 from lib.model import build_network, leaf_layers
 from lib.onednn import parse_report
+from lib.signs import NUM_CLASSES
 from tests.ready_backend import expected, images, loaded
 from tests.untrained import save_untrained
 from tests.waiting import HANG_S
@@ -33,7 +34,7 @@ BACKENDS = [get_backend(name) for name in backend_names()]
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    network = build_network("signnet_small").eval()
+    network = build_network("signnet_small", NUM_CLASSES).eval()
     for module in network.modules():  # so that folding them is more than doing nothing
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean = torch.randn(module.num_features) * 0.1
@@ -112,7 +113,7 @@ class TestEveryBackend:
 
     def test_groups_hold_each_layer_of_the_network_once_and_at_most_one_that_multiplies(self, told: Told) -> None:
         backend, answer = told
-        layers = leaf_layers(build_network("signnet_small")) if backend.is_network else []
+        layers = leaf_layers(build_network("signnet_small", NUM_CLASSES)) if backend.is_network else []
         multiplying = {layer.name for layer in layers if layer.num_macs}
         groups = [group.split("+") for group in answer["times"] if group != RUNTIME]
         assert sorted(member for group in groups for member in group) == sorted(layer.name for layer in layers)

@@ -15,6 +15,7 @@ from lib.backends._aligned import Leaf, Step, align
 from lib.backends.interface import RUNTIME
 from lib.files import PROJECT_ROOT
 from lib.model import build_network, leaf_layers
+from lib.signs import NUM_CLASSES
 from tests.ready_backend import expected, images, loaded, prepared
 from tests.untrained import save_untrained
 
@@ -46,7 +47,7 @@ def test_threads_that_share_a_batch_give_the_logits_of_torch_and_time_every_laye
         assert np.allclose(backend.predict(batch), expected(checkpoint, batch), atol=1e-3)
     times, kernels = backend.layer_times(images(8), 3), backend.trace(images(8))
     members = [member for group in times if group != RUNTIME for member in group.split("+")]
-    assert members == [layer.name for layer in leaf_layers(build_network("signnet_small"))]
+    assert members == [layer.name for layer in leaf_layers(build_network("signnet_small", NUM_CLASSES))]
     assert set(times) == set(kernels) and all(len(passes) == 3 for passes in times.values())
     assert kernels["stem.conv+stem.bn+stem.relu"][0].startswith("Convolution fp32 pack")
 

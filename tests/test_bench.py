@@ -25,6 +25,7 @@ from lib.bench.rounds import measure_layers, turns
 from lib.bench.samples import balanced_sample
 from lib.model import build_network, leaf_layers
 from lib.records.schema import PROFILES, LayerTable, Parity
+from lib.signs import NUM_CLASSES
 from tests.test_training import make_split
 from tests.untrained import save_untrained
 from tests.waiting import cpu_seconds
@@ -159,7 +160,7 @@ class Side:
 
 def layers_of(network: str, groups: list[str]) -> LayerTable:
     """What is made of a backend that reports these groups, each of a second."""
-    layers = leaf_layers(build_network(network))
+    layers = leaf_layers(build_network(network, NUM_CLASSES))
     alone = Side({layer.name: [1.0] for layer in layers})
     sides: Any = {"backend": Side({group: [1.0] for group in groups}), "reference": alone, "control": alone}
     return measure_layers(sides, PLANS["smoke"][0], layers, {}, {})

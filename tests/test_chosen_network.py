@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lib.cli import main
+from lib.data import load_data
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME
+from lib.model import build_network, save_checkpoint
 from lib.series.jobs import plan_jobs
 from lib.series.network import check_network
 from lib.series.preflight import check_inputs
-from tests.gtsrb_layout import write_layout
-from tests.untrained import save_untrained
+from lib.signs import NUM_CLASSES
+from tests.gtsrb_layout import write_kaggle, write_layout
+from tests.untrained import save_untrained, untrained
 
 
 def test_image_size_without_a_model_is_refused() -> None:
@@ -69,3 +73,19 @@ def test_network_is_measured_where_the_data_set_fits(
     trained: Path, notebooks: list[str], given: dict[str, str]
 ) -> None:
     check_inputs(plan_jobs(notebooks, given, ["null"]), trained)
+
+
+def test_network_is_measured_on_the_images_of_its_training_also_under_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GTSRB_CACHE", str(tmp_path / "cache"))
+    write_kaggle(tmp_path / "kaggle", write_layout(tmp_path, test_images=4))
+    given = {"dataset": "gtsrb-kaggle", "data_root": str(tmp_path / "kaggle")}
+    jobs, data_hash = plan_jobs(["03"], given, ["null"]), load_data("gtsrb", data_root=tmp_path).manifest_hash
+    network = build_network("learning_path", NUM_CLASSES)
+    about = replace(untrained("learning_path"), data_source="gtsrb", data_hash=data_hash)
+    save_checkpoint(tmp_path / CHECKPOINT_NAME, network, about)
+    check_inputs(jobs, tmp_path)
+    save_checkpoint(tmp_path / CHECKPOINT_NAME, network, replace(about, data_hash="0" * 64))
+    with pytest.raises(UserError, match="was trained on 'gtsrb'"):
+        check_inputs(jobs, tmp_path)

@@ -197,7 +197,7 @@ def test_comparison_page_says_it_in_every_section() -> None:
     records = [beside_others(made_benchmark(name, sweep=True)) for name in ("torch-blas", FAST)]
     comparison = Comparison(records)
     shown = [
-        answer.caveats(comparison), answer.recommended(comparison), layer_map.numbers(records, "offline"),
+        answer.caveats(comparison), answer.recommended(comparison), layer_map.layers(records, "offline"),
         whole_network.backends_table(records), costs.costs_table(records), sweeps.curves(records),
     ]  # fmt: skip
     for view in shown:

@@ -50,11 +50,8 @@ def test_only_a_second_measurement_of_the_run_confirms_a_change(
     assert replace(found, second=second).verdict == expected
 
 
-def test_two_slow_runs_in_a_row_confirm_nothing() -> None:
+def test_two_slow_runs_in_a_row_confirm_nothing_and_a_second_measurement_that_cannot_be_judged_neither() -> None:
     assert trend(2.0, 2.02, 1.98, 1.5, 1.5).verdict == "no change", "the range of earlier runs reaches down to it"
-
-
-def test_a_second_measurement_that_cannot_be_judged_leaves_the_suspicion() -> None:
     found = replace(trend(2.0, 2.02, 1.98, 1.5), second=trend(2.0, 1.5))
     assert found.verdict == "suspected slower"
 

@@ -49,7 +49,7 @@ def test_notebook_whose_cells_all_ran_is_ok_and_leaves_notebook_page_and_index(w
     assert job.status == "ok" and job.reason == ""
     text = page(tmp_path / "run", "01_first")
     assert f"fast {tmp_path / 'run'}" in text and 'id="failure"' not in text
-    assert "MiB of memory" in text, "the peak of the kernel"
+    assert "MiB of memory" in text and 'href="../index.html"' in text
     assert "01_first" in (tmp_path / "run" / "index.html").read_text()
     (listed,) = json.loads((tmp_path / "run" / "series.json").read_text())["notebooks"]
     assert (listed["notebook"], listed["status"]) == ("01_first", "ok") and "values" not in listed

@@ -45,7 +45,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_network_gives_one_logit_per_class_and_its_layers_have_every_weight_once(architecture: str) -> None:
-    model = build_network(architecture).train()
+    model = build_network(architecture, NUM_CLASSES).train()
     layers = leaf_layers(model)
     assert model.training, "in the mode it was in"
     assert sum(layer.num_weights for layer in layers) == num_weights(model)
@@ -54,7 +54,7 @@ def test_network_gives_one_logit_per_class_and_its_layers_have_every_weight_once
 
 
 def test_learning_path_net_is_the_published_one() -> None:
-    model = build_network("learning_path")
+    model = build_network("learning_path", NUM_CLASSES)
     assert num_weights(model) == 319_979
     assert sum(layer.num_macs for layer in leaf_layers(model)) == 4_193_024
 
@@ -62,13 +62,13 @@ def test_learning_path_net_is_the_published_one() -> None:
 @pytest.mark.parametrize(("architecture", "limit"), [("signnet_small", 30e6), ("signnet", 115e6)])
 def test_signnet_stays_within_its_training_budget(architecture: str, limit: float) -> None:
     """Three times these multiply-accumulates per image and epoch are what the time limits of the profiles allow."""
-    num_macs = sum(layer.num_macs for layer in leaf_layers(build_network(architecture)))
+    num_macs = sum(layer.num_macs for layer in leaf_layers(build_network(architecture, NUM_CLASSES)))
     assert 0.8 * limit <= num_macs <= limit
 
 
 def test_unknown_architecture_names_the_known_ones() -> None:
     with pytest.raises(UserError, match="signnet"):
-        build_network("signet")
+        build_network("signet", NUM_CLASSES)
 
 
 def test_normalized_training_images_have_zero_mean_and_unit_deviation() -> None:
@@ -94,7 +94,7 @@ def test_single_image_gets_the_same_pixels_as_the_data_set() -> None:
 
 def test_checkpoint_round_trip_keeps_weights_and_metadata(checkpoint: Path) -> None:
     torch.manual_seed(0)
-    expected = build_network("learning_path").state_dict()
+    expected = build_network("learning_path", NUM_CLASSES).state_dict()
     loaded = load_checkpoint(checkpoint)
     assert loaded.metadata == untrained("learning_path")
     assert loaded.sha256 == sha256_file(checkpoint)
@@ -183,7 +183,7 @@ def test_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
-    path = save_untrained(tmp_path, "signnet", build_network("learning_path"))
+    path = save_untrained(tmp_path, "signnet", build_network("learning_path", NUM_CLASSES))
     with pytest.raises(UserError, match="does not fit signnet"):
         load_checkpoint(path)
 

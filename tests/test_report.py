@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -282,8 +281,30 @@ def test_layers_of_all_backends_have_sign_factor_and_milliseconds_also_where_the
     fused.members = ["stage1.0.conv1", "pool"]
     cells = {row[0].text: row[3] for row in layer_map.layers_table(records, "offline").cells}
     assert cells["pool"].detail == "in stage1.0.conv1", "the next number is another one's"
-    shown = layer_map.numbers(records, "offline")
-    assert "<details>" in shown._repr_html_() and "11 faster" not in shown.title and "13 rows" in shown.title
+    assert cells["pool"].tone == cells["stage1.0.conv1"].tone
+
+
+def test_heat_map_shows_the_layers_that_compute_and_folds_the_others() -> None:
+    records = [made_benchmark(name) for name in ("torch-onednn", "torch-blas", "onnxruntime")]
+    everything, few = layer_map.layers(records, "offline"), layer_map.layers(records, "offline", num_shown=4)
+    (table,) = everything.parts
+    assert isinstance(table, Table) and len(table.cells) == 13 and "<details>" not in everything._repr_html_()
+    assert table.note.startswith("Most layers gain under onnxruntime: 8 faster,")
+    signs = {cell.text[:1]: cell.tone[:1] for row in table.cells for cell in row[2:] if cell.text}
+    assert signs == {"▲": "f", "▼": "s", "=": ""}
+    shown, fold = few.parts
+    assert isinstance(shown, Table) and "4 of 11" in shown.caption and len(shown.cells) == 6
+    assert all("conv" in row[0].text for row in shown.cells[:4]) and "all 13 rows" in str(fold)
+
+
+def test_categories_have_speedup_and_share_and_name_the_bottleneck() -> None:
+    records = [made_benchmark(name) for name in ("onnxruntime", "onnxruntime-int8")]
+    table = layer_map.categories(records, "offline")
+    assert re.search(r"convolution +▲ 1\.\d\dx \d+ %", str(table)) and re.search(r"data movement +\d+ %", str(table))
+    assert re.search(
+        r"onnxruntime-int8 spends least time in layers; the bottleneck there is .*, with \d+ %", str(table)
+    )
+    assert "No backend has layers" in str(layer_map.categories([made_benchmark(layers=[])], "offline"))
 
 
 def test_milliseconds_of_different_machines_carry_the_letter_of_their_machine() -> None:
@@ -321,19 +342,17 @@ def test_proofs_tell_what_ran_and_what_to_investigate() -> None:
     assert "The promise holds" in text and "To investigate: the same kernels" in text
 
 
-def test_starts_and_costs_add_up(tmp_path: Path) -> None:
+def test_starts_and_costs_add_up() -> None:
     records = [made_benchmark("torch-compile"), made_benchmark("onnxruntime-int8"), made_benchmark("torch-blas")]
     starts = str(costs.starts_table(records))
     assert "10,454" in starts
     assert re.search(r"onnxruntime-int8 .* 412 MiB +1\.8 s +317 KiB +512", starts)
     assert re.search(r"onnxruntime-int8 +\d+\.\d", str(costs.costs_table(records)))
-    assert "10,454" in repr(end_to_end.cold_start(records[0], tmp_path)), "with compilation, without preparation"
+    assert "10,454" in repr(end_to_end.cold_start(records[0])), "with compilation, without preparation"
     assert records[1].preparation is not None
-    records[1].preparation.kept = "models/ab12"
-    (tmp_path / "models/ab12").mkdir(parents=True)
-    (tmp_path / "models/ab12/model.onnx").touch()
-    shown = repr(end_to_end.cold_start(records[1], tmp_path))
-    assert re.search(r"1\.8 s +317 KiB +512", shown) and "models/ab12: model.onnx" in shown
+    records[1].preparation = replace(records[1].preparation, kept="models/ab12", files={"model.onnx": "cd" * 32})
+    shown = repr(end_to_end.cold_start(records[1]))
+    assert re.search(r"1\.8 s +317 KiB +512", shown) and "models/ab12: model.onnx (cdcdcdcdcdcd)" in shown
     records[0].environment.num_threads = 1
     assert "1 threads on 4 cores" in str(costs.costs_table(records))
 

@@ -21,7 +21,6 @@ from matplotlib.text import Text
 from nbclient import NotebookClient
 from PIL import Image
 
-from lib.analysis.categories import category_columns
 from lib.analysis.history import History, Point, Trend
 from lib.analysis.roofline import Roofline, roofline
 from lib.analysis.statistics import Ratio
@@ -30,12 +29,11 @@ from lib.data.audit import mean_brightness
 from lib.files import PROJECT_ROOT
 from lib.report import SERIES_VARIABLE, explore, train
 from lib.report.benchmark import batch_sweep, by_layer, clock, machine_limits
-from lib.report.compare import answer, costs, layer_map, trend, whole_network
+from lib.report.compare import answer, costs, trend, whole_network
 from lib.report.explore import tracks_of
 from lib.report.figures import (
     IMAGE_LIMIT,
     PALETTE,
-    RATIO_STEPS,
     backend_colour,
     describe,
     figure_html,
@@ -48,7 +46,6 @@ from lib.signs import NUM_CLASSES
 from tests.made_data import made_split
 from tests.made_notebooks import code_cell, new_notebook
 from tests.made_records import (
-    MORE_SPEEDUPS,
     SPEEDUPS,
     made_benchmark,
     made_confusion,
@@ -153,16 +150,6 @@ PLOTS: dict[str, tuple[Callable[[], Axes], str, str]] = {
         r"torch-blas: By batch size: slower at 1 to 512\.",
         "",
     ),
-    "categories": (
-        lambda: layer_map.plot_categories(category_columns(RECORDS, "offline"), "offline"),
-        r"onnxruntime convolution ▲ 1\.\d\dx, \d+ % of its time, matmul .*, data movement \d+ % of its time; onn",
-        r"onnxruntime-int8 spends least time in layers; the bottleneck there is .*, with \d+ % of its time\.",
-    ),
-    "layer_heat_map": (
-        lambda: layer_map.plot_layer_heat_map(RECORDS, "offline"),
-        r"torch-onednn: 0 faster, 0 slower, 11 no difference.*onnxruntime: .*, 2 run as one step with another",
-        r"Most layers gain under torch-onednn-bf16: 8 faster, 3 slower",
-    ),
     "ratios": (
         lambda: whole_network.plot_ratios(RECORDS),
         r"onnxruntime-int8 2\.\d\dx faster",
@@ -261,37 +248,6 @@ def test_axes_have_units_and_bars_start_at_zero() -> None:
     assert (confusion.get_xlabel(), confusion.get_ylabel()) == ("Predicted class", "True class")
 
 
-def test_heat_map_labels_every_cell_with_a_direction() -> None:
-    texts = [text.get_text() for text in layer_map.plot_layer_heat_map(RECORDS, "offline").texts]
-    assert len(texts) == 11 * len(SPEEDUPS)
-    assert all(re.fullmatch(r"= 1|[▲▼] \d+\.\d\dx|↑", text) for text in texts)
-    assert texts.count("↑") == 2 * 2  # two runtimes that fuse two layers each
-    assert any(text.startswith("▼") for text in texts)
-
-
-def test_heat_map_shows_a_layer_that_a_backend_does_not_have() -> None:
-    record = made_benchmark("onnxruntime")
-    del record.layers[1].layers[0]
-    texts = [text.get_text() for text in layer_map.plot_layer_heat_map([RECORDS[1], record], "offline").texts]
-    assert texts.count("–") == 2  # both layers of the group
-
-
-def test_heat_map_of_all_backends_and_many_layers_stays_legible_and_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = [*SPEEDUPS, *MORE_SPEEDUPS]
-    axes = layer_map.plot_layer_heat_map([made_benchmark(name) for name in names], "offline")
-    figure, renderer = drawn(axes)
-    column = axes.transData.transform((1, 0))[0] - axes.transData.transform((0, 0))[0]
-    assert max(text.get_window_extent(renderer).width for text in axes.texts) < column
-    assert all(float(text.get_fontsize()) >= 6 for text in axes.texts)
-    assert len(shown_by(figure, monkeypatch)["text/html"]) < 1.4 * IMAGE_LIMIT
-
-
-def test_heat_map_keeps_the_slowest_layers_and_says_so() -> None:
-    axes = layer_map.plot_layer_heat_map(RECORDS, "offline", num_layers=4)
-    assert len(axes.get_yticklabels()) == 4
-    assert "4 of 11 layers" in axes.get_title(loc="left")
-
-
 def test_figures_of_a_single_round_do_not_break() -> None:
     clock.plot_round_ratios([made_scenario("offline", 1.2, rounds=1)])
     by_layer.plot_layers(made_layers("offline", 1.2, rounds=1), "a", "b")
@@ -313,10 +269,6 @@ def test_backend_colours_are_distinct_stable_and_seen_on_white() -> None:
     assert len({looks[name] for name in names}) == len(names)
     assert [name for name in names if looks[name][0] == looks[REFERENCE][0]] == [REFERENCE]
     assert all(1.05 / (_luminance(colour) + 0.05) >= 3 for colour in PALETTE)
-
-
-def test_dark_text_is_readable_on_all_colours_of_the_heat_map() -> None:
-    assert all((_luminance(colour) + 0.05) / (_luminance("#1b1f24") + 0.05) >= 4.5 for colour in RATIO_STEPS)
 
 
 # ----------------------------------------------------------------------------------------------------- show

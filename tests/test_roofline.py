@@ -16,21 +16,21 @@ PEAKS = Peaks({"fp32": Peak(100e9, "MKL, 512 x 512 x 512"), "int8": Peak(400e9, 
 
 
 def layer(name: str = "conv", seconds: float = 1e-3, **changes: Any) -> Layer:
-    fields: dict[str, Any] = {
-        "name": name,
-        "members": name.split("+"),
-        "kind": "Conv2d",
-        "num_macs": 1_000_000,
-        "num_inputs": 1000,
-        "num_weights": 500,
-        "output_shape": [10, 10, 20],
-        "latencies_s": [[seconds], [seconds]],
-        "reference_latencies_s": [[1.0], [1.0]],
-        "control_latencies_s": [[1.0], [1.0]],
-        "kernels": ["jit:avx512"],
-        "reference_kernels": [],
-    }
-    return Layer(**{**fields, **changes})
+    made = Layer(
+        name=name,
+        members=name.split("+"),
+        kind="Conv2d",
+        num_macs=1_000_000,
+        num_inputs=1000,
+        num_weights=500,
+        output_shape=[10, 10, 20],
+        latencies_s=[[seconds], [seconds]],
+        reference_latencies_s=[[1.0], [1.0]],
+        control_latencies_s=[[1.0], [1.0]],
+        kernels=["jit:avx512"],
+        reference_kernels=[],
+    )
+    return replace(made, **changes)
 
 
 def record(
@@ -38,14 +38,8 @@ def record(
 ) -> BenchmarkRecord:
     scenario = Scenario("offline", batch_size, [[call_s], [call_s]], [[1.0], [1.0]], [[1.0], [1.0]], num_warmup=1)
     table = LayerTable("offline", batch_size, list(layers), [list(each) for each in runtime])
-    fields: dict[str, Any] = {
-        "scenarios": [scenario],
-        "layers": [table],
-        "peaks": PEAKS,
-        "precision": "fp32",
-        **changes,
-    }
-    return replace(made_benchmark("torch-onednn"), **fields)
+    made = replace(made_benchmark("torch-onednn"), scenarios=[scenario], layers=[table], peaks=PEAKS)
+    return replace(made, **changes)
 
 
 def rooflined(*layers: Layer, **changes: Any) -> Roofline:
@@ -150,9 +144,9 @@ def test_layers_and_steps_of_the_runtime_add_up_to_the_call() -> None:
     assert network.bound_share == pytest.approx(0.4)
 
 
-def test_a_small_gap_between_layers_and_call_needs_no_words() -> None:
-    assert rooflined(layer(seconds=0.95e-3)).network.sentence == ""
-    assert rooflined(layer(seconds=1.05e-3)).network.sentence == ""
+@pytest.mark.parametrize("seconds", [0.95e-3, 1.05e-3])
+def test_a_small_gap_between_layers_and_call_needs_no_words(seconds: float) -> None:
+    assert rooflined(layer(seconds=seconds)).network.sentence == ""
 
 
 def test_layers_that_nobody_tells_are_named() -> None:

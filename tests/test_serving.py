@@ -53,7 +53,7 @@ def talked(served: Served, talk: Talk[T]) -> T:
         app = create_app(Engine(served, Metrics()))
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with (
-            app.router.lifespan_context(app),
+            app.routed.router.lifespan_context(app.routed),
             httpx.AsyncClient(transport=transport, base_url="http://sign.test", timeout=HANG_S) as client,
         ):
             return await talk(client)
@@ -266,19 +266,19 @@ def test_thousand_clients_at_once_are_answered_or_told_to_come_again(served: Ser
     )
 
 
-@pytest.mark.parametrize(("limit", "status", "words"), [("BODY_S", 408, "did not arrive"), ("ANSWER_S", 503, "later")])
+@pytest.mark.parametrize(("late", "status", "words"), [("body", 408, "did not arrive"), ("answer", 503, "later")])
 def test_time_limits_end_a_request_and_free_its_place(
-    served: Served, monkeypatch: pytest.MonkeyPatch, limit: str, status: int, words: str
+    served: Served, monkeypatch: pytest.MonkeyPatch, late: str, status: int, words: str
 ) -> None:
     gate = Gate(served)
-    monkeypatch.setattr(routes, limit, 0.2)
+    monkeypatch.setattr(routes, "LIMIT_S", 0.2)
 
     async def slow() -> AsyncIterator[bytes]:
         yield TAKEN["JPEG"][0][:100]
         await asyncio.sleep(HANG_S)
 
     async def talk(client: httpx.AsyncClient) -> httpx.Response:
-        content = slow() if limit == "BODY_S" else TAKEN["JPEG"][0]
+        content = slow() if late == "body" else TAKEN["JPEG"][0]
         answer = await client.post("/predict", content=content, headers={"Content-Type": JPEG})
         gate.open.set()
         while await metric(client, "gtsrb_waiting_images") > 0:

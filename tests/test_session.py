@@ -256,11 +256,12 @@ def test_worker_that_dies_fails_the_session_and_nothing_else(session: Made) -> N
     assert made.record.status == "failed" and "SIGKILL" in made.record.error and not made.workers.running
 
 
-def test_clock_that_goes_backwards_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = str(tmp_path / "images.npy")
-    np.save(images, np.zeros((4, 3, 32, 32), np.float32))
+def test_clock_that_goes_backwards_is_not_trusted(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((4, 3, 32, 32), np.float32))
     worker, ticks = Worker(Null()), iter(range(10**6, 0, -1))
-    worker.load(images, images, 1, images)
+    worker.load(str(checkpoint.path), "", 1, str(tmp_path / "images.npy"))
     monkeypatch.setattr("lib.bench.worker.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
     with pytest.raises(RuntimeError, match="clock went backwards"):
         worker.measure(1, num_warmup=0, min_seconds=0, min_iterations=1, max_iterations=9, offset=0)

@@ -23,13 +23,13 @@ from lib.model import load_checkpoint
 from lib.onednn import parse_report
 from lib.records.schema import Epoch
 from lib.report.train import accuracy
-from lib.signs import NUM_CLASSES, mirror_map
+from lib.signs import CLASS_NAMES, NUM_CLASSES, mirror_map
 from lib.training.augmentation import augment_batch
 from lib.training.estimate import Estimate, Estimator
 from lib.training.evaluation import evaluate, evaluate_splits, predict_logits
 from lib.training.kernels import step_kernels
 from lib.training.loop import ensure_checkpoint, train
-from lib.training.recipes import RECIPES, Augmentation
+from lib.training.recipes import RECIPES, Augmentation, Plan
 from tests.made_data import made_data, made_split
 from tests.untrained import save_untrained
 
@@ -160,8 +160,6 @@ def test_tracing_changes_no_weight_and_swallows_nothing_that_is_printed_later(
 def test_trains_in_bf16_only_where_onednn_has_it_backward_too(
     data: Data, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], precision: str
 ) -> None:
-    from lib.training.recipes import Plan
-
     monkeypatch.setattr("lib.machine.isa_flags", lambda: flags)
     short = replace(RECIPES["signnet"], plans={"smoke": Plan("learning_path", num_epochs=1, max_steps=1)})
     monkeypatch.setitem(RECIPES, "signnet", short)
@@ -197,10 +195,7 @@ def test_estimate_comes_once_and_leaves_the_slow_first_steps_out() -> None:
     (estimate,) = estimated([60.0, 10.0, *[2.0] * 20], num_steps=100)
     assert estimate.num_steps == 3 and not estimate.too_long  # 6 s of steps after the warm-up
     assert estimate.seconds == 60 + 10 + 98 * 2 + 10 * 2  # validation: thirty batches forward are ten steps
-
-
-def test_training_that_ends_within_seconds_is_not_estimated() -> None:
-    assert estimated([0.01] * 100, num_steps=100) == []
+    assert estimated([0.01] * 100, num_steps=100) == [], "it ends within seconds"
 
 
 def test_estimate_says_that_a_limit_comes_first_after_few_steps_of_a_slow_training() -> None:
@@ -211,8 +206,6 @@ def test_estimate_says_that_a_limit_comes_first_after_few_steps_of_a_slow_traini
 
 
 def test_smoke_profile_stops_after_its_steps(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lib.training.recipes import Plan
-
     short = replace(RECIPES["learning_path"], plans={"smoke": Plan("learning_path", num_epochs=50, max_steps=7)})
     monkeypatch.setitem(RECIPES, "learning_path", short)
     assert train("learning_path", data, profile="smoke").metadata.num_epochs == 2  # five steps an epoch
@@ -241,16 +234,17 @@ def test_missing_checkpoint_is_trained_once_and_then_read(data: Data, tmp_path: 
 def test_augmentation_keeps_shape_range_and_inputs() -> None:
     images = torch.randint(0, 255, (16, 3, 32, 32), dtype=torch.uint8)
     before = images.clone()
-    unit, labels = augment_batch(images, torch.arange(16), torch.Generator().manual_seed(0), Augmentation(erase=0.5))
+    unit, labels = augment_batch(
+        images, torch.arange(16), torch.Generator().manual_seed(0), Augmentation(erase=0.5), CLASS_NAMES
+    )
     assert unit.shape == (16, 3, 32, 32) and unit.dtype == torch.float32 and labels.shape == (16,)
     assert unit.min() >= 0 and unit.max() <= 1
     assert torch.equal(images, before)
 
 
 def test_augmentation_of_zero_width_returns_the_images() -> None:
-    nothing = STILL
     images = torch.randint(1, 255, (4, 3, 32, 32), dtype=torch.uint8)
-    unit, _ = augment_batch(images, torch.zeros(4, dtype=torch.int64), torch.Generator(), nothing)
+    unit, _ = augment_batch(images, torch.zeros(4, dtype=torch.int64), torch.Generator(), STILL, CLASS_NAMES)
     torch.testing.assert_close(unit, images / 255, rtol=0, atol=1e-4)
 
 
@@ -259,7 +253,7 @@ def test_flip_changes_a_label_only_as_the_mirror_map_says() -> None:
     images = torch.zeros(len(labels), 3, 32, 32, dtype=torch.uint8)
     images[..., :16] = 255  # the left half is bright, so that a flip can be seen
     flips_only = replace(STILL, mirror=True)
-    unit, after = augment_batch(images, labels, torch.Generator().manual_seed(0), flips_only)
+    unit, after = augment_batch(images, labels, torch.Generator().manual_seed(0), flips_only, CLASS_NAMES)
     flipped = unit[:, 0, 16, 31] > 0.5
     for class_id, mirrored in enumerate(mirror_map()):
         of_class = labels == class_id
@@ -280,13 +274,10 @@ def test_evaluation_counts_right_and_wrong_by_class() -> None:
     assert result.confusion[0][7] == 1 and result.per_class_recall[5] is None
     assert result.confident_errors(5).tolist() == [0]
     np.testing.assert_allclose(result.probs.sum(1), 1, rtol=1e-5)
+    with pytest.raises(ValueError, match="3 rows of logits for 40 images"):
+        evaluate(logits[:3], split)
     low, high = result.accuracy.top1_interval or (1, 0)
     assert low <= 39 / 40 <= high
-
-
-def test_logits_of_another_number_of_images_are_refused() -> None:
-    with pytest.raises(ValueError, match="3 rows of logits for 40 images"):
-        evaluate(np.zeros((3, NUM_CLASSES), np.float32), make_split("val", 40, 0))
 
 
 def test_accuracy_is_given_without_the_test_images_that_training_has_too(

@@ -9,7 +9,7 @@ from torch import nn
 
 from lib.data.preprocessing import Preprocessing
 from lib.model import CheckpointMetadata, build_network, save_checkpoint
-from lib.signs import CLASS_NAMES
+from lib.signs import CLASS_NAMES, NUM_CLASSES
 
 
 def untrained(architecture: str) -> CheckpointMetadata:
@@ -22,7 +22,7 @@ def save_untrained(folder: Path, architecture: str = "signnet_small", network: n
     """The file, `<folder>/<architecture>.safetensors`: of `network`, else of fresh weights that are always the same."""
     if network is None:
         torch.manual_seed(0)
-        network = build_network(architecture)
+        network = build_network(architecture, NUM_CLASSES)
     path = folder / f"{architecture}.safetensors"
     save_checkpoint(path, network, untrained(architecture))
     return path

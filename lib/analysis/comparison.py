@@ -67,7 +67,6 @@ class Comparison:
 
     records: list[BenchmarkRecord] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
-    train: TrainRecord | None = None
     left_out: list[str] = field(default_factory=list)
 
     @property
@@ -161,7 +160,7 @@ def load_comparison(run_dir: Path, expected: Sequence[str]) -> Comparison:
         except UserError as error:
             left_out.append(str(error))
     _refuse_mixed(records, train)
-    return Comparison(records, [name for name in expected if name not in found], train, left_out)
+    return Comparison(records, [name for name in expected if name not in found], left_out)
 
 
 def _refuse_mixed(records: Sequence[BenchmarkRecord], train: TrainRecord | None) -> None:

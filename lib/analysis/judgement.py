@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -31,6 +32,8 @@ from lib.records.schema import (
     SweepPoint,
     WarningKind,
 )
+
+Measured = TypeVar("Measured", Scenario, LayerTable, SweepPoint)
 
 DISTURBED = "disturbed"  # the verdict on what is not judged
 SAME_PACE = 1.3  # clocks of one kind of machine differ by less, a slow hand-over makes more (`lib.analysis.pace`)
@@ -116,9 +119,9 @@ def _rounds(measured: Scenario | LayerTable | SweepPoint) -> Iterator[list[list[
             yield getattr(measured, side)
 
 
-def judged(scenarios: Sequence[Scenario]) -> list[Scenario]:
+def judged(measured: Sequence[Measured]) -> list[Measured]:
     """Those that were not disturbed."""
-    return [scenario for scenario in scenarios if disturbance(scenario) is None]
+    return [each for each in measured if disturbance(each) is None]
 
 
 def disturbances(record: BenchmarkRecord) -> list[RecordWarning]:

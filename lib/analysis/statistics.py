@@ -60,11 +60,21 @@ def median_latency(latencies_s: Sequence[Sequence[float]]) -> float:
     return median(median(calls) for calls in latencies_s)
 
 
-def paired_ratio(
-    latencies_s: Sequence[Sequence[float]],
-    reference_latencies_s: Sequence[Sequence[float]],
-    control_latencies_s: Sequence[Sequence[float]] = (),
-) -> Ratio:
+def _log_ratios(latencies_s: Sequence[Sequence[float]], *references: Sequence[Sequence[float]]) -> np.ndarray:
+    """log(reference time / time) of each round, by the middle calls; of the references that are there, the mean.
+
+    Raises:
+        ValueError: no rounds, or not the same number on all sides.
+    """
+    sides = [latencies_s, *filter(None, references)]
+    if not latencies_s or len(sides) < 2 or len({len(side) for side in sides}) > 1:
+        raise ValueError(f"{len(latencies_s)} rounds against {[len(side) for side in sides[1:]]} of the reference")
+    mine, *others = (np.log([max(median(calls), LEAST_TIME_S) for calls in side]) for side in sides)
+    logs: np.ndarray = np.mean(others, axis=0) - mine
+    return logs
+
+
+def paired_ratio(latencies_s: Sequence[Sequence[float]], *references: Sequence[Sequence[float]]) -> Ratio:
     """Speedup: the trimmed mean over rounds of log(reference time / backend time of the same round), each side by its
     middle call. Where the reference ran in two processes, its time is the geometric mean of both.
 
@@ -72,15 +82,13 @@ def paired_ratio(
     robust as the median where it is not (Tukey and McLaughlin 1963). The interval is a percentile bootstrap over rounds
     (Efron 1979), not over calls: the calls of a round share their disturbances, so they are not independent.
 
+    Args:
+        references: of one or two processes; an empty one does not count.
+
     Raises:
         ValueError: no rounds, or not the same number on all sides.
     """
-    sides = [latencies_s, reference_latencies_s, *([control_latencies_s] if control_latencies_s else [])]
-    if not latencies_s or len({len(side) for side in sides}) > 1:
-        raise ValueError(f"{len(latencies_s)} rounds against {[len(side) for side in sides[1:]]} of the reference")
-    medians = ([max(median(calls), LEAST_TIME_S) for calls in side] for side in sides)
-    backend, *references = (np.log(times) for times in medians)
-    logs = np.mean(references, axis=0) - backend
+    logs = _log_ratios(latencies_s, *references)
     draws = np.random.default_rng(0).integers(len(logs), size=(NUM_RESAMPLES, len(logs)))
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(_trimmed_mean(logs[draws]), (tail, 100 - tail))
@@ -198,5 +206,5 @@ def median_interval(latencies_s: Sequence[Sequence[float]]) -> tuple[float, floa
 
 def round_ratios_of(latencies_s: Sequence[Sequence[float]], *references: Sequence[Sequence[float]]) -> list[float]:
     """Speedup of each round; over the geometric mean of the reference's processes, where there are two."""
-    logs = np.mean([[np.log(median(calls)) for calls in side] for side in references if side], axis=0)
-    return [float(np.exp(log) / median(calls)) for calls, log in zip(latencies_s, logs, strict=True)]
+    speedups: list[float] = np.exp(_log_ratios(latencies_s, *references)).tolist()
+    return speedups

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lib.analysis.judgement import disturbance
 from lib.analysis.statistics import SMALLEST_EFFECT, Ratio, paired_ratio, verdict
 from lib.records.schema import SweepPoint
 
@@ -14,11 +13,6 @@ def batch_points(points: Sequence[SweepPoint]) -> list[SweepPoint]:
     all_threads = max((point.num_threads for point in points), default=0)
     found = [point for point in points if point.num_threads == all_threads and point.latencies_s]
     return sorted(found, key=lambda point: point.batch_size)
-
-
-def judged_points(points: Sequence[SweepPoint]) -> list[SweepPoint]:
-    """Those that were not disturbed."""
-    return [point for point in points if disturbance(point) is None]
 
 
 def thread_points(points: Sequence[SweepPoint]) -> dict[int, list[SweepPoint]]:

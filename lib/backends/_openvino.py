@@ -138,10 +138,10 @@ class OpenVino(Backend):
         return kernels
 
     def broken_promise(self, kernels: Kernels) -> str:
-        found = _convolutions(kernels)
+        found = convolutions(kernels)
         if not found:
             return "no convolution ran"
-        others = [kernel for kernel in found if kernel not in self._promised(found)]
+        others = [kernel for kernel in found if kernel not in self.promised(found)]
         if len(others) > len(found) / 2:
             return (
                 f"{len(others)} of {len(found)} convolutions did not run in {self.precision}, but in {_types(others)}"
@@ -149,8 +149,8 @@ class OpenVino(Backend):
         return ""
 
     def doubts(self, kernels: Kernels) -> str:
-        found = _convolutions(kernels)
-        kept = self._promised(found)
+        found = convolutions(kernels)
+        kept = self.promised(found)
         remarks = []
         if len(kept) < len(found):
             remarks.append(
@@ -158,15 +158,12 @@ class OpenVino(Backend):
             )
         if slow := [kernel for kernel in found if kernel.startswith("ref")]:
             remarks.append(f"{len(slow)} convolutions ran on the reference implementation, which is not made for speed")
-        if _convolutions({RUNTIME: kernels.get(RUNTIME, [])}):
+        if convolutions({RUNTIME: kernels.get(RUNTIME, [])}):
             remarks.append("a convolution has lost the name of its layer")
         return "; ".join(remarks)
 
-    def ran_as_promised(self, kernels: Kernels) -> list[str]:
-        """Convolutions that ran in the promised type."""
-        return self._promised(_convolutions(kernels))
-
-    def _promised(self, found: list[str]) -> list[str]:
+    def promised(self, found: list[str]) -> list[str]:
+        """Those of these convolutions that ran in the promised type."""
         return [kernel for kernel in found if kernel.split()[1].lower() in self.kernel_types]
 
     def _compiled(self, shape: tuple[int, ...], counters: bool = False) -> openvino.CompiledModel:
@@ -243,7 +240,7 @@ def _steps(compiled: openvino.CompiledModel) -> list[tuple[str, dict[str, str]]]
     return sorted(steps, key=lambda step: int(step[1]["execOrder"]))
 
 
-def _convolutions(kernels: Kernels) -> list[str]:
+def convolutions(kernels: Kernels) -> list[str]:
     return [kernel for names in kernels.values() for kernel in names if kernel.endswith("Convolution")]
 
 

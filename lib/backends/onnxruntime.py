@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from lib.backends._onnx import BATCH, INPUT, OUTPUT, export_onnx, node_groups
-from lib.backends.interface import Backend, Kernels, LayerTimes, Shape, register
+from lib.backends.interface import Backend, Kernels, LayerTimes, Shape, by_group, register
 
 EXPORTED = "exported.onnx"
 PROVIDER = "CPUExecutionProvider"
@@ -71,11 +71,7 @@ class OnnxRuntime(Backend):
     def layer_times(self, images: np.ndarray, num_passes: int) -> LayerTimes:
         """From the runtime's own profile, which counts in whole microseconds."""
         passes, _ = self.profile(images, num_passes)
-        times: LayerTimes = {step.group: [0.0] * num_passes for step in passes[0]}
-        for number, steps in enumerate(passes):
-            for step in steps:
-                times[step.group][number] += step.seconds
-        return times
+        return by_group([[(step.group, step.seconds) for step in steps] for steps in passes])
 
     def trace(self, images: np.ndarray) -> Kernels:
         """By group the operators that ran, the longest first, as `nchwc.Conv float CPUExecutionProvider`."""

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lib.backends._openvino import OpenVino
+from lib.backends._openvino import OpenVino, convolutions
 from lib.backends.interface import Kernels, register
 
 if TYPE_CHECKING:
@@ -77,4 +77,4 @@ class OpenVinoInt8(OpenVino):
     def _partly_on_arm(self, kernels: Kernels) -> bool:
         """Some convolutions ran in int8, and the greater part did not: this is the best that the plugin does on Arm."""
         on_arm = platform.machine() == "aarch64"
-        return on_arm and bool(super().broken_promise(kernels)) and bool(self.ran_as_promised(kernels))
+        return on_arm and bool(super().broken_promise(kernels)) and bool(self.promised(convolutions(kernels)))

@@ -46,20 +46,15 @@ def write_outputs(values: Mapping[str, str], environ: Mapping[str, str]) -> None
     """Show outputs of a step and add them to `$GITHUB_OUTPUT` where there is one.
 
     Raises:
-        UserError: a value has a line break, with which it could set other outputs; or the file cannot be written to.
+        UserError: a value has a line break, with which it could set other outputs.
     """
     if broken := [name for name, value in values.items() if "\n" in value or "\r" in value]:
         raise UserError(f"the output {broken[0]} has a line break: {values[broken[0]]!r}; give one line")
     lines = "".join(f"{name}={value}\n" for name, value in values.items())
     print(lines, end="")
-    target = environ.get("GITHUB_OUTPUT", "")
-    if not target:
-        return
-    try:
+    if target := environ.get("GITHUB_OUTPUT", ""):
         with Path(target).open("a", encoding="utf-8") as file:
             file.write(lines)
-    except OSError as error:
-        raise UserError(f"cannot write to $GITHUB_OUTPUT ({target}): {error.strerror or error}") from None
 
 
 def run_url(environ: Mapping[str, str]) -> str:

@@ -14,9 +14,9 @@ from lib.html.markdown import escape, link, table_lines
 from lib.records.run import RunFolder, load_run, networks, run_folder
 from lib.report.compare.layer_map import layers_table
 from lib.report.compare.whole_network import backends_table
-from lib.report.headline import best_backends, top1_text
-from lib.report.table import Table, Value
+from lib.report.table import Table
 from lib.report.words import scenario_name
+from lib.series.summary import answer_lines
 
 
 def summary(run_dir: Path, environ: Mapping[str, str], *, page_url: str = "", architecture: str = "") -> str:
@@ -32,8 +32,8 @@ def summary(run_dir: Path, environ: Mapping[str, str], *, page_url: str = "", ar
     run = load_run(run_folder(run_dir))
     verdicts = Verdicts(judge_folder(run, load_limits()))
     title = "German traffic signs on CPUs" + (f", {architecture}" if architecture else "")
-    sections = {title: _headline(run, verdicts), "Open": _links(environ, page_url), "Not done": _problems(run),
-                "Quality gate": _of_table(verdict_table(verdicts)), **_tables(run)}  # fmt: skip
+    sections = {title: _headline(run, verdicts), "Open": _links(environ, page_url)}
+    sections |= {"Quality gate": _of_table(verdict_table(verdicts)), **_tables(run)}
     return "".join(f"## {escape(title)}\n\n{text}\n\n" for title, text in sections.items() if text)
 
 
@@ -50,21 +50,9 @@ def append_summary(text: str, environ: Mapping[str, str]) -> None:
 
 
 def _headline(run: RunFolder, verdicts: Verdicts) -> str:
-    rows: list[list[Value]] = []
-    if run.train is not None:
-        split, top1, interval = top1_text(run.train)
-        source = run.train.data.source if run.train.data is not None else "unknown data"
-        rows.append([f"top-1 on {split or 'no split'} ({source})", f"{top1} {interval}".strip()])
-    rows += [
-        [f"best backend, {best.scenario}", f"{best.backend}: {best.words}"] for best in best_backends(run.benchmarks)
-    ]
-    rows.append(["quality gate, of what is in this run", verdicts.words])
-    done = sum(job.status == "ok" for job in run.jobs)
-    rows.append(["notebook runs done", f"{done} of {len(run.jobs)}"])
-    parts = [f"> [!WARNING]\n> {escape(warning)}" for warning in run_caveats(run)]
-    if run.compare is not None and run.compare.layers and not run.stale_compare:
-        parts.append(escape(run.compare.layers))
-    return "\n\n".join([*parts, _of_table(Table(["what", "this run"], rows, align_numbers=False))])
+    warnings = [f"> [!WARNING]\n> {escape(warning)}" for warning in run_caveats(run)]
+    lines = [*answer_lines(run), f"Quality gate, of what is in this run: {verdicts.words}"]
+    return "\n\n".join([*warnings, "\n".join(f"- {escape(line)}" for line in lines)])
 
 
 def _links(environ: Mapping[str, str], page_url: str) -> str:
@@ -72,15 +60,6 @@ def _links(environ: Mapping[str, str], page_url: str) -> str:
     if run := run_url(environ):
         links += [link("Pages and records of this run, as artifacts", f"{run}#artifacts"), link("This run", run)]
     return " · ".join(links)
-
-
-def _problems(run: RunFolder) -> str:
-    rows: list[list[Value]] = [
-        [job.label, job.status, job.reason or "no reason was written down"]
-        for job in run.jobs
-        if job.status not in ("ok", "unknown")
-    ]
-    return _of_table(Table(["notebook", "status", "reason"], rows)) if rows else ""
 
 
 def _tables(run: RunFolder) -> dict[str, str]:

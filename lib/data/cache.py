@@ -53,19 +53,16 @@ def _write(splits: Splits, folder: Path, made_from: str) -> None:
 
 
 def _install(splits: Splits, folder: Path, made_from: str) -> Splits:
-    """Write beside `folder`, open, rename into place."""
+    """Write beside `folder`, rename into place, open."""
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         temporary.chmod(0o755)  # mkdtemp makes 0700; a cache may be shared
         _write(splits, temporary, made_from)
-        opened = _read(temporary, made_from)  # before the rename: an open mapping survives what happens to the folder
-        if opened is None:
-            raise OSError("what was written reads back differently")
         if folder.exists():
             os.rename(folder, temporary / "old")
         os.rename(temporary, folder)
         shutil.rmtree(folder / "old", ignore_errors=True)
-        return opened
+        return {name: _opened(folder, name) for name in splits}
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

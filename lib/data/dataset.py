@@ -110,7 +110,6 @@ class Archive:
     sha256: str
     part: Literal["training", "test"]  # what it belongs to
     target: PurePosixPath  # what it becomes, below the folder of the data set: a folder, or a file
-    members: re.Pattern[str]  # names that are unpacked; others are left alone
 
 
 class DataSet(ABC):

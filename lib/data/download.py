@@ -85,24 +85,17 @@ def _writing(place: Path) -> AbstractContextManager[None]:
 
 def _get(archive: Archive, base: Path, url: str, progress: Progress) -> None:
     """Fetch, check, unpack."""
-    given = base / archive.name
-    if given.is_file() and _difference(given, archive) is None:
-        progress(f"unpacking {given}")
-        _unpack(given, archive, base, progress)
-        return
-    part = base / f"{archive.name}.part"
-    _fetch(url, archive, part, progress)
-    progress(f"unpacking {archive.name}")
-    _unpack(part, archive, base, progress)
-    part.unlink()
+    path, part = base / archive.name, base / f"{archive.name}.part"
+    if not _is(path, archive):
+        path = part
+        _fetch(url, archive, part, progress)
+    progress(f"unpacking {path}")
+    _unpack(path, archive, base, progress)
+    part.unlink(missing_ok=True)
 
 
-def _difference(path: Path, archive: Archive) -> str | None:
-    """In what a file differs from the archive it should be; None if it is the one."""
-    if (size := path.stat().st_size) != archive.size:
-        return f"it has {size:,} bytes instead of {archive.size:,}"
-    found = sha256_file(path)
-    return f"its sha256 is {found} instead of {archive.sha256}" if found != archive.sha256 else None
+def _is(path: Path, archive: Archive) -> bool:
+    return _size(path) == archive.size and sha256_file(path) == archive.sha256
 
 
 def _fetch(url: str, archive: Archive, part: Path, progress: Progress) -> None:
@@ -124,9 +117,10 @@ def _fetch(url: str, archive: Archive, part: Path, progress: Progress) -> None:
                     url, f"{reason} at {before:,} of {archive.size:,} bytes; try again later: what came is kept"
                 )
             time.sleep(idle * WAIT_S)
-    if difference := _difference(part, archive):
+    if not _is(part, archive):
+        found = f"{_size(part):,} bytes with SHA-256 {sha256_file(part)}"
         part.unlink()
-        raise UserError(f"{_shown(url)} is not the official archive: {difference}; nothing of it was used, try again")
+        raise UserError(f"{_shown(url)} is not the official archive: {found}; nothing of it was used, try again")
 
 
 def _size(path: Path) -> int:
@@ -181,7 +175,7 @@ def _unpack(path: Path, archive: Archive, base: Path, progress: Progress) -> Non
         temporary = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=base))
         try:
             with zipfile.ZipFile(path) as file:
-                file.extractall(temporary, [name for name in file.namelist() if archive.members.fullmatch(name)])
+                file.extractall(temporary)  # its SHA-256 is known, and so is what is in it
             _put_in_place(temporary / archive.target, base / archive.target, progress)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

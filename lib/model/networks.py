@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from lib.errors import unknown
-from lib.signs import CLASS_NAMES
 
 IMAGE_SHAPE = (3, 32, 32)
 
@@ -119,7 +118,7 @@ def check_architecture(architecture: str) -> None:
         raise unknown("architecture", architecture, ARCHITECTURES)
 
 
-def build_network(architecture: str, num_classes: int = len(CLASS_NAMES)) -> nn.Module:
+def build_network(architecture: str, num_classes: int) -> nn.Module:
     """A network with fresh random weights, normalized RGB images in, one logit per class out.
 
     Args:

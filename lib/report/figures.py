@@ -16,7 +16,6 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import XAxis, YAxis
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.offsetbox import OffsetImage
@@ -44,8 +43,6 @@ CONTROL = "#8a939b"  # of the control, and of the band within which nothing diff
 FASTER, SLOWER, NEUTRAL = "#1f5fa8", "#b4560b", "#5c6670"
 VERDICT_COLOURS = {"faster": FASTER, "slower": SLOWER, "no difference": NEUTRAL}
 # Dark text is readable on all of them.
-RATIO_STEPS = ["#cf7019", "#eda85b", "#fbe3c6", "#f6f7f8", "#cfe3f4", "#86bbe6", "#4a94d4"]
-RATIO_COLOURS = LinearSegmentedColormap.from_list("ratio", RATIO_STEPS)
 STYLE: Any = {  # matplotlib types the keys of its settings one by one
     "font.size": 9,
     "axes.titlesize": 10,

@@ -8,7 +8,7 @@ from lib.records.schema import ReleaseRecord
 from lib.release import Release
 from lib.release.writer import Plan, Written
 from lib.report.table import Banner, Cell, Stack, Table, Value
-from lib.report.words import capital, milliseconds, percent, percent_interval, scenario_name, size
+from lib.report.words import milliseconds, percent, percent_interval, scenario_name, sentence, size
 
 SHOWN_HASH = 12  # characters
 
@@ -27,10 +27,7 @@ def chosen(plan: Plan) -> Stack:
              percent(parity.top1), percent(parity.agreement)]
         )  # fmt: skip
     columns = ["backend", "file in the run folder", "SHA-256", "parity", "top-1, validation", "equal answers"]
-    return Stack(
-        Table(columns, rows, caption="Models that 03 measured and kept"),
-        *(Banner(note, "info") for note in sentences(plan.notes)),
-    )
+    return Stack(Table(columns, rows, caption="Models that 03 measured and kept"), *_banners(plan.notes))
 
 
 def files(written: Written) -> Stack:
@@ -44,10 +41,7 @@ def files(written: Written) -> Stack:
         for model in manifest.models
     ]  # fmt: skip
     columns = ["file", "measured with", "size", "largest difference of logits", "SHA-256"]
-    return Stack(
-        Table(columns, rows, caption=f"{manifest.name} {manifest.version}"),
-        *(Banner(note, "info") for note in sentences(written.notes)),
-    )
+    return Stack(Table(columns, rows, caption=f"{manifest.name} {manifest.version}"), *_banners(written.notes))
 
 
 def claims(release: Release | None) -> Stack | None:
@@ -98,6 +92,6 @@ def _split(link: str) -> tuple[str, str]:
     return name, words
 
 
-def sentences(notes: Sequence[str]) -> list[str]:
-    """Notes with a capital and a full stop."""
-    return [f"{capital(note)}." for note in notes]
+def _banners(notes: Sequence[str]) -> list[Banner]:
+    """What must be known about a release; the page has it on top."""
+    return [Banner(sentence(note)) for note in notes]

@@ -57,13 +57,7 @@ def raw_cell(ratio: Ratio) -> Cell:
     return point_cell(ratio, "{:.2f}", "muted")
 
 
-def ratio_text(ratio: Ratio, floor: float, *, narrow: bool = False) -> str:
-    """Sign and factor, shorter where many columns share the width."""
-    judged, value = verdict(ratio, floor), factor(ratio.value)
-    if judged == "no difference":
-        return "=" if narrow else "= 1"
-    return (
-        f"{VERDICT_SIGNS[judged]}{value:.{2 if value < 9.995 else 1}f}"
-        if narrow
-        else f"{VERDICT_SIGNS[judged]} {value:.2f}x"
-    )
+def ratio_text(ratio: Ratio, floor: float) -> str:
+    """Sign and factor."""
+    judged = verdict(ratio, floor)
+    return "=" if judged == "no difference" else f"{VERDICT_SIGNS[judged]} {factor(ratio.value):.2f}x"

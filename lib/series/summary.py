@@ -1,4 +1,4 @@
-"""Five lines for the terminal at the end of a run."""
+"""Five lines for the terminal at the end of a run; those with answers are also the head of the summary on GitHub."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from lib.report.words import UNKNOWN
 
 
 def summary_lines(run_dir: Path) -> list[str]:
-    """Data and accuracy; layers; best backend per scenario; what did not run; what to open. Plain text, no colours."""
-    run = load_run(run_dir)
-    return [_accuracy(run), _layers(run), _best(run), _problems(run), f"Open: {run_dir / 'index.html'}"]
+    """The answers and what to open. Plain text, no colours."""
+    return [*answer_lines(load_run(run_dir)), f"Open: {run_dir / 'index.html'}"]
+
+
+def answer_lines(run: RunFolder) -> list[str]:
+    """Data and accuracy; layers; best backend per scenario; what did not run."""
+    return [_accuracy(run), _layers(run), _best(run), _problems(run)]
 
 
 def _accuracy(run: RunFolder) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from lib.files import project_path
 from lib.granted import num_cores
 from lib.release import verify
-from lib.release.predicting import Model
+from lib.release.predicting import Model, probabilities
 from lib.release.reader import Release
 from lib.serving.decoding import Refused, decode
 from lib.serving.metrics import Metrics
@@ -25,6 +25,10 @@ MAX_BATCH = 32  # images; more make a batch slower and an image hardly faster
 MAX_WAITING = 256  # images that are taken and not yet answered
 RETRY_AFTER_S = 1
 MAX_DECODERS = 4
+TOP = 5  # classes in an answer
+
+
+Outcome = tuple[np.ndarray, np.ndarray, np.ndarray] | Exception | None  # None: nobody waits for it any more
 
 
 class Served(NamedTuple):
@@ -61,6 +65,8 @@ class Answer(NamedTuple):
     """Logits of the images of one request, and who computed them."""
 
     logits: np.ndarray  # float32 (N, classes)
+    probabilities: np.ndarray  # of the same shape
+    best: np.ndarray  # int (N, TOP): classes, the most likely first
     notes: list[str]  # what was assumed about the image file
     release: Release
 
@@ -171,10 +177,12 @@ class Engine:
                 images = np.concatenate([work.images for work in batch])
                 release, model = first.served
                 logits = model(release.preprocessing.normalize(images))
+                shares = probabilities(logits)
+                best = np.argsort(-shares, axis=1, kind="stable")[:, :TOP]
             except Exception as error:
                 self._answer(batch, error)
             else:
-                self._answer(batch, logits)
+                self._answer(batch, (logits, shares, best))
                 self.metrics.compute.observe(time.perf_counter() - begun)
                 self.metrics.batch.observe(len(images))
             for work in batch:
@@ -197,18 +205,20 @@ class Engine:
             batch.append(work)
         return batch, None
 
-    def _answer(self, batch: Sequence[_Work], outcome: np.ndarray | Exception | None) -> None:
-        """From a thread: logits of all images of a batch, or why there are none. The event loop wakes up once."""
+    def _answer(self, batch: Sequence[_Work], outcome: Outcome) -> None:
+        """From a thread: arrays of all images of a batch, or why there are none. The event loop wakes up once."""
         self._loop.call_soon_threadsafe(self._resolve, batch, outcome)
 
-    def _resolve(self, batch: Sequence[_Work], outcome: np.ndarray | Exception | None) -> None:
+    def _resolve(self, batch: Sequence[_Work], outcome: Outcome) -> None:
         row = 0
         for work in batch:
             self._count(-work.num_images)
-            if isinstance(outcome, np.ndarray):
-                logits = outcome[row : row + work.num_images]
-                row += work.num_images
-                if not work.future.done():
-                    work.future.set_result(Answer(logits, work.notes, work.served.release))
-            elif outcome is not None and not work.future.done():
+            rows = slice(row, row + work.num_images)
+            row = rows.stop
+            if work.future.done():  # the client is gone, or its time was up
+                continue
+            if isinstance(outcome, Exception):
                 work.future.set_exception(outcome)
+            elif outcome is not None:
+                logits, shares, best = (array[rows] for array in outcome)
+                work.future.set_result(Answer(logits, shares, best, work.notes, work.served.release))

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lib.errors import UserError
 from lib.progress import to_stdout
-from lib.serving.app import ANSWER_S, BODY_S, create_app
+from lib.serving.app import LIMIT_S, create_app
 from lib.serving.engine import Engine, Served
 from lib.serving.metrics import Metrics
 
@@ -60,7 +60,7 @@ def serve(path: str, host: str, port: int, num_threads: int) -> None:
     engine = Engine(Served.load(path, num_threads), metrics)
     listening = _listen(host, port)
     app = create_app(engine)
-    started = app.router.lifespan_context
+    started = app.routed.router.lifespan_context
 
     @asynccontextmanager
     async def lifespan(scope: object) -> AsyncIterator[None]:
@@ -83,7 +83,7 @@ def serve(path: str, host: str, port: int, num_threads: int) -> None:
                 to_stdout(f"serving {_words(engine.served)}")
 
     reload = asyncio.Event()
-    app.router.lifespan_context = lifespan
+    app.routed.router.lifespan_context = lifespan
     address = listening.getsockname()
     shown = f"[{address[0]}]" if ":" in address[0] else address[0]
     to_stdout(f"serving {_words(engine.served)}")
@@ -100,7 +100,7 @@ def serve(path: str, host: str, port: int, num_threads: int) -> None:
         access_log=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=int(BODY_S + ANSWER_S) + 5,
+        timeout_graceful_shutdown=int(LIMIT_S) + 5,
     )
     uvicorn.Server(config).run(sockets=[listening])
     to_stdout("ended: what was in flight is answered")

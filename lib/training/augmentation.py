@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.signs import CLASS_NAMES, mirror_map
+from lib.signs import mirror_map
 from lib.training.recipes import Augmentation
 
 
@@ -95,7 +95,7 @@ def augment_batch(
     labels: Tensor,
     generator: torch.Generator,
     plan: Augmentation,
-    classes: tuple[str, ...] = CLASS_NAMES,
+    classes: tuple[str, ...],
 ) -> tuple[Tensor, Tensor]:
     """uint8 (N, 3, H, W) and int64 (N,) -> float32 (N, 3, H, W) in 0..1 and the labels after flips.
 

@@ -13,7 +13,6 @@ whose paths, pixels and labels have the known hash is called official.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
@@ -27,7 +26,6 @@ from lib.signs import CLASS_NAMES
 TRAINING_FOLDER = PurePosixPath("GTSRB/Final_Training/Images")
 TEST_FOLDER = PurePosixPath("GTSRB/Final_Test/Images")
 TEST_LABELS = "GT-final_test.csv"
-TRAIN_FILES = r"([0-9]{5})/(?:[0-9]{5}_[0-9]{5}\.ppm|GT-\1\.csv)"
 TEST_ARCHIVES = (
     Archive(  # first: it says which images have to be there
         "GTSRB_Final_Test_GT.zip",
@@ -35,7 +33,6 @@ TEST_ARCHIVES = (
         "f94e5a7614d75845c74c04ddb26b8796b9e483f43541dd95dd5b726504e16d6d",
         "test",
         PurePosixPath(TEST_LABELS),
-        re.compile(re.escape(TEST_LABELS)),
     ),
     Archive(
         "GTSRB_Final_Test_Images.zip",
@@ -43,7 +40,6 @@ TEST_ARCHIVES = (
         "48ba6fab7e877eb64eaf8de99035b0aaecfbc279bee23e35deca4ac1d0a837fa",
         "test",
         TEST_FOLDER,
-        re.compile(rf"{TEST_FOLDER}/[0-9]{{5}}\.ppm"),
     ),
 )
 _TRACK_STRIDE = 100_000  # track ids: class * stride + track number; file names have five digits for the track
@@ -168,7 +164,6 @@ class Gtsrb(OfficialLayout):
             "d32ac4b5fa9a1cbd1994768413902e8193599d9434cf0a8eb9cfd00a6d3a290c",
             "training",
             TRAINING_FOLDER,
-            re.compile(f"{TRAINING_FOLDER}/{TRAIN_FILES}"),
         ),
         *TEST_ARCHIVES,
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import PurePosixPath
 
 from lib.data.dataset import Archive, register
-from lib.data.sets.gtsrb import TEST_ARCHIVES, TRAIN_FILES, OfficialLayout
+from lib.data.sets.gtsrb import TEST_ARCHIVES, OfficialLayout
 
 _FOLDER = PurePosixPath("GTSRB/Training")
 
@@ -26,7 +25,6 @@ class GtsrbTorchvision(OfficialLayout):
             "df4144942083645bd60b594de348aa6930126c3e0e5de09e39611630abf8455a",
             "training",
             _FOLDER,
-            re.compile(f"{_FOLDER}/{TRAIN_FILES}"),
         ),
         *TEST_ARCHIVES,
     )

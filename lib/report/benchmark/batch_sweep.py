@@ -8,9 +8,9 @@ from operator import itemgetter
 
 from matplotlib.axes import Axes
 
-from lib.analysis.judgement import disturbance, widest_floor
+from lib.analysis.judgement import disturbance, judged, widest_floor
 from lib.analysis.statistics import SMALLEST_EFFECT, median_latency, samples_per_s, verdict
-from lib.analysis.sweep_points import batch_points, judged_points, point_ratio, thread_points
+from lib.analysis.sweep_points import batch_points, point_ratio, thread_points
 from lib.records.schema import BenchmarkRecord, SweepPoint
 from lib.report.figures import (
     INK,
@@ -37,7 +37,7 @@ def curves(record: BenchmarkRecord) -> Shown:
         return NOT_ASKED if record.status == "ok" and not record.sweep else absent(record, "batch sizes and threads")
     if not record.is_network:
         return Banner(f"{record.backend} computes no network: a speedup would mean nothing", "info")
-    if batch_points(judged_points(record.sweep)):
+    if batch_points(judged(record.sweep)):
         show(plot_sweeps([record]))
     words = (
         crossing_words(record.sweep, widest_floor(record)),
@@ -50,7 +50,7 @@ def curves(record: BenchmarkRecord) -> Shown:
 @styled
 def plot_sweeps(records: Sequence[BenchmarkRecord]) -> Axes:
     """Speedup by batch size, and by number of threads at the batch sizes where it was measured."""
-    points = {record.backend: judged_points(record.sweep) for record in records}
+    points = {record.backend: judged(record.sweep) for record in records}
     by_size = {name: found for name, all_points in points.items() if (found := batch_points(all_points))}
     by_threads = {name: thread_points(found) for name, found in points.items()}
     sizes = sorted({size for found in by_threads.values() for size in found})
@@ -104,13 +104,13 @@ def crossing_words(points: Sequence[SweepPoint], noise_floor: float = SMALLEST_E
 
     `By batch size: slower at 1 to 4, no difference at 16, faster at 64 to 256.`
     """
-    points = judged_points(points)
+    points = judged(points)
     axes = {"By batch size": ("batch_size", batch_points(points))}
     axes |= {f"By threads, batch {size}": ("num_threads", alike) for size, alike in thread_points(points).items()}
     sentences = []
     for axis, (key, found) in axes.items():
-        judged = [(verdict(point_ratio(point), noise_floor), getattr(point, key)) for point in found]
-        spans = [(name, [value for _, value in alike]) for name, alike in groupby(judged, key=itemgetter(0))]
+        verdicts = [(verdict(point_ratio(point), noise_floor), getattr(point, key)) for point in found]
+        spans = [(name, [value for _, value in alike]) for name, alike in groupby(verdicts, key=itemgetter(0))]
         parts = [f"{name} at {' to '.join(map(str, sorted({at[0], at[-1]})))}" for name, at in spans]
         sentences += [f"{axis}: {', '.join(parts)}."] if parts else []
     return " ".join(sentences)
@@ -118,7 +118,7 @@ def crossing_words(points: Sequence[SweepPoint], noise_floor: float = SMALLEST_E
 
 def gain_words(record: BenchmarkRecord) -> str:
     """What larger batches and more threads bring to both sides; empty without points."""
-    points, sentences = judged_points(record.sweep), []
+    points, sentences = judged(record.sweep), []
     sides = {record.backend: "latencies_s", record.reference: "reference_latencies_s"}
     if by_size := batch_points(points):
         first, last = by_size[0], by_size[-1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from lib.analysis.comparison import first_answer_s
 from lib.analysis.judgement import judged
@@ -14,16 +13,16 @@ from lib.report.table import Cell, FileNote, Stack, Table, Value
 from lib.report.words import duration, milliseconds, number, percent, scenario_name, size
 
 
-def cold_start(record: BenchmarkRecord, run_dir: Path) -> Shown:
+def cold_start(record: BenchmarkRecord) -> Shown:
     """What a first request waits for, both sides; and the files that a build machine made for it once."""
     if record.cold_start is None:
         return absent(record, "cold start")
-    kept = None
-    if record.preparation is not None and (folder := record.preparation.kept):
-        names = sorted(path.name for path in (run_dir / folder).iterdir())
-        kept = FileNote("Kept in the run folder, named by the hash of its content", f"{folder}: {', '.join(names)}")
+    kept, made = None, record.preparation
+    if made is not None and made.kept:
+        names = ", ".join(f"{name} ({sha256[:12]})" for name, sha256 in made.files.items())
+        kept = FileNote("Kept in the run folder, with the SHA-256 of each file", f"{made.kept}: {names}")
     reference = (f"{record.reference} (reference)", record.reference_cold_start, None)
-    return Stack(cold_start_table([(record.backend, record.cold_start, record.preparation), reference]), kept)
+    return Stack(cold_start_table([(record.backend, record.cold_start, made), reference]), kept)
 
 
 def cold_start_table(sides: Iterable[tuple[str, ColdStart | None, Preparation | None]]) -> Table:

@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 
 from lib.analysis.comparison import Comparison
 from lib.analysis.csv_files import LAYERS_CSV, SCENARIOS_CSV
-from lib.analysis.judgement import DISTURBED, disturbance
+from lib.analysis.judgement import DISTURBED, disturbance, judged
 from lib.analysis.recommendation import LONG_S, MORE_MEMORY, Candidate, Choice, choices, compile_s, front
 from lib.analysis.statistics import Ratio, scenario_ratio
-from lib.analysis.sweep_points import batch_points, faster_from, judged_points
+from lib.analysis.sweep_points import batch_points, faster_from
 from lib.machine import flags_for
 from lib.records.schema import BenchmarkRecord, Recommendation
 from lib.report.caveats import warning_lines
@@ -110,7 +110,7 @@ def conditions_of(choice: Choice, candidate: Candidate) -> list[str]:
 
 def _batch_sizes(candidate: Candidate) -> str:
     size = candidate.scenario.batch_size
-    points = judged_points(batch_points(candidate.record.sweep))
+    points = judged(batch_points(candidate.record.sweep))
     if not points:
         return f"batches of {size}; other sizes were not measured"
     start = faster_from(points, candidate.noise_floor)

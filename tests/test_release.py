@@ -41,17 +41,11 @@ from lib.release.predicting import Model
 from lib.release.reader import FP32, UINT8, Figures, Manifest, Speed, WeakClass
 from lib.release.verifying import broken_link
 from lib.release.writer import plan_release, write_sums
-from tests.made_release import made_run, released_data
+from tests.made_release import made_run, released, released_data
 
 FP32_RECORD, INT8_RECORD = "records/03_benchmark.onnxruntime.json", "records/03_benchmark.onnxruntime-int8.json"
 TRAIN_RECORD = "records/02_train.json"
 Change = Callable[[Path, Path], None]
-
-
-def released(run_dir: Path) -> Path:
-    release = write_release(plan_release(load_run(run_dir)), released_data()).release
-    assert release is not None
-    return release.path
 
 
 @pytest.fixture(scope="module")

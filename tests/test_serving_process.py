@@ -19,11 +19,9 @@ import pytest
 from PIL import Image
 
 from lib.cli import main
-from lib.records.run import load_run
-from lib.release import Release, write_release
-from lib.release.writer import plan_release
+from lib.release import Release
 from tests.browser import CHROMIUM, browser, findings
-from tests.made_release import made_run, released_data
+from tests.made_release import made_run, released
 from tests.served import Server, serving
 from tests.waiting import HANG_S, until
 
@@ -43,7 +41,7 @@ SIGN = png(Image.effect_noise((48, 48), 60).convert("RGB"))
 
 def released(folder: Path, seed: int) -> Path:
     run_dir = made_run(folder, ("onnxruntime",), seed)
-    return write_release(plan_release(load_run(run_dir)), released_data())[0].path
+    return released(run_dir)
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ def made_run(run_dir: Path, backends: tuple[str, ...] = BACKENDS, seed: int = 0)
     return run_dir
 
 
-def released(run_dir: Path) -> Path:
+def release_of(run_dir: Path) -> Path:
     """The folder of the release of such a run."""
     release = write_release(plan_release(load_run(run_dir)), released_data()).release
     assert release is not None

@@ -410,10 +410,10 @@ def _say(phase: str) -> None:
 
 def made_release(folder: Path) -> Path:
     """A release with random weights."""
-    from tests.made_release import made_run, released
+    from tests.made_release import made_run, release_of
 
     run_dir = made_run(folder, ("onnxruntime",))
-    return released(run_dir)
+    return release_of(run_dir)
 
 
 def main() -> int:

@@ -41,7 +41,7 @@ from lib.release.predicting import Model
 from lib.release.reader import FP32, UINT8, Figures, Manifest, Speed, WeakClass
 from lib.release.verifying import broken_link
 from lib.release.writer import plan_release, write_sums
-from tests.made_release import made_run, released, released_data
+from tests.made_release import made_run, release_of, released_data
 
 FP32_RECORD, INT8_RECORD = "records/03_benchmark.onnxruntime.json", "records/03_benchmark.onnxruntime-int8.json"
 TRAIN_RECORD = "records/02_train.json"
@@ -51,13 +51,13 @@ Change = Callable[[Path, Path], None]
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release; tests leave it as it is."""
-    return released(made_run(tmp_path_factory.mktemp("run")))
+    return release_of(made_run(tmp_path_factory.mktemp("run")))
 
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release of another network."""
-    return released(made_run(tmp_path_factory.mktemp("other"), seed=1))
+    return release_of(made_run(tmp_path_factory.mktemp("other"), seed=1))
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_run_folder_stands_for_its_release_and_equal_content_has_an_equal_digest
 
 
 def test_release_takes_the_place_of_an_earlier_one_and_says_so(tmp_path: Path) -> None:
-    earlier = Release.load(released(made_run(tmp_path))).digest
+    earlier = Release.load(release_of(made_run(tmp_path))).digest
     path = record_path(tmp_path, "03_benchmark", "onnxruntime-int8")
     path.unlink()
     written = write_release(plan_release(load_run(tmp_path)), released_data())

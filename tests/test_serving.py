@@ -20,7 +20,7 @@ from PIL import Image
 
 from lib.data.images import read_image
 from lib.release.predicting import probabilities
-from tests.made_release import made_run, released
+from tests.made_release import made_run, release_of
 
 pytest.importorskip("fastapi", reason="serving is not installed: make EXTRAS=serve .venv")
 
@@ -40,7 +40,7 @@ JPEG, PNG, PPM = "image/jpeg", "image/png", "image/x-portable-pixmap"
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
     run_dir = made_run(tmp_path_factory.mktemp("run"), ("onnxruntime",))
-    return Served.load(released(run_dir), 1)
+    return Served.load(release_of(run_dir), 1)
 
 
 def talked(served: Served, talk: Talk[T]) -> T:

@@ -21,7 +21,7 @@ from PIL import Image
 from lib.cli import main
 from lib.release import Release
 from tests.browser import CHROMIUM, browser, findings
-from tests.made_release import made_run, released
+from tests.made_release import made_run, release_of
 from tests.served import Server, serving
 from tests.waiting import HANG_S, until
 
@@ -41,7 +41,7 @@ SIGN = png(Image.effect_noise((48, 48), 60).convert("RGB"))
 
 def released(folder: Path, seed: int) -> Path:
     run_dir = made_run(folder, ("onnxruntime",), seed)
-    return released(run_dir)
+    return release_of(run_dir)
 
 
 @pytest.fixture(scope="module")

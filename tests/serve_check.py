@@ -146,8 +146,8 @@ async def closed_loop(port: int, requests: list[bytes], seconds: float, load: Lo
             sent = time.perf_counter()
             status = await client.send(random.choice(requests))
             _note(load, status, sent)
-            if status == REFUSED:
-                await asyncio.sleep(0.05)
+            if status in (LOST, REFUSED):  # a server that was killed still takes connections for a moment
+                await asyncio.sleep(0.1)
         client.close()
 
     await asyncio.gather(*(run() for _ in range(CONNECTIONS)))

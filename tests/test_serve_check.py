@@ -16,7 +16,7 @@ from tests.serve_check import CONNECTIONS, Figures, made_release, measure, measu
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> Figures:
     release = Release.load(made_release(tmp_path_factory.mktemp("run")))
-    found = measure(release, num_threads=1, seconds=1.5, soak_s=5)
+    found = measure(release, num_threads=1, seconds=1.0, soak_s=3)
     measure_plain(found, Path(release.path, "model.safetensors"), 1, seconds=1.0)
     return found
 

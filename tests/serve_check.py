@@ -38,7 +38,7 @@ from lib.granted import num_cores
 from lib.machine import collect_environment
 from lib.release import Release
 from lib.release.predicting import Model
-from tests.served import Server, serving
+from tests.served import Server, made_release, serving
 
 NUM_IMAGES = 500
 LOST, REFUSED = 0, -1  # sent and never answered; not sent, as nothing listens
@@ -406,17 +406,6 @@ def table(figures: Figures) -> str:
 
 def _say(phase: str) -> None:
     print(f"serve-check: {phase}", flush=True)
-
-
-def made_release(folder: Path) -> Path:
-    """A release with random weights."""
-    from lib.records.run import load_run
-    from lib.release import write_release
-    from lib.release.writer import plan_release
-    from tests.made_release import made_run, released_data
-
-    run_dir = made_run(folder, ("onnxruntime",))
-    return write_release(plan_release(load_run(run_dir)), released_data())[0].path
 
 
 def main() -> int:

@@ -10,7 +10,8 @@ import pytest
 pytest.importorskip("fastapi", reason="serving is not installed: make EXTRAS=serve .venv")
 
 from lib.release import Release
-from tests.serve_check import CONNECTIONS, Figures, made_release, measure, measure_plain, table
+from tests.serve_check import CONNECTIONS, Figures, measure, measure_plain, table
+from tests.served import made_release
 
 
 @pytest.fixture(scope="module")

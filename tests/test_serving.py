@@ -19,11 +19,8 @@ import pytest
 from PIL import Image
 
 from lib.data.images import read_image
-from lib.records.run import load_run
-from lib.release import write_release
 from lib.release.predicting import probabilities
-from lib.release.writer import plan_release
-from tests.made_release import made_run, released_data
+from tests.served import made_release
 
 pytest.importorskip("fastapi", reason="serving is not installed: make EXTRAS=serve .venv")
 
@@ -42,8 +39,7 @@ JPEG, PNG, PPM = "image/jpeg", "image/png", "image/x-portable-pixmap"
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
-    run_dir = made_run(tmp_path_factory.mktemp("run"), ("onnxruntime",))
-    return Served.load(write_release(plan_release(load_run(run_dir)), released_data())[0].path, 1)
+    return Served.load(made_release(tmp_path_factory.mktemp("run")), 1)
 
 
 def talked(served: Served, talk: Talk[T]) -> T:

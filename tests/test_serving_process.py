@@ -19,12 +19,9 @@ import pytest
 from PIL import Image
 
 from lib.cli import main
-from lib.records.run import load_run
-from lib.release import Release, write_release
-from lib.release.writer import plan_release
+from lib.release import Release
 from tests.browser import CHROMIUM, browser, findings
-from tests.made_release import made_run, released_data
-from tests.served import Server, serving
+from tests.served import Server, made_release, serving
 from tests.waiting import HANG_S, until
 
 pytest.importorskip("fastapi", reason="serving is not installed: make EXTRAS=serve .venv")
@@ -41,14 +38,9 @@ def png(image: Image.Image) -> bytes:
 SIGN = png(Image.effect_noise((48, 48), 60).convert("RGB"))
 
 
-def released(folder: Path, seed: int) -> Path:
-    run_dir = made_run(folder, ("onnxruntime",), seed)
-    return write_release(plan_release(load_run(run_dir)), released_data())[0].path
-
-
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return released(tmp_path_factory.mktemp("run"), seed=0)
+    return made_release(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +87,7 @@ def connects(port: int) -> bool:
 def test_hangup_changes_the_release_without_dropping_a_request_and_keeps_it_if_the_new_is_broken(
     release: Path, tmp_path: Path
 ) -> None:
-    other = released(tmp_path / "other", seed=1)
+    other = made_release(tmp_path / "other", seed=1)
     broken = tmp_path / "broken"
     shutil.copytree(release, broken)
     (broken / "onnx/model.onnx").write_bytes(b"tampered")

@@ -1,4 +1,4 @@
-"""A real server in a process of its own."""
+"""A release to serve, and a real server in a process of its own."""
 
 from __future__ import annotations
 
@@ -11,8 +11,20 @@ from pathlib import Path
 from typing import IO
 
 from lib.files import PROJECT_ROOT
+from lib.records.run import load_run
+from lib.release import write_release
+from lib.release.writer import plan_release
+from tests.made_release import made_run, released_data
 
 COMMAND = (sys.executable, "-m", "lib")
+
+
+def made_release(folder: Path, seed: int = 0) -> Path:
+    """A release with random weights, below a folder."""
+    run_dir = made_run(folder, ("onnxruntime",), seed)
+    release = write_release(plan_release(load_run(run_dir)), released_data()).release
+    assert release is not None
+    return release.path
 
 
 @dataclass

@@ -11,20 +11,14 @@ from pathlib import Path
 from typing import IO
 
 from lib.files import PROJECT_ROOT
-from lib.records.run import load_run
-from lib.release import write_release
-from lib.release.writer import plan_release
-from tests.made_release import made_run, released_data
+from tests.made_release import made_run, release_of
 
 COMMAND = (sys.executable, "-m", "lib")
 
 
 def made_release(folder: Path, seed: int = 0) -> Path:
     """A release with random weights, below a folder."""
-    run_dir = made_run(folder, ("onnxruntime",), seed)
-    release = write_release(plan_release(load_run(run_dir)), released_data()).release
-    assert release is not None
-    return release.path
+    return release_of(made_run(folder, ("onnxruntime",), seed))
 
 
 @dataclass

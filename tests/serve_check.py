@@ -38,7 +38,7 @@ from lib.granted import num_cores
 from lib.machine import collect_environment
 from lib.release import Release
 from lib.release.predicting import Model
-from tests.served import Server, serving
+from tests.served import Server, made_release, serving
 
 NUM_IMAGES = 500
 LOST, REFUSED = 0, -1  # sent and never answered; not sent, as nothing listens
@@ -146,8 +146,8 @@ async def closed_loop(port: int, requests: list[bytes], seconds: float, load: Lo
             sent = time.perf_counter()
             status = await client.send(random.choice(requests))
             _note(load, status, sent)
-            if status == REFUSED:
-                await asyncio.sleep(0.05)
+            if status in (LOST, REFUSED):  # a server that was killed still takes connections for a moment
+                await asyncio.sleep(0.1)
         client.close()
 
     await asyncio.gather(*(run() for _ in range(CONNECTIONS)))
@@ -406,14 +406,6 @@ def table(figures: Figures) -> str:
 
 def _say(phase: str) -> None:
     print(f"serve-check: {phase}", flush=True)
-
-
-def made_release(folder: Path) -> Path:
-    """A release with random weights."""
-    from tests.made_release import made_run, release_of
-
-    run_dir = made_run(folder, ("onnxruntime",))
-    return release_of(run_dir)
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""A real server in a process of its own."""
+"""A release to serve, and a real server in a process of its own."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ from pathlib import Path
 from typing import IO
 
 from lib.files import PROJECT_ROOT
+from tests.made_release import made_run, release_of
 
 COMMAND = (sys.executable, "-m", "lib")
+
+
+def made_release(folder: Path, seed: int = 0) -> Path:
+    """A release with random weights, below a folder."""
+    return release_of(made_run(folder, ("onnxruntime",), seed))
 
 
 @dataclass

@@ -111,6 +111,7 @@ def test_worker_that_does_not_end_when_it_is_asked_to_is_killed(
 ) -> None:
     monkeypatch.setattr("lib.bench.client.END_LIMIT_S", 0.1)
     os.kill(doomed.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, doomed.pid, os.WSTOPPED)
     doomed.kill()
     assert not Path(f"/proc/{doomed.pid}").exists()
 

@@ -66,28 +66,17 @@ def test_a_process_that_is_gone_leaves_the_count_unknown() -> None:
     assert neighbours.use() is None
 
 
-class Machine:
-    """Stands in for who uses the CPU: what is seen while something is measured, and while it is waited for quiet."""
-
-    def __init__(self, measured: Cores, waiting: Cores, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._measured, self._waiting = iter(measured), iter(waiting)
-        monkeypatch.setattr("lib.bench.neighbours.Neighbours", lambda pids: self)
-        monkeypatch.setattr("lib.bench.neighbours.use_over", self._use_over)
-
-    def use(self) -> Use | None:
-        return _use(next(self._measured))
-
-    def _use_over(self, pids: Sequence[int], seconds: float) -> Use | None:
-        return _use(next(self._waiting))
-
-
-def _use(cores: float | None) -> Use | None:
+def use(cores: float | None) -> Use | None:
     return None if cores is None else Use(cores, 0.0, 0.0)
 
 
 def watched(measured: Cores, waiting: Cores, monkeypatch: pytest.MonkeyPatch) -> list[Conditions]:
-    """Both scenarios on such a machine, in one session."""
-    Machine(measured, waiting, monkeypatch)
+    """Both scenarios in one session on a machine where others use so much while something is measured, and while it is
+    waited for quiet."""
+    seen, meanwhile = map(use, measured), map(use, waiting)
+    machine = SimpleNamespace(use=lambda: next(seen))
+    monkeypatch.setattr("lib.bench.neighbours.Neighbours", lambda pids: machine)
+    monkeypatch.setattr("lib.bench.neighbours.use_over", lambda pids, seconds: next(meanwhile))
     workers: Any = SimpleNamespace(running={}, num_threads=os.cpu_count())
     sides: Any = {"backend": SimpleNamespace(pid=1, num_threads=99)}
     watch, found = Watch(workers, "fast", silent), []
@@ -98,30 +87,22 @@ def watched(measured: Cores, waiting: Cores, monkeypatch: pytest.MonkeyPatch) ->
     return found
 
 
-def test_quiet_is_measured_once_and_nothing_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [(found.num_measured, found.waited_s) for found in watched([0.01, 0.02], [], monkeypatch)] == [(1, 0.0)] * 2
-
-
-def test_a_disturbed_scenario_waits_for_quiet_and_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = watched([0.9, 0.01, 0.02], [0.9, 0.9, 0.01], monkeypatch)
-    assert (first.num_measured, first.others_cores, first.waited_s) == (2, 0.01, 3 * WINDOW_S)
-    assert second.num_measured == 1
-
-
-def test_patience_ends_and_belongs_to_the_whole_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = watched([0.9, 0.8], [0.9] * 1000, monkeypatch)
-    assert (first.num_measured, first.waited_s) == (1, PATIENCE_S["fast"])
-    assert (second.num_measured, second.waited_s, second.others_cores) == (1, 0.0, 0.8)
-
-
-def test_where_nothing_can_be_counted_it_is_measured_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, _ = watched([0.9, 0.01, 0.01], [None], monkeypatch)
-    assert (first.num_measured, first.waited_s) == (2, WINDOW_S)
-
-
-def test_of_all_attempts_the_least_disturbed_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept, _ = watched([0.9, 0.5, 0.7, 0.01], [0.01] * 9, monkeypatch)
-    assert (kept.num_measured, kept.others_cores) == (MAX_ATTEMPTS, 0.5)
+@pytest.mark.parametrize(
+    ("measured", "waiting", "first", "second"),
+    [
+        ([0.01, 0.02], [], (1, 0.01, 0.0), (1, 0.02, 0.0)),
+        ([0.9, 0.01, 0.02], [0.9, 0.9, 0.01], (2, 0.01, 3 * WINDOW_S), (1, 0.02, 0.0)),
+        ([0.9, 0.8], [0.9] * 1000, (1, 0.9, PATIENCE_S["fast"]), (1, 0.8, 0.0)),
+        ([0.9, 0.01, 0.01], [None], (2, 0.01, WINDOW_S), (1, 0.01, 0.0)),
+        ([0.9, 0.5, 0.7, 0.01], [0.01] * 9, (MAX_ATTEMPTS, 0.5, 2 * WINDOW_S), (1, 0.01, 0.0)),
+    ],
+    ids=["quiet", "disturbed", "patience of the session ends", "nothing can be counted", "the least disturbed is kept"],
+)
+def test_what_others_disturb_waits_for_quiet_and_is_measured_again(
+    measured: Cores, waiting: Cores, first: Any, second: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = watched(measured, waiting, monkeypatch)
+    assert [(each.num_measured, each.others_cores, each.waited_s) for each in found] == [first, second]
 
 
 def test_smoke_is_not_watched(monkeypatch: pytest.MonkeyPatch) -> None:

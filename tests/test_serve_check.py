@@ -10,13 +10,14 @@ import pytest
 pytest.importorskip("fastapi", reason="serving is not installed: make EXTRAS=serve .venv")
 
 from lib.release import Release
-from tests.serve_check import CONNECTIONS, Figures, made_release, measure, measure_plain, table
+from tests.serve_check import CONNECTIONS, Figures, measure, measure_plain, table
+from tests.served import made_release
 
 
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> Figures:
     release = Release.load(made_release(tmp_path_factory.mktemp("run")))
-    found = measure(release, num_threads=1, seconds=1.5, soak_s=5)
+    found = measure(release, num_threads=1, seconds=1.0, soak_s=3)
     measure_plain(found, Path(release.path, "model.safetensors"), 1, seconds=1.0)
     return found
 

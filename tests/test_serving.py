@@ -20,7 +20,7 @@ from PIL import Image
 
 from lib.data.images import read_image
 from lib.release.predicting import probabilities
-from tests.made_release import made_run, release_of
+from tests.served import made_release
 
 pytest.importorskip("fastapi", reason="serving is not installed: make EXTRAS=serve .venv")
 
@@ -39,8 +39,7 @@ JPEG, PNG, PPM = "image/jpeg", "image/png", "image/x-portable-pixmap"
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
-    run_dir = made_run(tmp_path_factory.mktemp("run"), ("onnxruntime",))
-    return Served.load(release_of(run_dir), 1)
+    return Served.load(made_release(tmp_path_factory.mktemp("run")), 1)
 
 
 def talked(served: Served, talk: Talk[T]) -> T:

@@ -21,8 +21,7 @@ from PIL import Image
 from lib.cli import main
 from lib.release import Release
 from tests.browser import CHROMIUM, browser, findings
-from tests.made_release import made_run, release_of
-from tests.served import Server, serving
+from tests.served import Server, made_release, serving
 from tests.waiting import HANG_S, until
 
 pytest.importorskip("fastapi", reason="serving is not installed: make EXTRAS=serve .venv")
@@ -39,14 +38,9 @@ def png(image: Image.Image) -> bytes:
 SIGN = png(Image.effect_noise((48, 48), 60).convert("RGB"))
 
 
-def released(folder: Path, seed: int) -> Path:
-    run_dir = made_run(folder, ("onnxruntime",), seed)
-    return release_of(run_dir)
-
-
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return released(tmp_path_factory.mktemp("run"), seed=0)
+    return made_release(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +87,7 @@ def connects(port: int) -> bool:
 def test_hangup_changes_the_release_without_dropping_a_request_and_keeps_it_if_the_new_is_broken(
     release: Path, tmp_path: Path
 ) -> None:
-    other = released(tmp_path / "other", seed=1)
+    other = made_release(tmp_path / "other", seed=1)
     broken = tmp_path / "broken"
     shutil.copytree(release, broken)
     (broken / "onnx/model.onnx").write_bytes(b"tampered")
@@ -196,11 +190,14 @@ def test_unchanged_client_of_the_protocol_is_served(server: Server, release: Pat
 
 def test_requests_made_from_the_openapi_document_never_fail_the_server(server: Server) -> None:
     schemathesis = pytest.importorskip("schemathesis", reason="make EXTRAS='serve serve-test' .venv")
-    from hypothesis import HealthCheck, given, settings
-
+    hypothesis = pytest.importorskip("hypothesis", reason="make EXTRAS='serve serve-test' .venv")
     document = schemathesis.openapi.from_url(f"{server.address}/openapi.json")
-    every = settings(
-        max_examples=15, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    every = hypothesis.settings(
+        max_examples=15,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
     )
 
     def answered(case: Any) -> None:
@@ -208,8 +205,7 @@ def test_requests_made_from_the_openapi_document_never_fail_the_server(server: S
         assert answer.status_code < 500, f"{case.method} {case.path}: {answer.status_code}"
 
     for operation in document.get_all_operations():
-        fuzzed: Any = every(given(operation.ok().as_strategy())(answered))
-        fuzzed()
+        every(hypothesis.given(operation.ok().as_strategy())(answered))()
     digest(server)
 
 

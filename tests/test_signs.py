@@ -122,6 +122,15 @@ def test_track_depends_on_its_seed_alone() -> None:
     assert not np.array_equal(images, render_track(TrackPlan(class_id=1, seed=12, num_frames=6))[0])
 
 
+def test_light_rank_orders_tracks_from_dark_to_bright() -> None:
+    def brightness(rank: float) -> float:
+        tracks = render_tracks([TrackPlan(17, seed, 3, rank) for seed in range(8)])
+        return float(np.mean([images[:, :, 12:20, 12:20].mean() for images, _ in tracks]))
+
+    dark, middle, bright = brightness(0.05), brightness(0.5), brightness(0.95)
+    assert dark < 0.6 * middle < 0.6 * 0.9 * bright
+
+
 def test_importing_signs_does_not_import_torch() -> None:
     code = "import sys, lib.signs; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT).returncode == 0

@@ -65,8 +65,7 @@ def test_interval_allows_for_what_others_used_in_proportion_to_the_logarithm() -
 
 
 def test_outlying_rounds_hardly_move_the_speedup() -> None:
-    calm = [[1.0]] * 20
-    assert paired_ratio(calm, [[2.0]] * 17 + [[50.0]] * 3).value == pytest.approx(2)
+    assert paired_ratio([[1.0]] * 20, [[2.0]] * 17 + [[50.0]] * 3).value == pytest.approx(2)
 
 
 @pytest.mark.parametrize(

@@ -85,18 +85,11 @@ def test_warnings_survive_the_way_through_a_file(tmp_path: Path) -> None:
     assert read_record(tmp_path / "record.json", BenchmarkRecord).warnings == record.warnings
 
 
-def kinds(**changes: Any) -> list[WarningKind]:
-    return [warning.kind for warning in record_warnings(made_benchmark("torch-blas", **changes))]
-
-
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
         ({}, []),
-        (
-            {"environment": made_environment(num_cores=4, num_threads=5, emulated=True)},
-            ["too_many_threads", "emulated"],
-        ),
+        ({"environment": made_environment(num_threads=5, emulated=True)}, ["too_many_threads", "emulated"]),
         ({"random_weights": True, "parity": made_parity(reference_top1=0.02)}, ["random_weights"]),
         ({"random_weights": True, "parity": None}, []),
         ({"parity": made_parity(reference_top1=0.069)}, ["near_chance"]),
@@ -105,10 +98,8 @@ def kinds(**changes: Any) -> list[WarningKind]:
         ({"proof": Proof("what", {}, passed=True, investigate="why")}, ["investigate"]),
     ],
 )
-def test_the_numbers_of_a_record_say_what_its_readers_must_know(
-    changes: dict[str, Any], expected: list[WarningKind]
-) -> None:
-    assert kinds(**changes) == expected
+def test_the_numbers_of_a_record_say_what_readers_must_know(changes: dict[str, Any], expected: list[str]) -> None:
+    assert [warning.kind for warning in record_warnings(made_benchmark("torch-blas", **changes))] == expected
 
 
 def test_scattering_times_are_unstable_unless_a_disturbance_is_the_reason() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from html import escape, unescape
 from typing import Any
@@ -63,20 +63,22 @@ def left_out(what: str, num_characters: int, about: str = "") -> str:
     )
 
 
+def _piece(what: str, source: str, to_html: Callable[[str], str], num_others: int = 0) -> Piece:
+    """What is larger than a whole page is not even looked at: to clean it would take longer than readers wait."""
+    size = len(source) + num_others
+    return Piece(what, safe(to_html(source) if size <= PAGE_LIMIT else left_out(what, size)))
+
+
 def text_piece(source: str, attachments: dict[str, Any]) -> Piece:
     """Markdown -> HTML that is safe to show."""
-    size = len(source) + sum(len(str(content)) for content in attachments.values())
-    if size > PAGE_LIMIT:
-        return Piece("Text", safe(left_out("Text", size)))
     renderer = IPythonRenderer(escape=False, attachments=attachments, exclude_anchor_links=True)
-    return Piece("Text", safe(clean_html(MarkdownWithMath(renderer=renderer).render(source))))
+    attached = sum(len(str(content)) for content in attachments.values())
+    return _piece("Text", source, lambda text: clean_html(MarkdownWithMath(renderer=renderer).render(text)), attached)
 
 
 def code_piece(source: str) -> Piece:
     """Code with its syntax in colours."""
-    if len(source) > PAGE_LIMIT:
-        return Piece("Code", safe(left_out("Code", len(source))))
-    return Piece("Code", safe(Highlight2HTML(pygments_lexer="ipython3")(source)))  # type: ignore[no-untyped-call]
+    return _piece("Code", source, Highlight2HTML(pygments_lexer="ipython3"))  # type: ignore[no-untyped-call]
 
 
 def output_pieces(cell: NotebookNode) -> list[Piece]:
@@ -99,9 +101,9 @@ def _output_piece(output: NotebookNode) -> Piece:
         return text_piece(content, {})
     if mime.startswith("image/"):
         return Piece("Figure", safe(_image_html(mime, content, metadata)))
-    if len(content) > PAGE_LIMIT:  # not even looked at: to clean it would take longer than readers wait
-        return Piece("Output", safe(left_out("Output", len(content))))
-    return Piece("Output", safe(clean_html(content)), describes_run=RUN_METADATA in _of_mime(metadata, "text/html"))
+    piece = _piece("Output", content, clean_html)
+    piece.describes_run = RUN_METADATA in _of_mime(metadata, "text/html")
+    return piece
 
 
 def _of_mime(metadata: Any, mime: str) -> dict[str, Any]:

@@ -9,9 +9,11 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
 from html import escape
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
+import matplotlib
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
@@ -29,6 +31,7 @@ from lib.report.table import packed
 WIDTH = 9.4  # inches; 902 CSS pixels, the text column of the page
 SVG_LIMIT = 90_000  # bytes; beyond it a bitmap is smaller and draws faster
 IMAGE_LIMIT = 200_000  # bytes of one bitmap; a page of 1.5 MB holds five of these and its text
+MANY_IMAGES = 12  # in a figure: as SVG it would be larger than any limit, so that is not tried
 CSS_DPI = 96
 WIDE_PX = 640  # wider than a phone: there the figure scrolls inside its frame instead of shrinking to dust
 
@@ -43,34 +46,8 @@ CONTROL = "#8a939b"  # of the control, and of the band within which nothing diff
 FASTER, SLOWER, NEUTRAL = "#1f5fa8", "#b4560b", "#5c6670"
 VERDICT_COLOURS = {"faster": FASTER, "slower": SLOWER, "no difference": NEUTRAL}
 # Dark text is readable on all of them.
-STYLE: Any = {  # matplotlib types the keys of its settings one by one
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 8,
-    "axes.labelsize": 9,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#8a939b",
-    "axes.labelcolor": "#24292f",
-    "text.color": "#24292f",
-    "xtick.color": "#57606a",
-    "ytick.color": "#57606a",
-    "xtick.labelcolor": "#24292f",
-    "ytick.labelcolor": "#24292f",
-    "grid.color": "#dfe3e7",
-    "grid.linewidth": 0.7,
-    "axes.axisbelow": True,
-    "figure.facecolor": "white",
-    "savefig.facecolor": "white",
-    "lines.linewidth": 1.6,
-    "svg.fonttype": "path",  # the same letters on every machine
-    "svg.hashsalt": "report",  # the same bytes for the same figure
+STYLE: dict[str, Any] = {
+    **matplotlib.rc_params_from_file(Path(__file__).with_suffix(".mplstyle"), use_default_template=False)
 }
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -168,34 +145,22 @@ def _png(figure: Figure) -> bytes:
     return content
 
 
-def _has_pictures(figure: Figure) -> bool:
-    """True with camera images or artwork, whose colours must stay: the dark theme inverts other figures."""
-    if figure.findobj(OffsetImage):
-        return True
-    return any(
-        isinstance(found, AxesImage) and np.asarray(found.get_array()).ndim == 3 for found in figure.findobj(AxesImage)
-    )
-
-
-def _is_pictorial(figure: Figure) -> bool:
-    """True where pictures fill the figure: as SVG it would be larger than any limit, so that is not tried."""
-    return len(figure.findobj(AxesImage)) + len(figure.findobj(OffsetImage)) > 12
-
-
 @styled
 def figure_html(figure: Figure, alt: str, caption: str = "") -> str:
     """A figure as an image inside the page, SVG or (where that is smaller) PNG."""
     if not alt.strip():
         raise ValueError("a figure needs alternative text: say in one sentence what it shows")
-    content, mime = b"", "image/png"
-    if not _is_pictorial(figure):
-        content, mime = _svg(figure), "image/svg+xml"
-    if not content or len(content) > SVG_LIMIT:
-        bitmap = _png(figure)
-        if not content or len(bitmap) < len(content):
-            content, mime = bitmap, "image/png"
+    images = [found for found in figure.findobj(AxesImage) if isinstance(found, AxesImage)]
+    artwork = figure.findobj(OffsetImage)
+    # The dark theme inverts figures, but for camera images and artwork, whose colours must stay.
+    is_picture = bool(artwork) or any(np.asarray(image.get_array()).ndim == 3 for image in images)
+    content, mime = b"", "image/svg+xml"
+    if len(images) + len(artwork) <= MANY_IMAGES:
+        content = _svg(figure)
+    if not 0 < len(content) <= SVG_LIMIT:
+        content, mime = _png(figure), "image/png"
     width, height = (round(inches * CSS_DPI) for inches in figure.get_size_inches())
-    names = "r-figure" + " r-wide" * (width > WIDE_PX) + " r-picture" * _has_pictures(figure)
+    names = "r-figure" + " r-wide" * (width > WIDE_PX) + " r-picture" * is_picture
     text = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     # The style is for live front ends; in the page the style sheet says the same.
     return (

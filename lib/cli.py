@@ -162,13 +162,13 @@ def _prune(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from lib.release.verifying import UNSIGNED, verify
+    from lib.release.verifying import authenticity, verify
 
     release, holds = verify(arguments.release)
     for line in holds:
         print(f"ok  {line}")
     print(f"{release.name} {release.version}, digest {release.digest}")
-    print(UNSIGNED)
+    print(authenticity(release))
     return OK
 
 

@@ -76,6 +76,17 @@ def test_release_of_a_run_holds_every_link_and_is_not_called_authentic(
     assert lines[-1].startswith("consistent, not authentic")
 
 
+def test_signature_changes_no_digest_is_not_taken_for_checked_and_stays_with_its_content(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = Path(shutil.copytree(whole.parent, tmp_path / "run"))
+    digest = Release.load(run_dir).digest
+    (run_dir / "release/model.sig").write_text("{}")
+    assert main(["verify", str(run_dir)]) == 0 and Release.load(run_dir).digest == digest
+    assert capsys.readouterr().out.splitlines()[-1].startswith("consistent, and signed: whether")
+    assert (release_of(run_dir) / "model.sig").exists(), "the same content was written again"
+
+
 def test_sums_are_those_of_coreutils(whole: Path) -> None:
     ended = subprocess.run(["sha256sum", "--strict", "-c", "SHA256SUMS"], cwd=whole, capture_output=True, check=False)
     assert ended.returncode == 0, ended.stdout

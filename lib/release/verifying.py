@@ -34,6 +34,7 @@ from lib.release.reader import (
     MANIFEST,
     PREPROCESSOR,
     SAMPLES,
+    SIGNATURE,
     SUMS,
     TRAINING_IMAGES,
     UINT8,
@@ -59,6 +60,14 @@ def verify(path: str | Path) -> tuple[Release, list[str]]:
     holds = [f"files: the {len(release.sums)} files are those that {SUMS} names, and there is no other"]
     holds += _chain(release)
     return release, holds
+
+
+def authenticity(release: Release) -> str:
+    """What is known about who made a consistent release, in words. A signature is not checked here."""
+    if not (release.path / SIGNATURE).is_file():
+        return UNSIGNED
+    check = f"model_signing verify key {release.path} --signature {release.path / SIGNATURE} --public_key KEY"
+    return f"consistent, and signed: whether the signature is that of its maker is for `{check}` to say"
 
 
 def broken_link(path: str | Path) -> str:

@@ -25,7 +25,7 @@ from lib.release.card import card_of
 from lib.release.contents import PLACES, RELEASED, Sources, as_json, json_files, label_of, manifest_of, sample_file
 from lib.release.pixels import write_pixels_variant
 from lib.release.predicting import Model
-from lib.release.reader import BOM, CARD, FP32, SUMS, TRAINING_IMAGES, UINT8, WEIGHTS, Release
+from lib.release.reader import BOM, CARD, FP32, SIGNATURE, SUMS, TRAINING_IMAGES, UINT8, WEIGHTS, Release
 
 FOLDER = "release"  # in a run folder
 _AGAIN = f"run {BENCHMARK} again"
@@ -146,6 +146,8 @@ def write_release(plan: Plan, data: Data | None) -> Written:
         _fill(made, plan, data)
         digest = Release.load(made).digest
         before = sha256_file(target / SUMS) if (target / SUMS).is_file() else ""
+        if before == digest and (target / SIGNATURE).is_file():  # the same content: its signature still holds
+            shutil.copyfile(target / SIGNATURE, made / SIGNATURE)
         if target.exists():
             target.rename(Path(folder, "earlier"))
         made.rename(target)
@@ -227,8 +229,8 @@ def training_images(data: Data) -> str:
 
 
 def sums_of(folder: Path) -> dict[str, str]:
-    """SHA-256 of all files but SHA256SUMS, by path, in order."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS)
+    """SHA-256 of all files but SHA256SUMS and the signature, by path, in order."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in (SUMS, SIGNATURE))
     return {path.relative_to(folder).as_posix(): sha256_file(path) for path in paths}
 
 

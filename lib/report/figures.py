@@ -44,7 +44,6 @@ REFERENCE_COLOUR = "#24292F"
 CONTROL = "#8a939b"  # of the control, and of the band within which nothing differs
 FASTER, SLOWER, NEUTRAL = "#1f5fa8", "#b4560b", "#5c6670"
 VERDICT_COLOURS = {"faster": FASTER, "slower": SLOWER, "no difference": NEUTRAL}
-# Dark text is readable on all of them.
 STYLE = Path(__file__).with_suffix(".mplstyle")
 P = ParamSpec("P")
 R = TypeVar("R")

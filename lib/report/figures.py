@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
-import matplotlib
 import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
@@ -45,10 +44,7 @@ REFERENCE_COLOUR = "#24292F"
 CONTROL = "#8a939b"  # of the control, and of the band within which nothing differs
 FASTER, SLOWER, NEUTRAL = "#1f5fa8", "#b4560b", "#5c6670"
 VERDICT_COLOURS = {"faster": FASTER, "slower": SLOWER, "no difference": NEUTRAL}
-# Dark text is readable on all of them.
-STYLE: dict[str, Any] = {
-    **matplotlib.rc_params_from_file(Path(__file__).with_suffix(".mplstyle"), use_default_template=False)
-}
+STYLE = Path(__file__).with_suffix(".mplstyle")
 P = ParamSpec("P")
 R = TypeVar("R")
 _descriptions: WeakKeyDictionary[Figure, list[tuple[str, str]]] = WeakKeyDictionary()

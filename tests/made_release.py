@@ -19,7 +19,6 @@ from lib.data.preprocessing import fit_preprocessing
 from lib.files import CHECKPOINT_NAME
 from lib.header import CheckpointMetadata
 from lib.model import build_network, load_checkpoint, save_checkpoint
-from lib.records.run import load_run
 from lib.records.schema import Preparation, record_path, write_record
 from lib.release import write_release
 from lib.release.writer import plan_release
@@ -61,7 +60,7 @@ def made_run(run_dir: Path, backends: tuple[str, ...] = BACKENDS, seed: int = 0)
 
 def release_of(run_dir: Path) -> Path:
     """The folder of the release of such a run."""
-    release = write_release(plan_release(load_run(run_dir)), released_data()).release
+    release = write_release(plan_release(run_dir), released_data()).release
     assert release is not None
     return release.path
 

@@ -178,7 +178,8 @@ def test_run_without_onnx_runtime_has_no_release_and_a_page_that_says_so(finishe
 def test_run_with_onnx_runtime_is_released_and_every_link_holds(finished: Path, tmp_path: Path) -> None:
     run_dir = Path(shutil.copytree(finished, tmp_path / "run"))
     given = read_record(run_dir / "results/02_train.json", TrainRecord).params
-    data = load_data("synthetic", num_images=num_images_for("smoke", "synthetic"), seed=int(given["seed"]))
+    num_images = int(given["num_images"]) or num_images_for("smoke", "synthetic")
+    data = load_data("synthetic", num_images=num_images, seed=int(given["seed"]))
     add_measured(run_dir, "onnxruntime", data, profile="smoke")
     status, last = papermill(tmp_path, "05_release", "-p", "run_dir", str(run_dir))
     assert status == 0, last

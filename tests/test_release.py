@@ -23,7 +23,6 @@ from lib.data.preprocessing import Preprocessing
 from lib.errors import UserError
 from lib.files import sha256_file
 from lib.header import CheckpointMetadata
-from lib.records.run import load_run
 from lib.records.schema import (
     Accuracy,
     BenchmarkRecord,
@@ -102,7 +101,7 @@ def test_bill_of_materials_is_cyclonedx_and_names_model_data_and_files(whole: Pa
 
 
 def test_run_folder_stands_for_its_release_and_equal_content_has_an_equal_digest(whole: Path) -> None:
-    again, notes = write_release(plan_release(load_run(whole.parent)), released_data())
+    again, notes = write_release(plan_release(whole.parent), released_data())
     assert again is not None and Release.load(whole.parent).digest == again.digest and notes == []
 
 
@@ -110,7 +109,7 @@ def test_release_takes_the_place_of_an_earlier_one_and_says_so(tmp_path: Path) -
     earlier = Release.load(release_of(made_run(tmp_path))).digest
     path = record_path(tmp_path, "03_benchmark", "onnxruntime-int8")
     path.unlink()
-    written = write_release(plan_release(load_run(tmp_path)), released_data())
+    written = write_release(plan_release(tmp_path), released_data())
     assert written.notes == [
         "onnxruntime-int8 was not measured in this run",
         f"it replaces release {earlier[:12]}, which had other content",
@@ -342,7 +341,7 @@ def test_what_is_not_a_whole_release_is_refused_in_one_line(
 
 def test_run_without_onnx_runtime_gets_no_release_and_the_reason(tmp_path: Path) -> None:
     run_dir = made_run(tmp_path, backends=("onnxruntime-int8",))
-    plan = plan_release(load_run(run_dir))
+    plan = plan_release(run_dir)
     assert plan.reason == "onnxruntime was not measured in this run"
     assert write_release(plan, None).release is None and not (run_dir / "release").exists()
 
@@ -364,7 +363,7 @@ def test_measurement_that_cannot_be_released_is_left_out_with_the_reason(
     for name, value in changes.items():
         setattr(record, name, value)
     write_record(record, path)
-    assert reason in plan_release(load_run(run_dir)).reason
+    assert reason in plan_release(run_dir).reason
 
 
 def test_kept_file_that_was_changed_after_the_measurement_is_refused(whole: Path, tmp_path: Path) -> None:
@@ -372,7 +371,7 @@ def test_kept_file_that_was_changed_after_the_measurement_is_refused(whole: Path
     (kept,) = run_dir.glob("models/*/quantized.onnx")
     kept.write_bytes(b"another")
     with pytest.raises(UserError, match="is not the file that onnxruntime-int8 measured; run 03_benchmark again"):
-        plan_release(load_run(run_dir))
+        plan_release(run_dir)
 
 
 def test_words_of_the_card_have_a_version() -> None:

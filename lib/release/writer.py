@@ -18,8 +18,16 @@ from lib.data.sets import get_dataset
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, sha256_file, writing
 from lib.header import CheckpointMetadata, read_header
-from lib.records.run import RunFolder
-from lib.records.schema import BENCHMARK, BenchmarkRecord, Record, ReleasedModel, TrainRecord, record_path
+from lib.records.schema import (
+    BENCHMARK,
+    TRAIN,
+    BenchmarkRecord,
+    Record,
+    ReleasedModel,
+    TrainRecord,
+    read_record,
+    record_path,
+)
 from lib.release.bom import bom_of
 from lib.release.card import card_of
 from lib.release.contents import PLACES, RELEASED, Sources, as_json, json_files, label_of, manifest_of, sample_file
@@ -47,28 +55,31 @@ class Plan:
         return self.run_dir / record.preparation.kept / RELEASED[record.backend]
 
 
-def plan_release(run: RunFolder) -> Plan:
+def plan_release(run_dir: Path) -> Plan:
     """Choose what is released: nothing without a training, and a right `onnxruntime` that measured its network.
 
     Raises:
-        UserError: a file of the run is missing or is not the one that its record names.
+        UserError: a record that cannot be read, or a file of the run that is missing or not the one that its record
+            names.
     """
-    if run.train is None:
-        return Plan(run.path, None, [], [], "this run has no record of a training")
-    if run.train.checkpoint_sha256 != sha256_file(_there(run.path / CHECKPOINT_NAME)):
-        raise UserError(f"{run.path / CHECKPOINT_NAME} is not the checkpoint that the record of the training names")
+    if not (path := record_path(run_dir, TRAIN)).exists():
+        return Plan(run_dir, None, [], [], "this run has no record of a training")
+    train = read_record(path, TrainRecord)
+    if train.checkpoint_sha256 != sha256_file(_there(run_dir / CHECKPOINT_NAME)):
+        raise UserError(f"{run_dir / CHECKPOINT_NAME} is not the checkpoint that the record of the training names")
     chosen, notes = [], []
     for backend in RELEASED:
-        record = next((record for record in run.benchmarks if record.backend == backend), None)
-        if record is None:
+        if not (path := record_path(run_dir, BENCHMARK, backend)).exists():
             notes.append(f"{backend} was not measured in this run")
-        elif why := _unfit(record, run.train):
+            continue
+        record = read_record(path, BenchmarkRecord)
+        if why := _unfit(record, train):
             notes.append(f"{backend} cannot be released: {why}")
         else:
             chosen.append(record)
     if not chosen or chosen[0].backend != next(iter(RELEASED)):
-        return Plan(run.path, run.train, [], notes, notes[0])
-    plan = Plan(run.path, run.train, chosen, notes)
+        return Plan(run_dir, train, [], notes, notes[0])
+    plan = Plan(run_dir, train, chosen, notes)
     for record in chosen:
         assert record.preparation is not None
         if sha256_file(_there(plan.kept(record))) != record.preparation.files.get(RELEASED[record.backend]):

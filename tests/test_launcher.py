@@ -323,7 +323,7 @@ def test_prune_removes_old_runs_but_the_latest_those_at_work_and_what_people_nam
 @pytest.mark.parametrize(
     ("argv", "complaint"),
     [
-        (["run", "05"], "unknown notebook '05'; available: 01_explore"),
+        (["run", "06"], "unknown notebook '06'; available: 01_explore"),
         (["run", "02", "-p", "backend", "null"], "unknown parameter 'backend'"),
         (["run", "-p", "num_epoch", "3"], "did you mean 'num_epochs'"),
         (["run", "-p", "profile", "fats"], "did you mean 'fast'"),
@@ -333,7 +333,7 @@ def test_prune_removes_old_runs_but_the_latest_those_at_work_and_what_people_nam
         (["run", "02", "--backends", "null"], "--backends is for 03_benchmark"),
         (["run", "-p", "backend", "null", "--backends", "null"], "not both"),
         (["run", "--cell-limit", "0"], "cell-limit"),
-        (["params", "05"], "unknown notebook"),
+        (["params", "06"], "unknown notebook"),
         (["render", "no/such/run"], "holds no executed notebooks"),
         (["data", "get", "--dataset", "synthetic"], "unknown data set"),
         (["runs", "prune", "--keep", "0"], "--keep"),

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from lib.analysis.judgement import disturbances, judge
-from lib.analysis.statistics import scenario_ratio
+from lib.analysis.judgement import disturbances
+from lib.analysis.recommendation import speeds
 from lib.html.index import write_index
 from lib.html.page import Failure
 from lib.html.provenance import run_metadata
@@ -118,8 +118,7 @@ def kinds() -> dict[str, tuple[Record, list[Any], Failure | None]]:
         headline="From torch-blas to torch-onednn at batch 256, 14 of 50 layers run another kernel: 11 run faster, by "
         "1.90x to 3.75x, with most time saved in stage3.0.conv2; 1 run slower, by 1.12x, with most time lost in head; "
         "2 show no difference. The other 36 run the same kernel.",
-        verdicts={each.backend: {found.name: judge(found).verdict for found in each.scenarios} for each in full},
-        ratios={each.backend: {found.name: tuple(scenario_ratio(found)) for found in each.scenarios} for each in full},
+        speeds=speeds(full),
         **more,
     )
     return {

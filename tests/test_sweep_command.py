@@ -57,7 +57,7 @@ def test_name_of_a_folder_cannot_lead_out_of_it_and_is_never_shared() -> None:
     [
         (["02", "-p", "num_epoch", "1,2"], "did you mean 'num_epochs'"),
         (["02", "-p", "num_epochs", "1,two"], "got 'two'"),
-        (["02", "-p", "num_epochs", "1", "-p", "num_epochs", "2"], "write its values in one"),
+        (["02", "-p", "num_epochs", "1", "-p", "num_epochs", "2"], "is given twice: '1' and '2'"),
         (["02", "-p", "run_dir", "a,b"], "--out"),
         (["02", "-p", "seed", ",".join(map(str, range(1001)))], "1,001 combinations"),
         (["02", "--network-of", "runs/none"], "--network-of is for"),

@@ -55,9 +55,8 @@ def caveats_of(record: Record | None) -> list[str]:
     """What a reader of a record must know, one sentence each."""
     if record is None:
         return []
-    if isinstance(record, ReleaseRecord):
-        return [sentence(note) for note in record.notes]
-    return [*([SMOKE_TEXT] if record.profile == "smoke" else []), *warning_lines(record.warnings)]
+    notes = [sentence(note) for note in record.notes] if isinstance(record, ReleaseRecord) else []
+    return [*([SMOKE_TEXT] if record.profile == "smoke" else []), *notes, *warning_lines(record.warnings)]
 
 
 def charts_of(record: Record | None) -> list[Markup]:

@@ -119,8 +119,10 @@ def write_benchmark(run: Run, session: Session) -> FileNote:
     return _written(run, path)
 
 
-def write_compare(run: Run, comparison: Comparison, history: History | None = None) -> Path:
-    """Record of 04, and its numbers as CSV beside it."""
+def write_compare(run: Run, comparison: Comparison, history: History | None = None) -> Path | None:
+    """Record of 04, and its numbers as CSV beside it; None where there was nothing to compare."""
+    if not comparison.measured:
+        return None
     compared = networks(comparison.measured)
     history_verdicts: dict[str, dict[str, str]] = {}
     for trend in history.trends if history is not None else []:

@@ -13,6 +13,7 @@ from lib.analysis.recommendation import LONG_S, MORE_MEMORY, Candidate, Choice, 
 from lib.analysis.statistics import Ratio, scenario_ratio
 from lib.analysis.sweep_points import batch_points, faster_from
 from lib.machine import flags_for
+from lib.records.run import networks
 from lib.records.schema import BenchmarkRecord, Recommendation
 from lib.report.caveats import warning_lines
 from lib.report.figures import (
@@ -32,6 +33,8 @@ from lib.report.table import Banner, Cell, Displayed, Fold, Stack, Table, profil
 from lib.report.verdict_cells import point_cell
 from lib.report.words import NOT_JUDGED, UNKNOWN, VERDICT_SIGNS, capital, scenario_name
 
+HOW_TO = "run python -m lib run for the whole series, or python -m lib run 03_benchmark -p backend NAME for one backend"
+
 
 def caveats(comparison: Comparison) -> Stack:
     """What went wrong, then what is missing; the page has it on top."""
@@ -40,6 +43,8 @@ def caveats(comparison: Comparison) -> Stack:
 
 def recommended(comparison: Comparison) -> Displayed:
     """What to use, by the rules of `lib.analysis.recommendation`."""
+    if not networks(comparison.measured):
+        return Banner(f"There are no measurements of a network here; {HOW_TO}.", "info")
     found = recommendations(comparison)
     if not found:
         why = "no backend was compared with the reference here"

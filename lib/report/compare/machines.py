@@ -45,5 +45,5 @@ def machines_table(records: Mapping[str, Record]) -> Table:
     if letters:
         note = "Different machines: compare speedups only, never milliseconds of different letters."
     columns = ["what", *(letters.get(machine_id, "this machine") for machine_id in groups)]
-    rows = [[name, *(machine[name] for machine in facts)] for name in facts[0]]
+    rows = [[name, *(machine[name] for machine in facts)] for name in (facts[0] if facts else ())]
     return Table(columns, rows, caption="Machines", note=note, compact=True, align_numbers=False)

@@ -39,7 +39,8 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the launcher leaves of the whole series in `smoke`, with one backend and the control."""
     run_dir = tmp_path_factory.mktemp("finished") / "run"
-    command = ["-m", "lib", "run", "--backends", "torch-blas,null", "-p", "profile", "smoke", "--out", str(run_dir)]
+    command = ["-m", "lib", "run", "--backends", "torch-blas,null", "-p", "profile", "smoke", "-p", "num_threads", "1"]
+    command += ["--out", str(run_dir)]
     ran = subprocess.run([sys.executable, *command], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return run_dir

@@ -213,7 +213,7 @@ def test_first_notebook_somebody_opens_may_be_compare(tmp_path: Path) -> None:
 
 def test_first_notebook_somebody_opens_may_be_benchmark(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    few = ["-p", "profile", "smoke", "-p", "num_images", "1000"]
+    few = ["-p", "profile", "smoke", "-p", "num_images", "1000", "-p", "num_threads", "1"]
     arguments = ["-p", "run_dir", str(run_dir), "-p", "backend", "null", *few]
     status, last = papermill(tmp_path, "03_benchmark", *arguments)
     assert status == 0, last

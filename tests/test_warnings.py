@@ -63,7 +63,7 @@ def test_figures_are_shown_in_the_units_of_readers() -> None:
         "8 threads on 2 cores", "openvino-int8: 0.47 [0.10, 0.83] points of top-1 lost",
         "offline", "0.87 cores", "at most 0.10 are allowed", "0.30 of them", "2 attempts and waiting 1 min 00 s",
         "torch-blas (±4 %) and the reference torch-onednn (±5 %)", "openvino (2.0x)",
-        "ncnn failed: no wheel.", "no record of openvino, ncnn", "left out: x.json is damaged",
+        "not measured: ncnn (failed), no wheel.", "no record of openvino, ncnn", "left out: x.json is damaged",
         "judged: openvino (offline).",
         "no measured process: OMP_PROC_BIND=close", "in measured processes: LD_PRELOAD=x.so",
     ):  # fmt: skip

@@ -16,6 +16,7 @@ from lib.records.schema import (
     TRAIN,
     BenchmarkRecord,
     ColdStart,
+    Figure,
     Layer,
     LayerTable,
     Profile,
@@ -82,11 +83,11 @@ class Comparison:
     @property
     def warnings(self) -> list[RecordWarning]:
         """What a reader must know: what went wrong, what the numbers say of themselves, what is missing."""
-        found = [
-            RecordWarning("not_measured", figures={"backend": r.backend, "status": r.status, "reason": r.error})
-            for r in sorted(self.unmeasured, key=lambda record: record.status)
-        ]
-        found += run_warnings(self.records)
+        by_status: dict[str, list[RecordWarning]] = {"failed": [], "unavailable": []}
+        for record in self.unmeasured:
+            figures: dict[str, Figure] = {"backend": record.backend, "status": record.status, "reason": record.error}
+            by_status[record.status].append(RecordWarning("not_measured", figures=figures))
+        found = [*by_status["failed"], *run_warnings(self.records), *by_status["unavailable"]]
         if self.missing:
             found.append(RecordWarning("missing", figures={"backends": ", ".join(self.missing)}))
         return [*found, *(RecordWarning("left_out", figures={"reason": reason}) for reason in self.left_out)]

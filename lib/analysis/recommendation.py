@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lib.analysis.judgement import disturbance, judge
 from lib.analysis.pace import slow_references
@@ -94,15 +94,16 @@ def speed_of(scenario: Scenario, name: str, *, ranked: bool = True) -> Speed:
 
 
 def speeds(records: Sequence[BenchmarkRecord]) -> dict[str, list[Speed]]:
-    """All backends but the reference, by scenario."""
+    """All backends but the reference, by scenario; those that are ranked with the intervals that rank them."""
     found: dict[str, list[Speed]] = {}
     for name in scenario_names(records):
-        ranked = {candidate.record.backend for candidate in candidates(records, name)}
+        ranks = {candidate.record.backend: candidate.ratio for candidate in candidates(records, name)}
         others = [record for record in records if record.backend != record.reference]
         found[name] = [
-            speed_of(measured, record.backend, ranked=record.backend in ranked)
+            replace(speed, ratio=ranks.get(speed.name, speed.ratio))
             for record in others
             if (measured := record.scenario(name)) is not None
+            for speed in [speed_of(measured, record.backend, ranked=record.backend in ranks)]
         ]
     return {name: some for name, some in found.items() if some}
 

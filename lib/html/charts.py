@@ -28,9 +28,10 @@ _SHAPES = {"faster": "c-up", "slower": "c-down"}
 
 
 def speed_chart(title: str, speeds: Sequence[Speed]) -> Markup:
-    """Speedups over a reference with their intervals, the fastest first, on a logarithmic axis. What is not ranked
-    follows, hollow; what was disturbed comes last and has no place on the axis."""
-    judged = sorted((speed for speed in speeds if speed.ratio), key=lambda speed: (not speed.ranked, -_value(speed)))
+    """Speedups over a reference with their intervals, the highest lower end first, on a logarithmic axis. What is not
+    ranked follows, hollow; what was disturbed comes last and has no place on the axis."""
+    found = [(speed, speed.ratio[1]) for speed in speeds if speed.ratio]
+    judged = [speed for speed, _ in sorted(found, key=lambda pair: (not pair[0].ranked, -pair[1]))]
     ranked = [*judged, *(speed for speed in speeds if not speed.ratio)]
     shown = ranked[:MOST]
     ratios = [speed.ratio for speed in shown if speed.ratio]
@@ -61,7 +62,7 @@ def speed_chart(title: str, speeds: Sequence[Speed]) -> Markup:
             f'<text class="c-value" x="{WIDTH}" y="{y + 5}" text-anchor="end">{sign} {text}</text>'
         )
     if ratios:
-        parts.append(f'<text class="c-tick" x="{NAME}" y="{bottom + 15}" text-anchor="end">99 % intervals</text>')
+        parts.append(f'<text class="c-tick" x="{NAME - 12}" y="{bottom + 15}" text-anchor="end">99 % intervals</text>')
     caption = title + (f"; {MOST} of {len(ranked)}" if len(ranked) > MOST else "")
     caption += "; hollow: not ranked" if any(speed.ratio and not speed.ranked for speed in shown) else ""
     words = "; ".join(f"{speed.name} {_said(speed)}" for speed in ranked)

@@ -86,9 +86,11 @@ def _unstable(figures: Figures) -> str:
 def _slow_reference(figures: Figures) -> str:
     """Args: figures: how many times slower, by backend."""
     named = ", ".join(f"{name} ({slower:.1f}x)" for name, slower in figures.items())
+    those = "1 backend" if len(figures) == 1 else f"{len(figures)} backends"
     return (
-        f"in the jobs of {named} the reference itself was that much slower than in the quickest job on such a machine; "
-        f"{_SLOW_HAND_OVER}. A slow reference flatters: they are ranked by intervals that reach down by that factor"
+        f"a slow reference flatters {those}; ranking takes that off. In the jobs of {named} the reference itself was "
+        f"that much slower than in the quickest job on such a machine; {_SLOW_HAND_OVER}. Their intervals reach down "
+        "by that factor"
     )
 
 
@@ -106,7 +108,7 @@ _WORDS: dict[WarningKind, str | Callable[[Figures], str]] = {
     "random_weights": "the network has random weights: only its logits are compared, accuracy means nothing",
     "near_chance": "the network reads hardly better than chance: equal accuracy proves little here",
     "investigate": "to investigate: {reason}",
-    "not_measured": "{backend} {status}: {reason}",
+    "not_measured": "not measured: {backend} ({status}), {reason}",
     "missing": "no record of {backends}; to measure one: python -m lib run 03_benchmark -p backend NAME",
     "left_out": "left out: {reason}",
     "inconclusive": _inconclusive,

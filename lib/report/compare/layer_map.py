@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lib.analysis.categories import CATEGORIES, CategoryColumn, category_columns
 from lib.analysis.judgement import judge
@@ -15,6 +16,8 @@ from lib.report.verdict_cells import judgement_cell, ratio_text, ratio_tone
 from lib.report.words import milliseconds, percent, scenario_name
 
 NUM_SHOWN = 30  # layers that are not folded
+WHOLE = "whole call"
+BESIDE = "; beside it the backend's milliseconds"
 
 
 def categories(records: Sequence[BenchmarkRecord], scenario: str) -> Table | Banner:
@@ -51,20 +54,22 @@ def bottleneck_words(columns: Sequence[CategoryColumn]) -> str:
 
 
 def layers(records: Sequence[BenchmarkRecord], scenario: str, num_shown: int = NUM_SHOWN) -> Stack:
-    """Layer x backend, coloured by speedup: the layers that compute and take longest, and all of them in a fold."""
+    """Layer x backend, coloured by speedup: the layers that compute and take longest; all of them, with milliseconds,
+    in a fold."""
     grid, table = layer_grid(records, scenario), layers_table(records, scenario)
     kept = {*grid.slowest(num_shown)}
     kept |= {column.hidden[name] for column in grid.columns.values() for name in kept & column.hidden.keys()}
-    totals = len(table.cells) - table.num_totals
-    rows = [cells for place, cells in enumerate(table.cells) if place >= totals or cells[0].text in kept]
-    if len(rows) == len(table.cells):
-        return Stack(table)
-    title = (
-        f"Layers of all backends, {scenario_name(scenario)}: {len(kept)} of {len(grid.rows)}, "
-        "convolutions and linear layers, then the slowest others"
-    )
-    shown = Table(table.columns, rows, title, table.note, compact=True, num_totals=table.num_totals)
-    return Stack(shown, Fold(f"{table.caption}: all {len(table.cells)} rows", table))
+    title = f"Speedup by layer, {scenario_name(scenario)}"
+    if len(kept) < len(grid.rows):
+        title += f"; {len(kept)} of {len(grid.rows)}: convolutions and linear layers, then the slowest others"
+    rows = [
+        [replace(cell, detail="") if cell.text else cell for cell in cells]
+        for cells in table.cells
+        if cells[0].text in kept or cells[0].text == WHOLE
+    ]
+    note = table.note.replace(BESIDE, "")
+    shown = Table(table.columns, rows, title, note, compact=True, num_totals=min(1, table.num_totals))
+    return Stack(shown, Fold(f"{table.caption} with milliseconds: {len(table.cells)} rows", table))
 
 
 def layers_table(records: Sequence[BenchmarkRecord], scenario: str) -> Table:
@@ -82,7 +87,7 @@ def layers_table(records: Sequence[BenchmarkRecord], scenario: str) -> Table:
     totals: list[dict[str, Value]] = [
         {"layer": "outside layers", "share": "", **{title: _runtime_cell(column) for title, column in columns.items()}},
         {
-            "layer": "whole call",
+            "layer": WHOLE,
             "share": "",
             **{title: _whole_cell(column.record, scenario) for title, column in columns.items()},
         },
@@ -115,7 +120,7 @@ def _gains(grid: LayerGrid) -> str:
 def _layers_note(grid: LayerGrid, letters: dict[str, str]) -> str:
     note = _gains(grid)
     note += "▲ faster, ▼ slower, = no difference beyond the noise, against the reference of the same job over the same "
-    note += "layers; beside it the backend's milliseconds. Share: of the reference's time over all layers. "
+    note += f"layers{BESIDE}. Share: of the reference's time over all layers. "
     if any(column.hidden for column in grid.columns.values()):
         note += "↑ and ↓: runs as one step with a layer above or below, and the next number there is that of both. "
     if any(column.runtime_s is not None for column in grid.columns.values()):

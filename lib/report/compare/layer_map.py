@@ -31,7 +31,7 @@ def categories(records: Sequence[BenchmarkRecord], scenario: str) -> Table | Ban
         if any(name in column.times for column in columns)
     ]
     title = f"Speedup by category of layer, and the category's share of the backend's time, {scenario_name(scenario)}"
-    return Table.of(rows, caption=title, note=bottleneck_words(columns))
+    return Table.of(rows, caption=title, note=bottleneck_words(columns), compact=True)
 
 
 def _category_cell(column: CategoryColumn, name: str) -> Cell:

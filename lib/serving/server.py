@@ -113,8 +113,8 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"cannot listen on port {port} of {host}: {reason}; choose another with --port") from None
-    # Connections inherit it. asyncio sets it on sockets that name TCP as their protocol, and this one does not: the body
-    # of an answer would wait 40 ms until the client acknowledges the head.
+    # Connections inherit it. asyncio sets it only on sockets that name TCP as their protocol, and this one does not:
+    # the body of an answer would wait 40 ms until the client acknowledges the head.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
 

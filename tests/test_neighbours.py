@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from lib.bench.neighbours import WINDOW_S, Neighbours, Use, Watch
+from lib.bench.neighbours import WINDOW_S, Neighbours, Use, Watch, use_over
 from lib.bench.plan import MAX_ATTEMPTS, PATIENCE_S
 from lib.progress import silent
 from lib.records.schema import Conditions
@@ -109,3 +109,12 @@ def test_smoke_is_not_watched(monkeypatch: pytest.MonkeyPatch) -> None:
     workers: Any = SimpleNamespace(running={}, num_threads=1)
     kept = Watch(workers, "smoke", silent).over({}, lambda: made_scenario("offline", 2.0))
     assert kept.conditions is None
+
+
+def test_use_over_some_time_sees_who_is_busy() -> None:
+    def others() -> float:
+        found = use_over([], 0.1)
+        return found.others if found is not None else 0.0
+
+    with busy():
+        until(lambda: others() > 0.1, "the other process is seen")

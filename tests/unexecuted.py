@@ -29,9 +29,10 @@ class Unexecuted:
 LISTED = (
     Unexecuted(
         r"lib/backends/(_aligned|_executorch|executorch_\w+|ncnn|_torch_compiled|torch_compile_bf16|torch_onednn_tuned)"
-        r"\.py:.*",
+        r"\.py:.*|lib/bench/(selfcheck|loads)\.py:.*",
         because="takes minutes: only with --all-backends, as in the weekly workflow",
     ),
+    Unexecuted("lib/bench/harness.py:harness_cost", because="takes 15 minutes; what it repeats is tested"),
     Unexecuted(
         r"lib/backends/(torch_int8|torch_onednn_bf16|torch_onednn_fastmath|_openvino)\.py:"
         r"\w+\.(broken_promise|forward|configure|ran_as_promised)",

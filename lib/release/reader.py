@@ -19,7 +19,6 @@ Imports neither torch nor a runtime.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -176,11 +175,6 @@ class Release:
     def text(self, path: str) -> str:
         """A file of the release as text."""
         return (self.path / path).read_text(encoding="utf-8")
-
-
-def digest_of(sums: str) -> str:
-    """Digest of a release from the text of its SHA256SUMS."""
-    return hashlib.sha256(sums.encode()).hexdigest()
 
 
 def _read_manifest(folder: Path) -> Manifest:

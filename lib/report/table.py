@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from functools import cache
@@ -126,12 +127,12 @@ def sort_key(text: str) -> float | None:
     return -value if text[0] in "-−" else value
 
 
-class Displayed:
+class Displayed(ABC):
     """What JupyterLab and the page show as HTML, and a terminal as text."""
 
+    @abstractmethod
     def to_html(self) -> str:
         """Without the style for a live front end."""
-        raise NotImplementedError
 
     def _repr_html_(self) -> str:
         return live_style() + self.to_html()

@@ -99,7 +99,9 @@ def test_one_layout_is_not_taken_for_the_other(kaggle: Path, official: Path) -> 
 
 
 def test_workflows_offer_the_data_sets_that_they_can_fetch() -> None:
-    assert dispatch_inputs()["dataset"]["options"] == fetchable_names() == ["synthetic", "gtsrb", "gtsrb-torchvision"]
+    options = dispatch_inputs()["dataset"]["options"]
+    assert options == fetchable_names(), "paste what `python -m lib ci inputs` prints into the workflow"
+    assert {"synthetic", "gtsrb", "gtsrb-torchvision"} <= {*options} and "gtsrb-kaggle" not in options
 
 
 def test_only_signs_are_mirrored_whatever_their_number() -> None:

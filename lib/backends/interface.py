@@ -140,7 +140,9 @@ def register(backend: _BackendType) -> _BackendType:
         raise ValueError(f"a backend is named {backend.name!r}; use letters, digits, - and _ only: files have its name")
     known = _REGISTRY.get(backend.name)
     if known is not None and (known.__module__, known.__qualname__) != (backend.__module__, backend.__qualname__):
-        raise ValueError(f"two backends are named {backend.name!r}: {known.__module__} and {backend.__module__}")
+        raise ValueError(
+            f"two backends are named {backend.name!r}: {known.__module__} and {backend.__module__}; rename one"
+        )
     if "default" not in vars(backend):
         backend.default = False  # each variant of a default backend would lengthen every run
     _REGISTRY[backend.name] = backend

@@ -26,8 +26,11 @@ def _accuracy(run: RunFolder) -> str:
     split, top1, interval = top1_text(run.train)
     data = run.train.data
     source = f"{data.source}, {sum(data.num_images.values()):,} images" if data is not None else "unknown data"
-    smoke = "; SMOKE RUN, figures mean nothing" if run.is_smoke else ""
-    return f"Accuracy: top-1 {top1} {interval} on {split} ({source}){smoke}".replace("  ", " ")
+    return f"Accuracy: top-1 {top1} {interval} on {split} ({source}){_smoke(run)}".replace("  ", " ")
+
+
+def _smoke(run: RunFolder) -> str:
+    return "; SMOKE RUN, figures mean nothing" if run.is_smoke else ""
 
 
 def _layers(run: RunFolder) -> str:
@@ -43,7 +46,7 @@ def _layers(run: RunFolder) -> str:
 
 def _best(run: RunFolder) -> str:
     found = [f"{best.scenario}: {best.backend}, {best.words}" for best in best_backends(run.benchmarks)]
-    return "Speed: " + ("; ".join(found) or "no benchmark")
+    return "Speed: " + ("; ".join(found) + _smoke(run) if found else "no benchmark")
 
 
 def _problems(run: RunFolder) -> str:

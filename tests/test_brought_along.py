@@ -46,19 +46,6 @@ def python(*arguments: object, **options: object) -> subprocess.CompletedProcess
     return subprocess.run(command, check=False, timeout=HANG_S, **{**piped, **options})  # type: ignore[call-overload,no-any-return]
 
 
-@pytest.fixture
-def refused(capsys: pytest.CaptureFixture[str]) -> Refused:
-    """The one line that a bad command line ends in, with status 2."""
-
-    def refusal(*argv: object) -> str:
-        assert main([str(argument) for argument in argv]) == 2
-        told = capsys.readouterr().err.strip()
-        assert told.startswith("error: ") and "\n" not in told
-        return told
-
-    return refusal
-
-
 class TestSettings:
     def test_of_a_user_reach_neither_kernel_nor_page(
         self, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,6 @@
 """The digest chain: trained = evaluated = benchmarked = exported, recomputed from the files of a release alone.
 
-Hashes alone prove little: whoever changes a file can write its new hash everywhere. So every file that follows from
+Hashes alone prove little: anyone who changes a file can write its new hash everywhere. So every file that follows from
 others is made again, the weights of the checkpoint are looked for in the exported model, and the models run on the
 sample images. What is consistent may still not be authentic: that takes a signature.
 """

@@ -33,7 +33,7 @@ def chosen(plan: Plan) -> Stack:
 def files(written: Written) -> Stack:
     """The model files of a release, with what they were measured with."""
     if written.release is None:
-        return Stack(Banner("There is no release to show.", "info"))
+        return Stack(Banner("This run has no release.", "info"))
     manifest = written.release.manifest
     rows: list[list[Value]] = [
         [model.path, model.backend or f"made of {model.made_of}, not measured", size(model.num_bytes),

@@ -44,7 +44,7 @@ def caveats(comparison: Comparison) -> Stack:
 def recommended(comparison: Comparison) -> Displayed:
     """What to use, by the rules of `lib.analysis.recommendation`."""
     if not networks(comparison.measured):
-        return Banner(f"There are no measurements of a network here; {HOW_TO}.", "info")
+        return Banner(f"No network was measured here; {HOW_TO}.", "info")
     found = recommendations(comparison)
     if not found:
         why = "no backend was compared with the reference here"

@@ -153,6 +153,16 @@ def _render(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _folds(arguments: argparse.Namespace) -> int:
+    from lib.analysis.folds import folds_lines, load_folds
+
+    folds = load_folds(arguments.directory)
+    other = load_folds(arguments.other) if arguments.other else None
+    for line in folds_lines(folds, other):
+        print(line)
+    return OK
+
+
 def _prune(arguments: argparse.Namespace) -> int:
     from lib.series.rundir import prune
 
@@ -216,8 +226,8 @@ def _add_notebooks(parser: argparse.ArgumentParser, nargs: str, default: str, va
     parser.add_argument("-p", dest="parameters", **pairs, help="see `python -m lib params`")
     parser.add_argument("--backends", type=_names, default=[], metavar="A,B", help="what 03 measures")
     parser.add_argument("--out", default=out, metavar="DIR")
-    for what, usual in (("cell", 2700), ("notebook", 3600)):
-        limit = f"seconds per {what} (default {usual}; more on an emulated CPU)"
+    for what, usual in (("cell", "2700, or as the recipe has it"), ("notebook", "900 more than a cell")):
+        limit = f"seconds per {what} (default: {usual}; more on an emulated CPU)"
         parser.add_argument(f"--{what}-limit", type=_at_least_one, metavar="S", help=limit)
 
 
@@ -267,6 +277,10 @@ def _parser() -> argparse.ArgumentParser:
 
     render = add("render", _render, "make the pages and the index of a run again")
     render.add_argument("directory", metavar="DIR", help="a run folder, such as runs/latest")
+
+    folds = add("folds", _folds, "accuracy over all folds of a sweep, and the tracks that are doubtful")
+    folds.add_argument("directory", metavar="DIR", help="of `sweep 02 -p fold 1,2,3,4,5`")
+    folds.add_argument("other", nargs="?", default="", metavar="OTHER", help="compared with, track by track")
 
     runs = add("runs", _prune, "remove old runs")
     runs.add_argument("action", choices=["prune"])

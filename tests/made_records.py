@@ -34,6 +34,7 @@ from lib.records.schema import (
     Status,
     StepKernels,
     SweepPoint,
+    TrackResult,
     TrainRecord,
     record_path,
     write_record,
@@ -158,6 +159,7 @@ def made_train(**changes: Any) -> TrainRecord:
         accuracy_without_duplicates={},
         per_class_recall={"val": [*recall[1:], None], "test": recall},
         confusion={"val": made_confusion(1), "test": made_confusion(0)},
+        tracks=[TrackResult("00014/00001", 14, 30, 30, None), TrackResult("00027/00003", 27, 30, 9, 11)],
     )
     return replace(made, **changes)
 
@@ -322,7 +324,7 @@ def made_failed_benchmark(
         precision=precision_of(backend),
         storage=precision_of(backend),
         model="signnet",
-        recipe="signnet",
+        recipe="minute",
         random_weights=False,
         status=status,
         error=error,
@@ -354,7 +356,7 @@ def made_released(**changes: Any) -> ReleaseRecord:
     """Of a release that is in no folder."""
     made = ReleaseRecord(
         **_common(),
-        name="synthetic-signnet",
+        name="synthetic-minute",
         version="2026-11-24.cdcdcdcd",
         digest="ef" * 32,
         place="release",

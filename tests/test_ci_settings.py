@@ -41,7 +41,7 @@ def test_what_is_not_merged_yet_runs_synthetic_images_in_smoke_and_the_rest_real
     event: str, profile: str, dataset: str
 ) -> None:
     found = settings({"GITHUB_EVENT_NAME": event, "ARCH": "arm64", "INPUT_PROFILE": ""})
-    assert (found["profile"], found["dataset"], found["recipe"]) == (profile, dataset, "signnet")
+    assert (found["profile"], found["dataset"], found["recipe"]) == (profile, dataset, "auto")
     assert bool(found["data_key"]) == (dataset == "gtsrb")
 
 

@@ -86,9 +86,9 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     explore = (copy / "notebooks/01_explore.ipynb").read_text()
     (copy / "notebooks/06_mine.ipynb").write_text(explore.replace('start(\\"01_explore\\"', 'start(\\"06_mine\\"'))
     recipes = copy / "lib/training/recipes.py"
-    entry = "    for recipe in (\n"
+    entry = "_RECIPES = (\n"
     assert recipes.read_text().count(entry) == 1
-    added = "        Recipe('slow', 'a slow one', {'smoke': Plan('signnet_small', 1)}, 'sgd', 0.01, 64, 'constant'),\n"
+    added = "    Recipe('slow', 'a slow one', 'signnet_small', 1, 'sgd', 0.01, 64, 'constant'),\n"
     recipes.write_text(recipes.read_text().replace(entry, entry + added))
     ended = subprocess.run([sys.executable, "-c", WALK], cwd=copy, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr

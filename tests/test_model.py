@@ -32,6 +32,7 @@ from lib.model import (
     save_checkpoint,
 )
 from lib.signs import NUM_CLASSES
+from lib.training.recipes import RECIPES
 from tests.made_data import made_data, noise
 from tests.untrained import save_untrained, untrained
 
@@ -59,11 +60,14 @@ def test_learning_path_net_is_the_published_one() -> None:
     assert sum(layer.num_macs for layer in leaf_layers(model)) == 4_193_024
 
 
-@pytest.mark.parametrize(("architecture", "limit"), [("signnet_small", 30e6), ("signnet", 115e6)])
-def test_signnet_stays_within_its_training_budget(architecture: str, limit: float) -> None:
-    """Three times these multiply-accumulates per image and epoch are what the time limits of the profiles allow."""
-    num_macs = sum(layer.num_macs for layer in leaf_layers(build_network(architecture, NUM_CLASSES)))
-    assert 0.8 * limit <= num_macs <= limit
+@pytest.mark.parametrize(
+    ("name", "most_weights", "most_macs"), [("record", 3e6, 115e6), ("small", 1e6, 45e6), ("tiny", 1e5, 5e6)]
+)
+def test_network_of_a_recipe_is_as_small_as_its_title_says(name: str, most_weights: float, most_macs: float) -> None:
+    recipe = RECIPES[name]
+    network = build_network(recipe.architecture, NUM_CLASSES)
+    layers = leaf_layers(network, (3, recipe.image_size, recipe.image_size))
+    assert num_weights(network) < most_weights and sum(layer.num_macs for layer in layers) < most_macs
 
 
 def test_unknown_architecture_names_the_known_ones() -> None:

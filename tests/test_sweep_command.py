@@ -37,11 +37,11 @@ def test_values_that_make_no_sense_are_refused(text: str) -> None:
 
 
 def test_every_combination_is_planned_and_the_last_parameter_changes_fastest() -> None:
-    points = plan_points(["02"], {"num_epochs": ["2", "4"], "recipe": ["signnet", "learning_path"]}, [])
+    points = plan_points(["02"], {"num_epochs": ["2", "4"], "recipe": ["minute", "learning_path"]}, [])
     assert [point.folder for point in points] == [
-        "num_epochs=2,recipe=signnet",
+        "num_epochs=2,recipe=minute",
         "num_epochs=2,recipe=learning_path",
-        "num_epochs=4,recipe=signnet",
+        "num_epochs=4,recipe=minute",
         "num_epochs=4,recipe=learning_path",
     ]
     assert points[3].jobs == plan_jobs(["02"], {"num_epochs": "4", "recipe": "learning_path"}, [])

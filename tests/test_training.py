@@ -28,8 +28,8 @@ from lib.training.augmentation import augment_batch
 from lib.training.estimate import Estimate, Estimator
 from lib.training.evaluation import evaluate, evaluate_splits, predict_logits
 from lib.training.kernels import step_kernels
-from lib.training.loop import ensure_checkpoint, train
-from lib.training.recipes import RECIPES, Augmentation, Plan
+from lib.training.loop import Trained, ensure_checkpoint, train
+from lib.training.recipes import RECIPES, Augmentation, choose_recipe
 from tests.made_data import made_data, made_split
 from tests.untrained import save_untrained
 
@@ -79,10 +79,55 @@ def test_same_seed_gives_an_identical_checkpoint_file_and_another_seed_does_not(
     assert all(not torch.equal(weight, weights[1][name]) for name, weight in weights[0].items() if weight.ndim > 1)
 
 
+@pytest.mark.parametrize("profile", ["smoke", "fast", "full"])
+def test_every_profile_trains_the_network_that_the_recipe_names(profile: str) -> None:
+    for name, recipe in RECIPES.items():
+        assert choose_recipe(name, profile) == recipe
+    assert choose_recipe("auto", profile).name == {"full": "record"}.get(profile, "minute")
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("recipe", ["minute", "learning_path"])
+@pytest.mark.parametrize("damaged", [False, True])
+def test_training_that_was_stopped_ends_with_the_same_checkpoint_file(
+    data: Data, tmp_path: Path, recipe: str, damaged: bool
+) -> None:
+    def begun(folder: str, stop_after: int = 0, **arguments: Any) -> Trained:
+        def on_epoch(epoch: Epoch, _total: int) -> None:
+            if epoch.epoch == stop_after:
+                raise Killed
+
+        return train(recipe, data, num_epochs=4, run_dir=tmp_path / folder, on_epoch=on_epoch, **arguments)
+
+    begun("whole").save(tmp_path / "whole" / "checkpoint")
+    with pytest.raises(Killed):
+        begun("stopped", stop_after=3)
+    states = sorted((tmp_path / "stopped" / "training").iterdir())
+    assert len(states) == 2, "the newest, and one to fall back to"
+    if damaged:
+        states[-1].write_bytes(states[-1].read_bytes()[:-1] + b"?")
+    resumed = begun("stopped", resume=True)
+    assert resumed.num_resumed == (2 if damaged else 3) and len(resumed.history) == 4
+    resumed.save(tmp_path / "stopped" / "checkpoint")
+    assert (tmp_path / "stopped" / "checkpoint").read_bytes() == (tmp_path / "whole" / "checkpoint").read_bytes()
+    assert resumed.kernels.found == begun("again").kernels.found
+    assert not states[0].exists(), "nothing is left to resume from"
+
+
+@pytest.mark.parametrize("changed", [{"seed": 1}, {"num_epochs": 4}, {"recipe": "tiny"}, {"resume": False}])
+def test_state_of_another_training_is_not_resumed(data: Data, tmp_path: Path, changed: dict[str, Any]) -> None:
+    train("minute", data, num_epochs=3, run_dir=tmp_path)
+    arguments: dict[str, Any] = {"recipe": "minute", "num_epochs": 3, "resume": True} | changed
+    assert train(arguments.pop("recipe"), data, run_dir=tmp_path, **arguments).num_resumed == 0
+
+
 def test_seed_also_decides_order_and_augmentation(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     seed_weights = torch.manual_seed
     monkeypatch.setattr(torch, "manual_seed", lambda seed: seed_weights(0))  # equal weights to begin with
-    losses = [train("signnet", data, profile="smoke", num_epochs=1, seed=seed).history[0].train_loss for seed in (1, 2)]
+    losses = [train("minute", data, profile="smoke", num_epochs=1, seed=seed).history[0].train_loss for seed in (1, 2)]
     assert losses[0] != losses[1]
 
 
@@ -105,8 +150,8 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
 
 
 def test_one_cycle_warms_up_for_a_quarter_and_falls_to_nearly_nothing(data: Data, steps: list[Step]) -> None:
-    trained = train("signnet", data, profile="smoke", num_epochs=8)
-    rates = [lr / RECIPES["signnet"].lr for lr, _ in steps]
+    trained = train("minute", data, profile="smoke", num_epochs=8)
+    rates = [lr / RECIPES["minute"].lr for lr, _ in steps]
     assert len(rates) == 16  # two batches of 128 images an epoch
     assert rates[:5] == pytest.approx([0.1, 0.325, 0.55, 0.775, 1.0]), "linear"
     assert rates[4:] == sorted(rates[4:], reverse=True) and rates[10] == pytest.approx(0.5, abs=0.001)
@@ -120,22 +165,22 @@ def test_constant_schedule_keeps_its_rate(data: Data, steps: list[Step]) -> None
 
 
 def test_weight_decay_spares_biases_and_batch_norm(data: Data, steps: list[Step]) -> None:
-    model = train("signnet", data, profile="smoke", num_epochs=1).model
+    model = train("minute", data, profile="smoke", num_epochs=1).model
     _, by_decay = steps[0]
-    assert set(by_decay) == {RECIPES["signnet"].weight_decay, 0.0} and RECIPES["signnet"].weight_decay > 0
+    assert set(by_decay) == {RECIPES["minute"].weight_decay, 0.0} and RECIPES["minute"].weight_decay > 0
     assert {weight.ndim for weight in by_decay[0.0]} == {1}
-    assert {weight.ndim for weight in by_decay[RECIPES["signnet"].weight_decay]} == {2, 4}
+    assert {weight.ndim for weight in by_decay[RECIPES["minute"].weight_decay]} == {2, 4}
     assert sum(len(weights) for weights in by_decay.values()) == len(list(model.parameters()))
 
 
 def test_first_step_is_traced_forward_and_backward(data: Data) -> None:
-    kernels = train("signnet", data, profile="smoke", num_epochs=1).kernels
+    kernels = train("minute", data, profile="smoke", num_epochs=1).kernels
     convolutions = {
         direction: sum(times for kernel, times in found.items() if kernel.startswith("onednn convolution"))
         for direction, found in kernels.found.items()
     }
-    # 14 convolutions, the first of which has no gradient to pass on
-    assert convolutions == {"forward_training": 14, "backward_data": 13, "backward_weights": 14}
+    # 10 convolutions, the first of which has no gradient to pass on
+    assert convolutions == {"forward_training": 10, "backward_data": 9, "backward_weights": 10}
     assert kernels.investigate == ""
 
 
@@ -161,9 +206,9 @@ def test_trains_in_bf16_only_where_onednn_has_it_backward_too(
     data: Data, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], precision: str
 ) -> None:
     monkeypatch.setattr("lib.machine.isa_flags", lambda: flags)
-    short = replace(RECIPES["signnet"], plans={"smoke": Plan("learning_path", num_epochs=1, max_steps=1)})
-    monkeypatch.setitem(RECIPES, "signnet", short)
-    assert train("signnet", data, profile="smoke").precision == precision
+    short = replace(RECIPES["minute"], architecture="learning_path", smoke_steps=1)
+    monkeypatch.setitem(RECIPES, "minute", short)
+    assert train("minute", data, profile="smoke").precision == precision
 
 
 def executed(*convolutions: tuple[str, str]) -> str:
@@ -206,15 +251,15 @@ def test_estimate_says_that_a_limit_comes_first_after_few_steps_of_a_slow_traini
 
 
 def test_smoke_profile_stops_after_its_steps(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    short = replace(RECIPES["learning_path"], plans={"smoke": Plan("learning_path", num_epochs=50, max_steps=7)})
+    short = replace(RECIPES["learning_path"], num_epochs=50, smoke_steps=7)
     monkeypatch.setitem(RECIPES, "learning_path", short)
     assert train("learning_path", data, profile="smoke").metadata.num_epochs == 2  # five steps an epoch
 
 
-@pytest.mark.parametrize(("argument", "value"), [("recipe", "signet"), ("profile", "slow")])
+@pytest.mark.parametrize(("argument", "value"), [("recipe", "minut"), ("profile", "slow")])
 def test_unknown_name_lists_what_is_allowed(data: Data, argument: str, value: str) -> None:
-    arguments = {"recipe": "signnet", "profile": "smoke"} | {argument: value}
-    with pytest.raises(UserError, match=rf"unknown {argument} '{value}'.*(signnet|fast)"):
+    arguments = {"recipe": "minute", "profile": "smoke"} | {argument: value}
+    with pytest.raises(UserError, match=rf"unknown {argument} '{value}'.*(minute|fast)"):
         train(arguments["recipe"], data, profile=arguments["profile"])
 
 

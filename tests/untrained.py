@@ -15,7 +15,7 @@ from lib.signs import CLASS_NAMES, NUM_CLASSES
 def untrained(architecture: str) -> CheckpointMetadata:
     """What a checkpoint says about itself."""
     preprocessing = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    return CheckpointMetadata(architecture, "signnet", "smoke", 1, 0, "synthetic", "0" * 64, CLASS_NAMES, preprocessing)
+    return CheckpointMetadata(architecture, "minute", "smoke", 1, 0, "synthetic", "0" * 64, CLASS_NAMES, preprocessing)
 
 
 def save_untrained(folder: Path, architecture: str = "signnet_small", network: nn.Module | None = None) -> Path:

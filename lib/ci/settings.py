@@ -14,10 +14,12 @@ from lib.data.sets import get_dataset
 from lib.errors import UserError, unknown
 from lib.records.schema import TRAIN
 from lib.series.parameters import load_schema
+from lib.training.recipes import AUTO
 
 MACHINES = {"arm64": "aarch64", "x64": "x86_64"}  # as the runner's label says it -> as the machine does
 BLAS = {"arm64": "openblas", "x64": "mkl"}  # of PyTorch's CPU builds: what `torch-blas` promises to multiply with
 PARAMETERS = ("profile", "dataset", "recipe", "num_threads")  # inputs that go to the notebooks as they are
+LONGEST = "small"  # of the recipes that train within a job's limit on runners, which compute in fp32 on Arm
 RUNNERS = {"arm64": "ubuntu-24.04-arm", "x64": "ubuntu-24.04"}
 # A change that is not merged yet shows that everything works, in minutes and without the download; the rest is for its
 # figures.
@@ -48,6 +50,8 @@ def settings(environ: Mapping[str, str]) -> dict[str, str]:
     given = {name: environ.get(f"INPUT_{name.upper()}", "") or defaults.get(name, "") for name in PARAMETERS}
     resolved = load_schema(TRAIN).resolve({name: value for name, value in given.items() if value})
     chosen = {name: str(resolved[name]) for name in PARAMETERS}
+    if (chosen["profile"], chosen["recipe"]) == ("full", AUTO):
+        chosen["recipe"] = LONGEST
     backends = _backends(environ.get("INPUT_BACKENDS", ""), MACHINES[architecture])
     extras = sorted({extra for name in backends if (extra := get_backend(name).extra)})
     return {

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 from lib.data.dataset import Data
 from lib.data.images import IMAGE_SIZE
 from lib.data.sets import get_dataset
+from lib.data.splitting import NUM_FOLDS, refold
 from lib.errors import UserError
 from lib.files import project_path
 from lib.progress import Progress, silent
@@ -36,11 +39,12 @@ def load_data(
     num_images: int = 0,
     seed: int = 0,
     image_size: int = IMAGE_SIZE,
+    fold: int = 0,
     progress: Progress = silent,
 ) -> Data:
     """Load a data set, decoded and cut into train, val and test.
 
-    Val is cut from the training images by track, from the data alone: every run validates on the same images.
+    Val is cut from the training images by track, from the data alone: every run of a fold validates on the same images.
 
     Args:
         dataset: One of `lib.data.sets`.
@@ -51,6 +55,8 @@ def load_data(
             test images are thinned in the same proportion.
         seed: Of the synthetic images. Real images do not depend on it.
         image_size: Height and width that the images are resized to, pixels.
+        fold: Which images validate. 0: the fixed split; 1 to 5: one of five parts with as many tracks each. A fold has
+            a manifest hash of its own, as a network that was trained on it must not be judged on another.
         progress: Called with a line now and then while something takes long.
 
     Raises:
@@ -63,7 +69,13 @@ def load_data(
         from lib.data.download import fetch
 
         fetch(dataset, root, progress=progress)
-    return chosen.load(root, num_images, seed, image_size, progress)
+    data = chosen.load(root, num_images, seed, image_size, progress)
+    if not fold:
+        return data
+    train, val = refold(data.train, data.val, fold)
+    hashed = hashlib.sha256(f"{data.manifest_hash} fold {fold}".encode()).hexdigest()
+    notes = [*data.notes, f"fold {fold} of {NUM_FOLDS}: other tracks validate than usual"]
+    return replace(data, train=train, val=val, manifest_hash=hashed, notes=notes)
 
 
 def num_images_for(profile: str, dataset: str) -> int:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from lib.data.dataset import Split
+from lib.data.dataset import ARRAYS, Split
 from lib.errors import UserError
 
 VAL_SHARE = 0.1  # of each class's tracks
+NUM_FOLDS = 5
 
 
 def _rank(label: int, track_id: int) -> bytes:
@@ -49,6 +51,33 @@ def choose_val(labels: np.ndarray, track_ids: np.ndarray) -> np.ndarray:
             raise UserError(f"class {label} has {len(ids)} track; at least 2 are needed, one of them for validation")
         chosen += ids[: max(1, round(len(ids) * VAL_SHARE))]
     return np.isin(track_ids, chosen)
+
+
+def choose_fold(labels: np.ndarray, track_ids: np.ndarray, fold: int) -> np.ndarray:
+    """bool (N,): True for the images of one of `NUM_FOLDS` parts with as many tracks each; together they hold them all.
+
+    Args:
+        labels: int (N,).
+        track_ids: int (N,).
+        fold: 1 to `NUM_FOLDS`.
+
+    Raises:
+        UserError: a class with one track only; it cannot be on both sides.
+    """
+    shuffled: list[int] = []
+    for label, ids in _tracks_by_class(labels, track_ids).items():
+        if len(ids) < 2:
+            raise UserError(f"class {label} has {len(ids)} track; at least 2 are needed to train with and without one")
+        shuffled += ids
+    return np.isin(track_ids, shuffled[fold - 1 :: NUM_FOLDS])
+
+
+def refold(train: Split, val: Split, fold: int) -> tuple[Split, Split]:
+    """Training and validation cut anew: validation is one of `NUM_FOLDS` parts."""
+    arrays = {name: np.concatenate([getattr(train, name), getattr(val, name)]) for name in ARRAYS}
+    both = Split("", **arrays)
+    is_val = choose_fold(both.labels, both.track_ids, fold)
+    return replace(both.take(~is_val), name=train.name), replace(both.take(is_val), name=val.name)
 
 
 def _van_der_corput(count: int) -> list[int]:

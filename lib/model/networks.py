@@ -6,6 +6,7 @@ import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -49,24 +50,28 @@ class ResidualBlock(nn.Module):
         return output
 
 
-def _signnet(width: int, num_classes: int) -> nn.Module:
-    """Residual net for 32x32 images: a stem at full resolution, then stages at 16, 8 and 4 px.
+def _signnet(num_classes: int, stem: int, stages: tuple[int, int, int], num_blocks: tuple[int, int, int]) -> nn.Module:
+    """Residual net for signs: a stem at full resolution, then three stages, each at half the resolution before it.
 
-    `width` channels in the stem, doubled in each stage. It has no blocks at 32 px: with few channels they compute
-    little and move much, and batch norm there takes longer than the convolution.
+    It has no blocks at full resolution: with few channels they compute little and move much, and batch norm there takes
+    longer than the convolution.
+
+    Args:
+        stem: channels of the stem.
+        stages: channels of each stage.
+        num_blocks: residual blocks of each stage.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    layers["stem"] = nn.Sequential(_conv_bn(3, width))
-    for number, num_blocks in ((1, 2), (2, 2), (3, 1)):
-        channels = width * 2**number
+    layers["stem"] = nn.Sequential(_conv_bn(3, stem))
+    for number, (before, channels, count) in enumerate(zip((stem, *stages), stages, num_blocks, strict=False), 1):
         blocks: OrderedDict[str, nn.Module] = OrderedDict()
-        blocks["down"] = nn.Sequential(_conv_bn(channels // 2, channels, stride=2))
-        for block in range(1, num_blocks + 1):
+        blocks["down"] = nn.Sequential(_conv_bn(before, channels, stride=2))
+        for block in range(1, count + 1):
             blocks[f"block{block}"] = ResidualBlock(channels)
         layers[f"stage{number}"] = nn.Sequential(blocks)
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
-    layers["head"] = nn.Linear(width * 8, num_classes)
+    layers["head"] = nn.Linear(stages[-1], num_classes)
     return nn.Sequential(layers)
 
 
@@ -89,8 +94,11 @@ def _learning_path(num_classes: int) -> nn.Module:
 
 
 _BUILDERS: dict[str, Callable[[int], nn.Module]] = {
-    "signnet": lambda num_classes: _signnet(32, num_classes),
-    "signnet_small": lambda num_classes: _signnet(16, num_classes),
+    "signnet": partial(_signnet, stem=32, stages=(64, 128, 256), num_blocks=(2, 2, 1)),
+    "signnet_medium": partial(_signnet, stem=20, stages=(40, 80, 160), num_blocks=(2, 2, 1)),
+    "signnet_small": partial(_signnet, stem=16, stages=(32, 64, 128), num_blocks=(2, 2, 1)),
+    "signnet_light": partial(_signnet, stem=16, stages=(32, 64, 128), num_blocks=(1, 1, 1)),
+    "signnet_tiny": partial(_signnet, stem=8, stages=(16, 28, 44), num_blocks=(2, 1, 1)),
     "learning_path": _learning_path,
 }
 ARCHITECTURES = tuple(_BUILDERS)

@@ -18,7 +18,7 @@ import pydantic
 from lib.errors import UserError
 from lib.files import write_atomic
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 EXPLORE, TRAIN, BENCHMARK, COMPARE = "01_explore", "02_train", "03_benchmark", "04_compare"  # the notebooks
 RELEASE = "05_release"
 
@@ -152,6 +152,17 @@ class StepKernels:
     investigate: str = ""  # what deserves a look
 
 
+@dataclass
+class TrackResult:
+    """How the images of one track were read."""
+
+    name: str  # as in the official layout: `00014/00023`; its number for drawn images
+    label: int
+    num_images: int
+    num_right: int
+    mistaken_for: int | None  # class of most of its wrong answers; None where all are right
+
+
 @dataclass(kw_only=True)
 class TrainRecord(Record):
     """02_train: the network that all later records measure."""
@@ -171,6 +182,7 @@ class TrainRecord(Record):
     accuracy_without_duplicates: dict[str, Accuracy]  # by split, where some of its images are in an earlier split too
     per_class_recall: dict[str, list[float | None]]  # by split; None for a class without images
     confusion: dict[str, list[list[int]]]  # by split; rows = true class, columns = predicted
+    tracks: list[TrackResult]  # of validation, so that the folds of a sweep can be put together
 
 
 @dataclass

@@ -17,7 +17,7 @@ from lib.report.table import Banner, Cell, Stack, Table, Value, profile_banner
 from lib.report.words import percent
 from lib.signs import CLASS_NAMES
 from lib.training.augmentation import augment_batch
-from lib.training.recipes import RECIPES
+from lib.training.recipes import choose_recipe
 
 SHOWN = 3  # pixels of a picture for one of an image; a cell shows it at half of that
 MEDIUM_LIGHT = 100.0  # mean pixel value at which a sign is easily seen
@@ -259,7 +259,7 @@ def _judged(audit: Audit) -> list[Banner]:
 
 def augmentation(data: Data, recipe: str, *, num_samples: int = 12, num_versions: int = 3, seed: int = 0) -> None:
     """Evenly chosen images above versions of them as training by a recipe that augments sees them."""
-    split, plan = data.train, RECIPES[recipe].augmentation
+    split, plan = data.train, choose_recipe(recipe, "fast").augmentation
     assert plan is not None, f"{recipe} takes images as they are"
     chosen = np.linspace(0, split.num_images - 1, num_samples).round().astype(int)
     images, labels = torch.from_numpy(np.array(split.images[chosen])), torch.from_numpy(np.array(split.labels[chosen]))

@@ -48,13 +48,14 @@ TRAIN_COLOUR, VAL_COLOUR = PALETTE[1], PALETTE[0]
 def training(trained: Trained) -> Stack:
     """What was trained, how long it took, and which kernels a step ran."""
     estimate = f"estimated: {duration(trained.estimate.seconds)} after its first steps" if trained.estimate else ""
+    resumed = f"the first {trained.num_resumed} by an earlier start" if trained.num_resumed else ""
     macs = sum(layer.num_macs for layer in leaf_layers(trained.model, trained.metadata.preprocessing.image_shape))
     rows: list[list[Value]] = [
         ["recipe", trained.metadata.recipe],
         ["network", trained.metadata.architecture],
         ["weights", f"{num_weights(trained.model):,}"],
         ["multiply-accumulates per image", f"{macs / 1e6:,.1f} million"],
-        ["epochs", str(trained.metadata.num_epochs)],
+        ["epochs", Cell(str(trained.metadata.num_epochs), resumed)],
         ["precision", "bf16 (autocast)" if trained.precision == "bf16" else trained.precision],
         ["training time", Cell(duration(trained.train_s), estimate)],
         ["seed", str(trained.metadata.seed)],

@@ -35,22 +35,24 @@ from lib.series.parameters import notebook_path
 from lib.series.preflight import check_data, check_inputs
 from lib.series.rundir import LATEST, claimed, new_run_dir, point_latest_to, prepare_run_dir
 from lib.series.summary import summary_lines
+from lib.training.recipes import choose_recipe
 
-CELL_LIMIT_S = 45 * 60  # a full training takes less than 30 minutes on two cores
-NOTEBOOK_LIMIT_S = 60 * 60
+CELL_LIMIT_S = 45 * 60
+OTHER_CELLS_S = 15 * 60  # what a notebook may take beside its longest cell
 EXECUTING = ".executing-"  # folder of a notebook that runs
 _JUPYTER_FOLDERS = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
 _USERS_OWN = ("PYTHONSTARTUP", "MPLBACKEND")
 
 
-def choose_run_dir(notebooks: Sequence[str], out: str) -> Path:
+def choose_run_dir(notebooks: Sequence[str], out: str, *, resume: bool = False) -> Path:
     """Where a launch writes: `out`; else the latest run, which it adds to; else a new one.
 
-    A training begins a new run as the whole series does: what the latest holds measured another network.
+    A training begins a new run as the whole series does, as what the latest holds measured another network; but for one
+    that resumes.
     """
     if out:
         return prepare_run_dir(out)
-    if notebooks and TRAIN not in {notebook_path(name).stem for name in notebooks}:
+    if resume or (notebooks and TRAIN not in {notebook_path(name).stem for name in notebooks}):
         return prepare_run_dir(LATEST)
     return new_run_dir()
 
@@ -66,15 +68,12 @@ def run_jobs(
     """Run jobs in order. A failed training skips what would measure another network; other failures stop nothing.
 
     Args:
-        cell_limit_s: None = `CELL_LIMIT_S`, or more where the CPU is emulated; `notebook_limit_s` likewise.
+        cell_limit_s: None = `CELL_LIMIT_S`, or that of the recipe for a training; more where the CPU is emulated.
+        notebook_limit_s: None = a quarter of an hour more than its cells.
 
     Returns:
         The same jobs as they ended.
     """
-    limits = {
-        "cell_limit_s": cell_limit_s or round(patient(CELL_LIMIT_S)),
-        "notebook_limit_s": notebook_limit_s or round(patient(NOTEBOOK_LIMIT_S)),
-    }
     terminal = Terminal(out or sys.stderr, len(jobs))
     _clear(jobs, run_dir)
     ended: list[Job] = []
@@ -84,12 +83,24 @@ def run_jobs(
             job = replace(job, status="skipped", reason=f"{TRAIN} failed")
         elif job.status == PLANNED:
             terminal.begin(number, job.label)
+            usual_s = _usual_limit_s(job)
+            limits = {
+                "cell_limit_s": cell_limit_s or round(patient(usual_s)),
+                "notebook_limit_s": notebook_limit_s or round(patient(usual_s + OTHER_CELLS_S)),
+            }
             job = _run_job(job, run_dir, terminal, limits)
         untrained |= job.notebook == TRAIN and job.status == "failed"
         terminal.end(job.label, job.status, job.reason)
         ended.append(job)
         add_jobs(run_dir, ended)
     return ended
+
+
+def _usual_limit_s(job: Job) -> int:
+    """Seconds that a cell may take: some recipes train for hours."""
+    if job.notebook != TRAIN:
+        return CELL_LIMIT_S
+    return choose_recipe(str(job.values["recipe"]), str(job.values["profile"])).limit_s
 
 
 def _clear(jobs: Sequence[Job], run_dir: Path) -> None:
@@ -232,7 +243,7 @@ def launch(
     jobs = plan_jobs(notebooks, given, backends)
     sound = [job for job in jobs if job.status == PLANNED]
     check_data(sound, to_stderr)
-    run_dir = choose_run_dir(notebooks, out)
+    run_dir = choose_run_dir(notebooks, out, resume=any(job.values.get("resume") for job in jobs))
     with claimed(run_dir):
         check_inputs(sound, run_dir)
         try:

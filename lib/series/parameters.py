@@ -26,7 +26,7 @@ from lib.data.sets import dataset_names
 from lib.errors import UserError, did_you_mean, unknown
 from lib.files import PROJECT_ROOT
 from lib.records.schema import ParameterValue
-from lib.training.recipes import RECIPES
+from lib.training.recipes import recipe_names
 
 NOTEBOOK_DIR = PROJECT_ROOT / "notebooks"
 TYPES: dict[str, type[ParameterValue]] = {"bool": bool, "int": int, "float": float, "str": str}
@@ -35,7 +35,7 @@ _NAME = re.compile(r"[0-9]{2}_[A-Za-z0-9_]+")
 _REGISTRIES: dict[str, Callable[[], Iterable[str]]] = {
     "a backend": backend_names,
     "a data set": dataset_names,
-    "a recipe": RECIPES.keys,
+    "a recipe": recipe_names,
 }
 
 

@@ -32,7 +32,7 @@ from lib.report.compare.answer import recommendations
 from lib.report.headline import comparison_headline, kernel_change_words
 from lib.report.table import FileNote
 from lib.series.notebook import Run
-from lib.training.evaluation import Evaluation
+from lib.training.evaluation import Evaluation, track_results
 from lib.training.loop import Trained
 
 
@@ -89,6 +89,7 @@ def write_train(
         },
         per_class_recall={name: evaluation.per_class_recall for name, evaluation in evaluations.items()},
         confusion={name: evaluation.confusion for name, evaluation in evaluations.items()},
+        tracks=track_results(evaluations[data.val.name], data.val),
     )
     return _written(run, run.write(record))
 

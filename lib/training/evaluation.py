@@ -12,7 +12,7 @@ from lib.analysis.statistics import track_bootstrap
 from lib.data import Data, Split, audit_splits
 from lib.data.preprocessing import Preprocessing
 from lib.model import Checkpoint
-from lib.records.schema import Accuracy
+from lib.records.schema import Accuracy, TrackResult
 
 
 def predict_logits(
@@ -80,6 +80,24 @@ def evaluate(logits: np.ndarray, split: Split) -> Evaluation:
         per_class_recall=recall,
         confusion=confusion.tolist(),
     )
+
+
+def track_results(evaluation: Evaluation, split: Split) -> list[TrackResult]:
+    """How each track of a split was read, in the order of their ids."""
+    results = []
+    for track_id in np.unique(split.track_ids):
+        rows = np.flatnonzero(split.track_ids == track_id)
+        wrong = evaluation.preds[rows][evaluation.preds[rows] != evaluation.labels[rows]]
+        results.append(
+            TrackResult(
+                name=split.track_name(rows[0]),
+                label=int(evaluation.labels[rows[0]]),
+                num_images=len(rows),
+                num_right=len(rows) - len(wrong),
+                mistaken_for=int(np.bincount(wrong).argmax()) if len(wrong) else None,
+            )
+        )
+    return results
 
 
 def evaluate_splits(checkpoint: Checkpoint, data: Data) -> dict[str, Evaluation]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import platform
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from lib.data import Data
 from lib.data.preprocessing import Preprocessing, fit_preprocessing
-from lib.errors import UserError, unknown
+from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME
 from lib.machine import flags_for, has_any, keep_freed_memory
 from lib.model import (
@@ -28,12 +29,13 @@ from lib.model import (
 )
 from lib.onednn import Primitive, onednn_report
 from lib.progress import Progress, silent
-from lib.records.schema import PROFILES, Epoch, StepKernels
+from lib.records.schema import Epoch, StepKernels
 from lib.training.augmentation import augment_batch
 from lib.training.estimate import Estimate, Estimator
 from lib.training.evaluation import predict_logits
 from lib.training.kernels import step_kernels
-from lib.training.recipes import RECIPES, Recipe
+from lib.training.recipes import Recipe, choose_recipe
+from lib.training.states import FOLDER, States
 
 # Flags of CPUs for which oneDNN has bf16 convolutions backward. On Arm it has them forward only (seen with 3.12):
 # backward runs on its reference code, on which a step takes a hundred times as long.
@@ -52,10 +54,13 @@ class Trained:
     precision: str  # in which it multiplied: fp32, bf16
     kernels: StepKernels  # of the first step
     estimate: Estimate | None  # made on the way; None where it was over too soon
+    num_resumed: int = 0  # epochs that an earlier start had done
 
     def save(self, path: Path) -> str:
-        """Write the checkpoint and return its SHA-256."""
-        return save_checkpoint(path, self.model, self.metadata)
+        """Write the checkpoint and return its SHA-256. The states beside it are not needed any more."""
+        sha256 = save_checkpoint(path, self.model, self.metadata)
+        States(path.parent / FOLDER, "").clear()
+        return sha256
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -127,6 +132,8 @@ def train(
     seed: int = 0,
     num_threads: int = 0,
     seconds_left: float | None = None,
+    run_dir: Path | None = None,
+    resume: bool = False,
     on_epoch: OnEpoch | None = None,
     on_step: Callable[[int, int], None] | None = None,
     on_estimate: Callable[[Estimate], None] | None = None,
@@ -134,9 +141,14 @@ def train(
     """Train a recipe on `data.train`; `data.val` is looked at after each epoch and selects nothing.
 
     Args:
-        num_epochs: 0 = by profile.
+        recipe: a name, or `auto` for the one of the profile.
+        profile: `smoke` stops after some steps of the recipe.
+        num_epochs: 0 = as the recipe has it.
         num_threads: 0 = as torch is set.
         seconds_left: until a time limit ends the training; the estimate says whether it will. None = there is none.
+        run_dir: keeps a state after each epoch until the checkpoint is written there. None = none is kept.
+        resume: go on from the newest state in `run_dir` if the same training left one there; it ends as it would have
+            without a stop.
         on_epoch: called after each epoch with its `Epoch` and the number of epochs.
         on_step: called after each step with the number of steps that are done, and of all.
         on_estimate: called once, some seconds after the first steps, with how long all of it will take.
@@ -144,15 +156,11 @@ def train(
     Raises:
         UserError: unknown recipe or profile, a training set smaller than two images, or a loss that is not finite.
     """
-    if recipe not in RECIPES:
-        raise unknown("recipe", recipe, RECIPES)
-    if profile not in PROFILES:
-        raise unknown("profile", profile, PROFILES)
+    chosen = choose_recipe(recipe, profile)
     if data.train.num_images < 2:
         raise UserError(f"{data.train.num_images} training images are too few to train on; raise num_images")
-    chosen = RECIPES[recipe]
-    plan = chosen.plans[profile]
-    num_epochs, max_steps = (num_epochs, 0) if num_epochs else (plan.num_epochs, plan.max_steps)
+    max_steps = chosen.smoke_steps if profile == "smoke" and not num_epochs else 0
+    num_epochs = num_epochs or chosen.num_epochs
     if num_threads:
         torch.set_num_threads(num_threads)
 
@@ -164,19 +172,31 @@ def train(
         if chosen.fixed_normalization
         else fit_preprocessing(data.train.images)
     )
-    model = build_network(plan.architecture, len(data.classes)).to(memory_format=torch.channels_last).train()
+    model = build_network(chosen.architecture, len(data.classes)).to(memory_format=torch.channels_last).train()
     optimizer = _optimizer(model, chosen)
     batches = _Batches(data, chosen, preprocessing, generator)
     num_steps = num_epochs * len(batches)
     if max_steps:
         num_steps = min(num_steps, max_steps)
         num_epochs = math.ceil(num_steps / len(batches))  # what will run, and so what progress reports
-    estimator = Estimator(num_steps, num_epochs * data.val.num_images / batches.batch_size, seconds_left)
     precision = _precision(chosen)
     history: list[Epoch] = []
     primitives: list[Primitive] = []  # of the first step
+    kernels = StepKernels({})
     step = 0
-    for epoch in range(1, num_epochs + 1):
+    states = States(run_dir and run_dir / FOLDER, _made_for(chosen, data, num_steps, seed, precision))
+    if resume and (state := states.newest()) is not None:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        generator.set_state(state["generator"])
+        history = [Epoch(**line) for line in state["history"]]
+        kernels, step = StepKernels(**state["kernels"]), state["step"]
+    else:
+        states.clear()
+    num_resumed = len(history)
+    num_val_batches = (num_epochs - num_resumed) * data.val.num_images / batches.batch_size
+    estimator = Estimator(num_steps - step, num_val_batches, seconds_left)
+    for epoch in range(num_resumed + 1, num_epochs + 1):
         started = time.perf_counter()
         losses, num_right, num_seen = [], 0, 0
         for indices in batches.epoch()[: num_steps - step]:
@@ -216,13 +236,26 @@ def train(
                 seconds=seconds,
             )
         )
+        if epoch == 1:
+            kernels = step_kernels(primitives)
+        states.save(
+            epoch,
+            {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "generator": generator.get_state(),
+                "history": [asdict(line) for line in history],
+                "kernels": asdict(kernels),
+                "step": step,
+            },
+        )
         if on_epoch is not None:
             on_epoch(history[-1], num_epochs)
     return Trained(
         model=model.to(memory_format=torch.contiguous_format).eval(),
         metadata=CheckpointMetadata(
-            architecture=plan.architecture,
-            recipe=recipe,
+            architecture=chosen.architecture,
+            recipe=chosen.name,
             profile=profile,
             num_epochs=len(history),
             seed=seed,
@@ -234,9 +267,16 @@ def train(
         history=history,
         train_s=sum(epoch.seconds for epoch in history),
         precision=precision,
-        kernels=step_kernels(primitives),
+        kernels=kernels,
         estimate=estimator.estimate,
+        num_resumed=num_resumed,
     )
+
+
+def _made_for(recipe: Recipe, data: Data, num_steps: int, seed: int, precision: str) -> str:
+    """All that decides the steps of a training, as text."""
+    versions = f"torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads, {precision}"
+    return f"{recipe} {data.manifest_hash} {num_steps} steps, seed {seed}, {versions}"
 
 
 def _validate(model: nn.Module, preprocessing: Preprocessing, data: Data) -> tuple[float, float]:
@@ -267,7 +307,7 @@ def ensure_checkpoint(run_dir: Path, data: Data, progress: Progress = silent) ->
         return load_checkpoint(path), False
     progress("no checkpoint in this run: training the smoke net")
     trained = train(
-        "signnet",
+        "auto",
         data,
         profile="smoke",
         on_epoch=lambda epoch, total: progress(epoch_line(epoch, total)),

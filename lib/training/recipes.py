@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from lib.data.images import IMAGE_SIZE
+from lib.errors import unknown
 
 
 @dataclass(frozen=True)
@@ -25,23 +26,22 @@ class Augmentation:
     mirror: bool = True
     erase: float = 0.0  # share of images with one erased rectangle (Zhong et al. 2017, arXiv 1708.04896)
 
-
-@dataclass(frozen=True)
-class Plan:
-    """What one profile trains."""
-
-    architecture: str
-    num_epochs: int
-    max_steps: int = 0  # 0 = no limit; smoke ends early however large the data are
+    def scaled(self, factor: float) -> Augmentation:
+        """The same with all half-widths so many times as large."""
+        widths = {
+            field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("mirror", "erase")
+        }
+        return replace(self, **{name: width * factor for name, width in widths.items()})
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. `plans` has one entry per profile."""
+    """How to train: the same network by the same steps in every profile, but that `smoke` stops early."""
 
     name: str
     title: str
-    plans: dict[str, Plan]
+    architecture: str
+    num_epochs: int
     optimizer: Literal["sgd", "adam"]
     lr: float  # peak of the schedule
     batch_size: int
@@ -52,41 +52,102 @@ class Recipe:
     fixed_normalization: bool = False  # mean and deviation 0.5 instead of those of the training images
     image_size: int = IMAGE_SIZE  # pixels that the images are loaded at
     bf16: bool = False  # autocast where oneDNN has bf16 convolutions for the CPU, backward too
+    smoke_steps: int = 100  # that `smoke` takes of it at most
+    limit_s: int = 45 * 60  # that its training may take
 
 
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in (
-        Recipe(
-            name="signnet",
-            title="small residual net with batch norm, strong warping and lighting, one-cycle SGD",
-            plans={
-                "smoke": Plan("signnet_small", num_epochs=6, max_steps=100),
-                "fast": Plan("signnet_small", num_epochs=6),
-                "full": Plan("signnet", num_epochs=14),
-            },
-            optimizer="sgd",
-            lr=0.2,
-            batch_size=128,
-            schedule="one_cycle",
-            weight_decay=5e-4,
-            label_smoothing=0.1,
-            augmentation=Augmentation(),
-            bf16=True,
-        ),
-        Recipe(
-            name="learning_path",
-            title="the net, optimizer and transforms of Arm's learning path: Adam, no augmentation",
-            plans={
-                "smoke": Plan("learning_path", num_epochs=6, max_steps=200),
-                "fast": Plan("learning_path", num_epochs=10),
-                "full": Plan("learning_path", num_epochs=10),
-            },
-            optimizer="adam",
-            lr=1e-3,
-            batch_size=64,
-            schedule="constant",
-            fixed_normalization=True,
-        ),
-    )
-}
+# What was tried on the way to these is in docs/training.
+_RECIPES = (
+    Recipe(
+        name="minute",
+        title="a light residual net with strong warping and lighting: about a minute on two cores with bf16",
+        architecture="signnet_light",
+        num_epochs=5,
+        optimizer="sgd",
+        lr=0.2,
+        batch_size=128,
+        schedule="one_cycle",
+        weight_decay=5e-4,
+        label_smoothing=0.1,
+        augmentation=Augmentation(),
+        bf16=True,
+    ),
+    Recipe(
+        name="record",
+        title="the wide residual net for as long as it learns: an hour or two on two cores with bf16",
+        architecture="signnet",
+        num_epochs=60,
+        optimizer="sgd",
+        lr=0.3,
+        batch_size=256,
+        schedule="one_cycle",
+        weight_decay=5e-4,
+        label_smoothing=0.1,
+        augmentation=Augmentation(),
+        bf16=True,
+        limit_s=8 * 3600,
+    ),
+    Recipe(
+        name="small",
+        title="below a million weights, half an hour on two cores",
+        architecture="signnet_medium",
+        num_epochs=40,
+        optimizer="sgd",
+        lr=0.3,
+        batch_size=256,
+        schedule="one_cycle",
+        weight_decay=5e-4,
+        label_smoothing=0.1,
+        augmentation=Augmentation(),
+        bf16=True,
+        limit_s=110 * 60,
+    ),
+    Recipe(
+        name="tiny",
+        title="below 100,000 weights and 5 million multiply-accumulates, for small cores and for one HTML file",
+        architecture="signnet_tiny",
+        num_epochs=40,
+        optimizer="sgd",
+        lr=0.3,
+        batch_size=256,
+        schedule="one_cycle",
+        weight_decay=5e-4,
+        label_smoothing=0.05,
+        augmentation=Augmentation().scaled(0.7),
+        bf16=True,
+    ),
+    Recipe(
+        name="learning_path",
+        title="the net, optimizer and transforms of Arm's learning path: Adam, no augmentation",
+        architecture="learning_path",
+        num_epochs=10,
+        optimizer="adam",
+        lr=1e-3,
+        batch_size=64,
+        schedule="constant",
+        fixed_normalization=True,
+        smoke_steps=200,
+    ),
+)
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _RECIPES}
+AUTO = "auto"
+_AUTOMATIC = {"smoke": "minute", "fast": "minute", "full": "record"}  # by profile
+
+
+def choose_recipe(name: str, profile: str) -> Recipe:
+    """The recipe of this name; `auto` leaves the choice to the profile.
+
+    Raises:
+        UserError: unknown recipe or profile.
+    """
+    if profile not in _AUTOMATIC:
+        raise unknown("profile", profile, _AUTOMATIC)
+    name = _AUTOMATIC[profile] if name == AUTO else name
+    if name not in RECIPES:
+        raise unknown("recipe", name, recipe_names())
+    return RECIPES[name]
+
+
+def recipe_names() -> list[str]:
+    """What the parameter `recipe` may be."""
+    return [AUTO, *RECIPES]

@@ -163,6 +163,20 @@ def _folds(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _bench_train(arguments: argparse.Namespace) -> int:
+    from lib.bench.training import cost_lines, measure_training
+    from lib.data import load_data
+    from lib.progress import to_stderr
+    from lib.training.recipes import choose_recipe
+
+    recipe = choose_recipe(arguments.recipe, "fast")
+    data = load_data(arguments.dataset, data_root=arguments.data_root, image_size=recipe.image_size, progress=to_stderr)
+    cost = measure_training(recipe, data, seconds=arguments.seconds, num_threads=arguments.num_threads)
+    for line in cost_lines(cost):
+        print(line)
+    return OK
+
+
 def _prune(arguments: argparse.Namespace) -> int:
     from lib.series.rundir import prune
 
@@ -277,6 +291,13 @@ def _parser() -> argparse.ArgumentParser:
 
     render = add("render", _render, "make the pages and the index of a run again")
     render.add_argument("directory", metavar="DIR", help="a run folder, such as runs/latest")
+
+    cost = add("bench-train", _bench_train, "what a training costs: stages of a step, epochs of learning_path")
+    cost.add_argument("--recipe", default="auto", metavar="NAME", help="default: auto, which is minute")
+    cost.add_argument("--dataset", default="synthetic", metavar="NAME", help="default: synthetic")
+    cost.add_argument("--data-root", default="", metavar="DIR", help="default: data")
+    cost.add_argument("--seconds", type=float, default=30.0, metavar="S", help="of steps in turns (default 30)")
+    cost.add_argument("--num-threads", type=int, default=0, metavar="N", help="default: all cores")
 
     folds = add("folds", _folds, "accuracy over all folds of a sweep, and the tracks that are doubtful")
     folds.add_argument("directory", metavar="DIR", help="of `sweep 02 -p fold 1,2,3,4,5`")

@@ -86,10 +86,6 @@ def test_every_profile_trains_the_network_that_the_recipe_names(profile: str) ->
     assert choose_recipe("auto", profile).name == {"full": "record"}.get(profile, "minute")
 
 
-class Killed(Exception):
-    """Stands for the end of the process."""
-
-
 @pytest.mark.parametrize("recipe", ["minute", "learning_path"])
 @pytest.mark.parametrize("damaged", [False, True])
 def test_training_that_was_stopped_ends_with_the_same_checkpoint_file(
@@ -98,12 +94,12 @@ def test_training_that_was_stopped_ends_with_the_same_checkpoint_file(
     def begun(folder: str, stop_after: int = 0, **arguments: Any) -> Trained:
         def on_epoch(epoch: Epoch, _total: int) -> None:
             if epoch.epoch == stop_after:
-                raise Killed
+                raise KeyboardInterrupt
 
         return train(recipe, data, num_epochs=4, run_dir=tmp_path / folder, on_epoch=on_epoch, **arguments)
 
     begun("whole").save(tmp_path / "whole" / "checkpoint")
-    with pytest.raises(Killed):
+    with pytest.raises(KeyboardInterrupt):
         begun("stopped", stop_after=3)
     states = sorted((tmp_path / "stopped" / "training").iterdir())
     assert len(states) == 2, "the newest, and one to fall back to"

@@ -87,40 +87,65 @@ def _lr_at(recipe: Recipe, step: int, num_steps: int) -> float:
     return recipe.lr * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def _precision(recipe: Recipe) -> str:
-    """In which this machine trains a recipe."""
-    return "bf16" if recipe.bf16 and has_any(BF16_TRAINING_FLAGS) else "fp32"
+class Stepper:
+    """Network, optimizer and batches of one training, and the four parts of each of its steps."""
 
-
-def _autocast(precision: str) -> AbstractContextManager[object]:
-    return torch.autocast("cpu", torch.bfloat16) if precision == "bf16" else nullcontext()
-
-
-class _Batches:
-    """Shuffled, augmented, normalized training batches; the last incomplete batch of an epoch is left out."""
-
-    def __init__(self, data: Data, recipe: Recipe, preprocessing: Preprocessing, generator: torch.Generator) -> None:
+    def __init__(self, recipe: Recipe, data: Data, seed: int) -> None:
+        torch.manual_seed(seed)  # weights
+        self.recipe, self.classes = recipe, data.classes
+        self.generator = torch.Generator().manual_seed(seed)  # order and augmentation
+        self.preprocessing = (
+            Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), data.image_size)
+            if recipe.fixed_normalization
+            else fit_preprocessing(data.train.images)
+        )
+        network = build_network(recipe.architecture, len(data.classes))
+        self.model = network.to(memory_format=torch.channels_last).train()
+        self.optimizer = _optimizer(self.model, recipe)
+        self.precision = "bf16" if recipe.bf16 and has_any(BF16_TRAINING_FLAGS) else "fp32"
         # a copy in memory: the split is a view of a memory map, and random access there would be slow
-        self.images = torch.from_numpy(np.array(data.train.images))
-        self.labels = torch.from_numpy(np.array(data.train.labels))
-        self.recipe, self.preprocessing, self.generator = recipe, preprocessing, generator
-        self.classes = data.classes
-        self.batch_size = min(recipe.batch_size, len(self.images))
+        self._images = torch.from_numpy(np.array(data.train.images))
+        self._labels = torch.from_numpy(np.array(data.train.labels))
+        self.batch_size = min(recipe.batch_size, len(self._images))
 
-    def __len__(self) -> int:
-        return len(self.images) // self.batch_size
+    @property
+    def num_batches(self) -> int:
+        """Of one epoch; the last incomplete one is left out."""
+        return len(self._images) // self.batch_size
 
     def epoch(self) -> list[Tensor]:
-        """Index batches of one epoch."""
-        order = torch.randperm(len(self.images), generator=self.generator)
-        return list(order[: len(self) * self.batch_size].split(self.batch_size))
+        """Index batches of one epoch, shuffled."""
+        order = torch.randperm(len(self._images), generator=self.generator)
+        return list(order[: self.num_batches * self.batch_size].split(self.batch_size))
 
-    def load(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        images, labels = self.images[chosen], self.labels[chosen]
+    def load(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Images as the network reads them, augmented if the recipe does, and their labels."""
+        images, labels = self._images[indices], self._labels[indices]
         if self.recipe.augmentation is None:
             return torch.from_numpy(self.preprocessing.normalize(images.numpy())), labels
         unit, labels = augment_batch(images, labels, self.generator, self.recipe.augmentation, self.classes)
         return torch.from_numpy(self.preprocessing.normalize_unit(unit.numpy())), labels
+
+    def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and loss."""
+        with self.autocast():
+            logits = self.model(images.contiguous(memory_format=torch.channels_last))
+        return logits, F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
+
+    def backward(self, loss: Tensor) -> None:
+        """Gradients of this loss alone."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+
+    def update(self, lr: float) -> None:
+        """One step of the optimizer."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The precision of the training, where it is not fp32."""
+        return torch.autocast("cpu", torch.bfloat16) if self.precision == "bf16" else nullcontext()
 
 
 def train(
@@ -165,52 +190,38 @@ def train(
         torch.set_num_threads(num_threads)
 
     keep_freed_memory()
-    torch.manual_seed(seed)  # weights
-    generator = torch.Generator().manual_seed(seed)  # order and augmentation
-    preprocessing = (
-        Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), data.image_size)
-        if chosen.fixed_normalization
-        else fit_preprocessing(data.train.images)
-    )
-    model = build_network(chosen.architecture, len(data.classes)).to(memory_format=torch.channels_last).train()
-    optimizer = _optimizer(model, chosen)
-    batches = _Batches(data, chosen, preprocessing, generator)
-    num_steps = num_epochs * len(batches)
+    stepper = Stepper(chosen, data, seed)
+    model, optimizer = stepper.model, stepper.optimizer
+    num_steps = num_epochs * stepper.num_batches
     if max_steps:
         num_steps = min(num_steps, max_steps)
-        num_epochs = math.ceil(num_steps / len(batches))  # what will run, and so what progress reports
-    precision = _precision(chosen)
+        num_epochs = math.ceil(num_steps / stepper.num_batches)  # what will run, and so what progress reports
     history: list[Epoch] = []
     primitives: list[Primitive] = []  # of the first step
     kernels = StepKernels({})
     step = 0
-    states = States(run_dir and run_dir / FOLDER, _made_for(chosen, data, num_steps, seed, precision))
+    states = States(run_dir and run_dir / FOLDER, _made_for(chosen, data, num_steps, seed, stepper.precision))
     if resume and (state := states.newest()) is not None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        generator.set_state(state["generator"])
+        stepper.generator.set_state(state["generator"])
         history = [Epoch(**line) for line in state["history"]]
         kernels, step = StepKernels(**state["kernels"]), state["step"]
     else:
         states.clear()
     num_resumed = len(history)
-    num_val_batches = (num_epochs - num_resumed) * data.val.num_images / batches.batch_size
+    num_val_batches = (num_epochs - num_resumed) * data.val.num_images / stepper.batch_size
     estimator = Estimator(num_steps - step, num_val_batches, seconds_left)
     for epoch in range(num_resumed + 1, num_epochs + 1):
         started = time.perf_counter()
         losses, num_right, num_seen = [], 0, 0
-        for indices in batches.epoch()[: num_steps - step]:
+        for indices in stepper.epoch()[: num_steps - step]:
             step_started = time.perf_counter()
-            images, labels = batches.load(indices)
-            for group in optimizer.param_groups:
-                group["lr"] = _lr_at(chosen, step, num_steps)
-            optimizer.zero_grad(set_to_none=True)
+            images, labels = stepper.load(indices)
             with onednn_report() if step == 0 else nullcontext(primitives) as primitives:
-                with _autocast(precision):
-                    logits = model(images.contiguous(memory_format=torch.channels_last))
-                loss = F.cross_entropy(logits.float(), labels, label_smoothing=chosen.label_smoothing)
-                loss.backward()
-            optimizer.step()
+                logits, loss = stepper.forward(images, labels)
+                stepper.backward(loss)
+            stepper.update(_lr_at(chosen, step, num_steps))
             losses.append(loss.item())
             num_right += int((logits.argmax(1) == labels).sum())
             num_seen += len(labels)
@@ -223,8 +234,8 @@ def train(
         if not math.isfinite(losses[-1]):
             raise UserError(f"training diverged in epoch {epoch} (loss {losses[-1]}); try another seed or recipe")
         seconds = time.perf_counter() - started
-        with _autocast(precision):
-            val_loss, val_top1 = _validate(model, preprocessing, data)
+        with stepper.autocast():
+            val_loss, val_top1 = _validate(model, stepper.preprocessing, data)
         history.append(
             Epoch(
                 epoch=epoch,
@@ -243,7 +254,7 @@ def train(
             {
                 "model": model.state_dict(),
                 "optimizer": optimizer.state_dict(),
-                "generator": generator.get_state(),
+                "generator": stepper.generator.get_state(),
                 "history": [asdict(line) for line in history],
                 "kernels": asdict(kernels),
                 "step": step,
@@ -262,11 +273,11 @@ def train(
             data_source=data.source,
             data_hash=data.manifest_hash,
             classes=data.classes,
-            preprocessing=preprocessing,
+            preprocessing=stepper.preprocessing,
         ),
         history=history,
         train_s=sum(epoch.seconds for epoch in history),
-        precision=precision,
+        precision=stepper.precision,
         kernels=kernels,
         estimate=estimator.estimate,
         num_resumed=num_resumed,

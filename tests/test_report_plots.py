@@ -25,8 +25,10 @@ from lib.analysis.history import History, Point, Trend
 from lib.analysis.roofline import Roofline, roofline
 from lib.analysis.statistics import Ratio
 from lib.backends import REFERENCE, backend_names
+from lib.data import Split
 from lib.data.audit import mean_brightness
 from lib.files import PROJECT_ROOT
+from lib.records.schema import TrackResult
 from lib.report import SERIES_VARIABLE, explore, train
 from lib.report.benchmark import batch_sweep, by_layer, clock, machine_limits
 from lib.report.compare import answer, costs, trend, whole_network
@@ -42,7 +44,8 @@ from lib.report.figures import (
     show,
 )
 from lib.report.live import is_live
-from lib.signs import NUM_CLASSES
+from lib.signs import CLASS_NAMES, NUM_CLASSES
+from lib.training.evaluation import Evaluation, evaluate, track_results
 from tests.made_data import made_split
 from tests.made_notebooks import code_cell, new_notebook
 from tests.made_records import (
@@ -76,6 +79,20 @@ def made_trends() -> History:
 
     offline = trend("offline", 0.5, 0.51, 0.5, 0.5, 0.4, second=trend("offline", 0.5, 0.51, 0.5, 0.5, 0.41))
     return History([trend("single_stream", 1, 1, 1.01, 1, 1), offline], 4, {})
+
+
+def judged() -> tuple[Split, Evaluation]:
+    """Four tracks of two classes, of which one is misread throughout and with confidence."""
+    labels, track_ids = np.repeat([0, 1], 30), np.arange(60) // 15
+    split = made_split("val", IMAGES[:60], labels, track_ids)
+    answered = np.where(track_ids == 3, 0, labels)
+    return split, evaluate(10 * np.eye(NUM_CLASSES, dtype=np.float32)[answered], split)
+
+
+def judged_tracks() -> tuple[Split, list[TrackResult], int]:
+    split, evaluation = judged()
+    wrong = [track for track in track_results(evaluation, split) if track.mistaken_for is not None]
+    return split, wrong, len(wrong)
 
 
 def rooflines(**changes: Any) -> list[Roofline]:
@@ -113,6 +130,16 @@ PLOTS: dict[str, tuple[Callable[[], Axes], str, str]] = {
         lambda: train.plot_confident_errors(IMAGES[:7], LABELS[:7], LABELS[1:8], np.linspace(1, 0.6, 7)),
         "7 most confident errors. First: speed limit 20 km/h taken for speed limit 30 km/h at 100 %",
         "",
+    ),
+    "confidence": (
+        lambda: train.plot_confidence(judged()[1]),
+        "Reliability, and risk by coverage",
+        r"It is more sure than right, by 2\d\.\d points .* the 90 % of which it is surest",
+    ),
+    "tracks": (
+        lambda: train.plot_tracks(*judged_tracks(), CLASS_NAMES),
+        r"track 3, speed limit 30 km/h, 0 of 15 right",
+        "1 of 4 tracks have a misread frame",
     ),
     "per_class_recall": (lambda: train.plot_per_class_recall(RECALLS), "Worst: .* 8[0-9]", "Worst: "),
     "latencies": (
@@ -176,7 +203,7 @@ PLOTS: dict[str, tuple[Callable[[], Axes], str, str]] = {
         r"onnxruntime.* answers first, after 0\.304 s; .* last, after 1\.05 s\.",
     ),
 }
-SHEETS = ("class_gallery", "track", "augmentation")  # of pictures, whose axes are larger than their frame
+SHEETS = ("class_gallery", "track", "tracks", "augmentation")  # of pictures, whose axes are larger than their frame
 
 
 def shown_by(figure: Figure | Axes, monkeypatch: pytest.MonkeyPatch, **options: Any) -> dict[str, str]:

@@ -11,11 +11,12 @@ from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from PIL import Image
 
+from lib.analysis.calibration import calibration_error, macro_f1, reliability, risk_by_coverage
 from lib.data import Split, resize_image
 from lib.data.images import read_image
 from lib.files import project_path
 from lib.model import Checkpoint, leaf_layers, num_weights
-from lib.records.schema import Accuracy, Epoch, StepKernels
+from lib.records.schema import Accuracy, Epoch, StepKernels, TrackResult
 from lib.report.figures import (
     NEUTRAL,
     PALETTE,
@@ -32,7 +33,7 @@ from lib.report.pictures import as_picture, class_axes, class_axis, put_artwork,
 from lib.report.table import Banner, Cell, Stack, Table, Value
 from lib.report.words import duration, percent, percent_interval
 from lib.signs import CLASS_NAMES
-from lib.training.evaluation import Evaluation
+from lib.training.evaluation import Evaluation, track_results
 from lib.training.loop import Trained
 
 UNSURE = 0.5  # probability of the best class below which a reader is warned
@@ -135,7 +136,8 @@ def accuracy(evaluations: Mapping[str, Evaluation], classes: Sequence[str] = CLA
         if (fewer := evaluation.without_duplicates) is not None:
             found[f"{name}, without {evaluation.accuracy.num_images - fewer.num_images:,} duplicates"] = fewer
             note = "Duplicates are images that training or validation has too, pixel for pixel; 01_explore shows them."
-    return accuracy_table(found, note, classes)
+    scores = ", ".join(f"{percent(macro_f1(np.array(e.confusion)))} on {name}" for name, e in evaluations.items())
+    return accuracy_table(found, f"Macro-F1, in which each class counts alike: {scores}. {note}".strip(), classes)
 
 
 def accuracy_table(accuracy: Mapping[str, Accuracy], note: str = "", classes: Sequence[str] = CLASS_NAMES) -> Table:
@@ -188,6 +190,36 @@ def plot_per_class_recall(recalls: Mapping[str, Sequence[float | None]], classes
     ax.set_title(f"Recall per class; {perfect} of {len(order)} are perfect on {splits[-1]}")
     says = f"Worst: {worst}. Perfect: {perfect} of {len(order)}."
     return describe(ax, f"Recall per class on {splits[-1]}, sorted. {says}", says)
+
+
+@styled
+def plot_confidence(evaluation: Evaluation) -> Axes:
+    """Left: share of right answers by confidence. Right: what is wrong if only the most confident are answered."""
+    trust, risk = new_panels(2, 3.2)
+    right = evaluation.preds == evaluation.labels
+    bins = reliability(evaluation.confidence, right)
+    trust.plot([0, 100], [0, 100], color=NEUTRAL, linewidth=1, label="as sure as right")
+    trust.plot([100 * each.confidence for each in bins], [100 * each.right for each in bins], "o-", color=VAL_COLOUR)
+    trust.set_xlabel("confidence of the answers (%)")
+    trust.set_ylabel("right (%)")
+    trust.legend(loc="upper left")
+    coverage, wrong = risk_by_coverage(evaluation.confidence, right)
+    risk.plot(100 * coverage, 100 * wrong, color=VAL_COLOUR)
+    risk.set_xlabel("images that are answered, the surest first (%)")
+    risk.set_ylabel("wrong among these (%)")
+    for panel in (trust, risk):
+        panel.set_xlim(0, 100)
+        panel.set_ylim(bottom=0)
+        panel.grid()
+    error = calibration_error(evaluation.confidence, right)
+    side = "less" if evaluation.confidence.mean() < right.mean() else "more"
+    nine_in_ten = wrong[max(0, round(0.9 * len(wrong)) - 1)]
+    says = (
+        f"It is {side} sure than right, by {100 * error:.1f} points (expected calibration error). If it answered only "
+        f"the 90 % of which it is surest, {100 * nine_in_ten:.2f} % of these would be wrong instead of "
+        f"{100 * wrong[-1]:.2f} %."
+    )
+    return describe(trust, f"Reliability, and risk by coverage. {says}", says)
 
 
 @styled
@@ -281,6 +313,41 @@ def plot_confident_errors(
         for true, predicted, prob in [*zip(labels, preds, probs, strict=True)][:6]
     )
     return describe(ax, f"The {len(images)} most confident errors. First: {listed}.")
+
+
+def misread_tracks(
+    split: Split, evaluation: Evaluation, classes: Sequence[str] = CLASS_NAMES, limit: int = 6
+) -> Banner | None:
+    """The tracks with the most wrong answers, as strips of frames; says so where there is none."""
+    wrong = [track for track in track_results(evaluation, split) if track.mistaken_for is not None]
+    if not wrong:
+        return Banner(f"none of the {split.num_tracks:,} {split.name} tracks has a misread frame", "info")
+    worst = sorted(wrong, key=lambda track: track.num_right - track.num_images)[:limit]
+    show(plot_tracks(split, worst, len(wrong), classes))
+    return None
+
+
+@styled
+def plot_tracks(split: Split, tracks: Sequence[TrackResult], num_wrong: int, classes: Sequence[str]) -> Axes:
+    """Frames of each track, the farthest first, with the sign that it is and the one that it is taken for.
+
+    Args:
+        num_wrong: tracks with a misread frame, of which these are the worst.
+    """
+    frames, texts, columns = [], [], 8
+    names = np.array([split.track_name(row) for row in range(split.num_images)])
+    for track in tracks:
+        rows = np.flatnonzero(names == track.name)
+        shown = rows[np.linspace(0, len(rows) - 1, columns).round().astype(int)]
+        frames += [*split.images[shown]]
+        taken = classes[track.mistaken_for] if track.mistaken_for is not None else ""
+        texts += [f"{track.num_right} of {track.num_images} right", *[""] * (columns - 1)]
+        texts[-1] = f"for {taken}"
+        texts[-2] = f"{classes[track.label]} taken"
+    ax = sheet(frames, texts, columns, (1.05, 1.4))
+    listed = "; ".join(f"track {t.name}, {classes[t.label]}, {t.num_right} of {t.num_images} right" for t in tracks)
+    says = f"{num_wrong} of {split.num_tracks} tracks have a misread frame; these have the most."
+    return describe(ax, f"{says} {listed}.", says)
 
 
 def predict_file(checkpoint: Checkpoint, path: str, limit: int = 5) -> Table | Banner | Stack:

@@ -40,6 +40,11 @@ class Evaluation:
     confusion: list[list[int]]  # rows = true class, columns = predicted
     without_duplicates: Accuracy | None = None  # without the images that an earlier split has too; None without any
 
+    @property
+    def confidence(self) -> np.ndarray:
+        """float32 (N,), probability of each answer."""
+        return self.probs.max(axis=1)
+
     def confident_errors(self, limit: int) -> np.ndarray:
         """Indices of wrong predictions, the most confident first."""
         wrong = np.flatnonzero(self.preds != self.labels)

@@ -9,6 +9,7 @@ The map, from the top down. Imports point downwards only, and importing a packag
     serving     a release behind HTTP: uploads, batches, metrics, the Open Inference Protocol
     html        an executed notebook becomes a page; the index of a run
     report      what a notebook shows: figures, tables, sentences
+    promotion   champion and challenger: both judged on the same images and timed in turns, by rules with limits
     bench       measuring: workers, rounds, parity, proof, peaks, session; and whether the harness is honest
     backends    one file per backend, and their interface
     training    recipes, augmentation, loop, evaluation

@@ -7,7 +7,7 @@ same round of the same job, so that whatever slowed the machine slowed both.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import NamedTuple
 
@@ -182,17 +182,24 @@ def track_bootstrap(values: np.ndarray, track_ids: np.ndarray) -> tuple[float, f
     Returns:
         Low and high, or None where there are fewer than two tracks.
     """
-    _, track = np.unique(track_ids, return_inverse=True)
-    totals = np.bincount(track, weights=values)
-    num_images = np.bincount(track).astype(float)
-    if len(num_images) < 2:
+    return track_interval(lambda times: float(np.average(values, weights=times)), track_ids)
+
+
+def track_interval(statistic: Callable[[np.ndarray], float], track_ids: np.ndarray) -> tuple[float, float] | None:
+    """As `track_bootstrap`, for whatever is computed from images.
+
+    Args:
+        statistic: of how often each image counts, int (N,).
+    """
+    known, track = np.unique(track_ids, return_inverse=True)
+    if len(known) < 2:
         return None
     generator = np.random.default_rng(0)
-    means = []
+    found = []
     for _ in range(NUM_RESAMPLES // 2):  # a loop, since test images are a track each: one big draw would be 100 MB
-        drawn = generator.integers(len(num_images), size=len(num_images))
-        means.append(totals[drawn].sum() / num_images[drawn].sum())
-    low, high = np.percentile(means, (2.5, 97.5))
+        drawn = generator.integers(len(known), size=len(known))
+        found.append(statistic(np.bincount(drawn, minlength=len(known))[track]))
+    low, high = np.percentile(found, (2.5, 97.5))
     return float(low), float(high)
 
 

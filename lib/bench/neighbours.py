@@ -98,6 +98,15 @@ def _waits(pid: int) -> dict[str, float]:
     return found
 
 
+def watched(sides: Sides, measure: Callable[[], Measured]) -> Measured:
+    """What was measured, with who else used the CPU meanwhile, where the system reports it."""
+    neighbours = Neighbours(side.pid for side in sides.values())
+    measured = measure()
+    if (use := neighbours.use()) is not None:
+        measured.conditions = _conditions(use, max(side.num_threads for side in sides.values()))
+    return measured
+
+
 class Watch:
     """Keeps what was not disturbed, as long as there is patience left; that belongs to the whole session."""
 
@@ -108,11 +117,7 @@ class Watch:
 
     def over(self, sides: Sides, measure: Callable[[], Measured]) -> Measured:
         """What was measured, with who else used the CPU meanwhile. Smoke is not watched: its times mean nothing."""
-        neighbours = Neighbours(side.pid for side in sides.values())
-        measured = measure()
-        if self._profile != "smoke" and (use := neighbours.use()) is not None:
-            measured.conditions = _conditions(use, max(side.num_threads for side in sides.values()))
-        return measured
+        return measure() if self._profile == "smoke" else watched(sides, measure)
 
     def undisturbed(self, what: str, measure: Callable[[], Measured]) -> Measured:
         """Measured again after others have ended; of all attempts the least disturbed one, which says how many there

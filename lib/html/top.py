@@ -15,6 +15,7 @@ from lib.html.outputs import Piece
 from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, Record, ReleaseRecord, Speed, TrainRecord
 from lib.report.caveats import warning_lines
 from lib.report.headline import STATUS_SIGNS, answer
+from lib.report.promotion import short_rules_table
 from lib.report.release import short_links_table
 from lib.report.table import SMOKE_TEXT
 from lib.report.words import capital, scenario_name, sentence
@@ -69,7 +70,10 @@ def charts_of(record: Record | None) -> list[Markup]:
         found = [speed_of(scenario, scenario_name(scenario.name)) for scenario in record.scenarios]
         return [speed_chart(f"{record.backend} over {record.reference}", found)]
     if isinstance(record, ReleaseRecord) and record.digest:
-        return [safe(short_links_table(record).to_html())]
+        tables = [short_links_table(record)]
+        if record.promotion is not None:
+            tables.insert(0, short_rules_table(record.promotion))
+        return [safe(table.to_html()) for table in tables]
     return speed_charts(record.speeds) if isinstance(record, CompareRecord) else []
 
 

@@ -19,12 +19,15 @@ from lib.errors import UserError
 from lib.files import write_atomic
 
 SCHEMA_VERSION = 7
+OLDEST_VERSION = 6  # that is read: all that came since has a default, so that an earlier release can still be verified
 EXPLORE, TRAIN, BENCHMARK, COMPARE = "01_explore", "02_train", "03_benchmark", "04_compare"  # the notebooks
 RELEASE = "05_release"
 
 Profile = Literal["smoke", "fast", "full"]
 Status = Literal["ok", "unavailable", "failed"]
 ParityOutcome = Literal["passed", "inconclusive", "failed"]
+RuleResult = Literal["holds", "broken", "undecided"]
+Verdict = Literal["promote", "keep", "investigate"]
 ParameterValue = bool | int | float | str
 Figure = int | float | str
 WarningKind = Literal[
@@ -182,7 +185,8 @@ class TrainRecord(Record):
     accuracy_without_duplicates: dict[str, Accuracy]  # by split, where some of its images are in an earlier split too
     per_class_recall: dict[str, list[float | None]]  # by split; None for a class without images
     confusion: dict[str, list[list[int]]]  # by split; rows = true class, columns = predicted
-    tracks: list[TrackResult]  # of validation, so that the folds of a sweep can be put together
+    # of validation, so that the folds of a sweep can be put together
+    tracks: list[TrackResult] = field(default_factory=list)
 
 
 @dataclass
@@ -455,6 +459,34 @@ class ReleasedModel:
     error_max: float = 0.0  # largest difference of its logits from those of the measured file on the sample images
 
 
+@dataclass
+class Rule:
+    """By how much a challenger may be worse than the champion in one respect, and by how much it is."""
+
+    name: str  # top-1, worst class, calibration error, p50
+    challenger: float  # share; for p50 seconds
+    champion: float
+    loss: float  # what the challenger is worse by, a share, negative where it is better; for p50 its ratio to the other
+    interval: tuple[float, float] | None  # of the loss; None where there are too few tracks for one
+    limit: float  # that the loss may reach
+    result: RuleResult
+    reason: str = ""  # why it is undecided, if the interval is not why
+
+
+@dataclass
+class Promotion:
+    """Whether a release should replace an earlier one: the rules of `lib.promotion` and what they found."""
+
+    champion: str  # name and version
+    champion_digest: str  # SHA-256 of its SHA256SUMS
+    num_images: int  # that judged both
+    num_tracks: int
+    rules: list[Rule]
+    doubts: list[str]  # why nothing can be decided, whatever the rules say
+    verdict: Verdict
+    times: Scenario  # the challenger as backend, the champion as reference and as control
+
+
 @dataclass(kw_only=True)
 class ReleaseRecord(Record):
     """05_release: what was released, or why nothing was."""
@@ -469,6 +501,7 @@ class ReleaseRecord(Record):
     links: list[str] = field(default_factory=list)  # what was recomputed from the files alone, and holds
     notes: list[str] = field(default_factory=list)  # what a reader must know
     reason: str = ""  # why there is no release
+    promotion: Promotion | None = None  # None where no champion was given
 
 
 class OtherSchemaError(UserError):
@@ -533,9 +566,10 @@ def read_any_record(path: Path) -> Record:
     if not isinstance(content, dict) or "schema_version" not in content:
         raise UserError(f"{path} is not a record of this project: it has no schema_version")
     version = content["schema_version"]
-    if version != SCHEMA_VERSION:
+    if version not in range(OLDEST_VERSION, SCHEMA_VERSION + 1):
         raise OtherSchemaError(
-            f"{path} has record schema {version!r}, this version reads {SCHEMA_VERSION}; run its notebook again"
+            f"{path} has record schema {version!r}, this version reads {OLDEST_VERSION} to {SCHEMA_VERSION}; "
+            "run its notebook again"
         )
     kind = str(content.get("kind"))
     if kind not in KINDS:

@@ -49,6 +49,11 @@ class Plan:
     notes: list[str]  # what is left out, and why
     reason: str = ""  # why nothing is released
 
+    @property
+    def network(self) -> CheckpointMetadata:
+        """What the checkpoint says of itself."""
+        return read_header(self.run_dir / CHECKPOINT_NAME, "train it again")
+
     def kept(self, record: BenchmarkRecord) -> Path:
         """The file that a backend ran, in the run folder."""
         assert record.preparation is not None
@@ -106,11 +111,12 @@ def _there(path: Path) -> Path:
     return path
 
 
-def training_data(plan: Plan, data_root: str = "") -> Data | None:
+def training_data(plan: Plan, data_root: str = "", image_size: int = 0) -> Data | None:
     """The images that the network was trained on; None where nothing is released.
 
     Args:
         data_root: of real images; empty: where they were at the training.
+        image_size: that they are resized to, pixels; 0: as the network reads them.
 
     Raises:
         UserError: they are missing, or are not those.
@@ -125,7 +131,7 @@ def training_data(plan: Plan, data_root: str = "") -> Data | None:
         data_root=data_root or str(given["data_root"]),
         num_images=int(given["num_images"]) or num_images_for(train.profile, dataset),
         seed=int(given["seed"]),
-        image_size=read_header(plan.run_dir / CHECKPOINT_NAME, "train it again").preprocessing.image_size,
+        image_size=image_size or plan.network.preprocessing.image_size,
     )
     if data.manifest_hash != train.data.manifest_hash:
         remedy = "give their folder as data_root" if get_dataset(dataset).reads_files else "run the series again"

@@ -19,6 +19,7 @@ from lib.records.schema import (
     Scenario,
     TrainRecord,
 )
+from lib.report.promotion import verdict_words
 from lib.report.words import (
     NOT_JUDGED,
     UNKNOWN,
@@ -62,7 +63,10 @@ def _released(record: ReleaseRecord) -> str:
     if not record.digest:
         return f"nothing is released: {record.reason}"
     files = f"{len(record.models)} model files, {size(record.num_bytes)} in all"
-    return f"released {record.name} {record.version}: {files}; each of the {len(record.links)} links of its chain holds"
+    released = (
+        f"released {record.name} {record.version}: {files}; each of the {len(record.links)} links of its chain holds"
+    )
+    return released if record.promotion is None else f"{verdict_words(record.promotion)}. {capital(released)}"
 
 
 def answer(record: Record) -> str:

@@ -15,9 +15,11 @@ from lib.data.sets import get_dataset
 from lib.data.splitting import VAL_SHARE
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, TEMPORARY, writing
-from lib.progress import Progress, silent
+from lib.progress import Progress, silent, to_stderr
+from lib.promotion.contest import check_champion
 from lib.records.run import Job, run_folder
 from lib.records.schema import BENCHMARK, COMPARE, TRAIN, ParameterValue
+from lib.release.writer import plan_release, training_data
 from lib.series.compared import load_records
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ def _loaded(values: Mapping[str, ParameterValue], progress: Progress = silent) -
         data_root=str(values["data_root"]),
         download=bool(values["download"]),
         num_images=int(values["num_images"]) or num_images_for(profile, dataset),
+        seed=int(values.get("seed", 0)),
         progress=progress,
     )
 
@@ -57,17 +60,26 @@ def check_inputs(jobs: Sequence[Job], run_dir: Path) -> None:
 
     Raises:
         UserError: an unreadable or foreign checkpoint, an unknown model, a damaged or older record, records that do not
-            fit, no folder of earlier runs, or a full temporary folder.
+            fit, no folder of earlier runs, a champion that cannot be judged, or a full temporary folder.
     """
     notebooks = {job.notebook for job in jobs}
     for job in jobs:
         if history := job.values.get("history"):
             run_folder(str(history), EARLIER_RUNS)
+        if champion := job.values.get("champion"):
+            check_champion(str(champion), _judging_data(jobs, job, run_dir))
     if benchmark := next((job for job in jobs if job.notebook == BENCHMARK), None):
         _check_network(benchmark, run_dir / CHECKPOINT_NAME, trains=TRAIN in notebooks)
         _check_temporary_folder(benchmark)
     if notebooks == {COMPARE}:
         load_records(run_dir, str(jobs[0].values.get("backends", "")))
+
+
+def _judging_data(jobs: Sequence[Job], release: Job, run_dir: Path) -> Data | None:
+    """What this launch trains or measures on; else what the run in the folder was trained on, if it has a release."""
+    if (values := next((job.values for job in jobs if "dataset" in job.values), None)) is not None:
+        return _loaded(values, to_stderr)
+    return training_data(plan_release(run_dir), str(release.values["data_root"]))
 
 
 def _check_network(job: Job, checkpoint: Path, trains: bool) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from lib.analysis.comparison import Comparison
 from lib.analysis.csv_files import write_csv
 from lib.analysis.history import History
-from lib.analysis.judgement import record_warnings
+from lib.analysis.judgement import disturbance, record_warnings
 from lib.analysis.recommendation import speeds
 from lib.bench.session import Session
 from lib.data import Audit, Data
@@ -22,6 +22,7 @@ from lib.records.schema import (
     BenchmarkRecord,
     CompareRecord,
     ExploreRecord,
+    Promotion,
     RecordWarning,
     ReleaseRecord,
     TrainRecord,
@@ -146,15 +147,20 @@ def write_compare(run: Run, comparison: Comparison, history: History | None = No
     return path
 
 
-def write_released(run: Run, plan: Plan, written: Written, links: list[str]) -> FileNote:
+def write_released(
+    run: Run, plan: Plan, written: Written, links: list[str], promotion: Promotion | None = None
+) -> FileNote:
     """Record of 05: what was released, or why nothing was.
 
     Args:
         links: what holds, as `lib.release.verify` reports it.
+        promotion: whether it should replace the champion; None without one.
     """
     release, train = written.release, plan.train
     common = run.common(None, train.checkpoint_sha256 if train is not None else None)
     common |= {"data": train.data, "profile": train.profile} if train is not None else {}
+    if promotion is not None and (disturbed := disturbance(promotion.times)) is not None:
+        common["warnings"] = [*run.warnings, disturbed]
     if release is None:
         record = ReleaseRecord(**common, notes=written.notes, reason=plan.reason)
     else:
@@ -168,5 +174,6 @@ def write_released(run: Run, plan: Plan, written: Written, links: list[str]) -> 
             models=release.manifest.models,
             links=links,
             notes=[*written.notes, UNSIGNED],
+            promotion=promotion,
         )
     return _written(run, run.write(record))

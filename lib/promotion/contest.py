@@ -1,0 +1,130 @@
+"""Two releases before the same judges: the validation images of a run that neither was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import zip_longest
+
+import numpy as np
+
+from lib.data import Data, Split
+from lib.errors import UserError
+from lib.promotion.rules import quality_rules, read_limits, speed_rule, verdict_of
+from lib.records.run import run_folder
+from lib.records.schema import Promotion, Scenario
+from lib.release import Release, verify
+from lib.release.predicting import Model
+from lib.release.reader import TRAINING_IMAGES
+from lib.release.writer import FOLDER, Plan, training_data, training_images
+
+BATCH_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Champion:
+    """An earlier release that is whole, and the images that judge it."""
+
+    release: Release
+    judges: Split  # at the size that its network reads
+
+
+def check_champion(path: str, data: Data | None) -> Release:
+    """Verify an earlier release, and that these data may judge it.
+
+    Args:
+        path: of the release, or of a run folder with one.
+        data: of the run whose release is the challenger; None where there is none.
+
+    Raises:
+        UserError: no such folder, not a release, one that does not verify, with other classes, or images of `val` that
+            were trained on; limits that cannot be read.
+    """
+    try:
+        release, _ = verify(run_folder(path, "the folder of an earlier release"))
+    except UserError as error:
+        raise UserError(f"the champion cannot be used: {error}") from None
+    read_limits()
+    if data is None:
+        return release
+    if release.labels != data.classes:
+        index, (there, here) = next(
+            (index, pair)
+            for index, pair in enumerate(zip_longest(release.labels, data.classes, fillvalue="no class"))
+            if pair[0] != pair[1]
+        )
+        raise UserError(
+            f"the champion {release.path} reads other classes: {index} is {there!r} there and {here!r} here; "
+            "give one that reads the same"
+        )
+    sides = {"champion": release.text(TRAINING_IMAGES), "challenger": training_images(data)}
+    judges = {digest.tobytes().hex() for digest in data.val.digests}
+    for name, trained_on in sides.items():
+        if seen := len(judges & set(trained_on.split())):
+            raise UserError(
+                f"the {name} was trained on {seen:,} of the {len(judges):,} validation images that would judge it; "
+                "give a champion that was trained on the training images of these data, or none"
+            )
+    return release
+
+
+def open_champion(path: str, plan: Plan, data: Data | None, data_root: str) -> Champion | None:
+    """The champion of a notebook, before anything is written; None where none was given, or nothing is released.
+
+    Args:
+        path: empty: none.
+        data, data_root: as of `training_data`.
+
+    Raises:
+        UserError: as `check_champion`; or it is the release that this run is about to replace.
+    """
+    if not path:
+        return None
+    release = check_champion(path, data)
+    if release.path.resolve() == (plan.run_dir / FOLDER).resolve():
+        raise UserError(
+            f"the champion {release.path} is the release of this run, which is written anew; give that of another run"
+        )
+    if data is None:
+        return None
+    size = release.preprocessing.image_size
+    own = data if size == data.image_size else training_data(plan, data_root, size)
+    assert own is not None
+    return Champion(release, own.val)
+
+
+def judge(challenger: Release, champion: Champion, data: Data, times: Scenario) -> Promotion:
+    """The verdict and all that it rests on.
+
+    Args:
+        data: whose validation images judge both, each network with its own preprocessing.
+        times: as `race` measures them.
+    """
+    limits, judges, rival = read_limits(), data.val, champion.release
+    answers = _logits(challenger, judges), _logits(rival, champion.judges)
+    rules = [*quality_rules(*answers, judges, limits), speed_rule(times, limits)]
+    doubts = []
+    for name, release in (("challenger", challenger), ("champion", rival)):
+        if release.manifest.profile == "smoke":
+            doubts.append(f"the {name} is of a smoke run, whose figures mean nothing")
+        if release.manifest.figures.data_hash != data.manifest_hash:
+            doubts.append(f"the {name} was trained and judged on other data ({release.manifest.figures.data})")
+    if judges.num_tracks < limits.least_tracks:
+        doubts.append(f"{judges.num_tracks} tracks are too few, {limits.least_tracks} are needed")
+    return Promotion(
+        champion=f"{rival.name} {rival.version}",
+        champion_digest=rival.digest,
+        num_images=judges.num_images,
+        num_tracks=judges.num_tracks,
+        rules=rules,
+        doubts=doubts,
+        verdict=verdict_of(rules, doubts),
+        times=times,
+    )
+
+
+def _logits(release: Release, judges: Split) -> np.ndarray:
+    """Float32 (N, classes), of the fp32 network on ONNX Runtime."""
+    model = Model(release.model())
+    starts = range(0, judges.num_images, BATCH_SIZE)
+    batches = (judges.images[start : start + BATCH_SIZE] for start in starts)
+    return np.concatenate([model(release.preprocessing.normalize(batch)) for batch in batches])

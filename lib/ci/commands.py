@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 import functools
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lib.ci import RefusedError
 from lib.ci.github import command, on_github, write_outputs
 from lib.errors import UserError
 
@@ -19,19 +17,16 @@ _Arguments = argparse.Namespace
 
 
 def _reported(function: Callable[[_Arguments], int | None]) -> Callable[[_Arguments], int]:
-    """Every bad end is one line, and on GitHub an annotation too."""
+    """Every bad end is an annotation on GitHub too."""
 
     @functools.wraps(function)
     def guarded(arguments: _Arguments) -> int:
         try:
             return function(arguments) or OK
-        except (UserError, RefusedError) as error:
+        except UserError as error:
             if on_github(os.environ):
                 print(command("error", str(error)), flush=True)
-            if isinstance(error, UserError):
-                raise
-            print(f"error: {error}", file=sys.stderr)
-            return FAILED
+            raise
 
     return guarded
 

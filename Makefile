@@ -14,10 +14,10 @@ READY       := .venv/.ready
 PIP         := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-lab serve-check rehearse lint lab params lock lock-check clean .venv
+.PHONY: help run test coverage test-lab serve-check container-check rehearse lint lab params lock lock-check clean .venv
 
 help:  ## show this list
-	@awk -F':.*## ' '/^[a-z.-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z.-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(READY) $(EXTRAS:%=.venv/.extra-%)  ## set up if needed, then run the whole series; pages in runs/latest/
 	$(BIN)/python -m lib run $(ARGS)
@@ -48,6 +48,9 @@ test-lab: $(READY)  ## every notebook in a real JupyterLab, in Chromium; screens
 
 serve-check: $(READY) .venv/.extra-serve  ## how the server holds: load, overload, soak, a kill; 35 minutes, on a quiet machine
 	$(BIN)/python -m tests.serve_check $(ARGS)
+
+container-check: $(READY)  ## the steps of the Containerfile as plain commands, and how large an image they make
+	$(BIN)/python -m tests.container $(ARGS)
 
 # The kernel `python3` is that of this environment, whatever the user has installed under the name.
 lab: $(READY)  ## open the notebooks in JupyterLab

@@ -65,7 +65,7 @@ def test_labels_have_the_arguments_that_the_workflow_gives() -> None:
     assert set(re.findall(r"\$\{(\w+)\}", only("LABEL").text)) == declared == {"VERSION", "REVISION", "MODEL_DIGEST"}
     jobs = yaml.safe_load((PROJECT_ROOT / ".github/workflows/release.yml").read_text())["jobs"]
     (build,) = [step for step in jobs["image"]["steps"] if "build-push-action" in step.get("uses", "")]
-    assert {line.partition("=")[0] for line in build["with"]["build-args"].split()} == declared
+    assert {line.partition("=")[0] for line in build["with"]["build-args"].splitlines()} == declared
     assert build["with"]["file"] == "Containerfile" and build["with"]["build-contexts"] == "release=shipped/release"
 
 

@@ -41,7 +41,9 @@ def tagged(environ: Mapping[str, str]) -> dict[str, str]:
     runs = [str(run) for run in hub.runs(WORKFLOW, head_sha=commit)]
     asked = environ.get("INPUT_RUN_ID", "").strip()
     if not runs:
-        raise RefusedError(f"{tag} is commit {commit}, of which no run of {WORKFLOW} on main has succeeded; run it first")
+        raise RefusedError(
+            f"{tag} is commit {commit}, of which no run of {WORKFLOW} on main has succeeded; run it first"
+        )
     if asked and asked not in runs:
         raise RefusedError(f"run {asked!r} is not a successful run of {WORKFLOW} on main of commit {commit}; "
                            f"there are: {', '.join(runs)}")  # fmt: skip

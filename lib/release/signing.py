@@ -67,7 +67,9 @@ def check_signature(release: Release, public_key: str | Path) -> str:
         raise UserError(f"{key} is not a public key ({_first_line(error)}); give {_KEYS}") from None
     if not signature.is_file():
         raise RefusedError(f"signature: {release.path} has no {SIGNATURE}; get the release again from its maker")
-    checking.set_hashing_config(_library().hashing.Config().set_ignored_paths(paths=[signature], ignore_git_paths=False))
+    checking.set_hashing_config(
+        _library().hashing.Config().set_ignored_paths(paths=[signature], ignore_git_paths=False)
+    )
     try:
         checking.verify(release.path, signature)
     except Exception as error:  # of several libraries, also for bytes that are no signature at all
@@ -80,7 +82,9 @@ def _library() -> model_signing:  # type: ignore[valid-type]
     try:
         import model_signing
     except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed; `make EXTRAS=sign .venv` installs what signing needs") from None
+        raise UserError(
+            f"{error.name} is not installed; `make EXTRAS=sign .venv` installs what signing needs"
+        ) from None
     return model_signing
 
 

@@ -167,7 +167,8 @@ COMMANDS = (
     Command(r"^make test\b", "nothing; the tests would call the rehearsal"),
     Command(r"^make container-check\b", "nothing; it would download packages"),
     Command(
-        r"^make serve-check\b", "a file of figures; they take half an hour",
+        r"^make serve-check\b",
+        "a file of figures; they take half an hour",
         lambda job, script: "mkdir -p build/serve-check && echo '{}' > build/serve-check/figures.json",
     ),
 )

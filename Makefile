@@ -14,10 +14,10 @@ READY       := .venv/.ready
 PIP         := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-lab serve-check rehearse lint lab params lock lock-check clean .venv
+.PHONY: help run test coverage test-lab serve-check container-check rehearse lint lab params lock lock-check clean .venv
 
 help:  ## show this list
-	@awk -F':.*## ' '/^[a-z.-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z.-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(READY) $(EXTRAS:%=.venv/.extra-%)  ## set up if needed, then run the whole series; pages in runs/latest/
 	$(BIN)/python -m lib run $(ARGS)
@@ -48,6 +48,9 @@ test-lab: $(READY)  ## every notebook in a real JupyterLab, in Chromium; screens
 
 serve-check: $(READY) .venv/.extra-serve  ## how the server holds: load, overload, soak, a kill; 35 minutes, on a quiet machine
 	$(BIN)/python -m tests.serve_check $(ARGS)
+
+container-check: $(READY)  ## the steps of the Containerfile as plain commands, and how large an image they make
+	$(BIN)/python -m tests.container $(ARGS)
 
 # The kernel `python3` is that of this environment, whatever the user has installed under the name.
 lab: $(READY)  ## open the notebooks in JupyterLab
@@ -86,7 +89,7 @@ lock: $(READY)  ## resolve requirements.lock again from the direct requirements
 lock-check: $(READY)  ## every pinned version has a wheel for x86-64 and for Arm, for each Python
 	@for python in 3.11.5 3.12 3.13; do for machine in x86_64 aarch64; do \
 	  tags=""; for glibc in 2_17 2_24 2_26 2_27 2_28 2_31 2_34 2_35; do tags="$$tags --platform manylinux_$${glibc}_$$machine"; done; \
-	  for file in requirements.lock requirements-torch.txt requirements-ncnn.txt requirements-executorch.txt requirements-torchao.txt requirements-serve.txt requirements-serve-test.txt; do \
+	  for file in requirements.lock requirements-torch.txt requirements-ncnn.txt requirements-executorch.txt requirements-torchao.txt requirements-serve.txt requirements-serve-test.txt requirements-sign.txt; do \
 	    $(PIP) --dry-run --ignore-installed --no-deps --only-binary=:all: --python-version $$python \
 	      --platform manylinux2014_$$machine $$tags --target build/wheels -r $$file \
 	      && echo "$$file: wheels for Python $$python on $$machine" || exit 1; \

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lib.ci.commands import add_commands
-from lib.errors import UserError
+from lib.errors import RefusedError, UserError
 from lib.progress import to_stdout
 from lib.variables import KEEP_VARIABLE, remove_tuning, written
 
@@ -191,8 +191,21 @@ def _verify(arguments: argparse.Namespace) -> int:
     release, holds = verify(arguments.release)
     for line in holds:
         print(f"ok  {line}")
+    if arguments.key:
+        from lib.release.signing import check_signature
+
+        print(f"ok  {check_signature(release, arguments.key)}")
     print(f"{release.name} {release.version}, digest {release.digest}")
-    print(authenticity(release))
+    print(authenticity(release, arguments.key))
+    return OK
+
+
+def _sign(arguments: argparse.Namespace) -> int:
+    from lib.release.signing import sign_release
+    from lib.release.verifying import verify
+
+    release, _ = verify(arguments.release)
+    print(sign_release(release, arguments.key))
     return OK
 
 
@@ -308,9 +321,12 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_argument("--keep", type=_at_least_one, default=10, metavar="N", help="of the newest (default 10)")
 
     verify = add("verify", _verify, "recompute every hash and relation of a release from its files alone")
+    sign = add("sign", _sign, "sign a release in which every link holds")
     predict = add("predict", _predict, "read signs with a release, on ONNX Runtime alone")
-    for reader in (verify, predict):
+    for reader in (verify, sign, predict):
         reader.add_argument("release", metavar="RELEASE", help="its folder, or that of a run that has one")
+    verify.add_argument("--key", default="", metavar="FILE", help="public key (PEM) that must have signed it")
+    sign.add_argument("--key", required=True, metavar="FILE", help="private key (PEM)")
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="files that each show one sign")
     predict.add_argument("--model", default="onnx/model.onnx", metavar="FILE", help="default: onnx/model.onnx")
 
@@ -385,7 +401,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except UserError as error:
         _report(f"error: {error}")
-        return USAGE
+        return FAILED if isinstance(error, RefusedError) else USAGE
     except KeyboardInterrupt:
         _report("interrupted: what had finished is kept in its run folder")
         return INTERRUPTED

@@ -14,6 +14,10 @@ class UserError(ValueError):
         return [f"{type(self).__name__}: {self}"]
 
 
+class RefusedError(UserError):
+    """The question is well-formed and the answer is negative. The command line ends with status 1 instead."""
+
+
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     """The closest allowed name as `; did you mean 'x'?`, or an empty string."""
     close = difflib.get_close_matches(given, list(allowed), n=1, cutoff=0.6)

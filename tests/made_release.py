@@ -19,15 +19,24 @@ from lib.data.preprocessing import fit_preprocessing
 from lib.files import CHECKPOINT_NAME
 from lib.header import CheckpointMetadata
 from lib.model import build_network, load_checkpoint, save_checkpoint
-from lib.records.schema import Preparation, record_path, write_record
-from lib.release import write_release
+from lib.records.schema import BenchmarkRecord, Preparation, Record, TrainRecord, read_record, record_path, write_record
+from lib.release import Release, write_release
 from lib.release.writer import plan_release
 from lib.signs import NUM_CLASSES
 from lib.training.evaluation import evaluate, predict_logits
 from tests.made_data import made_data, noise
-from tests.made_records import made_benchmark, made_train
+from tests.made_records import (
+    made_benchmark,
+    made_compare,
+    made_environment,
+    made_explore,
+    made_released,
+    made_train,
+    write_run_files,
+)
 
 ANY = Tolerance(top1_drop=1.0, sqnr_db=-math.inf, agreement=0.0)
+COMMIT = "5" * 40
 BACKENDS = ("onnxruntime", "onnxruntime-int8")
 
 
@@ -36,8 +45,8 @@ def released_data() -> Data:
     return made_data(noise("train", 86), noise("val", 129, seed=1))
 
 
-def made_run(run_dir: Path, backends: tuple[str, ...] = BACKENDS, seed: int = 0) -> Path:
-    """Records, checkpoint and kept models of a run. Args: seed: of the weights."""
+def made_run(run_dir: Path, backends: tuple[str, ...] = BACKENDS, seed: int = 0, **changes: Any) -> Path:
+    """Records, checkpoint and kept models of a run. Args: seed: of the weights; changes: of the training's record."""
     data = released_data()
     checkpoint = load_checkpoint(_checkpoint(run_dir, data, seed))
     network = checkpoint.metadata
@@ -51,6 +60,7 @@ def made_run(run_dir: Path, backends: tuple[str, ...] = BACKENDS, seed: int = 0)
         accuracy={"val": trained.accuracy},
         per_class_recall={"val": trained.per_class_recall},
         confusion={"val": trained.confusion},
+        **changes,
     )
     write_record(train, record_path(run_dir, "02_train"))
     for name in backends:
@@ -63,6 +73,23 @@ def release_of(run_dir: Path) -> Path:
     release = write_release(plan_release(run_dir), released_data()).release
     assert release is not None
     return release.path
+
+
+def made_series_run(run_dir: Path, profile: str = "fast", commit: str = COMMIT) -> Path:
+    """A run of the whole series, as the workflow keeps it; no limits are stated for its accuracy."""
+    made_run(run_dir, profile=profile, environment=made_environment(git_commit=commit))
+    digest = Release.load(release_of(run_dir)).digest
+    records: dict[str, Record] = {
+        "01_explore": made_explore(),
+        "02_train": read_record(record_path(run_dir, "02_train"), TrainRecord),
+        **{
+            f"03_benchmark.{name}": read_record(record_path(run_dir, "03_benchmark", name), BenchmarkRecord)
+            for name in BACKENDS
+        },
+        "04_compare": made_compare(),
+        "05_release": made_released(digest=digest),
+    }
+    return write_run_files(run_dir, records)
 
 
 def add_measured(run_dir: Path, name: str, data: Data, **changes: Any) -> None:

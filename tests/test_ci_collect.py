@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lib.analysis.comparison import load_comparison
-from lib.ci import RefusedError
+from lib.errors import RefusedError
 from lib.ci.check import check_benchmark
 from lib.ci.collect import NOTHING_ARRIVED, collect
 from lib.cli import main

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from lib.ci import earlier
-from lib.ci.earlier import NoHistoryError, fetch_history
+from lib.ci.earlier import fetch_history
+from lib.ci.hub import HubError
 from lib.ci.suspects import suspects
 from lib.cli import main
 from lib.errors import UserError
@@ -120,7 +121,7 @@ def test_a_missing_right_or_a_host_that_is_down_is_a_warning_and_no_error(
     api = Api(past(7))
     with api.serving():
         refused = environ_of(api, {"contents": "read"})
-        with pytest.raises(NoHistoryError, match="403"):
+        with pytest.raises(HubError, match="403"):
             list(fetch_history(tmp_path / "history", "arm64", refused))
         for name, value in refused.items():
             monkeypatch.setenv(name, value)
@@ -138,7 +139,7 @@ def test_an_answer_that_makes_no_sense_is_a_warning_too(tmp_path: Path, content:
         def answer(self, path: str, authorization: str) -> tuple[int, bytes]:
             return 200, content
 
-    with pytest.raises(NoHistoryError, match="has no workflow_runs"):
+    with pytest.raises(HubError, match="has no workflow_runs"):
         fetched(Confused({}), tmp_path / "history")
 
 

@@ -89,6 +89,10 @@ def test_server_has_the_versions_of_the_lock() -> None:
     assert {name: served[name] for name in shared} == {name: lock[name] for name in shared}
 
 
+def test_what_signs_pins_nothing_that_the_lock_pins() -> None:
+    assert not pins("requirements-sign.txt").keys() & pins("requirements.lock").keys()
+
+
 def test_lock_has_what_torch_needs_beside_its_own_builds() -> None:
     import importlib.metadata
 

@@ -40,6 +40,7 @@ from lib.release.predicting import Model
 from lib.release.reader import FP32, UINT8, Figures, Manifest, Speed, WeakClass
 from lib.release.verifying import broken_link
 from lib.release.writer import plan_release, write_sums
+from tests.conftest import Refused
 from tests.made_release import made_run, release_of, released_data
 
 FP32_RECORD, INT8_RECORD = "records/03_benchmark.onnxruntime.json", "records/03_benchmark.onnxruntime-int8.json"
@@ -82,8 +83,16 @@ def test_signature_changes_no_digest_is_not_taken_for_checked_and_stays_with_its
     digest = Release.load(run_dir).digest
     (run_dir / "release/model.sig").write_text("{}")
     assert main(["verify", str(run_dir)]) == 0 and Release.load(run_dir).digest == digest
-    assert capsys.readouterr().out.splitlines()[-1].startswith("consistent, and signed: whether")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("consistent, and signed: give `verify --key FILE`")
     assert (release_of(run_dir) / "model.sig").exists(), "the same content was written again"
+
+
+@pytest.mark.parametrize("command", ["sign", "verify"])
+def test_a_key_without_the_packages_that_sign_is_refused_with_what_installs_them(
+    whole: Path, command: str, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "model_signing", None)  # importing it fails
+    assert "model_signing is not installed; `make EXTRAS=sign .venv`" in refused(command, whole, "--key", "key.pem")
 
 
 def test_sums_are_those_of_coreutils(whole: Path) -> None:
@@ -280,6 +289,7 @@ def test_bill_of_materials_that_does_not_fit_the_files_is_found(copy: Path, othe
     in_file("sbom.cdx.json", '"supervised"', '"unsupervised"')(copy, other)
     write_sums(copy)
     assert broken_link(copy).startswith("sbom.cdx.json: metadata.component.modelCard.modelParameters.approach.type")
+    assert main(["verify", str(copy)]) == 1, "found wrong; 2 is for what is not a whole release"
 
 
 # --- what is not whole ------------------------------------------------------------------------------------------------

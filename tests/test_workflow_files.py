@@ -23,10 +23,12 @@ WORKFLOWS = sorted((GITHUB / "workflows").glob("*.yml"))
 ACTIONS = sorted((GITHUB / "actions").glob("*/action.yml"))
 FILES = WORKFLOWS + ACTIONS
 NOTEBOOKS = GITHUB / "workflows/notebooks.yml"
+RELEASE = GITHUB / "workflows/release.yml"
 X86 = GITHUB / "workflows/x86-64.yml"
 LONGEST_MINUTES = 180
 LONG_COMMANDS = re.compile(
-    r"-m lib run |make test|-m pytest|lib ci (data|history)|lib data get|pip-audit --|playwright install"
+    r"-m lib run |make (test|\w+-check)|-m pytest|lib ci (data|history|tagged|publish)|lib data get|pip-audit --"
+    r"|playwright install|model_signing|docker run"
 )  # each with its own limit
 Step = dict[str, Any]
 
@@ -86,9 +88,11 @@ def test_no_rights_but_those_that_a_job_asks_for_with_a_reason(path: Path) -> No
 def test_only_publishing_and_scanning_may_write() -> None:
     rights = {(path.name, name): job["permissions"] for path in WORKFLOWS for name, job in jobs(path).items()}
     # the call needs what `publish` asks for, which is off there
-    writing = {("notebooks.yml", "publish"), ("x86-64.yml", "series"), ("codeql.yml", "analyze")}
+    writing = {("notebooks.yml", "publish"), ("x86-64.yml", "series"), ("codeql.yml", "analyze"),
+               ("release.yml", "sign"), ("release.yml", "image"), ("release.yml", "publish")}  # fmt: skip
     assert {job for job, granted in rights.items() if "write" in granted.values()} == writing
-    assert {granted.get("contents", "read") for granted in rights.values()} == {"read"}, "nothing is committed back"
+    contents = {job for job, granted in rights.items() if granted.get("contents") == "write"}
+    assert contents == {("release.yml", "publish")}, "nothing is committed back, and one job makes releases"
 
 
 @each_file
@@ -98,11 +102,12 @@ def test_variables_in_scripts_are_quoted(path: Path) -> None:
 
 
 @each_file
-def test_no_secret_is_used_and_the_token_goes_to_the_one_command_that_asks_github(path: Path) -> None:
+def test_no_secret_is_used_and_the_token_goes_to_those_that_ask_github_alone(path: Path) -> None:
     assert not re.search(r"secrets\.|secrets: inherit", path.read_text())
+    asking = re.compile(r"lib ci (history|tagged|publish)\b|docker/login-action@|'run-id':")
     for step in steps(path):
         has_token = "github.token" in str(step) or "GITHUB_TOKEN" in str(step)
-        assert has_token == ("lib ci history" in step.get("run", "")), step["name"]
+        assert has_token == bool(asking.search(str(step))), step["name"]
 
 
 def test_nothing_is_published_but_by_the_job_for_it() -> None:
@@ -186,10 +191,11 @@ def test_every_upload_states_how_long_it_is_kept_and_fails_where_nothing_is_ther
 def test_uploads_happen_after_failures_too_and_not_where_nothing_ran() -> None:
     others = {"records": "${{ !cancelled() && steps.collect.outputs.measured == 'true' }}",
               "verdict": "steps.judge.outputs.publish == 'true'",
-              "release": "steps.chain.outputs.released == 'true'"}  # fmt: skip
+              "release": "steps.chain.outputs.released == 'true'",
+              "checked": None, "signed": None}  # fmt: skip
     for step in uploads():
         usual = "${{ !cancelled() && steps.run.outcome != 'skipped' }}"
-        assert step["if"] == others.get(step["with"]["name"].split(".")[0], usual), step["name"]
+        assert step.get("if") == others.get(step["with"]["name"].split(".")[0], usual), step["name"]
 
 
 def test_a_second_measurement_and_its_comparison_are_made_as_the_first() -> None:
@@ -262,10 +268,20 @@ def test_the_checkpoints_sha256_travels_through_the_jobs() -> None:
     assert re.search(r'-m lib run 03 .*ci check run .*--checkpoint "\$CHECKPOINT"', scripts, re.DOTALL)
 
 
-def test_outputs_of_a_job_are_those_of_its_steps_and_of_the_commands() -> None:
-    graph = jobs(NOTEBOOKS)
-    assert set(graph["plan"]["outputs"]) == set(settings({"ARCH": "arm64"}))
-    text = NOTEBOOKS.read_text()
+def test_release_needs_what_is_checked_signed_and_built_and_does_nothing_for_a_tag_that_is_published() -> None:
+    graph = jobs(RELEASE)
+    assert {name: job.get("needs") for name, job in graph.items()} == {
+        "check": None, "sign": "check", "image": ["check", "sign"], "publish": ["sign", "image"]
+    }  # fmt: skip
+    assert graph["sign"]["if"] == "needs.check.outputs.publish == 'true'", "the others are skipped with it"
+    assert not any("if" in graph[name] for name in ("check", "image", "publish"))
+
+
+@pytest.mark.parametrize("path", [NOTEBOOKS, RELEASE], ids=name_of)
+def test_outputs_of_a_job_are_those_of_its_steps_and_of_the_commands(path: Path) -> None:
+    graph, text = jobs(path), path.read_text()
+    if path == NOTEBOOKS:
+        assert set(graph["plan"]["outputs"]) == set(settings({"ARCH": "arm64"}))
     for job, output in re.findall(r"needs\.(\w+)\.outputs\.(\w+)", text):
         assert output in graph[job]["outputs"], f"{job} has no output {output}"
     for name, job in graph.items():
@@ -317,7 +333,7 @@ def test_the_leg_for_contrast_runs_the_same_file_with_all_inputs_and_grants_what
 
 def test_dependabot_watches_what_is_pinned() -> None:
     updates = yaml.safe_load((GITHUB / "dependabot.yml").read_text())["updates"]
-    assert {update["package-ecosystem"] for update in updates} == {"github-actions", "pip"}
+    assert {update["package-ecosystem"] for update in updates} == {"github-actions", "pip", "docker"}
     assert all(update["groups"] for update in updates)
 
 

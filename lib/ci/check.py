@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from lib.ci import RefusedError
-from lib.errors import UserError
+from lib.errors import RefusedError, UserError
 from lib.files import CHECKPOINT_NAME, project_path, sha256_file
 from lib.records.run import run_folder
 from lib.records.schema import BENCHMARK, BenchmarkRecord, read_record, record_path

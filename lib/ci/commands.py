@@ -5,33 +5,29 @@ from __future__ import annotations
 import argparse
 import functools
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lib.ci import RefusedError
 from lib.ci.github import command, on_github, write_outputs
 from lib.errors import UserError
+from lib.files import project_path, write_atomic
 
 OK, FAILED = 0, 1
 _Arguments = argparse.Namespace
 
 
 def _reported(function: Callable[[_Arguments], int | None]) -> Callable[[_Arguments], int]:
-    """Every bad end is one line, and on GitHub an annotation too."""
+    """Every bad end is an annotation on GitHub too."""
 
     @functools.wraps(function)
     def guarded(arguments: _Arguments) -> int:
         try:
             return function(arguments) or OK
-        except (UserError, RefusedError) as error:
+        except UserError as error:
             if on_github(os.environ):
                 print(command("error", str(error)), flush=True)
-            if isinstance(error, UserError):
-                raise
-            print(f"error: {error}", file=sys.stderr)
-            return FAILED
+            raise
 
     return guarded
 
@@ -101,12 +97,13 @@ def _summary(arguments: _Arguments) -> None:
 
 
 def _history(arguments: _Arguments) -> None:
-    from lib.ci.earlier import NoHistoryError, fetch_history
+    from lib.ci.earlier import fetch_history
+    from lib.ci.hub import HubError
 
     try:
         for line in fetch_history(arguments.out, arguments.arch, os.environ):
             print(line, flush=True)
-    except NoHistoryError as error:
+    except HubError as error:
         print(command("warning", f"04 is compared with no earlier run: {error}", title="no history"))
 
 
@@ -119,9 +116,28 @@ def _suspects(arguments: _Arguments) -> None:
 def _release(arguments: _Arguments) -> None:
     from lib.ci.released import verified
 
-    lines = verified(arguments.run_dir)
+    digest, lines = verified(arguments.run_dir)
     print(*lines, sep="\n")
-    write_outputs({"released": str(bool(lines)).lower()}, os.environ)
+    write_outputs({"released": str(bool(lines)).lower(), "digest": digest}, os.environ)
+
+
+def _tagged(_arguments: _Arguments) -> None:
+    from lib.ci.tagged import tagged
+
+    write_outputs(tagged(os.environ), os.environ)
+
+
+def _notes(arguments: _Arguments) -> None:
+    from lib.ci.publishing import release_notes
+
+    write_atomic(project_path(arguments.out), release_notes(arguments.run_dir, arguments.image, os.environ))
+
+
+def _publish(arguments: _Arguments) -> None:
+    from lib.ci.publishing import publish
+
+    for line in publish(arguments.release, arguments.notes, os.environ):
+        print(line, flush=True)
 
 
 def _annotate(arguments: _Arguments) -> None:
@@ -201,6 +217,15 @@ def add_commands(commands: Any) -> None:
 
     add(actions, "suspects", _suspects, "backends that 04 suspects to be slower than in earlier runs")
     add(actions, "release", _release, "whether a run was released, and whether every link of that release holds")
+
+    add(actions, "tagged", _tagged, "which run of notebooks a tag means, and whether it is released already", run=False)
+    notes = add(actions, "notes", _notes, "notes of a release, where the gate lets its run pass")
+    notes.add_argument("--image", required=True, metavar="NAME", help="of the release, at the registry")
+    notes.add_argument("--out", type=Path, required=True, metavar="FILE")
+    publish = add(actions, "publish", _publish, "fill the draft of a release at GitHub and publish it", run=False)
+    publish.add_argument("release", type=Path, metavar="RELEASE")
+    publish.add_argument("--notes", type=Path, required=True, metavar="FILE")
+
     add(actions, "annotate", _annotate, "annotations at the notebook cells that failed")
 
     gate = add(commands, "gate", _gate, "pass (0), fail (1) or investigate (3): a run against .github/gate.toml")

@@ -10,8 +10,8 @@ from lib.records.schema import RELEASE, ReleaseRecord, read_record, record_path
 from lib.release import verify
 
 
-def verified(run_dir: Path) -> list[str]:
-    """What holds in the release of a run, link by link; empty where nothing was released.
+def verified(run_dir: Path) -> tuple[str, list[str]]:
+    """The digest of the release of a run, and what holds in it, link by link; empty where nothing was released.
 
     Raises:
         UserError: no record of 05, a link that does not hold, or another release than the record names.
@@ -19,8 +19,8 @@ def verified(run_dir: Path) -> list[str]:
     run = project_path(run_dir)
     record = read_record(record_path(run, RELEASE), ReleaseRecord)
     if not record.digest:
-        return []
+        return "", []
     release, holds = verify(run / record.place)
     if release.digest != record.digest:
         raise UserError(f"{release.path} is release {release.digest[:12]}, and the record names {record.digest[:12]}")
-    return holds
+    return release.digest, holds

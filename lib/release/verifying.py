@@ -19,7 +19,7 @@ import safetensors
 from PIL import Image
 
 from lib.data.images import digest_images, read_image
-from lib.errors import UserError
+from lib.errors import RefusedError, UserError
 from lib.files import sha256_file
 from lib.records.schema import BenchmarkRecord, TrainRecord, read_record
 from lib.release.bom import bom_of
@@ -54,7 +54,8 @@ def verify(path: str | Path) -> tuple[Release, list[str]]:
         The release, and what was found to hold, in words.
 
     Raises:
-        UserError: the first link that does not hold.
+        UserError: it is not a whole release.
+        RefusedError: the first link that does not hold.
     """
     release = Release.load(path)
     holds = [f"files: the {len(release.sums)} files are those that {SUMS} names, and there is no other"]
@@ -62,12 +63,17 @@ def verify(path: str | Path) -> tuple[Release, list[str]]:
     return release, holds
 
 
-def authenticity(release: Release) -> str:
-    """What is known about who made a consistent release, in words. A signature is not checked here."""
+def authenticity(release: Release, key: str = "") -> str:
+    """What is known about who made a consistent release, in words.
+
+    Args:
+        key: the public key that its signature was checked with; empty: the signature was not checked.
+    """
+    if key:
+        return f"consistent, and signed by the key {key}"
     if not (release.path / SIGNATURE).is_file():
         return UNSIGNED
-    check = f"model_signing verify key {release.path} --signature {release.path / SIGNATURE} --public_key KEY"
-    return f"consistent, and signed: whether the signature is that of its maker is for `{check}` to say"
+    return "consistent, and signed: give `verify --key FILE` the public key of its maker to check the signature"
 
 
 def broken_link(path: str | Path) -> str:
@@ -90,8 +96,8 @@ def _chain(release: Release) -> Iterator[str]:
     yield _samples(release, benchmarks)
 
 
-def _broken(link: str, why: str) -> UserError:
-    return UserError(f"{link}: {why}. The release is not consistent; get it again from where it was made")
+def _broken(link: str, why: str) -> RefusedError:
+    return RefusedError(f"{link}: {why}. The release is not consistent; get it again from where it was made")
 
 
 def _records(release: Release) -> tuple[TrainRecord, list[BenchmarkRecord]]:

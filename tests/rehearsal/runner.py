@@ -108,6 +108,7 @@ class Runner:
             "ref": self.ref,
             "sha": self.sha,
             "repository": "owner/repository",
+            "actor": "someone",
             "run_id": "1",
             "run_attempt": str(self.variation.attempt),
             "workflow_ref": f"owner/repository/{path}@{self.ref}",

@@ -16,6 +16,7 @@ import pytest
 
 from lib.backends import get_backend
 from lib.backends.interface import RUNTIME
+from lib.backends.null import Null
 from lib.backends.torch_onednn import TorchOneDnn
 from lib.bench.client import BackendError, OutOfMemoryError, WorkerClient
 from lib.bench.parity import Tolerance, compare_logits
@@ -23,6 +24,7 @@ from lib.bench.plan import PLANS, SessionPlan, thread_counts
 from lib.bench.planted import PLANTED, Planted, Planted5
 from lib.bench.rounds import measure_layers, turns
 from lib.bench.samples import balanced_sample
+from lib.bench.worker import Worker
 from lib.model import build_network, leaf_layers
 from lib.records.schema import PROFILES, LayerTable, Parity
 from lib.signs import NUM_CLASSES
@@ -98,6 +100,24 @@ def test_error_in_a_worker_names_command_and_cause(worker: WorkerClient) -> None
     with pytest.raises(BackendError, match="null failed in predict: FileNotFoundError"):
         worker.ask("predict", images="/nowhere.npy", batch_size=1, out="/nowhere.npy")
     assert worker.ask("measure", **ONE_CALL)["latencies_s"], "it lives on"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [(None, "it gave NoneType"), (np.zeros(1), r"it gave shape \(1,\)"), (np.zeros((2, 43)), r"shape \(2, 43\)")],
+)
+def test_predict_that_gives_no_logits_is_one_clear_line(
+    answer: Any, words: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = str(tmp_path / "images.npy")
+    np.save(images, np.zeros((3, 3, 32, 32), np.float32))
+    worker = Worker(Null())
+    monkeypatch.setattr(worker.backend, "predict", lambda _: answer)
+    expected = rf"`predict` must give a NumPy array of shape \({{}}, classes\), and .*{words}"
+    with pytest.raises(TypeError, match=expected.format(1)):
+        worker.load(str(checkpoint), "", 1, images)
+    with pytest.raises(TypeError, match=expected.format(3)):
+        worker.predict(images, batch_size=3, out=str(tmp_path / "logits.npy"))
 
 
 def test_killed_worker_is_told_with_its_signal(doomed: WorkerClient) -> None:

@@ -165,7 +165,7 @@ def test_answers_are_compared_on_all_validation_images_and_those_of_random_weigh
 @pytest.mark.parametrize(
     ("attribute", "value", "backend", "status", "words"),
     [
-        ("packages", ("no_such_runtime",), "null", "failed", "packages are missing: no_such_runtime; install them"),
+        ("packages", ("no_such_runtime",), "null", "failed", "`packages` of null are missing: no_such_runtime; `make"),
         ("needs_any_flag", ("no_such_flag",), "torch-blas", "unavailable", "needs a CPU with no_such_flag"),
     ],
 )

@@ -13,7 +13,8 @@ from typing import ClassVar, TypeVar
 
 import numpy as np
 
-from lib.machine import isa_flags
+from lib.errors import UserError, unknown
+from lib.machine import BYTES, isa_flags
 from lib.records.schema import Proof
 
 # Keys of both are groups: names of the network's own layers, joined by `+` where a runtime fused them into one step
@@ -67,6 +68,16 @@ class Backend(ABC):
     def missing_packages(cls) -> list[str]:
         """Packages of this backend that are not installed."""
         return [package for package in cls.packages if importlib.util.find_spec(package) is None]
+
+    @classmethod
+    def not_installed(cls) -> str:
+        """Which packages are missing and what to do about it, or an empty string."""
+        if not (missing := cls.missing_packages()):
+            return ""
+        how = f"`make EXTRAS={cls.extra} .venv` installs them"
+        if not cls.extra:
+            how = "`make .venv` installs those of the project, docs/extending.md says how to add those of a new backend"
+        return f"`packages` of {cls.name} are missing: {', '.join(missing)}; {how}"
 
     def prepare(self, checkpoint: Path, calibration: np.ndarray, folder: Path) -> None:
         """One-off work that a build machine would do: export, quantize, compile ahead of time.
@@ -134,13 +145,20 @@ def register(backend: _BackendType) -> _BackendType:
     """Class decorator: make a backend known by its name.
 
     Raises:
-        ValueError: another class has the name already, or it cannot be part of a file name.
+        UserError: another class has the name already, it cannot be part of a file name, or the backend does not say
+            what it is.
     """
+    for attribute in ("name", "title", "promise"):
+        if not getattr(backend, attribute, ""):
+            raise UserError(f"the backend {backend.__qualname__} has no {attribute}; pages and records need one")
     if not re.fullmatch(r"[A-Za-z0-9_-]+", backend.name):
-        raise ValueError(f"a backend is named {backend.name!r}; use letters, digits, - and _ only: files have its name")
+        raise UserError(f"a backend is named {backend.name!r}; use letters, digits, - and _ only: files have its name")
+    for attribute, precision in (("precision", backend.precision), ("storage", backend.storage or backend.precision)):
+        if precision not in BYTES:
+            raise unknown(f"{attribute} of the backend {backend.name}:", precision, BYTES)
     known = _REGISTRY.get(backend.name)
     if known is not None and (known.__module__, known.__qualname__) != (backend.__module__, backend.__qualname__):
-        raise ValueError(
+        raise UserError(
             f"two backends are named {backend.name!r}: {known.__module__} and {backend.__module__}; rename one"
         )
     if "default" not in vars(backend):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib.data.dataset import Data
+from lib.data.dataset import Data, check_data
 from lib.data.images import IMAGE_SIZE
 from lib.data.sets import get_dataset
 from lib.errors import UserError
@@ -63,7 +63,9 @@ def load_data(
         from lib.data.download import fetch
 
         fetch(dataset, root, progress=progress)
-    return chosen.load(root, num_images, seed, image_size, progress)
+    data = chosen.load(root, num_images, seed, image_size, progress)
+    check_data(data, chosen, image_size)
+    return data
 
 
 def num_images_for(profile: str, dataset: str) -> int:

@@ -32,6 +32,7 @@ WarningKind = Literal[
     "emulated",
     "random_weights",
     "near_chance",
+    "memorized",
     "inconclusive",
     "investigate",
     "disturbed",

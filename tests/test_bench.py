@@ -7,7 +7,6 @@ import re
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,11 @@ import numpy as np
 import pytest
 
 from lib.backends import get_backend
-from lib.backends.interface import RUNTIME
+from lib.backends.interface import RUNTIME, Tolerance
 from lib.backends.null import Null
 from lib.backends.torch_onednn import TorchOneDnn
 from lib.bench.client import BackendError, OutOfMemoryError, WorkerClient
-from lib.bench.parity import Tolerance, compare_logits
+from lib.bench.parity import compare_logits
 from lib.bench.plan import PLANS, SessionPlan, thread_counts
 from lib.bench.planted import PLANTED, Planted, Planted5
 from lib.bench.rounds import measure_layers, turns
@@ -277,7 +276,7 @@ def lost_and_gained(lost: list[int], gained: list[int], allowed: float, per_trac
     logits, reference = logits_for(labels), logits_for(labels)
     for side, wrong in ((logits, lost), (reference, gained)):
         side[wrong], side[wrong, 42] = 0, 9
-    return compared(logits, reference, labels, replace(LOOSE, top1_drop=allowed), per_track)
+    return compared(logits, reference, labels, LOOSE._replace(top1_drop=allowed), per_track)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,7 +134,8 @@ def test_data_set_that_loads_other_arrays_than_it_must_is_refused(
     synthetic = get_dataset("synthetic")
     monkeypatch.setattr(synthetic, "load", lambda *_: made_data(good, noise("val", 43, seed=1)))
     assert load_data("synthetic").train is good
-    spoiled = replace(good, **{array: spoil(getattr(good, array))})
+    changed: dict[str, Any] = {array: spoil(getattr(good, array))}
+    spoiled = replace(good, **changed)
     monkeypatch.setattr(synthetic, "load", lambda *_: made_data(spoiled, noise("val", 43, seed=1)))
     with pytest.raises(UserError, match=re.escape(words)):
         load_data("synthetic")

@@ -49,14 +49,19 @@ def import_modules(package: str, folders: Iterable[str]) -> None:
 
     Args:
         folders: its `__path__`.
+
+    Raises:
+        UserError: what a file registers cannot be used.
     """
     for module in pkgutil.iter_modules(folders):
         if module.name.startswith("_") or not module.name.isidentifier():
             continue
+        file = f"{package.replace('.', '/')}/{module.name}.py"
         try:
             importlib.import_module(f"{package}.{module.name}")
+        except UserError as error:
+            raise UserError(f"{file}: {error}") from None
         except Exception as error:
-            file = f"{package.replace('.', '/')}/{module.name}.py"
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             print(f"{file} is left out ({reason}); repair or remove it", file=sys.stderr)
 

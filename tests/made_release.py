@@ -11,8 +11,9 @@ import numpy as np
 import torch
 
 from lib.backends import get_backend
+from lib.backends.interface import Tolerance
 from lib.bench.kept_models import keep_model
-from lib.bench.parity import Tolerance, compare_logits
+from lib.bench.parity import compare_logits
 from lib.bench.steps import sample_answers
 from lib.data import Data
 from lib.data.preprocessing import fit_preprocessing

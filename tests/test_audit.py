@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from lib.data import Data, Split, assert_fair, audit, audit_splits
+from lib.data.audit import memorized
 from lib.errors import UserError
 from lib.report import explore
+from lib.report.caveats import warnings_words
 from lib.signs import SIGNS
 from tests.made_data import made_data, made_split
 
@@ -150,6 +152,18 @@ def test_copies_inside_a_split_and_in_validation_are_found_and_shown_and_no_erro
     assert "00014/00000_00000.ppm, 00014/00000_00001.ppm, 00014/00000_00002.ppm" in text
     assert "00014/00000, 00014/00040" in text
     assert "inside their split: train 2, val 0, test 0" in str(explore.audit_table(found))
+
+
+@pytest.mark.parametrize(("number", "warned"), [(0, False), (300, True)])
+def test_validation_that_repeats_training_is_a_warning_where_accuracy_is_reported_on_it(
+    data: Data, number: int, warned: bool
+) -> None:
+    data = planted(data, "val", range(number), "train", range(number))
+    alone = replace(data, test=None)
+    assert memorized(data, audit_splits(data)) == [], "accuracy is that on the test images"
+    words = warnings_words(memorized(alone, audit_splits(alone)))
+    expected = "300 of 300 validation images are in training too, pixel for pixel: their accuracy is memory."
+    assert words.lower() == (expected if warned else "")
 
 
 def test_equal_pixels_with_two_labels_are_named_with_both_classes(data: Data) -> None:

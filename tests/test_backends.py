@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +16,11 @@ import torch
 from torch import nn
 
 from lib.backends import Backend, backend_names, get_backend
-from lib.backends.interface import RUNTIME
+from lib.backends.interface import RUNTIME, TOLERANCES, register
 from lib.backends.null import Null
 from lib.bench.parity import signal_to_error_db
 from lib.errors import UserError
-from lib.files import PROJECT_ROOT
+from lib.files import PROJECT_ROOT, import_modules
 from lib.machine import ISA_FLAGS, flags_for
 from lib.model import build_network, leaf_layers
 from lib.onednn import parse_report
@@ -144,8 +145,8 @@ class TestEveryBackend:
 def test_backend_names_itself_and_its_promise(backend: type[Backend]) -> None:
     assert backend.name == backend.name.lower() and " " not in backend.name
     assert backend.title and backend.promise and backend.architectures
-    assert backend.precision in ("fp32", "bf16", "f16", "int8")
-    assert backend.top1_drop <= (0.003 if backend.precision == "int8" else 0.0005)
+    allowed = backend.tolerance or TOLERANCES[backend.precision]
+    assert allowed.top1_drop <= (0.003 if backend.precision == "int8" else 0.0005)
     assert not backend.extra or (PROJECT_ROOT / f"requirements-{backend.extra}.txt").exists()
 
 
@@ -233,6 +234,35 @@ def test_another_cpu_or_architecture_makes_a_backend_unavailable(monkeypatch: py
 def test_unknown_backend_lists_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"unknown backend 'torch-onedn'; did you mean 'torch-onednn'.*torch-blas"):
         get_backend("torch-onedn")
+
+
+@pytest.mark.parametrize(
+    ("faulty", "words"),
+    [
+        ({"name": "null"}, "two backends are named 'null': lib.backends.null and tests.test_backends; rename one"),
+        ({"name": "a b"}, "a backend is named 'a b'; use letters, digits, - and _ only"),
+        ({"title": ""}, "the backend Faulty has no title"),
+        ({"precision": "fp31"}, "unknown precision of the backend mine: 'fp31'; did you mean 'fp32'"),
+        ({"storage": "8 bits"}, "unknown storage of the backend mine: '8 bits'; available: bf16, f16"),
+    ],
+)
+def test_backend_that_cannot_be_used_is_refused_where_it_is_registered(faulty: dict[str, str], words: str) -> None:
+    described = {"name": "mine", "title": "mine", "promise": "none", "__module__": __name__, **faulty}
+    with pytest.raises(UserError, match=re.escape(words)):
+        register(type("Faulty", (Backend,), described))
+    assert "mine" not in backend_names()
+
+
+def test_a_file_that_registers_a_name_again_is_one_error_that_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "added"
+    package.mkdir()
+    source = "from lib.backends.interface import register\nfrom lib.backends.null import Null\n"
+    (package / "second.py").write_text(f"{source}class Second(Null):\n    pass\nregister(Second)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"^added/second\.py: two backends are named 'null': .* rename one$"):
+        import_modules("added", [str(package)])
 
 
 def test_listing_backends_imports_no_runtime() -> None:

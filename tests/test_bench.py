@@ -7,7 +7,6 @@ import re
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,16 @@ import numpy as np
 import pytest
 
 from lib.backends import get_backend
-from lib.backends.interface import RUNTIME
+from lib.backends.interface import RUNTIME, Tolerance
+from lib.backends.null import Null
 from lib.backends.torch_onednn import TorchOneDnn
 from lib.bench.client import BackendError, OutOfMemoryError, WorkerClient
-from lib.bench.parity import Tolerance, compare_logits
+from lib.bench.parity import compare_logits
 from lib.bench.plan import PLANS, SessionPlan, thread_counts
 from lib.bench.planted import PLANTED, Planted, Planted5
 from lib.bench.rounds import measure_layers, turns
 from lib.bench.samples import balanced_sample
+from lib.bench.worker import Worker
 from lib.model import build_network, leaf_layers
 from lib.records.schema import PROFILES, LayerTable, Parity
 from lib.signs import NUM_CLASSES
@@ -98,6 +99,24 @@ def test_error_in_a_worker_names_command_and_cause(worker: WorkerClient) -> None
     with pytest.raises(BackendError, match="null failed in predict: FileNotFoundError"):
         worker.ask("predict", images="/nowhere.npy", batch_size=1, out="/nowhere.npy")
     assert worker.ask("measure", **ONE_CALL)["latencies_s"], "it lives on"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [(None, "it gave NoneType"), (np.zeros(1), r"it gave shape \(1,\)"), (np.zeros((2, 43)), r"shape \(2, 43\)")],
+)
+def test_predict_that_gives_no_logits_is_one_clear_line(
+    answer: Any, words: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = str(tmp_path / "images.npy")
+    np.save(images, np.zeros((3, 3, 32, 32), np.float32))
+    worker = Worker(Null())
+    monkeypatch.setattr(worker.backend, "predict", lambda _: answer)
+    expected = rf"`predict` must give a NumPy array of shape \({{}}, classes\), and .*{words}"
+    with pytest.raises(TypeError, match=expected.format(1)):
+        worker.load(str(checkpoint), "", 1, images)
+    with pytest.raises(TypeError, match=expected.format(3)):
+        worker.predict(images, batch_size=3, out=str(tmp_path / "logits.npy"))
 
 
 def test_killed_worker_is_told_with_its_signal(doomed: WorkerClient) -> None:
@@ -257,7 +276,7 @@ def lost_and_gained(lost: list[int], gained: list[int], allowed: float, per_trac
     logits, reference = logits_for(labels), logits_for(labels)
     for side, wrong in ((logits, lost), (reference, gained)):
         side[wrong], side[wrong, 42] = 0, 9
-    return compared(logits, reference, labels, replace(LOOSE, top1_drop=allowed), per_track)
+    return compared(logits, reference, labels, LOOSE._replace(top1_drop=allowed), per_track)
 
 
 @pytest.mark.parametrize(

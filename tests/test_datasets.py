@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +15,14 @@ import pytest
 from lib.ci.inputs import dispatch_inputs
 from lib.data import load_data
 from lib.data.audit import class_counts
-from lib.data.dataset import ARRAYS
-from lib.data.sets import fetchable_names
+from lib.data.dataset import ARRAYS, DataSet, register
+from lib.data.sets import dataset_names, fetchable_names, get_dataset
 from lib.errors import UserError
 from lib.report import explore, train
 from lib.report.pictures import sign_cell
 from lib.signs import mirror_map
 from tests.gtsrb_layout import write_kaggle, write_layout
-from tests.made_data import made_data, made_split
+from tests.made_data import made_data, made_split, noise
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +104,41 @@ def test_workflows_offer_the_data_sets_that_they_can_fetch() -> None:
     options = dispatch_inputs()["dataset"]["options"]
     assert options == fetchable_names(), "paste what `python -m lib ci inputs` prints into the workflow"
     assert {"synthetic", "gtsrb", "gtsrb-torchvision"} <= {*options} and "gtsrb-kaggle" not in options
+
+
+@pytest.mark.parametrize("attribute", ["name", "title", "classes"])
+def test_data_set_that_does_not_say_what_it_is_is_refused_where_it_is_registered(attribute: str) -> None:
+    described = {"name": "mine", "title": "mine", "classes": ("a", "b"), attribute: ""}
+    with pytest.raises(UserError, match=f"the data set Faulty has no {attribute}"):
+        register(type("Faulty", (DataSet,), described))
+    with pytest.raises(UserError, match="a data set is named 'gtsrb'; use another name"):
+        register(type("Faulty", (DataSet,), described | {attribute: ("a", "b"), "name": "gtsrb", "title": "again"}))
+    assert "mine" not in dataset_names()
+
+
+@pytest.mark.parametrize(
+    ("array", "spoil", "words"),
+    [
+        ("labels", lambda labels: labels + 1, "gave labels of train from 1 to 43; its 43 classes are 0 to 42"),
+        ("labels", lambda labels: labels - 1, "gave labels of train from -1 to 41; its 43"),
+        ("labels", lambda labels: labels.astype(float), "labels of train as float64 (86,); they must be int64 (86,)"),
+        ("images", lambda images: images / 255, "images of train as float64 (86, 3, 32, 32); they must be uint8 (86, "),
+        ("images", lambda images: images.transpose(0, 2, 3, 1), "images of train as uint8 (86, 32, 32, 3); they must"),
+        ("track_ids", lambda tracks: tracks[1:], "track_ids of train as int64 (85,); they must be int64 (86,)"),
+    ],
+)
+def test_data_set_that_loads_other_arrays_than_it_must_is_refused(
+    array: str, spoil: Callable[[np.ndarray], np.ndarray], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = noise("train", 86)
+    synthetic = get_dataset("synthetic")
+    monkeypatch.setattr(synthetic, "load", lambda *_: made_data(good, noise("val", 43, seed=1)))
+    assert load_data("synthetic").train is good
+    changed: dict[str, Any] = {array: spoil(getattr(good, array))}
+    spoiled = replace(good, **changed)
+    monkeypatch.setattr(synthetic, "load", lambda *_: made_data(spoiled, noise("val", 43, seed=1)))
+    with pytest.raises(UserError, match=re.escape(words)):
+        load_data("synthetic")
 
 
 def test_only_signs_are_mirrored_whatever_their_number() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import nbformat
 import pytest
 
+from lib.backends import get_backend
 from lib.cli import main
 from lib.errors import UserError
 from lib.executor.outcome import judge
@@ -25,10 +26,11 @@ from lib.series.joblist import add_jobs
 from lib.series.jobs import plan_jobs
 from lib.series.launcher import choose_run_dir
 from lib.series.notebook import seconds_left
+from lib.series.preflight import check_installed
 from lib.variables import KEEP_VARIABLE
 from tests.conftest import Refused
 from tests.made_records import listed_job, made_benchmark, made_explore, write_run_files
-from tests.made_series import OF_A_BACKEND, PARAMETERS, Write, page, run, run_past_limit, started, write  # noqa: F401
+from tests.made_series import OF_A_BACKEND, PARAMETERS, RECORD, Write, page, run, run_past_limit, started, write  # noqa: F401
 from tests.waiting import HANG_S, until
 
 DAMAGE = """import os, signal
@@ -152,6 +154,16 @@ def test_notebook_without_a_record_has_failed_whatever_an_earlier_launch_left(wr
     assert (job.status, job.reason, job.record) == ("failed", "it wrote no record", None) and not old.exists()
 
 
+def test_run_without_anything_to_release_says_why(write: Write, tmp_path: Path) -> None:
+    source = RECORD.replace("made_explore", "made_released")
+    kind = "made_released(digest='', reason='no training')"
+    write("05_release", source.format(kind=kind, name="05_release", backend=""), record=False)
+    out = io.StringIO()
+    (job,) = run(tmp_path / "run", out=out)
+    assert (job.status, job.reason) == ("ok", "nothing is released: no training")
+    assert out.getvalue().splitlines()[-1].endswith(" - nothing is released: no training")
+
+
 def test_notebook_that_damages_its_own_file_fails_with_a_page_and_stops_nothing(write: Write, tmp_path: Path) -> None:
     write("01_first", DAMAGE)
     write("02_second", "1")
@@ -212,7 +224,7 @@ def test_launch_of_a_failing_notebook_ends_with_status_1_and_names_it(
     assert main(["run"]) == 1
     printed = capsys.readouterr()
     assert printed.err.strip().splitlines()[-1] == "FAILED: 01_first"
-    assert len(printed.out.strip().splitlines()) == 5 and "index.html" in printed.out.strip().splitlines()[-1]
+    assert len(printed.out.strip().splitlines()) == 4 and "index.html" in printed.out.strip().splitlines()[-1]
 
 
 def test_pages_can_be_rendered_again_and_the_note_stays(
@@ -324,7 +336,9 @@ def test_prune_removes_old_runs_but_the_latest_those_at_work_and_what_people_nam
     ("argv", "complaint"),
     [
         (["run", "06"], "unknown notebook '06'; available: 01_explore"),
-        (["run", "02", "-p", "backend", "null"], "unknown parameter 'backend'"),
+        (["run", "02", "-p", "backend", "null"], "parameter 'backend' belongs to 03_benchmark, and only 02_train"),
+        (["run", "03", "-p", "recipe", "small"], "parameter 'recipe' belongs to 02_train, and only 03_benchmark would"),
+        (["run", "03", "-p", "speed", "9"], "unknown parameter 'speed'"),
         (["run", "-p", "num_epoch", "3"], "did you mean 'num_epochs'"),
         (["run", "-p", "profile", "fats"], "did you mean 'fast'"),
         (["run", "-p", "profile", "fast", "-p", "profile", "smoke"], "given twice"),
@@ -343,6 +357,22 @@ def test_prune_removes_old_runs_but_the_latest_those_at_work_and_what_people_nam
 )
 def test_bad_command_line_ends_in_one_line_and_status_2(argv: list[str], complaint: str, refused: Refused) -> None:
     assert complaint in refused(*argv)
+
+
+@pytest.mark.parametrize(
+    "argv", ["run 03 --backends null", "run -p backend null", "sweep 03 --backends null", "sweep 03 -p backend null"]
+)
+def test_named_backend_without_its_packages_is_refused_before_anything_runs(
+    argv: str, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(get_backend("null"), "packages", ("no_such_runtime",))
+    line = refused(*argv.split(), "--out", tmp_path / "run")
+    assert "`packages` of null are missing: no_such_runtime; `make .venv` installs" in line and "extending.md" in line
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setattr(get_backend("null"), "extra", "mine")
+    assert "`make EXTRAS=mine .venv` installs them" in refused(*argv.split(), "--out", tmp_path / "run")
+    monkeypatch.setattr(get_backend("null"), "architectures", ("vax",))
+    check_installed(plan_jobs(["03"], {}, ["null"]))  # its job reports that this CPU cannot run it
 
 
 @pytest.mark.parametrize(

@@ -334,7 +334,8 @@ def outside(folder: Path, _: Path) -> None:
         (in_json("release.json", newer), "has release schema 99, this version reads 1; use the version"),
         (in_json("release.json", misfit), "release.json is damaged at 'models'"),
         (in_file("release.json", "{", "["), "release.json is not readable as a release"),
-        (lambda folder, _: shutil.rmtree(folder), "is not a release (it has no release.json)"),
+        (lambda folder, _: (folder / "release.json").unlink(), "is not a release (it has no release.json)"),
+        (lambda folder, _: shutil.rmtree(folder), "does not exist; give the folder that 05"),
     ],
 )
 def test_what_is_not_a_whole_release_is_refused_in_one_line(

@@ -210,7 +210,7 @@ def test_damaged_launcher_list_does_not_stop_the_index(tmp_path: Path, content: 
     write_made_run(tmp_path, [])
     (tmp_path / "series.json").write_text(content)
     assert "02_train" in text_of(index_of(tmp_path), "table")
-    assert len(summary_lines(tmp_path)) == 5
+    assert len(summary_lines(tmp_path)) == 4
 
 
 @pytest.mark.parametrize("content", ["", "{}", f'{{"kind": "x", "schema_version": {SCHEMA_VERSION}}}', "[1]"])
@@ -235,7 +235,6 @@ def test_empty_folder_has_an_index_and_a_summary(tmp_path: Path) -> None:
     assert text_of(index_of(tmp_path), ".answer") == f"{nothing}."
     assert summary_lines(tmp_path) == [
         "Accuracy: no training record",
-        "Layers: torch-blas was not measured against torch-onednn",
         "Speed: no benchmark",
         nothing,
         f"Open: {tmp_path / 'index.html'}",
@@ -263,4 +262,6 @@ def test_without_04_the_summary_answers_for_records_of_one_network_only(run_dir:
 def test_control_that_computes_nothing_is_no_candidate(tmp_path: Path) -> None:
     write_record(made_train(), record_path(tmp_path, "02_train"))
     write_record(made_benchmark("null", parity=None), record_path(tmp_path, "03_benchmark", "null"))
-    assert summary_lines(tmp_path)[2] == "Speed: no benchmark"
+    assert summary_lines(tmp_path)[1] == "Speed: no benchmark", "and nothing about layers of a backend not asked for"
+    write_record(made_failed_benchmark("torch-blas", "failed"), record_path(tmp_path, "03_benchmark", "torch-blas"))
+    assert summary_lines(tmp_path)[1] == "Layers: torch-blas was not measured against torch-onednn"

@@ -18,6 +18,7 @@ import pytest
 
 from lib.analysis.judgement import record_warnings
 from lib.backends import Backend, get_backend
+from lib.backends.interface import Tolerance
 from lib.backends.null import Null
 from lib.backends.torch_onednn import TorchOneDnn
 from lib.bench import kept_models, peaks
@@ -165,7 +166,7 @@ def test_answers_are_compared_on_all_validation_images_and_those_of_random_weigh
 @pytest.mark.parametrize(
     ("attribute", "value", "backend", "status", "words"),
     [
-        ("packages", ("no_such_runtime",), "null", "failed", "packages are missing: no_such_runtime; install them"),
+        ("packages", ("no_such_runtime",), "null", "failed", "`packages` of null are missing: no_such_runtime; `make"),
         ("needs_any_flag", ("no_such_flag",), "torch-blas", "unavailable", "needs a CPU with no_such_flag"),
     ],
 )
@@ -200,7 +201,7 @@ def test_backend_that_answers_differently_is_not_timed(
 def test_undecided_backend_is_timed_and_says_that_it_is_not_ranked(
     session: Made, data: Data, answering: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(get_backend("null"), "sqnr_min_db", -100.0)
+    monkeypatch.setattr(get_backend("null"), "tolerance", Tolerance(0.0005, -100.0, 0.999))
     labels = data.val.labels
     answering({"reference": logits_for(labels), "backend": logits_for(labels, wrong=4)})  # all four of one track
     made = session("null")

@@ -41,6 +41,7 @@ FIGURES: dict[WarningKind, dict[str, Figure]] = {
     },
     "not_measured": {"backend": "ncnn", "status": "failed", "reason": "no wheel."},
     "missing": {"backends": "openvino, ncnn"},
+    "memorized": {"images": 7, "total": 300},
     "left_out": {"reason": "x.json is damaged"},
     "unstable": {"torch-blas": 0.042, "the reference torch-onednn": 0.051},
     "slow_reference": {"openvino": 2.0},

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lib.analysis.statistics import LEAST_TIME_S, is_unstable, median_latency
+from lib.machine import BYTES
 from lib.records.schema import BenchmarkRecord, Layer, LayerTable, Peak
 
 MISSING_ALLOWED = 0.10  # of a call, in either direction, beyond which a sentence explains what is missing
 NUM_NAMED = 3  # layers in a sentence
-BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "f16": 2, "int8": 1}  # per element
 VIEWS = {"Identity", "Flatten", "Dropout", "Dropout2d"}  # change nothing in inference: no byte is moved
 WINOGRAD = "wino"  # oneDNN, ACL and OpenVINO have it in the names of such kernels
 # how kernels name a precision below fp32: `jit:bf16`, `gemm_u8`, `brgconv:avx512_core_vnni:s8`

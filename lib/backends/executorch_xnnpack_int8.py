@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lib.backends._executorch import ExecuTorchXnnpack, convolutions, export
-from lib.backends.interface import Kernels, register
+from lib.backends.interface import Kernels, Tolerance, register
 
 if TYPE_CHECKING:
     import torch
@@ -28,9 +28,7 @@ class ExecuTorchXnnpackInt8(ExecuTorchXnnpack):
     order = 170
     precision = "int8"
     needs_calibration = True
-    top1_drop = 0.003
-    sqnr_min_db = 20.0
-    agreement_min = 0.97
+    tolerance = Tolerance(0.003, 20.0, 0.97)
 
     def exported(self, model: nn.Module, calibration: np.ndarray, image_size: int) -> torch.export.ExportedProgram:
         import torch

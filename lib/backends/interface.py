@@ -9,11 +9,12 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
-from lib.machine import isa_flags
+from lib.errors import UserError, unknown
+from lib.machine import BYTES, isa_flags
 from lib.records.schema import Proof
 
 # Keys of both are groups: names of the network's own layers, joined by `+` where a runtime fused them into one step
@@ -22,6 +23,22 @@ Kernels = dict[str, list[str]]  # group -> what ran in it during one forward pas
 LayerTimes = dict[str, list[float]]  # group -> seconds, one number per pass
 RUNTIME = "(runtime)"
 Shape = tuple[int, int, int, int]  # of a batch: N, 3, H, W
+
+
+class Tolerance(NamedTuple):
+    """How far a backend may be from the reference and still be the same network."""
+
+    top1_drop: float  # largest loss of top-1, as a share
+    sqnr_db: float  # least signal to error of the logits
+    agreement: float  # least share of equal predictions
+
+
+TOLERANCES = {  # by precision
+    "fp32": Tolerance(0.0005, 60.0, 0.999),  # in another order it keeps 100 dB and more
+    "f16": Tolerance(0.0005, 40.0, 0.995),  # 11 bits
+    "bf16": Tolerance(0.0005, 25.0, 0.99),  # 8 bits
+    "int8": Tolerance(0.003, 15.0, 0.97),
+}
 
 
 def by_group(passes: Sequence[Sequence[tuple[str, float]]]) -> LayerTimes:
@@ -49,9 +66,7 @@ class Backend(ABC):
     default: ClassVar[bool] = False  # part of a run of the series; not inherited
     needs_calibration: ClassVar[bool] = False  # `prepare` gets training images to find the ranges of activations
     is_network: ClassVar[bool] = True  # False for a control that computes nothing and has no accuracy to compare
-    top1_drop: ClassVar[float] = 0.0005  # largest loss of top-1 against the reference that still counts as right
-    sqnr_min_db: ClassVar[float] = 60.0  # least signal to error of the logits: fp32 in another order keeps 100 and more
-    agreement_min: ClassVar[float] = 0.999  # least share of equal predictions
+    tolerance: ClassVar[Tolerance | None] = None  # None: that of its precision
     environ: ClassVar[dict[str, str]] = {}  # set in the worker before anything is imported: many switches are read once
 
     @classmethod
@@ -67,6 +82,16 @@ class Backend(ABC):
     def missing_packages(cls) -> list[str]:
         """Packages of this backend that are not installed."""
         return [package for package in cls.packages if importlib.util.find_spec(package) is None]
+
+    @classmethod
+    def not_installed(cls) -> str:
+        """Which packages are missing and what to do about it, or an empty string."""
+        if not (missing := cls.missing_packages()):
+            return ""
+        how = f"`make EXTRAS={cls.extra} .venv` installs them"
+        if not cls.extra:
+            how = "`make .venv` installs those of the project, docs/extending.md says how to add those of a new backend"
+        return f"`packages` of {cls.name} are missing: {', '.join(missing)}; {how}"
 
     def prepare(self, checkpoint: Path, calibration: np.ndarray, folder: Path) -> None:
         """One-off work that a build machine would do: export, quantize, compile ahead of time.
@@ -134,13 +159,21 @@ def register(backend: _BackendType) -> _BackendType:
     """Class decorator: make a backend known by its name.
 
     Raises:
-        ValueError: another class has the name already, or it cannot be part of a file name.
+        UserError: another class has the name already, it cannot be part of a file name, or the backend does not say
+            what it is.
     """
+    for attribute in ("name", "title", "promise"):
+        if not getattr(backend, attribute, ""):
+            raise UserError(f"the backend {backend.__qualname__} has no {attribute}; pages and records need one")
     if not re.fullmatch(r"[A-Za-z0-9_-]+", backend.name):
-        raise ValueError(f"a backend is named {backend.name!r}; use letters, digits, - and _ only: files have its name")
+        raise UserError(f"a backend is named {backend.name!r}; use letters, digits, - and _ only: files have its name")
+    if backend.precision not in TOLERANCES:
+        raise unknown(f"precision of the backend {backend.name}:", backend.precision, TOLERANCES)
+    if (backend.storage or backend.precision) not in BYTES:
+        raise unknown(f"storage of the backend {backend.name}:", backend.storage, BYTES)
     known = _REGISTRY.get(backend.name)
     if known is not None and (known.__module__, known.__qualname__) != (backend.__module__, backend.__qualname__):
-        raise ValueError(
+        raise UserError(
             f"two backends are named {backend.name!r}: {known.__module__} and {backend.__module__}; rename one"
         )
     if "default" not in vars(backend):

@@ -33,8 +33,6 @@ class OnnxRuntimeBf16(OnnxRuntime):
     storage = "fp32"
     architectures = ("aarch64",)
     needs_any_flag = flags_for("bf16", "aarch64")
-    sqnr_min_db = 25.0
-    agreement_min = 0.99
     session_entries: ClassVar[dict[str, str]] = {_SWITCH: "1"}
 
     def trace(self, images: np.ndarray) -> Kernels:

@@ -39,9 +39,6 @@ class OnnxRuntimeInt8(OnnxRuntime):
     default = True
     precision = "int8"
     needs_calibration = True
-    top1_drop = 0.003
-    sqnr_min_db = 15.0
-    agreement_min = 0.97
     model_file = _QUANTIZED
 
     def prepare(self, checkpoint: Path, calibration: np.ndarray, folder: Path) -> None:

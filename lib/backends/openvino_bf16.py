@@ -17,7 +17,5 @@ class OpenVinoBf16(OpenVino):
     precision = "bf16"
     architectures = ("x86_64",)
     needs_any_flag = flags_for("bf16", "x86_64")
-    sqnr_min_db = 25.0  # 8 bits of precision
-    agreement_min = 0.99
     hint = "bf16"
     kernel_types = ("bf16",)

@@ -16,7 +16,5 @@ class OpenVinoF16(OpenVino):
     default = True
     precision = "f16"
     needs_any_flag = flags_for("f16")
-    sqnr_min_db = 40.0  # 11 bits of precision
-    agreement_min = 0.995
     hint = "f16"
     kernel_types = ("f16",)

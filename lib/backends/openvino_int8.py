@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lib.backends._openvino import OpenVino, convolutions
-from lib.backends.interface import Kernels, register
+from lib.backends.interface import Kernels, Tolerance, register
 
 if TYPE_CHECKING:
     import openvino
@@ -47,9 +47,7 @@ class OpenVinoInt8(OpenVino):
     precision = "int8"
     packages = ("openvino", "nncf")
     needs_calibration = True
-    top1_drop = 0.003
-    sqnr_min_db = 20.0
-    agreement_min = 0.99
+    tolerance = Tolerance(0.003, 20.0, 0.99)
     kernel_types = ("i8", "u8")
 
     def lower(self, exported: openvino.Model, calibration: np.ndarray) -> openvino.Model:

@@ -22,8 +22,6 @@ class TorchCompileBf16(TorchJit):
     promise = "convolutions run on oneDNN in bf16 as Inductor fused them, the rest in C++ that Inductor wrote"
     order = 60
     precision = "bf16"
-    sqnr_min_db = 25.0
-    agreement_min = 0.99
     needs_any_flag = flags_for("bf16")
 
     def autocast(self) -> AbstractContextManager[Any]:

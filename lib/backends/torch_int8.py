@@ -32,9 +32,6 @@ class TorchInt8(TorchAhead):
     packages = ("torch", "torchao")
     extra = "torchao"
     needs_calibration = True
-    top1_drop = 0.003
-    sqnr_min_db = 15.0
-    agreement_min = 0.97
 
     def _program(self, model: nn.Module, calibration: np.ndarray, shape: Shape) -> torch.export.ExportedProgram:
         import torch

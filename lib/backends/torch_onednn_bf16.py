@@ -25,8 +25,6 @@ class TorchOneDnnBf16(TorchOneDnn):
     order = 40
     default = True
     precision = "bf16"
-    sqnr_min_db = 25.0
-    agreement_min = 0.99
     needs_any_flag = flags_for("bf16")
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

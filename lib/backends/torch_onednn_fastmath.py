@@ -19,8 +19,6 @@ class TorchOneDnnFastMath(TorchOneDnn):
     order = 35
     precision = "bf16"
     storage = "fp32"
-    sqnr_min_db = 25.0
-    agreement_min = 0.99
     # avx512_bf16 is not enough: oneDNN 3.12 has these kernels for AMX and Arm, and computes in fp32 elsewhere
     needs_any_flag = ("amx_bf16", "bf16")
     environ = {"ONEDNN_DEFAULT_FPMATH_MODE": "BF16"}  # noqa: RUF012  # the default of every primitive; read once

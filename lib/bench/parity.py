@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
 from lib.analysis.statistics import track_bootstrap
 from lib.backends import Backend
+from lib.backends.interface import TOLERANCES, Tolerance
 from lib.model import CheckpointMetadata
 from lib.records.schema import Parity, ParityOutcome
 
 
-@dataclass(frozen=True)
-class Tolerance:
-    """How far a backend may be from the reference and still be the same network."""
-
-    top1_drop: float  # largest loss of top-1, as a share
-    sqnr_db: float  # least signal to error of the logits
-    agreement: float  # least share of equal predictions
-
-
 def tolerance(backend: type[Backend], network: CheckpointMetadata) -> Tolerance:
     """What is allowed to a backend that runs a network."""
+    usual = backend.tolerance or TOLERANCES[backend.precision]
     if network.profile == "smoke":  # hardly trained: a small error changes many of its answers
-        return Tolerance(top1_drop=0.05, sqnr_db=backend.sqnr_min_db, agreement=0.9)
+        return Tolerance(top1_drop=0.05, sqnr_db=usual.sqnr_db, agreement=0.9)
     if network.random_weights:
         # Its classes lie so close that any error changes the arg max, and rounding to 8 bits can grow from layer to
         # layer beyond the signal: 0 dB in `mobilenet_v3_small`.
-        sqnr_db = -math.inf if backend.precision == "int8" else min(10.0, backend.sqnr_min_db)
+        sqnr_db = -math.inf if backend.precision == "int8" else min(10.0, usual.sqnr_db)
         return Tolerance(top1_drop=1.0, sqnr_db=sqnr_db, agreement=0.0)
-    return Tolerance(backend.top1_drop, backend.sqnr_min_db, backend.agreement_min)
+    return usual
 
 
 def signal_to_error_db(logits: np.ndarray, reference: np.ndarray) -> float | None:

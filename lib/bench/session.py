@@ -168,10 +168,8 @@ def runs_here(backend: type[Backend]) -> tuple[Status, str]:
     """Whether this machine and installation can run a backend, and why not."""
     if reason := backend.unavailable():
         return "unavailable", reason
-    if missing := backend.missing_packages():
-        how = f"make EXTRAS={backend.extra} .venv" if backend.extra else "make .venv"
-        return "failed", f"packages are missing: {', '.join(missing)}; install them with `{how}`"
-    return "ok", ""
+    reason = backend.not_installed()
+    return ("failed", reason) if reason else ("ok", "")
 
 
 def images_to_read(backend: type[Backend], checkpoint: Checkpoint, data: Data, profile: Profile) -> dict[str, Split]:

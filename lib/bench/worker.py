@@ -63,12 +63,14 @@ class Worker:
         loaded = time.perf_counter()
         compile_s = self._compile(first)
         compiled = time.perf_counter()
-        self.backend.predict(first)
+        logits = self.backend.predict(first)
+        ended = time.perf_counter()
+        check_logits(logits, first)
         return {
             "import_s": imported - started,
             "load_s": loaded - imported,
             "compile_s": compile_s,
-            "first_inference_s": time.perf_counter() - compiled,
+            "first_inference_s": ended - compiled,
         }
 
     def predict(self, images: str, batch_size: int, out: str) -> Answer:
@@ -81,7 +83,8 @@ class Worker:
             chosen = np.arange(start, start + batch_size) % len(stored)
             batch = np.array(stored[chosen])
             self._compile(batch)
-            logits.append(np.array(self.backend.predict(batch))[: len(stored) - start])
+            found = check_logits(self.backend.predict(batch), batch)
+            logits.append(np.array(found)[: len(stored) - start])
         with writing(out, TEMPORARY):
             np.save(out, np.concatenate(logits))
         return {"num_images": len(stored)}
@@ -145,6 +148,18 @@ class Worker:
         num_batches = max(1, min(16, len(self.images) // batch_size))
         order = np.arange(offset, offset + num_batches * batch_size) % len(self.images)
         return [np.array(self.images[chosen]) for chosen in order.reshape(num_batches, batch_size)]
+
+
+def check_logits(logits: Any, images: np.ndarray) -> np.ndarray:
+    """What `predict` gave, if it can be logits.
+
+    Raises:
+        TypeError: it is not one row of numbers for each image.
+    """
+    if isinstance(logits, np.ndarray) and logits.ndim == 2 and len(logits) == len(images):
+        return logits
+    found = f"shape {logits.shape}" if isinstance(logits, np.ndarray) else type(logits).__name__
+    raise TypeError(f"`predict` must give a NumPy array of shape ({len(images)}, classes), and it gave {found}")
 
 
 def serve(worker: Worker, commands: Any, answer: Callable[[Answer], None]) -> None:

@@ -162,11 +162,11 @@ class Workers:
         images, out = self._path(f"{split}.npy"), self._path(f"logits-{split}-{role}.npy")
         worker.ask("predict", images=str(images), batch_size=OFFLINE_BATCH, out=str(out))
         logits: np.ndarray = np.load(out)
-        if (
-            logits.shape != (self.splits[split].num_images, len(self.checkpoint.metadata.classes))
-            or not np.isfinite(logits).all()
-        ):
-            raise BackendError(f"{worker.backend.name} gave logits of shape {logits.shape} or not finite")
+        shape = self.splits[split].num_images, len(self.checkpoint.metadata.classes)
+        if logits.shape != shape:
+            raise BackendError(f"{worker.backend.name} gave logits of shape {logits.shape}, not {shape}")
+        if not np.isfinite(logits).all():
+            raise BackendError(f"{worker.backend.name} gave logits that are not finite")
         return logits
 
     def stop(self) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from lib.data.dataset import Data
 from lib.errors import UserError
+from lib.records.schema import RecordWarning
 
 TRAIN, VAL, TEST = "train", "val", "test"
 MAX_TEST_OVERLAP = 0.001  # share of the test images: it cannot move accuracy by more than a tenth of a point
@@ -137,6 +138,15 @@ def assert_fair(audit: Audit) -> None:
             f"{100 * MAX_TEST_OVERLAP:.1f} % make accuracy on them memory. Use test images of other signs, or none: "
             "accuracy is then reported on validation"
         )
+
+
+def memorized(data: Data, audit: Audit) -> list[RecordWarning]:
+    """The warning that accuracy is reported on images of the training: on validation, where there is no test, and more
+    than `MAX_TEST_OVERLAP` of it. Test images are `assert_fair`'s."""
+    images, total = audit.num_shared(TRAIN, VAL), data.val.num_images
+    if data.test is not None or images <= MAX_TEST_OVERLAP * total:
+        return []
+    return [RecordWarning("memorized", figures={"images": images, "total": total})]
 
 
 BATCH = 4096  # images per step over a memory-mapped array

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
 
+from lib.errors import UserError
 from lib.progress import Progress
 from lib.records.schema import DataInfo
 
@@ -140,6 +141,37 @@ class DataSet(ABC):
         """
 
 
+def check_data(data: Data, dataset: DataSet, image_size: int) -> None:
+    """Refuse what a data set loaded wrongly, before a network is trained on it.
+
+    Raises:
+        UserError: a split without images, or arrays of another shape or type than `Split` says, or labels of no class.
+    """
+    for split in data.splits.values():
+        number, last = len(split.labels), len(dataset.classes) - 1
+        expected = {
+            "images": ("uint8", (number, 3, image_size, image_size)),
+            "labels": ("int64", (number,)),
+            "track_ids": ("int64", (number,)),
+            "sizes": ("", (number, 2)),
+            "sources": ("", (number,)),
+            "digests": ("uint8", (number, 32)),
+        }
+        for name, (dtype, shape) in expected.items():
+            found = getattr(split, name)
+            if found.shape != shape or (dtype and found.dtype != dtype) or not number:
+                raise UserError(
+                    f"the data set {dataset.name!r} gave {name} of {split.name} as {found.dtype} {found.shape}; "
+                    f"they must be {dtype} {shape if number else 'of at least one image'}"
+                )
+        low, high = int(split.labels.min()), int(split.labels.max())
+        if low < 0 or high > last:
+            raise UserError(
+                f"the data set {dataset.name!r} gave labels of {split.name} from {low} to {high}; its {last + 1} "
+                f"classes are 0 to {last}"
+            )
+
+
 _REGISTRY: dict[str, DataSet] = {}
 _DataSetType = TypeVar("_DataSetType", bound=type[DataSet])
 
@@ -148,10 +180,14 @@ def register(dataset: _DataSetType) -> _DataSetType:
     """Class decorator: make a data set known by its name.
 
     Raises:
-        ValueError: another one has the name already, or it cannot be part of a file name.
+        UserError: another one has the name already, it cannot be part of a file name, or the data set does not say what
+            it is.
     """
+    for attribute in ("name", "title", "classes"):
+        if not getattr(dataset, attribute, ""):
+            raise UserError(f"the data set {dataset.__qualname__} has no {attribute}; pages and records need them")
     if dataset.name in _REGISTRY or not re.fullmatch(r"[A-Za-z0-9_-]+", dataset.name):
-        raise ValueError(f"a data set is named {dataset.name!r}; use another name, of letters, digits, - and _ only")
+        raise UserError(f"a data set is named {dataset.name!r}; use another name, of letters, digits, - and _ only")
     _REGISTRY[dataset.name] = dataset()
     return dataset
 

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from lib.data.dataset import Data
+from lib.data.dataset import Data, check_data
 from lib.data.images import IMAGE_SIZE
 from lib.data.sets import get_dataset
 from lib.data.splitting import NUM_FOLDS, refold
@@ -70,6 +70,7 @@ def load_data(
 
         fetch(dataset, root, progress=progress)
     data = chosen.load(root, num_images, seed, image_size, progress)
+    check_data(data, chosen, image_size)
     if not fold:
         return data
     train, val = refold(data.train, data.val, fold)

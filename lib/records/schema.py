@@ -35,6 +35,7 @@ WarningKind = Literal[
     "emulated",
     "random_weights",
     "near_chance",
+    "memorized",
     "inconclusive",
     "investigate",
     "disturbed",

@@ -180,7 +180,8 @@ class Release:
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     if not path.is_file():
-        raise UserError(f"{folder} is not a release (it has no {MANIFEST}); give the folder that 05_release wrote")
+        why = f"is not a release (it has no {MANIFEST})" if folder.exists() else "does not exist"
+        raise UserError(f"{folder} {why}; give the folder that 05_release wrote, or that of its run")
     try:
         content: Any = json.loads(path.read_bytes())
         version = content["schema_version"]

@@ -107,6 +107,7 @@ _WORDS: dict[WarningKind, str | Callable[[Figures], str]] = {
     "emulated": "this CPU is emulated: kernels and accuracy are as on a real one, times mean nothing",
     "random_weights": "the network has random weights: only its logits are compared, accuracy means nothing",
     "near_chance": "the network reads hardly better than chance: equal accuracy proves little here",
+    "memorized": "{images} of {total} validation images are in training too, pixel for pixel: their accuracy is memory",
     "investigate": "to investigate: {reason}",
     "not_measured": "not measured: {backend} ({status}), {reason}",
     "missing": "no record of {backends}; to measure one: python -m lib run 03_benchmark -p backend NAME",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from lib.backends import default_names, get_backend
 from lib.errors import UserError
@@ -38,7 +39,7 @@ def plan_jobs(notebooks: Sequence[str], given: dict[str, str], backends: Sequenc
     declared = {parameter: None for schema in schemas.values() for parameter in schema}
     for name in given:
         if name not in declared:
-            raise unknown_parameter(name, declared)
+            raise _belongs_elsewhere(name, names) or unknown_parameter(name, declared)
     chosen = _chosen_backends(names, given, backends)
     for name, schema in schemas.items():
         if name != BENCHMARK:
@@ -52,6 +53,20 @@ def plan_jobs(notebooks: Sequence[str], given: dict[str, str], backends: Sequenc
         if job.notebook == COMPARE and measured and not job.parameters.get("backends"):
             job.parameters["backends"] = job.values["backends"] = measured  # so that it can name the missing ones
     return sorted(jobs, key=lambda job: job.notebook)
+
+
+def _belongs_elsewhere(name: str, asked: Sequence[str]) -> UserError | None:
+    """The refusal of a parameter that only notebooks have which are not asked for."""
+    owners = []
+    for notebook in notebook_names():
+        with suppress(UserError):  # a damaged notebook that is not asked for
+            owners += [notebook] if name in load_schema(notebook) else []
+    if not owners:
+        return None
+    return UserError(
+        f"parameter {name!r} belongs to {', '.join(owners)}, and only {', '.join(asked)} would run; "
+        f"add {owners[0][:2]}, or leave it out"
+    )
 
 
 def _chosen_backends(names: Sequence[str], given: dict[str, str], backends: Sequence[str]) -> list[str]:

@@ -27,12 +27,12 @@ from lib.html.page import render_page
 from lib.machine import patient
 from lib.progress import to_stderr
 from lib.records.run import PLANNED, Job
-from lib.records.schema import COMPARE, TRAIN, BenchmarkRecord, read_record, record_path
+from lib.records.schema import COMPARE, RELEASE, TRAIN, BenchmarkRecord, ReleaseRecord, read_record, record_path
 from lib.report import SERIES_VARIABLE
 from lib.series.joblist import add_jobs, forget_network
 from lib.series.jobs import plan_jobs
 from lib.series.parameters import notebook_path
-from lib.series.preflight import check_data, check_inputs
+from lib.series.preflight import check_data, check_inputs, check_installed
 from lib.series.rundir import LATEST, claimed, new_run_dir, point_latest_to, prepare_run_dir
 from lib.series.summary import summary_lines
 from lib.training.recipes import choose_recipe
@@ -149,7 +149,8 @@ def _run_job(job: Job, run_dir: Path, terminal: Terminal, limits: dict[str, int]
 def _status_of(job: Job, record: Path) -> tuple[str, str]:
     """A benchmark of a backend that this machine cannot run is neither a failure nor a result.
 
-    A notebook that wrote no record has failed, but for a comparison with nothing to compare.
+    A notebook that wrote no record has failed, but for a comparison with nothing to compare. A run may have nothing
+    to release, too.
     """
     if not record.exists():
         return ("ok", "nothing to compare") if job.notebook == COMPARE else ("failed", "it wrote no record")
@@ -160,6 +161,8 @@ def _status_of(job: Job, record: Path) -> tuple[str, str]:
             return "failed", str(error)
         if benchmark.status != "ok":
             return benchmark.status, benchmark.error
+    if job.notebook == RELEASE and not (release := read_record(record, ReleaseRecord)).digest:
+        return "ok", f"nothing is released: {release.reason}"
     return "ok", ""
 
 
@@ -242,6 +245,8 @@ def launch(
     """
     jobs = plan_jobs(notebooks, given, backends)
     sound = [job for job in jobs if job.status == PLANNED]
+    if backends or "backend" in given:
+        check_installed(sound)
     check_data(sound, to_stderr)
     run_dir = choose_run_dir(notebooks, out, resume=any(job.values.get("resume") for job in jobs))
     with claimed(run_dir):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib.analysis.history import EARLIER_RUNS
+from lib.backends import get_backend
 from lib.bench.plan import UNTRAINED_IMAGES
 from lib.data import IMAGE_SIZE, Data, check_num_images, load_data, num_images_for
 from lib.data.sets import get_dataset
@@ -26,6 +27,17 @@ if TYPE_CHECKING:
     from lib.model import Checkpoint
 
 ALL_IMAGES = 40_000  # of the largest real training set, about
+
+
+def check_installed(jobs: Sequence[Job]) -> None:
+    """For backends that were named: one that this CPU cannot run is reported by its job, one without its packages here.
+
+    Raises:
+        UserError: a backend's packages are missing.
+    """
+    for backend in [get_backend(job.backend) for job in jobs if job.backend]:
+        if not backend.unavailable() and (reason := backend.not_installed()):
+            raise UserError(reason)
 
 
 def check_data(jobs: Sequence[Job], progress: Progress) -> None:

@@ -14,7 +14,7 @@ from lib.analysis.judgement import disturbance, record_warnings
 from lib.analysis.recommendation import speeds
 from lib.bench.session import Session
 from lib.data import Audit, Data
-from lib.data.audit import class_counts, mean_brightness
+from lib.data.audit import audit_splits, class_counts, mean_brightness, memorized
 from lib.errors import UserError
 from lib.model import Checkpoint, leaf_layers, num_weights
 from lib.records.run import networks
@@ -50,7 +50,7 @@ def write_explore(run: Run, data: Data, audit: Audit) -> FileNote:
     train = data.train
     images_per_class, tracks_per_class = class_counts(data)
     record = ExploreRecord(
-        **run.common(data),
+        **{**run.common(data), "warnings": [*run.warnings, *memorized(data, audit)]},
         images_per_class=images_per_class,
         tracks_per_class=tracks_per_class,
         size_px_percentiles=_percentiles(train.sizes.max(axis=1)),
@@ -68,8 +68,9 @@ def write_train(
 ) -> FileNote:
     """Record of 02: the network, its learning curve and its accuracy by split."""
     common, network = run.common(data, checkpoint.sha256), trained.metadata
+    common["warnings"] = [*run.warnings, *memorized(data, audit_splits(data))]
     if doubt := trained.kernels.investigate:
-        common["warnings"] = [*run.warnings, RecordWarning("investigate", figures={"reason": doubt})]
+        common["warnings"].append(RecordWarning("investigate", figures={"reason": doubt}))
     record = TrainRecord(
         **common,
         recipe=network.recipe,

@@ -1,4 +1,4 @@
-"""Five lines for the terminal at the end of a run; those with answers are also the head of the summary on GitHub."""
+"""A few lines for the terminal at the end of a run; those with answers are also the head of the summary on GitHub."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def summary_lines(run_dir: Path) -> list[str]:
 
 
 def answer_lines(run: RunFolder) -> list[str]:
-    """Data and accuracy; layers; best backend per scenario; what did not run."""
-    return [_accuracy(run), _layers(run), _best(run), _problems(run)]
+    """Data and accuracy; layers, if they were asked for; best backend per scenario; what did not run."""
+    return [_accuracy(run), *_layers(run), _best(run), _problems(run)]
 
 
 def _accuracy(run: RunFolder) -> str:
@@ -33,15 +33,18 @@ def _smoke(run: RunFolder) -> str:
     return "; SMOKE RUN, figures mean nothing" if run.is_smoke else ""
 
 
-def _layers(run: RunFolder) -> str:
-    """The answer of 04_compare, or made here where it did not run or is older than the records."""
+def _layers(run: RunFolder) -> list[str]:
+    """The answer of 04_compare, or made here where it did not run or is older than the records; nothing where the run
+    was not to measure the backend of the question."""
+    if QUESTION[0] not in [job.backend for job in run.jobs]:
+        return []
     still_open = f"{QUESTION[0]} was not measured against {QUESTION[1]}"
     if run.compare is not None and not run.stale_compare:
-        return f"Layers: {run.compare.layers or still_open}"
+        return [f"Layers: {run.compare.layers or still_open}"]
     try:
-        return f"Layers: {kernel_change_words(load_comparison(run.path, [])) or still_open}"
+        return [f"Layers: {kernel_change_words(load_comparison(run.path, [])) or still_open}"]
     except ValueError as error:  # UserError: mixed records, which nothing may be said about
-        return f"Layers: {error}"
+        return [f"Layers: {error}"]
 
 
 def _best(run: RunFolder) -> str:

@@ -28,7 +28,7 @@ from lib.report.caveats import warnings_words
 from lib.report.table import Table, Value
 from lib.series.jobs import plan_jobs
 from lib.series.launcher import run_jobs
-from lib.series.preflight import check_data, check_inputs
+from lib.series.preflight import check_data, check_inputs, check_installed
 from lib.series.rundir import claimed, prepare_run_dir
 from lib.variables import with_variable
 
@@ -116,6 +116,8 @@ def sweep(
     points = plan_points(notebooks, values, backends)
     checkpoint = _checkpoint_of(network_of, points)
     for point in points:
+        if backends or "backend" in values:
+            check_installed(point.jobs)
         check_data(point.jobs, to_stderr)
     folder = prepare_run_dir(out)
     failed = False

@@ -15,6 +15,7 @@ from lib.data import load_data
 from lib.data.splitting import NUM_FOLDS, choose_fold
 from lib.errors import UserError
 from lib.records.schema import TrackResult, record_path, write_record
+from lib.report import explore
 from lib.training.evaluation import evaluate, track_results
 from tests.made_data import made_split
 from tests.made_records import made_train
@@ -101,3 +102,24 @@ def test_what_are_no_folds_of_one_kind_is_refused(tmp_path: Path, capsys: pytest
     one, other = (load_folds(write_folds(tmp_path / str(seed), [1.0] * 4, seeds=(seed,))) for seed in (0, 1))
     with pytest.raises(UserError, match="no seed or no fold in common"):
         paired_difference(one, other)
+
+
+def test_label_audit_shows_the_doubted_tracks_of_these_images_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("IPython.display.display", lambda _data, raw: None)
+    data = load_data("synthetic", num_images=400)
+    assert "Not audited" in str(explore.label_audit(data, ""))
+    with pytest.raises(UserError, match="folds of other images: 4 of their tracks"):
+        explore.label_audit(data, str(write_folds(tmp_path / "others", [1.0] * 4)))
+    names = {split.track_name(0): int(split.labels[0]) for split in (data.train, data.val)}
+    right, wrong = (
+        TrackResult(name, label, 5, right, 7) for (name, label), right in zip(names.items(), (5, 1), strict=True)
+    )
+    record = made_train(tracks=[right, wrong])
+    path = record_path(tmp_path / "ours" / "fold=1", "02_train", "")
+    path.parent.mkdir(parents=True)
+    write_record(replace(record, params={**record.params, "fold": 1, "num_images": 400}), path)
+    shown = str(explore.label_audit(data, str(tmp_path / "ours")))
+    assert [line.split()[0] for line in shown.splitlines() if line.endswith("1 of 5")] == [wrong.name]
+    assert "5 of 5" not in shown

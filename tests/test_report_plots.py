@@ -138,7 +138,7 @@ PLOTS: dict[str, tuple[Callable[[], Axes], str, str]] = {
     ),
     "tracks": (
         lambda: train.plot_tracks(*judged_tracks(), CLASS_NAMES),
-        r"track 3, speed limit 30 km/h, 0 of 15 right",
+        "3: speed limit 30 km/h, taken for speed limit 20 km/h; 0 of 15 right",
         "1 of 4 tracks have a misread frame",
     ),
     "per_class_recall": (lambda: train.plot_per_class_recall(RECALLS), "Worst: .* 8[0-9]", "Worst: "),

@@ -33,6 +33,11 @@ class Folds:
     classes: list[str]
     by_seed: dict[int, Tracks]
 
+    @property
+    def names(self) -> set[str]:
+        """Of all tracks."""
+        return set().union(*self.by_seed.values())
+
     def top1(self, seed: int) -> Pooled:
         """Share of the images that are read right."""
         tracks = self.by_seed[seed]

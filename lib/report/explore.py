@@ -8,11 +8,14 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
+from lib.analysis.folds import load_folds
 from lib.data import Data, Split
 from lib.data.audit import MAX_TEST_OVERLAP, TEST, TRAIN, VAL, Audit, Duplicate, mean_brightness
+from lib.errors import UserError
+from lib.records.schema import TrackResult
 from lib.report.figures import PALETTE, describe, new_axes, show, styled
 from lib.report.live import is_live
-from lib.report.pictures import as_picture, class_axis, class_label, sheet
+from lib.report.pictures import as_picture, class_axis, class_label, sheet, sign_cell, track_strips
 from lib.report.table import Banner, Cell, Stack, Table, Value, profile_banner
 from lib.report.words import percent
 from lib.signs import CLASS_NAMES
@@ -20,6 +23,7 @@ from lib.training.augmentation import augment_batch
 from lib.training.recipes import choose_recipe
 
 SHOWN = 3  # pixels of a picture for one of an image; a cell shows it at half of that
+MOST_DOUBTED = 12  # tracks whose frames are shown
 MEDIUM_LIGHT = 100.0  # mean pixel value at which a sign is easily seen
 
 
@@ -255,6 +259,47 @@ def _judged(audit: Audit) -> list[Banner]:
     if inside := audit.num_shared(TRAIN, VAL):
         banners.append(Banner(f"Validation images that are in training too, under another track: {inside:,}. {both}"))
     return banners
+
+
+def label_audit(data: Data, folds: str) -> Banner | Stack:
+    """Training tracks whose label all networks contradict that have not seen them.
+
+    Args:
+        folds: a finished `sweep 02` over all folds of these images; empty: says how to make one.
+
+    Raises:
+        UserError: no folds in there, or those of other images.
+    """
+    if not folds:
+        how = "`python -m lib sweep 02 -p fold 1,2,3,4,5 --out runs/folds`, then `-p folds runs/folds`"
+        return Banner(f"Not audited: networks that have not seen a track must judge its label. Run {how}.", "info")
+    found, splits = load_folds(folds), [data.train, data.val]
+    names = {split.track_name(row) for split in splits for row in range(split.num_images)}
+    if missing := found.names - names:
+        raise UserError(f"{folds} has folds of other images: {len(missing)} of their tracks are not among these")
+    judged = f"{len(found.names):,} of {len(names):,} tracks, by {len(found.by_seed)} seeds of {found.recipe}"
+    if not found.doubted:
+        return Stack(Banner(f"No label is contradicted ({judged}).", "info"))
+    says = f"{len(found.doubted)} tracks are misread in most of their frames by every network ({judged})."
+    show(plot_doubted(splits, found.doubted[:MOST_DOUBTED], data.classes, says))
+    rows = [
+        {
+            "track": track.name,
+            "label": sign_cell(track.label, data.classes),
+            "read as": sign_cell(track.label if track.mistaken_for is None else track.mistaken_for, data.classes),
+            "frames read as labelled": f"{track.num_right} of {track.num_images}",
+        }
+        for track in found.doubted
+    ]
+    return Stack(
+        Table.of(rows, caption="Labels to look at", note="A wrong label, or a sign that is hard to read.", compact=True)
+    )
+
+
+@styled
+def plot_doubted(splits: Sequence[Split], tracks: Sequence[TrackResult], classes: Sequence[str], says: str) -> Axes:
+    """Strips of tracks whose label is in doubt."""
+    return track_strips(splits, tracks, classes, says)
 
 
 def augmentation(data: Data, recipe: str, *, num_samples: int = 12, num_versions: int = 3, seed: int = 0) -> None:

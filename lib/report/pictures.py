@@ -10,7 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 
-from lib.report.figures import new_axes
+from lib.data import Split
+from lib.records.schema import TrackResult
+from lib.report.figures import describe, new_axes
 from lib.report.table import Cell
 from lib.signs import CLASS_NAMES, render_artwork, sign_named
 
@@ -60,6 +62,32 @@ def sheet(pictures: Sequence[np.ndarray | None], texts: Sequence[str], columns: 
     ax.set_aspect("equal")
     ax.set_axis_off()
     return ax
+
+
+def track_strips(splits: Sequence[Split], tracks: Sequence[TrackResult], classes: Sequence[str], says: str) -> Axes:
+    """Frames of each track, from far to near, with the sign that it is and the one that it is taken for.
+
+    Args:
+        splits: that have the tracks.
+        says: one sentence about them.
+    """
+    columns, down = 12, 1.5
+    rows_of: dict[str, list[tuple[Split, int]]] = {track.name: [] for track in tracks}
+    for split in splits:
+        for row in range(split.num_images):
+            if (name := split.track_name(row)) in rows_of:
+                rows_of[name].append((split, row))
+    pictures, lines = [], []
+    for track in tracks:
+        found = rows_of[track.name]
+        chosen = [found[place] for place in np.linspace(0, len(found) - 1, columns).round().astype(int)]
+        pictures += [split.images[row] for split, row in chosen]
+        taken = "" if track.mistaken_for is None else f", taken for {classes[track.mistaken_for]}"
+        lines.append(f"{track.name}: {classes[track.label]}{taken}; {track.num_right} of {track.num_images} right")
+    ax = sheet(pictures, [""] * len(pictures), columns, (1.04, down))
+    for place, line in enumerate(lines):
+        ax.text(0, place * down + 1.04, line, va="top", fontsize=7.5)
+    return describe(ax, f"{says} {'. '.join(lines)}.", says)
 
 
 def put_artwork(ax: Axes, name: str, xy: tuple[float, float], pixels: int, **box: Any) -> None:

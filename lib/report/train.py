@@ -29,7 +29,7 @@ from lib.report.figures import (
     styled,
     text_colour,
 )
-from lib.report.pictures import as_picture, class_axes, class_axis, put_artwork, sheet, sign_cell
+from lib.report.pictures import as_picture, class_axes, class_axis, put_artwork, sheet, sign_cell, track_strips
 from lib.report.table import Banner, Cell, Stack, Table, Value
 from lib.report.words import duration, percent, percent_interval
 from lib.signs import CLASS_NAMES
@@ -329,25 +329,13 @@ def misread_tracks(
 
 @styled
 def plot_tracks(split: Split, tracks: Sequence[TrackResult], num_wrong: int, classes: Sequence[str]) -> Axes:
-    """Frames of each track, the farthest first, with the sign that it is and the one that it is taken for.
+    """Frames of each track, with the sign that it is and the one that it is taken for.
 
     Args:
         num_wrong: tracks with a misread frame, of which these are the worst.
     """
-    columns, down = 12, 1.5
-    names = np.array([split.track_name(row) for row in range(split.num_images)])
-    frames = []
-    for track in tracks:
-        rows = np.flatnonzero(names == track.name)
-        frames += [*split.images[rows[np.linspace(0, len(rows) - 1, columns).round().astype(int)]]]
-    ax = sheet(frames, [""] * len(frames), columns, (1.04, down))
-    for place, track in enumerate(tracks):
-        taken = "" if track.mistaken_for is None else f", taken for {classes[track.mistaken_for]}"
-        words = f"{classes[track.label]}{taken}: {track.num_right} of {track.num_images} right"
-        ax.text(0, place * down + 1.04, words, va="top", fontsize=7.5)
-    listed = "; ".join(f"track {t.name}, {classes[t.label]}, {t.num_right} of {t.num_images} right" for t in tracks)
     says = f"{num_wrong} of {split.num_tracks} tracks have a misread frame; these have the most."
-    return describe(ax, f"{says} {listed}.", says)
+    return track_strips([split], tracks, classes, says)
 
 
 def predict_file(checkpoint: Checkpoint, path: str, limit: int = 5) -> Table | Banner | Stack:

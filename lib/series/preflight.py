@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib.analysis.folds import load_folds
 from lib.analysis.history import EARLIER_RUNS
 from lib.backends import get_backend
 from lib.bench.plan import UNTRAINED_IMAGES
@@ -76,6 +77,8 @@ def check_inputs(jobs: Sequence[Job], run_dir: Path) -> None:
     """
     notebooks = {job.notebook for job in jobs}
     for job in jobs:
+        if folds := job.values.get("folds"):
+            load_folds(str(folds))
         if history := job.values.get("history"):
             run_folder(str(history), EARLIER_RUNS)
         if champion := job.values.get("champion"):

@@ -18,7 +18,7 @@ from lib.files import PROJECT_ROOT
 from lib.html.top import charts_of
 from lib.promotion import contest
 from lib.promotion.contest import Champion, check_judges, judge, open_champion, verified_champion
-from lib.promotion.rules import LIMITS, Answers, calibration_error, quality_rules, read_limits, speed_rule
+from lib.promotion.rules import LIMITS, quality_rules, read_limits, speed_rule
 from lib.records.schema import Conditions, Promotion, ReleaseRecord, Rule, read_record, write_record
 from lib.release import Release
 from lib.release.predicting import Model
@@ -98,6 +98,12 @@ def test_slower_challenger_leaves_the_champion(champion: Release, data: Data) ->
     assert found.verdict == "keep" and results(found.rules) == {**dict.fromkeys(ALL, "holds"), "p50": "broken"}
 
 
+def test_challenger_that_may_be_too_slow_is_neither_promoted_nor_refused(champion: Release, data: Data) -> None:
+    found = judged(champion, champion, data, slower=1.09)
+    assert found.verdict == "investigate" and results(found.rules)["p50"] == "undecided"
+    assert "undecided is p50 changes by 1.09x [" in headline(made_released(promotion=found))
+
+
 def test_too_few_tracks_decide_nothing_however_clear_it_looks(champion: Release, other: Release, data: Data) -> None:
     few = replace(data, val=data.val.take(np.arange(20)))
     found = judged(other, champion, few)
@@ -168,13 +174,6 @@ def test_class_that_is_lost_breaks_its_rule_though_others_make_up_for_it() -> No
 def test_less_confident_answers_break_calibration_alone() -> None:
     found = quality_rules(logits_of(LABELS, 1.0), logits_of(LABELS), judges_of(LABELS, 5), read_limits())
     assert results(found) == {"top-1": "holds", "worst class": "holds", "calibration error": "broken"}
-
-
-def test_calibration_error_is_how_far_confidence_is_from_the_share_of_right_answers() -> None:
-    right = np.arange(10) < 6
-    answers = Answers(np.zeros(10, np.int64), right, np.full(10, 0.8))
-    assert calibration_error(answers, np.ones(10, np.int64)) == pytest.approx(0.2)
-    assert calibration_error(answers, np.where(right, 4, 6)) == pytest.approx(0.3), "half of what was drawn is right"
 
 
 @pytest.mark.parametrize(

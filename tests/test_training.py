@@ -246,8 +246,8 @@ def test_estimate_says_that_a_limit_comes_first_after_few_steps_of_a_slow_traini
     assert not early.too_long
 
 
-def test_smoke_profile_stops_after_its_steps(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    short = replace(RECIPES["learning_path"], num_epochs=50, smoke_steps=7)
+def test_smoke_profile_takes_its_own_number_of_steps(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = replace(RECIPES["learning_path"], num_epochs=1, smoke_steps=7)
     monkeypatch.setitem(RECIPES, "learning_path", short)
     assert train("learning_path", data, profile="smoke").metadata.num_epochs == 2  # five steps an epoch
 

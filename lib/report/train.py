@@ -334,17 +334,17 @@ def plot_tracks(split: Split, tracks: Sequence[TrackResult], num_wrong: int, cla
     Args:
         num_wrong: tracks with a misread frame, of which these are the worst.
     """
-    frames, texts, columns = [], [], 8
+    columns, down = 12, 1.5
     names = np.array([split.track_name(row) for row in range(split.num_images)])
+    frames = []
     for track in tracks:
         rows = np.flatnonzero(names == track.name)
-        shown = rows[np.linspace(0, len(rows) - 1, columns).round().astype(int)]
-        frames += [*split.images[shown]]
-        taken = classes[track.mistaken_for] if track.mistaken_for is not None else ""
-        texts += [f"{track.num_right} of {track.num_images} right", *[""] * (columns - 1)]
-        texts[-1] = f"for {taken}"
-        texts[-2] = f"{classes[track.label]} taken"
-    ax = sheet(frames, texts, columns, (1.05, 1.4))
+        frames += [*split.images[rows[np.linspace(0, len(rows) - 1, columns).round().astype(int)]]]
+    ax = sheet(frames, [""] * len(frames), columns, (1.04, down))
+    for place, track in enumerate(tracks):
+        taken = "" if track.mistaken_for is None else f", taken for {classes[track.mistaken_for]}"
+        words = f"{classes[track.label]}{taken}: {track.num_right} of {track.num_images} right"
+        ax.text(0, place * down + 1.04, words, va="top", fontsize=7.5)
     listed = "; ".join(f"track {t.name}, {classes[t.label]}, {t.num_right} of {t.num_images} right" for t in tracks)
     says = f"{num_wrong} of {split.num_tracks} tracks have a misread frame; these have the most."
     return describe(ax, f"{says} {listed}.", says)

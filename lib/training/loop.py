@@ -167,7 +167,7 @@ def train(
 
     Args:
         recipe: a name, or `auto` for the one of the profile.
-        profile: `smoke` stops after some steps of the recipe.
+        profile: `smoke` takes some steps only.
         num_epochs: 0 = as the recipe has it.
         num_threads: 0 = as torch is set.
         seconds_left: until a time limit ends the training; the estimate says whether it will. None = there is none.
@@ -184,18 +184,18 @@ def train(
     chosen = choose_recipe(recipe, profile)
     if data.train.num_images < 2:
         raise UserError(f"{data.train.num_images} training images are too few to train on; raise num_images")
-    max_steps = chosen.smoke_steps if profile == "smoke" and not num_epochs else 0
-    num_epochs = num_epochs or chosen.num_epochs
     if num_threads:
         torch.set_num_threads(num_threads)
 
     keep_freed_memory()
     stepper = Stepper(chosen, data, seed)
     model, optimizer = stepper.model, stepper.optimizer
-    num_steps = num_epochs * stepper.num_batches
-    if max_steps:
-        num_steps = min(num_steps, max_steps)
+    if profile == "smoke" and not num_epochs:
+        num_steps = chosen.smoke_steps
         num_epochs = math.ceil(num_steps / stepper.num_batches)  # what will run, and so what progress reports
+    else:
+        num_epochs = num_epochs or chosen.num_epochs
+        num_steps = num_epochs * stepper.num_batches
     history: list[Epoch] = []
     primitives: list[Primitive] = []  # of the first step
     kernels = StepKernels({})

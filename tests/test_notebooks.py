@@ -175,7 +175,7 @@ def test_run_without_onnx_runtime_has_no_release_and_a_page_that_says_so(finishe
     assert f"Nothing is released: {record.reason}." in (finished / "pages/05_release.html").read_text()
 
 
-def test_run_with_onnx_runtime_is_released_and_every_link_holds(finished: Path, tmp_path: Path) -> None:
+def test_run_with_onnx_runtime_is_released_and_judged_against_a_champion(finished: Path, tmp_path: Path) -> None:
     run_dir = Path(shutil.copytree(finished, tmp_path / "run"))
     given = read_record(run_dir / "results/02_train.json", TrainRecord).params
     num_images = int(given["num_images"]) or num_images_for("smoke", "synthetic")
@@ -185,6 +185,15 @@ def test_run_with_onnx_runtime_is_released_and_every_link_holds(finished: Path, 
     assert status == 0, last
     record = read_record(run_dir / "results/05_release.json", ReleaseRecord)
     assert record.digest == verify(run_dir)[0].digest and len(record.links) == 8
+    assert record.promotion is None and "No champion was given" in (tmp_path / "out.ipynb").read_text()
+    champion = shutil.copytree(run_dir / record.place, tmp_path / "champion")
+    status, last = papermill(tmp_path, "05_release", "-p", "run_dir", str(run_dir), "-p", "champion", str(champion))
+    assert status == 0, last
+    judged = read_record(run_dir / "results/05_release.json", ReleaseRecord).promotion
+    assert judged is not None and judged.champion_digest == record.digest and judged.verdict == "investigate"
+    assert [rule.loss for rule in judged.rules[:3]] == [0, 0, 0] and "smoke run" in judged.doubts[0]
+    times = judged.times
+    assert len(times.latencies_s) == len(times.reference_latencies_s) == len(times.control_latencies_s) > 0
     assert main(["ci", "release", str(run_dir)]) == 0
     shutil.rmtree(run_dir / record.place)
     assert main(["ci", "release", str(run_dir)]) == 2

@@ -22,6 +22,7 @@ from lib.files import PROJECT_ROOT, replacing, write_atomic
 from lib.machine import PATIENCE_VARIABLE, collect_environment, git_commit, is_emulated, loaded_blas
 from lib.records.schema import (
     KINDS,
+    OLDEST_VERSION,
     SCHEMA_VERSION,
     BenchmarkRecord,
     Layer,
@@ -34,7 +35,7 @@ from lib.report.compare import answer
 from lib.report.headline import comparison_headline, kernel_change_words
 from tests.made_records import made_benchmark, made_train
 
-SCHEMA = (6, "fbeff0e6e48a")  # the version, and the hash of all fields and types that it has
+SCHEMA = (7, "8dbd196104f8")  # the version, and the hash of all fields and types that it has
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_record_reads_back_equal(path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "complaint"),
     [
-        ({"schema_version": SCHEMA_VERSION - 1}, f"schema {SCHEMA_VERSION - 1}, this version reads {SCHEMA_VERSION}"),
+        ({"schema_version": OLDEST_VERSION - 1}, f"{OLDEST_VERSION - 1}, this version reads {OLDEST_VERSION} to"),
         ({"status": "fine"}, "status"),
         ({"scenarios": [{"name": "offline"}]}, "scenarios"),
         ({"extra": 1}, "extra"),
@@ -63,6 +64,11 @@ def test_older_or_damaged_record_is_refused_at_its_place(path: Path, fields: dic
     path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
     with pytest.raises(UserError, match=complaint):
         read_record(path, BenchmarkRecord)
+
+
+def test_record_from_before_what_came_since_is_read(path: Path) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": OLDEST_VERSION}))
+    assert read_record(path, BenchmarkRecord).schema_version == OLDEST_VERSION < SCHEMA_VERSION
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"a": 1}'])

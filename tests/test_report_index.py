@@ -14,7 +14,7 @@ from lib.analysis.statistics import Ratio
 from lib.html.charts import NAME, VALUE, WIDTH, speed_chart
 from lib.html.index import write_index
 from lib.records.run import Job, load_run, write_jobs
-from lib.records.schema import SCHEMA_VERSION, Speed, record_path, write_record
+from lib.records.schema import OLDEST_VERSION, SCHEMA_VERSION, Speed, record_path, write_record
 from lib.report.environment import machine_facts
 from lib.report.table import SMOKE_TEXT
 from lib.series.summary import summary_lines
@@ -223,11 +223,11 @@ def test_damaged_record_is_named_and_the_rest_is_shown(run_dir: Path, content: s
 
 def test_records_of_an_earlier_version_are_left_out_and_counted(run_dir: Path) -> None:
     for path in (record_path(run_dir, "01_explore"), record_path(run_dir, "03_benchmark", "torch-blas")):
-        path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": SCHEMA_VERSION - 1}))
+        path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": OLDEST_VERSION - 1}))
     assert load_run(run_dir).num_older == 2
     soup = index_of(run_dir)
     assert "2 records of an earlier version of this project are left out" in text_of(soup, ".caveats")
-    assert f"record schema {SCHEMA_VERSION - 1}" in text_of(soup, "table") and "onnxruntime-int8" in soup.get_text()
+    assert f"record schema {OLDEST_VERSION - 1}" in text_of(soup, "table") and "onnxruntime-int8" in soup.get_text()
 
 
 def test_empty_folder_has_an_index_and_a_summary(tmp_path: Path) -> None:

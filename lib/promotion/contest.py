@@ -28,64 +28,65 @@ class Champion:
     judges: Split  # at the size that its network reads
 
 
-def check_champion(path: str, data: Data | None) -> Release:
-    """Verify an earlier release, and that these data may judge it.
+def verified_champion(path: str) -> Release:
+    """An earlier release, with every link of its chain checked.
 
     Args:
         path: of the release, or of a run folder with one.
-        data: of the run whose release is the challenger; None where there is none.
 
     Raises:
-        UserError: no such folder, not a release, one that does not verify, with other classes, or images of `val` that
-            were trained on; limits that cannot be read.
+        UserError: no such folder, not a release, one of another format, or one that does not verify.
     """
     try:
         release, _ = verify(run_folder(path, "the folder of an earlier release"))
     except UserError as error:
         raise UserError(f"the champion cannot be used: {error}") from None
-    read_limits()
-    if data is None:
-        return release
-    if release.labels != data.classes:
-        index, (there, here) = next(
-            (index, pair)
-            for index, pair in enumerate(zip_longest(release.labels, data.classes, fillvalue="no class"))
-            if pair[0] != pair[1]
-        )
-        raise UserError(
-            f"the champion {release.path} reads other classes: {index} is {there!r} there and {here!r} here; "
-            "give one that reads the same"
-        )
-    sides = {"champion": release.text(TRAINING_IMAGES), "challenger": training_images(data)}
+    return release
+
+
+def check_judges(champion: Release, data: Data) -> None:
+    """See that the validation images of a run may judge its release and the champion.
+
+    Raises:
+        UserError: the champion has other classes; or champion or challenger was trained on one of these images.
+    """
+    classes = zip_longest(champion.labels, data.classes, fillvalue="no class")
+    for index, (there, here) in enumerate(classes):
+        if there != here:
+            raise UserError(
+                f"the champion {champion.path} reads other classes: {index} is {there!r} there and {here!r} here; "
+                "give one that reads the same"
+            )
     judges = {digest.tobytes().hex() for digest in data.val.digests}
+    sides = {"champion": champion.text(TRAINING_IMAGES), "challenger": training_images(data)}
     for name, trained_on in sides.items():
-        if seen := len(judges & set(trained_on.split())):
+        if seen := len(judges.intersection(trained_on.split())):
             raise UserError(
                 f"the {name} was trained on {seen:,} of the {len(judges):,} validation images that would judge it; "
                 "give a champion that was trained on the training images of these data, or none"
             )
-    return release
 
 
 def open_champion(path: str, plan: Plan, data: Data | None, data_root: str) -> Champion | None:
     """The champion of a notebook, before anything is written; None where none was given, or nothing is released.
 
     Args:
-        path: empty: none.
+        path: as of `verified_champion`; empty: none.
         data, data_root: as of `training_data`.
 
     Raises:
-        UserError: as `check_champion`; or it is the release that this run is about to replace.
+        UserError: as `verified_champion` and `check_judges`; or it is the release that this run is about to replace.
     """
     if not path:
         return None
-    release = check_champion(path, data)
+    release = verified_champion(path)
     if release.path.resolve() == (plan.run_dir / FOLDER).resolve():
         raise UserError(
             f"the champion {release.path} is the release of this run, which is written anew; give that of another run"
         )
     if data is None:
         return None
+    check_judges(release, data)
     size = release.preprocessing.image_size
     own = data if size == data.image_size else training_data(plan, data_root, size)
     assert own is not None

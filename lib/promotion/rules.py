@@ -11,6 +11,7 @@ from typing import Annotated
 import numpy as np
 import pydantic
 
+from lib.analysis.calibration import calibration_error
 from lib.analysis.judgement import disturbance
 from lib.analysis.statistics import median_latency, noise_floor, scenario_ratio, track_interval
 from lib.data import Split
@@ -20,7 +21,6 @@ from lib.records.schema import Rule, RuleResult, Scenario, Verdict
 from lib.release.predicting import probabilities
 
 LIMITS = Path(__file__).parent / "limits.toml"
-NUM_BINS = 15  # of confidence
 _Share = Annotated[float, pydantic.Field(ge=0, le=1)]
 
 
@@ -80,12 +80,9 @@ def worst_recall(answers: Answers, times: np.ndarray) -> float:
     return float((num_right[num_images > 0] / num_images[num_images > 0]).min())
 
 
-def calibration_error(answers: Answers, times: np.ndarray) -> float:
-    """Expected calibration error (Guo et al. 2017): how far confidence is from the share of right answers, on average
-    over images, by bins of equal width."""
-    bins = np.minimum((answers.confidence * NUM_BINS).astype(np.int64), NUM_BINS - 1)
-    gaps = np.bincount(bins, weights=times * (answers.confidence - answers.right))
-    return float(np.abs(gaps).sum() / times.sum())
+def miscalibration(answers: Answers, times: np.ndarray) -> float:
+    """Expected calibration error."""
+    return calibration_error(answers.confidence, answers.right, times)
 
 
 def quality_rules(challenger: np.ndarray, champion: np.ndarray, judges: Split, limits: Limits) -> list[Rule]:
@@ -100,7 +97,7 @@ def quality_rules(challenger: np.ndarray, champion: np.ndarray, judges: Split, l
     return [
         _paired("top-1", top1, True, sides, tracks, limits.top1_loss),
         _paired("worst class", worst_recall, True, sides, tracks, limits.worst_class_loss),
-        _paired("calibration error", calibration_error, False, sides, tracks, limits.calibration_loss),
+        _paired("calibration error", miscalibration, False, sides, tracks, limits.calibration_loss),
     ]
 
 

@@ -18,7 +18,8 @@ from lib.data.splitting import VAL_SHARE
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, TEMPORARY, writing
 from lib.progress import Progress, silent, to_stderr
-from lib.promotion.contest import check_champion
+from lib.promotion.contest import check_judges, verified_champion
+from lib.promotion.rules import read_limits
 from lib.records.run import Job, run_folder
 from lib.records.schema import BENCHMARK, COMPARE, TRAIN, ParameterValue
 from lib.release.writer import plan_release, training_data
@@ -82,7 +83,7 @@ def check_inputs(jobs: Sequence[Job], run_dir: Path) -> None:
         if history := job.values.get("history"):
             run_folder(str(history), EARLIER_RUNS)
         if champion := job.values.get("champion"):
-            check_champion(str(champion), _judging_data(jobs, job, run_dir))
+            _check_champion(str(champion), jobs, job, run_dir)
     if benchmark := next((job for job in jobs if job.notebook == BENCHMARK), None):
         _check_network(benchmark, run_dir / CHECKPOINT_NAME, trains=TRAIN in notebooks)
         _check_temporary_folder(benchmark)
@@ -90,11 +91,15 @@ def check_inputs(jobs: Sequence[Job], run_dir: Path) -> None:
         load_records(run_dir, str(jobs[0].values.get("backends", "")))
 
 
-def _judging_data(jobs: Sequence[Job], release: Job, run_dir: Path) -> Data | None:
-    """What this launch trains or measures on; else what the run in the folder was trained on, if it has a release."""
-    if (values := next((job.values for job in jobs if "dataset" in job.values), None)) is not None:
-        return _loaded(values, to_stderr)
-    return training_data(plan_release(run_dir), str(release.values["data_root"]))
+def _check_champion(path: str, jobs: Sequence[Job], release: Job, run_dir: Path) -> None:
+    """Judged by what this launch trains or measures on; else by what the run in the folder was trained on."""
+    champion = verified_champion(path)
+    read_limits()
+    values = next((job.values for job in jobs if "dataset" in job.values), None)
+    if values is not None:
+        check_judges(champion, _loaded(values, to_stderr))
+    elif (data := training_data(plan_release(run_dir), str(release.values["data_root"]))) is not None:
+        check_judges(champion, data)
 
 
 def _check_network(job: Job, checkpoint: Path, trains: bool) -> None:

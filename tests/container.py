@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,26 +132,20 @@ def serve(built: Built, release: Release, port: str) -> None:
     assert _files(built.folder) == before, "something was written"
 
 
-def _files(folder: Path) -> Mapping[str, int]:
+def _files(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-def _bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
 def sizes(built: Built) -> dict[str, int]:
-    """Bytes of what the steps add to the base image, and of all of it compressed as a registry keeps it."""
+    """Bytes of what the steps add to the base image, and of the same compressed as a registry keeps it."""
     (packages,) = built.python.glob("lib/python*/site-packages")
     for brought in packages.glob("pip*"):  # is in the base image
         shutil.rmtree(brought)
-    found = {"packages": _bytes(packages), **{name: _bytes(built.folder / name) for name in ("lib", "release")}}
-    packed = 0
-    for folder in (packages, built.folder):
-        with subprocess.Popen(["tar", "--create", "--gzip", "."], cwd=folder, stdout=subprocess.PIPE) as tar:
-            assert tar.stdout is not None
-            packed += sum(map(len, iter(lambda: tar.stdout.read(1 << 20), b"")))  # type: ignore[union-attr]
-    return {**found, "compressed": packed}
+    folders = {"packages": packages, **{name: built.folder / name for name in ("lib", "release")}}
+    found = {name: sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+             for name, folder in folders.items()}  # fmt: skip
+    packed = [shutil.make_archive(str(built.python / name), "gztar", folder) for name, folder in folders.items()]
+    return {**found, "compressed": sum(Path(name).stat().st_size for name in packed)}
 
 
 def main() -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +17,12 @@ Answer = tuple[int, Any]
 
 
 class MadeGithub:
-    """A repository with successful runs on `main`, by number the commit of each, and with releases."""
+    """A repository with successful runs on `main`, by number the commit of each, and with one release at most."""
 
     def __init__(self, runs: dict[int, str]) -> None:
         self.runs = runs
         self.releases: list[dict[str, Any]] = []
-        self.assets: dict[int, dict[str, Any]] = {}  # of all releases, with their content
+        self.assets: dict[int, dict[str, Any]] = {}  # by number, with their content
         self.failing = ""  # name of an asset whose upload breaks off
         self.address = ""  # while it serves
 
@@ -78,40 +77,36 @@ class MadeGithub:
         may_write = "contents=write" in authorization
         if method != "GET" and not may_write:
             return 403, {"message": "Resource not accessible by integration"}
-        if place == "actions/workflows/notebooks.yml/runs":
+        if (method, place) == ("GET", "actions/workflows/notebooks.yml/runs"):
             runs = [run for run, commit in self.runs.items() if [commit] == asked["head_sha"]]
             own = {"event": "push", "head_repository": {"full_name": REPOSITORY}}
             return 200, {"workflow_runs": [{"id": run, **own} for run in sorted(runs, reverse=True)]}
-        if place == "releases" and method == "GET":
+        if (method, place) == ("GET", "releases"):
             return 200, [one for one in self.releases if may_write or not one["draft"]]
-        if place == "releases":
-            number = len(self.releases) + 1
-            made = {"id": number, "html_url": f"https://github.com/{REPOSITORY}/releases/{number}", **json.loads(body)}
-            self.releases.append(made)
-            return 201, made
-        if match := re.fullmatch(r"releases/assets/(\d+)", place):
-            del self.assets[int(match[1])]
+        if (method, place) == ("POST", "releases"):
+            address = f"https://github.com/{REPOSITORY}/releases/1"
+            self.releases.append({"id": 1, "html_url": address, **json.loads(body)})
+            return 201, self.releases[-1]
+        if (method, place) == ("PATCH", "releases/1"):
+            self.releases[0] |= json.loads(body)
+            return 200, self.releases[0]
+        if (method, place) == ("GET", "releases/1/assets"):
+            return 200, [{key: one[key] for key in ("id", "name", "state", "digest")} for one in self.assets.values()]
+        if (method, place) == ("POST", "releases/1/assets"):
+            return self._upload(asked["name"][0], body)
+        number = place.removeprefix("releases/assets/")
+        if method == "DELETE" and number.isdecimal():
+            del self.assets[int(number)]
             return 204, None
-        if match := re.fullmatch(r"releases/(\d+)(/assets)?", place):
-            return self._of_release(self.releases[int(match[1]) - 1], method, bool(match[2]), asked, body)
         return 404, {"message": "Not Found"}
 
-    def _of_release(
-        self, release: dict[str, Any], method: str, assets: bool, asked: dict[str, list[str]], body: bytes
-    ) -> Answer:
-        own = {number: one for number, one in self.assets.items() if one["release"] == release["id"]}
-        if not assets:
-            release |= json.loads(body)
-            return 200, release
-        if method == "GET":
-            return 200, [{key: one[key] for key in ("id", "name", "state", "digest")} for one in own.values()]
-        (name,) = asked["name"]
-        if not release["draft"] or name in {one["name"] for one in own.values()}:
+    def _upload(self, name: str, content: bytes) -> Answer:
+        if not self.releases[0]["draft"] or name in self.names():
             return 422, {"message": "Validation Failed"}
-        broken = name == self.failing
-        number = max(self.assets, default=0) + 1
-        self.assets[number] = {
-            "id": number, "release": release["id"], "name": name, "content": body,
-            "state": "starter" if broken else "uploaded", "digest": f"sha256:{hashlib.sha256(body).hexdigest()}",
-        }  # fmt: skip
+        broken, number = name == self.failing, max(self.assets, default=0) + 1
+        found = {
+            "state": "starter" if broken else "uploaded",
+            "digest": f"sha256:{hashlib.sha256(content).hexdigest()}",
+        }
+        self.assets[number] = {"id": number, "name": name, "content": content, **found}
         return (502, None) if broken else (201, {"id": number})

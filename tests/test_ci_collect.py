@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from lib.analysis.comparison import load_comparison
-from lib.errors import RefusedError
 from lib.ci.check import check_benchmark
 from lib.ci.collect import NOTHING_ARRIVED, collect
 from lib.cli import main
-from lib.errors import UserError
+from lib.errors import RefusedError, UserError
 from lib.files import sha256_file
 from lib.records.run import Job, load_run
 from lib.records.schema import BenchmarkRecord, read_record, second_path, write_record

@@ -83,7 +83,7 @@ def edited(run: Path, folder: Path, file: str, **changes: object) -> Path:
 
 def test_run_that_the_gate_fails_is_not_released(run: Path, tmp_path: Path, github: MadeGithub) -> None:
     copy = edited(run, tmp_path, "results/03_benchmark.onnxruntime.json", proof=None)
-    with pytest.raises(RefusedError, match="the gate does not let this run pass .* kernels onnxruntime"):
+    with pytest.raises(RefusedError, match=r"the gate does not let this run pass .* kernels onnxruntime"):
         release_notes(copy, IMAGE, github.environ("v1.0.0", COMMIT))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -38,17 +37,18 @@ def needing(*rights: str, digest: str = "") -> Action:
 
 
 class Walks(NamedTuple):
-    """Three attempts for one tag: one that breaks off while it publishes, *Re-run failed jobs*, and a whole one."""
+    """A walk that breaks off while it publishes, and *Re-run failed jobs* after that."""
 
     github: MadeGithub
-    walks: list[Walk]
-    drafts: list[bool]  # after each, of the release
+    first: Walk
+    draft: bool  # what the first left
+    second: Walk
     digest: str  # of the release
 
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walks]:
-    folder, github, walks, drafts = tmp_path_factory.mktemp("release"), MadeGithub({}), list[Walk](), list[bool]()
+    folder, github = tmp_path_factory.mktemp("release"), MadeGithub({})
 
     def download(job: Job, given: Given) -> dict[str, str]:
         """The artifact of another run; others are of this walk."""
@@ -67,45 +67,42 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walks]:
     with pytest.MonkeyPatch.context() as patched, github.serving():
         for name, action in own.items():
             patched.setitem(ACTIONS, name, action)
-        commands = (Command(r"model_signing sign sigstore", "signs nothing", lambda job, script: SIGN),
-                    Command(r"model_signing verify sigstore", "nothing"), Command(r"^docker run\b", "nothing"))  # fmt: skip
+        commands = [Command(r"(model_signing verify sigstore|^docker run)\b", "nothing")]
+        commands.append(Command(r"model_signing sign sigstore", "signs nothing", lambda job, script: SIGN))
         patched.setattr(standins, "COMMANDS", (*COMMANDS, *commands))
-        for number in (1, 2, 3):
-            again = Variation(attempt=2, earlier=walks[0], kept=("check", "sign", "image")) if number == 2 else None
-            runner = Runner(PROJECT_ROOT, folder / f"out{number}", Event("push"), again)
-            runner.ref, runner.api = "refs/tags/v1.0.0", github  # type: ignore[assignment]
-            if number == 1:
-                first = runner
-                made_series_run(folder / "run", commit=runner.sha)
-            runner.repository, runner.sha = first.repository, first.sha
-            github.runs = {int(RUN): runner.sha}
-            github.failing = "model_uint8.onnx" if number == 1 else ""
-            walks.append(runner.run(RELEASE))
-            drafts.append(github.releases[0]["draft"])
-        yield Walks(github, walks, drafts, Release.load(folder / "run").digest)
+        runner = Runner(PROJECT_ROOT, folder / "first", Event("push"))
+        made_series_run(folder / "run", commit=runner.sha)
+        github.runs, github.failing = {int(RUN): runner.sha}, "model_uint8.onnx"
+        first, draft = walk(runner, github), github.releases[0]["draft"]
+        github.failing = ""
+        again = Variation(attempt=2, earlier=first, kept=("check", "sign", "image"))
+        second = walk(Runner(PROJECT_ROOT, folder / "second", Event("push"), again), github)
+        yield Walks(github, first, draft, second, Release.load(folder / "run").digest)
+
+
+def walk(runner: Runner, github: MadeGithub) -> Walk:
+    runner.ref, runner.api = "refs/tags/v1.0.0", github  # type: ignore[assignment]
+    return runner.run(RELEASE)
 
 
 def test_attempt_that_breaks_off_leaves_a_draft_and_the_next_publishes_it_once(walked: Walks) -> None:
     good = dict.fromkeys(("check", "sign", "image", "publish"), "success")
-    results = [walk.results for walk in walked.walks]
-    logs = "\n".join(job.log[-2000:] for walk in walked.walks for job in walk.jobs if job.failed_steps)
-    assert results[:2] == [{**good, "publish": "failure"}, good], logs
-    assert walked.walks[0].job("publish").failed_steps == ["Fill the draft and publish it once"]
-    assert results[2] == {**dict.fromkeys(good, "skipped"), "check": "success"}, "it is published already"
-    assert walked.drafts == [True, False, False] and len(walked.github.releases) == 1
+    logs = "\n".join(job.log[-2000:] for one in (walked.first, walked.second) for job in one.jobs if job.failed_steps)
+    assert (walked.first.results, walked.second.results) == ({**good, "publish": "failure"}, good), logs
+    assert walked.first.job("publish").failed_steps == ["Fill the draft and publish it once"]
+    assert walked.draft is True and [one["draft"] for one in walked.github.releases] == [False]
 
 
 def test_every_step_ran(walked: Walks) -> None:
-    ran = {(job.id, step.name) for walk in walked.walks for job in walk.jobs for step in job.steps
-           if step.outcome == "success"}  # fmt: skip
+    ran = {(job.id, step.name) for job in walked.second.jobs for step in job.steps if step.outcome == "success"}
     graph = read_workflow(PROJECT_ROOT, RELEASE)["jobs"]
     assert {(name, step["name"]) for name, job in graph.items() for step in job["steps"]} <= ran
 
 
 def test_image_has_the_signed_release_its_digest_and_both_architectures(walked: Walks) -> None:
-    log = walked.walks[0].job("image").log
-    for part in ("'tags': 'ghcr.io/owner/repository:1.0.0'", "'platforms': 'linux/arm64,linux/amd64'", "'push': 'true'",
-                 "'provenance': 'mode=max'", "'sbom': 'true'", f"MODEL_DIGEST={walked.digest}", "VERSION=1.0.0"):  # fmt: skip
-        assert part in log, part
+    log = walked.first.job("image").log
+    wanted = ["'tags': 'ghcr.io/owner/repository:1.0.0'", "'platforms': 'linux/arm64,linux/amd64'", "VERSION=1.0.0"]
+    wanted += ["'push': 'true'", "'provenance': 'mode=max'", "'sbom': 'true'", f"MODEL_DIGEST={walked.digest}"]
+    assert [part for part in wanted if part not in log] == []
     (archive,) = (one for one in walked.github.assets.values() if one["name"].endswith(".tar"))
     assert b"model.sig" in archive["content"] and walked.digest in walked.github.releases[0]["body"]

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from lib.errors import RefusedError, UserError
 from lib.files import project_path, write_atomic
 from lib.release.reader import SIGNATURE, Release
-
-if TYPE_CHECKING:
-    import model_signing
 
 _KEYS = "a PEM file with a key of the curve P-256, P-384 or P-521, which `openssl ecparam -genkey` makes"
 
@@ -78,7 +75,7 @@ def check_signature(release: Release, public_key: str | Path) -> str:
     return f"signature: all files are those that the key {key.name} signed"
 
 
-def _library() -> model_signing:  # type: ignore[valid-type]
+def _library() -> Any:
     try:
         import model_signing
     except ModuleNotFoundError as error:

@@ -35,8 +35,8 @@ class Ratio(NamedTuple):
     high: float
 
 
-def standard_error(values: Sequence[float] | np.ndarray) -> float | None:
-    """Of their mean; None for fewer than two."""
+def standard_error(values: np.ndarray) -> float | None:
+    """Of the mean of (N,); None for fewer than two."""
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
 
 

@@ -207,7 +207,7 @@ def shifts(cycles: Sequence[Sequence[Block]]) -> list[dict[str, Any]]:
                 "planted_cores": load.cores,
                 "on_cores": load.num_cores,
                 "shift": float(np.mean(moved)),
-                "standard_error": standard_error(moved),
+                "standard_error": standard_error(np.array(moved)),
                 "reference_slower": float(np.mean(slower)),
                 **{f"counted_{field.name}": float(cores) for field, cores in zip(fields(Use), counted, strict=True)},
             }

@@ -51,7 +51,7 @@ def import_modules(package: str, folders: Iterable[str]) -> None:
         folders: its `__path__`.
 
     Raises:
-        UserError: what a file registers cannot be used.
+        UserError: two files have the same name for what they register.
     """
     for module in pkgutil.iter_modules(folders):
         if module.name.startswith("_") or not module.name.isidentifier():

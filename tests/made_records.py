@@ -9,36 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from lib.records import schema
 from lib.records.run import Job, write_jobs
-from lib.records.schema import (
-    Accuracy,
-    BenchmarkRecord,
-    ColdStart,
-    CompareRecord,
-    DataInfo,
-    Environment,
-    Epoch,
-    ExploreRecord,
-    Layer,
-    LayerTable,
-    Parity,
-    Peak,
-    Peaks,
-    Preparation,
-    PreprocessingTime,
-    Proof,
-    Record,
-    ReleasedModel,
-    ReleaseRecord,
-    Scenario,
-    Status,
-    StepKernels,
-    SweepPoint,
-    TrackResult,
-    TrainRecord,
-    record_path,
-    write_record,
-)
 from lib.signs import CLASS_NAMES, NUM_CLASSES
 
 REFERENCE = "torch-onednn"
@@ -68,8 +40,8 @@ FUSING = ("onnxruntime", "openvino", "torch-compile", "executorch", "ncnn")  # r
 FUSED = ["stem.conv+stem.norm", "stage3.0.conv2+pool"]
 
 
-def made_environment(**changes: Any) -> Environment:
-    made = Environment(
+def made_environment(**changes: Any) -> schema.Environment:
+    made = schema.Environment(
         machine_id="5f2c90ab",
         cpu_model="Neoverse-N2",
         architecture="aarch64",
@@ -97,23 +69,23 @@ def _common() -> dict[str, Any]:
         "profile": "fast",
         "params": {"dataset": "synthetic", "profile": "fast", "num_threads": 0, "seed": 0},
         "environment": made_environment(),
-        "data": DataInfo("synthetic", "ab" * 32, num_images, num_tracks, list(CLASS_NAMES)),
+        "data": schema.DataInfo("synthetic", "ab" * 32, num_images, num_tracks, list(CLASS_NAMES)),
         "checkpoint_sha256": "cd" * 32,
         "started": STARTED,
         "duration_s": 83.4,
     }
 
 
-def made_accuracy(top1: float = 0.9871) -> dict[str, Accuracy]:
+def made_accuracy(top1: float = 0.9871) -> dict[str, schema.Accuracy]:
     return {
-        "val": Accuracy(top1 + 0.004, (top1 - 0.003, min(1.0, top1 + 0.008)), 800, 43, 27, 0.903),
-        "test": Accuracy(top1, (top1 - 0.006, min(1.0, top1 + 0.005)), 2600, 90, 21, 0.885),
+        "val": schema.Accuracy(top1 + 0.004, (top1 - 0.003, min(1.0, top1 + 0.008)), 800, 43, 27, 0.903),
+        "test": schema.Accuracy(top1, (top1 - 0.006, min(1.0, top1 + 0.005)), 2600, 90, 21, 0.885),
     }
 
 
-def made_explore(**changes: Any) -> ExploreRecord:
+def made_explore(**changes: Any) -> schema.ExploreRecord:
     tracks = [max(5, int(70 * np.exp(-((c * 7) % 43) / 14))) for c in range(NUM_CLASSES)]
-    made = ExploreRecord(
+    made = schema.ExploreRecord(
         **_common(),
         images_per_class=[30 * count for count in tracks],
         tracks_per_class=tracks,
@@ -133,17 +105,19 @@ def made_confusion(seed: int = 0) -> list[list[int]]:
     return found
 
 
-def made_history(num_epochs: int = 12) -> list[Epoch]:
-    def epoch(number: int) -> Epoch:
+def made_history(num_epochs: int = 12) -> list[schema.Epoch]:
+    def epoch(number: int) -> schema.Epoch:
         decay, lr = float(np.exp(-number / 3)), 0.01 * (1 - (number - 1) / num_epochs)
-        return Epoch(number, lr, 0.12 + 3.1 * decay, 0.97 - 0.9 * decay, 0.05 + 2.2 * decay, 0.989 - 0.6 * decay, 6.5)
+        return schema.Epoch(
+            number, lr, 0.12 + 3.1 * decay, 0.97 - 0.9 * decay, 0.05 + 2.2 * decay, 0.989 - 0.6 * decay, 6.5
+        )
 
     return [epoch(number) for number in range(1, num_epochs + 1)]
 
 
-def made_train(**changes: Any) -> TrainRecord:
+def made_train(**changes: Any) -> schema.TrainRecord:
     recall: list[float | None] = [1.0 - 0.004 * ((c * 11) % 29) if c % 3 else 1.0 for c in range(NUM_CLASSES)]
-    made = TrainRecord(
+    made = schema.TrainRecord(
         **_common(),
         recipe="resnet-small",
         architecture="resnet",
@@ -153,13 +127,13 @@ def made_train(**changes: Any) -> TrainRecord:
         train_s=78.2,
         estimated_s=80.1,
         precision="fp32",
-        kernels=StepKernels({"forward_training": {"onednn convolution brg_conv_fwd:avx512_core f32": 14}}),
+        kernels=schema.StepKernels({"forward_training": {"onednn convolution brg_conv_fwd:avx512_core f32": 14}}),
         history=made_history(),
         accuracy=made_accuracy(),
         accuracy_without_duplicates={},
         per_class_recall={"val": [*recall[1:], None], "test": recall},
         confusion={"val": made_confusion(1), "test": made_confusion(0)},
-        tracks=[TrackResult("00014/00001", 14, 30, 30, None), TrackResult("00027/00003", 27, 30, 9, 11)],
+        tracks=[schema.TrackResult("00014/00001", 14, 30, 30, None), schema.TrackResult("00027/00003", 27, 30, 9, 11)],
     )
     return replace(made, **changes)
 
@@ -170,12 +144,12 @@ def _latencies(random: np.random.Generator, centre: float, rounds: int, calls: i
     return (centre * drift[:, None] * (1 + noise + tail)).tolist()
 
 
-def made_scenario(name: str, speedup: float, seed: int = 0, rounds: int = 15, **changes: Any) -> Scenario:
+def made_scenario(name: str, speedup: float, seed: int = 0, rounds: int = 15, **changes: Any) -> schema.Scenario:
     random = np.random.default_rng(seed)
     batch_size, reference_s, calls = (1, 0.0019, 60) if name == "single_stream" else (256, 0.118, 4)
     drift = 1 + 0.06 * random.random(rounds)
     apart = 1 + 0.004 * random.standard_normal(rounds)  # two processes with the same code differ too
-    made = Scenario(
+    made = schema.Scenario(
         name,
         batch_size,
         _latencies(random, reference_s / speedup, rounds, calls, drift),
@@ -186,7 +160,9 @@ def made_scenario(name: str, speedup: float, seed: int = 0, rounds: int = 15, **
     return replace(made, **changes)
 
 
-def made_layers(scenario: str, speedup: float, seed: int = 0, rounds: int = 10, *, fused: bool = False) -> LayerTable:
+def made_layers(
+    scenario: str, speedup: float, seed: int = 0, rounds: int = 10, *, fused: bool = False
+) -> schema.LayerTable:
     """Args: fused: as of a runtime that runs some layers as one step and has steps of its own."""
     random = np.random.default_rng(seed + 100)
     batch_size, unit = (1, 4e-5) if scenario == "single_stream" else (256, 2.4e-3)
@@ -205,7 +181,7 @@ def made_layers(scenario: str, speedup: float, seed: int = 0, rounds: int = 10, 
         drift = 1 + 0.05 * random.random(rounds)
         elsewhere = is_conv and speedup != 1.0  # another kernel than the reference's
         layers.append(
-            Layer(
+            schema.Layer(
                 name=name,
                 members=members,
                 kind="+".join(kinds),
@@ -221,49 +197,49 @@ def made_layers(scenario: str, speedup: float, seed: int = 0, rounds: int = 10, 
             )
         )
     if not fused:
-        return LayerTable(scenario, batch_size, layers)
+        return schema.LayerTable(scenario, batch_size, layers)
     runtime = _latencies(random, unit, rounds, 5, np.ones(rounds))
-    return LayerTable(scenario, batch_size, layers, runtime, ["ReorderInput", "ReorderOutput"])
+    return schema.LayerTable(scenario, batch_size, layers, runtime, ["ReorderInput", "ReorderOutput"])
 
 
-def made_sweep(speedup: float, seed: int = 0, num_threads: int = 4) -> list[SweepPoint]:
+def made_sweep(speedup: float, seed: int = 0, num_threads: int = 4) -> list[schema.SweepPoint]:
     """Batch sizes at all threads, two of them at fewer; the backend gains with the batch, so that curves may cross."""
     random = np.random.default_rng(seed + 200)
 
-    def point(threads: int, batch_size: int) -> SweepPoint:
+    def point(threads: int, batch_size: int) -> schema.SweepPoint:
         reference_s = 0.0015 + 0.00175 * batch_size / threads**0.8
         factor = speedup * (0.75 + 0.25 * np.log2(batch_size + 1) / 8)
         drift = 1 + 0.03 * random.random(5)
         sides = [_latencies(random, seconds, 5, 3, drift) for seconds in (reference_s / factor, reference_s)]
-        return SweepPoint(batch_size, threads, *sides)
+        return schema.SweepPoint(batch_size, threads, *sides)
 
     some, all_sizes = (1, 256), (1, 8, 32, 128, 256, 512)
     places = ((threads, size) for threads in (1, 2, num_threads) for size in (some, all_sizes)[threads == num_threads])
-    failed = SweepPoint(1024, num_threads, [], [], "the process was killed for memory")
+    failed = schema.SweepPoint(1024, num_threads, [], [], "the process was killed for memory")
     return [*(point(*place) for place in places), failed]
 
 
-def made_peaks() -> Peaks:
+def made_peaks() -> schema.Peaks:
     matmul = {
-        "fp32": Peak(183e9, "torch.mm (mkl), 2048 x 2048 x 2048"),
-        "bf16": Peak(410e9, "torch.mm (oneDNN), 2048 x 2048 x 2048"),
-        "int8": Peak(720e9, "torch._int_mm, 4096 x 1024 x 1024"),
+        "fp32": schema.Peak(183e9, "torch.mm (mkl), 2048 x 2048 x 2048"),
+        "bf16": schema.Peak(410e9, "torch.mm (oneDNN), 2048 x 2048 x 2048"),
+        "int8": schema.Peak(720e9, "torch._int_mm, 4096 x 1024 x 1024"),
     }
-    return Peaks(matmul, copy=Peak(52e9, "512 MiB, 4 threads"))
+    return schema.Peaks(matmul, copy=schema.Peak(52e9, "512 MiB, 4 threads"))
 
 
-def made_preprocessing(seed: int = 0) -> PreprocessingTime:
+def made_preprocessing(seed: int = 0) -> schema.PreprocessingTime:
     random = np.random.default_rng(seed + 300)
     decode, resize, normalize = ((centre * (1 + 0.05 * random.random(5))).tolist() for centre in (9e-5, 6e-5, 2e-5))
-    return PreprocessingTime(decode, resize, normalize, 200, "PPM")
+    return schema.PreprocessingTime(decode, resize, normalize, 200, "PPM")
 
 
 def precision_of(backend: str) -> str:
     return next((name for name in ("bf16", "int8") if backend.endswith(name)), "fp32")
 
 
-def made_parity(drop: float = 0.0, **changes: Any) -> Parity:
-    made = Parity(
+def made_parity(drop: float = 0.0, **changes: Any) -> schema.Parity:
+    made = schema.Parity(
         num_images=1000,
         num_tracks=34,
         error_max=0.31 if drop else 3.1e-05,
@@ -281,7 +257,7 @@ def made_parity(drop: float = 0.0, **changes: Any) -> Parity:
     return replace(made, **changes)
 
 
-def made_benchmark(backend: str = "torch-blas", *, sweep: bool = False, **changes: Any) -> BenchmarkRecord:
+def made_benchmark(backend: str = "torch-blas", *, sweep: bool = False, **changes: Any) -> schema.BenchmarkRecord:
     single, offline = {**SPEEDUPS, **MORE_SPEEDUPS}.get(backend, (1.1, 1.3))
     speedups = {"single_stream": single, "offline": offline}
     seed = sum(backend.encode())
@@ -295,12 +271,12 @@ def made_benchmark(backend: str = "torch-blas", *, sweep: bool = False, **change
         made_failed_benchmark(backend, "ok", ""),
         accuracy=made_accuracy(0.9871 - drop),
         parity=made_parity(drop),
-        proof=Proof(
+        proof=schema.Proof(
             "convolutions run in oneDNN", {"aten::mkldnn_convolution": 9, "aten::addmm": 1}, True, investigate=odd
         ),
-        preparation=Preparation(1.8 * fused, num_bytes * fused, 512 if precision == "int8" else 0),
-        cold_start=ColdStart(0.9 if "torch" in backend else 0.15, 0.12, compile_s, 0.034, 412 * 2**20),
-        reference_cold_start=ColdStart(0.91, 0.11, 0.0, 0.041, 398 * 2**20),
+        preparation=schema.Preparation(1.8 * fused, num_bytes * fused, 512 if precision == "int8" else 0),
+        cold_start=schema.ColdStart(0.9 if "torch" in backend else 0.15, 0.12, compile_s, 0.034, 412 * 2**20),
+        reference_cold_start=schema.ColdStart(0.91, 0.11, 0.0, 0.041, 398 * 2**20),
         scenarios=[
             made_scenario(name, speedup, seed + (name == "offline"), compile_s=compile_s)
             for name, speedup in speedups.items()
@@ -314,9 +290,9 @@ def made_benchmark(backend: str = "torch-blas", *, sweep: bool = False, **change
 
 
 def made_failed_benchmark(
-    backend: str, status: Status = "unavailable", error: str = "no aarch64 wheel"
-) -> BenchmarkRecord:
-    return BenchmarkRecord(
+    backend: str, status: schema.Status = "unavailable", error: str = "no aarch64 wheel"
+) -> schema.BenchmarkRecord:
+    return schema.BenchmarkRecord(
         **_common(),
         backend=backend,
         is_network=backend != "null",
@@ -339,8 +315,8 @@ def made_common(**changes: Any) -> dict[str, Any]:
     return common | {"profile": params.get("profile", "fast"), "data": None, "checkpoint_sha256": None}
 
 
-def made_compare(**changes: Any) -> CompareRecord:
-    made = CompareRecord(
+def made_compare(**changes: Any) -> schema.CompareRecord:
+    made = schema.CompareRecord(
         **_common(),
         headline="Offline: onnxruntime-int8, 1.94x faster [1.92, 1.96] than torch-onednn, at equal top-1.",
         layers="From torch-blas to torch-onednn at batch 256, 8 of 11 layers run another kernel: 7 run faster, 1 "
@@ -352,9 +328,9 @@ def made_compare(**changes: Any) -> CompareRecord:
     return replace(made, **changes)
 
 
-def made_released(**changes: Any) -> ReleaseRecord:
+def made_released(**changes: Any) -> schema.ReleaseRecord:
     """Of a release that is in no folder."""
-    made = ReleaseRecord(
+    made = schema.ReleaseRecord(
         **_common(),
         name="synthetic-minute",
         version="2026-11-24.cdcdcdcd",
@@ -362,9 +338,9 @@ def made_released(**changes: Any) -> ReleaseRecord:
         place="release",
         num_bytes=4_000_000,
         models=[
-            ReleasedModel("onnx/model.onnx", "01" * 32, 2_355_427, "onnxruntime"),
-            ReleasedModel("onnx/model_quantized.onnx", "02" * 32, 633_054, "onnxruntime-int8"),
-            ReleasedModel("onnx/model_uint8.onnx", "03" * 32, 2_355_834, "", "onnx/model.onnx"),
+            schema.ReleasedModel("onnx/model.onnx", "01" * 32, 2_355_427, "onnxruntime"),
+            schema.ReleasedModel("onnx/model_quantized.onnx", "02" * 32, 633_054, "onnxruntime-int8"),
+            schema.ReleasedModel("onnx/model_uint8.onnx", "03" * 32, 2_355_834, "", "onnx/model.onnx"),
         ],
         links=["trained: model.safetensors is the checkpoint of the training", "samples: each model gives its logits"],
         notes=["consistent, not authentic: there is no signature"],
@@ -383,7 +359,7 @@ def write_made_run(run_dir: Path, backends: Iterable[str] = SPEEDUPS, **changes:
         "05_release": made_released(**changes),
     }
     for label, record in records.items():
-        write_record(record, run_dir / "results" / f"{label}.json")
+        schema.write_record(record, run_dir / "results" / f"{label}.json")
     return run_dir
 
 
@@ -398,12 +374,14 @@ def listed_job(run_dir: Path, notebook: str, backend: str = "", status: str = "o
     return replace(job, **changes)
 
 
-def write_run_files(folder: Path, records: Mapping[str, Record], statuses: Mapping[str, str] | None = None) -> Path:
+def write_run_files(
+    folder: Path, records: Mapping[str, schema.Record], statuses: Mapping[str, str] | None = None
+) -> Path:
     """What the launcher leaves of jobs, by label: record, executed notebook and page; and their list."""
     jobs = []
     for label, record in records.items():
         notebook, _, backend = label.partition(".")
-        write_record(record, record_path(folder, notebook, backend))
+        schema.write_record(record, schema.record_path(folder, notebook, backend))
         status = (statuses or {}).get(label, getattr(record, "status", "ok"))
         jobs.append(listed_job(folder, notebook, backend, status, seconds=2.0, started=""))
     write_jobs(folder, jobs)

@@ -15,11 +15,7 @@ import torch
 from lib.backends import Backend
 from lib.backends._onnx import node_groups
 from lib.backends.interface import RUNTIME
-from lib.model import (
-    Checkpoint,
-    leaf_layers,
-    random_checkpoint,
-)
+from lib.model import Checkpoint, leaf_layers, random_checkpoint
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

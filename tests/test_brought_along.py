@@ -274,31 +274,41 @@ class TestNotebooksFolder:
         assert [path.name for path in (tmp_path / "run/pages").iterdir()] == ["02_second.html"]
 
 
+def with_backends(folder: Path, files: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """`backends` where these files are among those of lib/backends/."""
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    code = (
+        "import sys, lib.backends; lib.backends.__path__.append(sys.argv[1]);"
+        "from lib.cli import main; sys.exit(main(['backends']))"
+    )
+    return python("-c", code, folder)
+
+
 def test_backend_files_that_are_broken_are_named_and_the_others_are_listed(tmp_path: Path) -> None:
     mine = "from lib.backends.null import Null\nfrom lib.backends import register\n@register\nclass Mine(Null):\n"
     files = {
         "missing.py": "import missing_package",
         "marked.py": "<<<<<<< HEAD\n",
         "slash.py": f"{mine}    name = 'mine/fast'\n",
-        "twin.py": f"{mine}    name = 'null'\n",
+        "untitled.py": f"{mine}    name, title = 'untitled', ''\n",
         "nameless.py": f"{mine}    name = None\n",
         "mine-Copy1.py": "raise SystemExit('a copy was imported')",
         "mine.py": f"{mine}    name = 'mine'\n",
     }
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    code = (
-        "import sys, lib.backends; lib.backends.__path__.append(sys.argv[1]);"
-        "from lib.cli import main; sys.exit(main(['backends']))"
-    )
-    ran = python("-c", code, tmp_path)
+    ran = with_backends(tmp_path, files)
     assert ran.returncode == 0, ran.stderr
     listed = {line[2:].split()[0] for line in ran.stdout.splitlines() if line[:2] in ("* ", "  ") and line[2:3] != " "}
     assert {"mine", "null", "torch-blas"} <= listed
     told = sorted(ran.stderr.splitlines())
-    broken = ("marked.py", "missing.py", "nameless.py", "slash.py", "twin.py")
+    broken = ("marked.py", "missing.py", "nameless.py", "slash.py", "untitled.py")
     assert [line.split(" is left out")[0] for line in told] == [f"lib/backends/{name}" for name in broken]
-    assert "No module named 'missing_package'" in told[1] and "'mine/fast'" in told[3]
+    assert "No module named 'missing_package'" in told[1] and "'mine/fast'" in told[3] and "has no title" in told[4]
+    ran = with_backends(tmp_path, {"twin.py": f"{mine}    name = 'null'\n"})
+    told = ran.stderr.splitlines()[-1:]
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert told == ["error: lib/backends/twin.py: two backends are named 'null': lib.backends.null and "
+                    "lib.backends.twin; rename one"]  # fmt: skip
 
 
 class TestTerminals:

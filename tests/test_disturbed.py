@@ -31,10 +31,10 @@ from lib.records.schema import (
     record_path,
     write_record,
 )
+from lib.report import figures
 from lib.report.benchmark import batch_sweep, by_layer, clock, end_to_end, glance, machine_limits
 from lib.report.compare import answer, costs, layer_map, sweeps, whole_network
 from lib.report.compare.layer_map import layers_table
-from lib.report.figures import figure_of
 from lib.report.headline import best_backends, headline
 from lib.series.results import write_compare
 from lib.series.summary import summary_lines
@@ -208,7 +208,7 @@ def test_comparison_page_says_it_in_every_section() -> None:
 
 def test_speedups_of_a_disturbed_backend_are_not_drawn_and_its_layers_have_no_column() -> None:
     records = half_disturbed("torch-blas")
-    _, panel = figure_of(whole_network.plot_ratios(records)).axes
+    _, panel = figures.figure_of(whole_network.plot_ratios(records)).axes
     assert [label.get_text() for label in panel.get_yticklabels()] == [FAST, "torch-blas"]
     assert [text.get_text() for text in panel.texts if "judged" in text.get_text()] == ["disturbed, not judged"]
     assert not [text for text in panel.texts if speedups(records[1])[1] in text.get_text()]
@@ -230,13 +230,13 @@ def test_earlier_runs_that_were_disturbed_are_no_points_of_a_trend(tmp_path: Pat
 
 
 def test_figures_of_a_sweep_leave_out_what_was_disturbed() -> None:
-    figures = sweep_figures(beside_others(made_benchmark(FAST), ["offline"]))
-    assert not [name for name in figures if name.startswith("offline")]
-    assert "single_stream_speedup" in figures
+    found = sweep_figures(beside_others(made_benchmark(FAST), ["offline"]))
+    assert not [name for name in found if name.startswith("offline")]
+    assert "single_stream_speedup" in found
 
 
 def test_page_of_a_backend_has_the_raw_numbers_in_a_fold_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    for section in (clock, by_layer, machine_limits, batch_sweep):
+    for section in (clock, by_layer, machine_limits, figures):
         monkeypatch.setattr(section, "show", lambda figure: pytest.fail("a figure makes a claim"))
     record = beside_others(made_benchmark(FAST, sweep=True))
     scenarios, layers = clock.scenarios(record), by_layer.layers(record, "offline")

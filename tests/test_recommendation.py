@@ -19,14 +19,7 @@ from lib.analysis.sweep_points import faster_from
 from lib.records.schema import BenchmarkRecord, LayerTable, Needs, Recommendation, SweepPoint
 from lib.report.compare.answer import recommendations
 from lib.report.headline import drop_words
-from tests.made_records import (
-    LAYERS,
-    made_benchmark,
-    made_failed_benchmark,
-    made_layers,
-    made_parity,
-    made_scenario,
-)
+from tests.made_records import LAYERS, made_benchmark, made_failed_benchmark, made_layers, made_parity, made_scenario
 
 
 def measured(backend: str, speedup: float, **changes: Any) -> BenchmarkRecord:

@@ -29,20 +29,10 @@ from lib.data import Split
 from lib.data.audit import mean_brightness
 from lib.files import PROJECT_ROOT
 from lib.records.schema import TrackResult
-from lib.report import SERIES_VARIABLE, explore, train
+from lib.report import SERIES_VARIABLE, explore, figures, train
 from lib.report.benchmark import batch_sweep, by_layer, clock, machine_limits
 from lib.report.compare import answer, costs, trend, whole_network
 from lib.report.explore import tracks_of
-from lib.report.figures import (
-    IMAGE_LIMIT,
-    PALETTE,
-    backend_colour,
-    describe,
-    figure_html,
-    figure_of,
-    marker,
-    show,
-)
 from lib.report.live import is_live
 from lib.signs import CLASS_NAMES, NUM_CLASSES
 from lib.training.evaluation import Evaluation, evaluate, track_results
@@ -209,7 +199,7 @@ SHEETS = ("class_gallery", "track", "tracks", "augmentation")  # of pictures, wh
 def shown_by(figure: Figure | Axes, monkeypatch: pytest.MonkeyPatch, **options: Any) -> dict[str, str]:
     displayed: list[dict[str, str]] = []
     monkeypatch.setattr("IPython.display.display", lambda data, raw: displayed.append(data))
-    show(figure, **options)
+    figures.show(figure, **options)
     assert len(displayed) == 1
     return displayed[0]
 
@@ -228,7 +218,7 @@ def test_figure_says_in_words_what_its_data_say_and_keeps_them_inside(
     assert alt is not None and re.search(words, alt[1]), alt
     assert (caption is not None) == bool(sentence) and (caption is None or re.search(sentence, caption[1])), caption
     assert dict(matplotlib.rcParams) == before
-    assert len(html) < 1.4 * IMAGE_LIMIT
+    assert len(html) < 1.4 * figures.IMAGE_LIMIT
     if name in ("class_gallery", "confusion", "roofline", "layer_heat_map", "ratios", "learning_curve"):
         kept = name in ("class_gallery", "confusion")  # photographs and artwork
         assert ("r-picture" in html) == kept, "the dark theme inverts the colours of others"
@@ -236,7 +226,7 @@ def test_figure_says_in_words_what_its_data_say_and_keeps_them_inside(
 
 def drawn(axes: Axes) -> tuple[Figure, Any]:
     """The figure, and what knows how large its texts are."""
-    canvas: Any = FigureCanvasAgg(figure_of(axes))
+    canvas: Any = FigureCanvasAgg(figures.figure_of(axes))
     canvas.draw()
     return canvas.figure, canvas.get_renderer()
 
@@ -257,7 +247,7 @@ def assert_text_inside(plotted: Axes) -> None:
 
 def test_settings_of_a_user_change_no_figure() -> None:
     def html() -> str:
-        return figure_html(figure_of(costs.plot_cold_start(RECORDS[:1])), "a figure")
+        return figures.figure_html(figures.figure_of(costs.plot_cold_start(RECORDS[:1])), "a figure")
 
     expected = html()
     settings: Any = {"text.usetex": True, "font.family": "no such font", "lines.linewidth": 20, "savefig.bbox": "tight"}
@@ -292,10 +282,10 @@ def _luminance(colour: str) -> float:
 
 def test_backend_colours_are_distinct_stable_and_seen_on_white() -> None:
     names = backend_names()
-    looks = {name: (backend_colour(name), marker(name)) for name in [*names, "new"]}
+    looks = {name: (figures.backend_colour(name), figures.marker(name)) for name in [*names, "new"]}
     assert len({looks[name] for name in names}) == len(names)
     assert [name for name in names if looks[name][0] == looks[REFERENCE][0]] == [REFERENCE]
-    assert all(1.05 / (_luminance(colour) + 0.05) >= 3 for colour in PALETTE)
+    assert all(1.05 / (_luminance(colour) + 0.05) >= 3 for colour in figures.PALETTE)
 
 
 # ----------------------------------------------------------------------------------------------------- show
@@ -309,12 +299,12 @@ def _line() -> Axes:
 
 def test_figure_without_words_is_refused() -> None:
     with pytest.raises(ValueError, match="alternative text"):
-        show(_line())
+        figures.show(_line())
 
 
 def test_hostile_words_stay_words(monkeypatch: pytest.MonkeyPatch) -> None:
     hostile = '"><script>alert(1)</script>'
-    html = shown_by(describe(_line(), hostile, hostile), monkeypatch)["text/html"]
+    html = shown_by(figures.describe(_line(), hostile, hostile), monkeypatch)["text/html"]
     assert "<script" not in html
     assert html.count("&lt;script&gt;") == 2
 
@@ -337,7 +327,7 @@ def test_crowded_figures_are_bitmaps_at_twice_the_size_within_the_limit(monkeypa
     axes = Figure(figsize=(7, 7)).subplots()
     axes.imshow(np.random.default_rng(0).random((900, 900, 3)))
     html = shown_by(axes, monkeypatch, alt="noise")["text/html"]
-    assert len(html) < 4 * IMAGE_LIMIT, "noise is made coarser until it fits"
+    assert len(html) < 4 * figures.IMAGE_LIMIT, "noise is made coarser until it fits"
 
 
 def test_pyplot_does_not_show_a_figure_a_second_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,13 +8,7 @@ import torch
 
 from lib.data import Split
 from lib.data.dataset import ARRAYS
-from lib.data.sets.synthetic import (
-    FRAMES_PER_TRACK,
-    GTSRB_COUNTS,
-    frames_per_track,
-    generate,
-    tracks_per_class,
-)
+from lib.data.sets.synthetic import FRAMES_PER_TRACK, GTSRB_COUNTS, frames_per_track, generate, tracks_per_class
 from lib.signs import NUM_CLASSES
 
 NUM_IMAGES = 2 * NUM_CLASSES * FRAMES_PER_TRACK + 10  # the fewest whose tracks are full, and a rest

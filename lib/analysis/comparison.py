@@ -28,7 +28,6 @@ from lib.records.schema import (
 )
 
 QUESTION = ("torch-blas", "torch-onednn")  # the known question: what does the second bring over the first?
-SCENARIO = "offline"
 
 
 class LayerChange(NamedTuple):
@@ -98,11 +97,11 @@ class Comparison:
         order: tuple[Profile, ...] = ("smoke", "fast", "full")
         return min((record.profile for record in self.records), key=order.index, default="fast")
 
-    def kernel_change(self, scenario: str = SCENARIO) -> KernelChange | None:
-        """The answer to the known question; None where torch-blas was not measured against torch-onednn."""
+    def kernel_change(self) -> KernelChange | None:
+        """The answer to the known question, in offline; None where torch-blas was not measured against torch-onednn."""
         old, new = QUESTION
         record = next((found for found in self.measured if (found.backend, found.reference) == (old, new)), None)
-        table = record.layer_table(scenario) if record is not None else None
+        table = record.layer_table("offline") if record is not None else None
         if table is None:
             return None
         floor = layer_noise_floor(table)

@@ -7,18 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lib.analysis import statistics
 from lib.analysis.judgement import disturbance
-from lib.analysis.statistics import (
-    Ratio,
-    layer_noise_floor,
-    layer_ratio,
-    median_latency,
-    noise_floor,
-    percentiles,
-    samples_per_s,
-    scenario_ratio,
-    verdict,
-)
 from lib.analysis.sweep_points import point_ratio
 from lib.files import write_atomic
 from lib.records.schema import BenchmarkRecord, LayerTable, Scenario, SweepPoint
@@ -93,12 +83,12 @@ def layer_rows(records: Sequence[BenchmarkRecord]) -> list[Row]:
     for record in records:
         for table in record.layers if record.status == "ok" else []:
             about = {**_backend(record), **_fields(table, "scenario", "batch_size")}
-            floor = layer_noise_floor(table)
+            floor = statistics.layer_noise_floor(table)
             for layer in table.layers:
                 times = {
-                    **_speedup(layer_ratio(layer), floor),
-                    "ms": 1000 * median_latency(layer.latencies_s),
-                    "reference_ms": 1000 * median_latency(layer.reference_latencies_s),
+                    **_speedup(statistics.layer_ratio(layer), floor),
+                    "ms": 1000 * statistics.median_latency(layer.latencies_s),
+                    "reference_ms": 1000 * statistics.median_latency(layer.reference_latencies_s),
                 }
                 kernels = {"kernels": layer.kernels, "reference_kernels": layer.reference_kernels}
                 rows.append(
@@ -111,7 +101,7 @@ def layer_rows(records: Sequence[BenchmarkRecord]) -> list[Row]:
                     }
                 )
             if table.runtime_latencies_s:
-                times = {"ms": 1000 * median_latency(table.runtime_latencies_s)}
+                times = {"ms": 1000 * statistics.median_latency(table.runtime_latencies_s)}
                 step = {"layer": "(runtime)", "kernels": " ".join(table.runtime_kernels)}
                 rows.append({**about, **step, **_judged(table, times)})
     return rows
@@ -128,19 +118,19 @@ def _backend(record: BenchmarkRecord) -> Row:
 
 
 def _scenario(scenario: Scenario) -> Row:
-    times = percentiles(scenario.latencies_s)
+    times = statistics.percentiles(scenario.latencies_s)
     numbers = {
-        **_speedup(scenario_ratio(scenario), noise_floor(scenario)),
+        **_speedup(statistics.scenario_ratio(scenario), statistics.noise_floor(scenario)),
         **{f"{name}_ms": 1000 * seconds for name, seconds in times._asdict().items()},
-        "reference_p50_ms": 1000 * percentiles(scenario.reference_latencies_s).p50,
-        "images_per_s": samples_per_s(scenario.latencies_s, scenario.batch_size),
+        "reference_p50_ms": 1000 * statistics.percentiles(scenario.reference_latencies_s).p50,
+        "images_per_s": statistics.samples_per_s(scenario.latencies_s, scenario.batch_size),
     }
     about = {"scenario": scenario.name, **_fields(scenario, "batch_size", "compile_s")}
     return {**about, **_judged(scenario, numbers)}
 
 
 def _point(point: SweepPoint) -> Row:
-    ratio, images_per_s = point_ratio(point), samples_per_s(point.latencies_s, point.batch_size)
+    ratio, images_per_s = point_ratio(point), statistics.samples_per_s(point.latencies_s, point.batch_size)
     numbers = {"speedup": ratio.value, "low": ratio.low, "high": ratio.high, "images_per_s": images_per_s}
     return _judged(point, {**numbers})
 
@@ -150,11 +140,11 @@ def _judged(measured: Scenario | LayerTable | SweepPoint, numbers: Row) -> Row:
     return numbers if disturbance(measured) is None else {"verdict": "disturbed, not judged"}
 
 
-def _speedup(ratio: Ratio, floor: float) -> Row:
+def _speedup(ratio: statistics.Ratio, floor: float) -> Row:
     return {
         "speedup": ratio.value,
         "speedup_low": ratio.low,
         "speedup_high": ratio.high,
         "noise_floor": floor,
-        "verdict": verdict(ratio, floor),
+        "verdict": statistics.verdict(ratio, floor),
     }

@@ -35,6 +35,11 @@ class Ratio(NamedTuple):
     high: float
 
 
+def standard_error(values: np.ndarray) -> float | None:
+    """Of the mean of (N,); None for fewer than two."""
+    return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+
+
 class Percentiles(NamedTuple):
     """Of latencies, in seconds."""
 

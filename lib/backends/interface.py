@@ -13,7 +13,7 @@ from typing import ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
-from lib.errors import UserError, unknown
+from lib.errors import UserError
 from lib.machine import BYTES, isa_flags
 from lib.records.schema import Proof
 
@@ -159,18 +159,17 @@ def register(backend: _BackendType) -> _BackendType:
     """Class decorator: make a backend known by its name.
 
     Raises:
-        UserError: another class has the name already, it cannot be part of a file name, or the backend does not say
-            what it is.
+        UserError: another class has the name already: which of the two would be measured?
+        ValueError: the name cannot be part of a file name, or the backend does not say what it is.
     """
     for attribute in ("name", "title", "promise"):
         if not getattr(backend, attribute, ""):
-            raise UserError(f"the backend {backend.__qualname__} has no {attribute}; pages and records need one")
+            raise ValueError(f"the backend {backend.__qualname__} has no {attribute}; pages and records need one")
     if not re.fullmatch(r"[A-Za-z0-9_-]+", backend.name):
-        raise UserError(f"a backend is named {backend.name!r}; use letters, digits, - and _ only: files have its name")
-    if backend.precision not in TOLERANCES:
-        raise unknown(f"precision of the backend {backend.name}:", backend.precision, TOLERANCES)
-    if (backend.storage or backend.precision) not in BYTES:
-        raise unknown(f"storage of the backend {backend.name}:", backend.storage, BYTES)
+        raise ValueError(f"a backend is named {backend.name!r}; use letters, digits, - and _ only: files have its name")
+    for attribute, known_ones in (("precision", TOLERANCES), ("storage", BYTES)):
+        if (value := getattr(backend, attribute) or backend.precision) not in known_ones:
+            raise ValueError(f"{attribute} of the backend {backend.name} is {value!r}; use {', '.join(known_ones)}")
     known = _REGISTRY.get(backend.name)
     if known is not None and (known.__module__, known.__qualname__) != (backend.__module__, backend.__qualname__):
         raise UserError(

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lib.analysis.statistics import median_latency, paired_ratio
+from lib.analysis.statistics import median_latency, paired_ratio, standard_error
 from lib.backends import REFERENCE, get_backend
 from lib.bench.client import worker_command, worker_environ
 from lib.bench.worker import Worker
@@ -68,8 +68,8 @@ def cost(processes: list[dict[str, Turns]]) -> dict[str, Any]:
 
 def _mean_ratio(processes: list[dict[str, Turns]], loop: str) -> dict[str, Any]:
     ratios = [paired_ratio(process[loop], process["worker"]).value for process in processes]
-    error = float(np.std(np.log(ratios), ddof=1) / np.sqrt(len(ratios))) if len(ratios) > 1 else None
-    return {"mean": float(np.exp(np.mean(np.log(ratios)))), "standard_error": error, "processes": ratios}
+    logs = np.log(ratios)
+    return {"mean": float(np.exp(logs.mean())), "standard_error": standard_error(logs), "processes": ratios}
 
 
 def measure(checkpoint: Path, images: Path, num_threads: int) -> dict[int, dict[str, Turns]]:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.analysis.statistics import median_latency, paired_ratio
+from lib.analysis.statistics import median_latency, paired_ratio, standard_error
 from lib.backends import get_backend
 from lib.bench.neighbours import Neighbours, Use
 from lib.bench.plan import ScenarioPlan
@@ -73,6 +73,17 @@ class Block:
     use: Use
 
 
+def new_file(path: Path) -> Path:
+    """The path, for outcomes: trying until a check passes must leave a trace.
+
+    Raises:
+        UserError: the file is there already.
+    """
+    if path.exists():
+        raise UserError(f"{path} exists and outcomes are never overwritten; give another folder with --out")
+    return path
+
+
 def load_check(names: Sequence[str], num_threads: int, seconds: float, out: Path, progress: Progress) -> None:
     """Measure backends against the reference beside planted loads and without; nothing else may run meanwhile.
 
@@ -87,9 +98,7 @@ def load_check(names: Sequence[str], num_threads: int, seconds: float, out: Path
     """
     backends = [get_backend(name) for name in names]
     out.mkdir(parents=True, exist_ok=True)
-    lines = out / "loads.jsonl"
-    if lines.exists():
-        raise UserError(f"{lines} exists and outcomes are never overwritten; give another folder with --out")
+    lines = new_file(out / "loads.jsonl")
     threads, found = num_threads or num_cores(), []
     data = load_data("synthetic", num_images=NUM_IMAGES)
     splits = dict.fromkeys(("val", "calibration"), data.train)
@@ -117,21 +126,25 @@ def loads(num_cores: int) -> list[Load]:
 
 
 @contextmanager
-def planted(load: Load) -> Iterator[list[int]]:
-    """Processes that keep their cores busy for their share of the time; their pids."""
-    where = sorted(os.sched_getaffinity(0))[: load.num_cores]
-    processes = [
-        subprocess.Popen([sys.executable, "-S", "-c", _BUSY, str(core), str(load.cores / len(where)), str(PERIOD_S)])
-        for core in where
-    ]
+def beside(*scripts: Sequence[str]) -> Iterator[list[int]]:
+    """Python processes that run meanwhile, each a source with its arguments; their pids."""
+    processes = [subprocess.Popen([sys.executable, "-S", "-c", *script]) for script in scripts]
     try:
-        if processes:
-            time.sleep(SETTLE_S)
         yield [process.pid for process in processes]
     finally:
         for process in processes:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def planted(load: Load) -> Iterator[list[int]]:
+    """Processes that keep their cores busy for their share of the time; their pids."""
+    where = sorted(os.sched_getaffinity(0))[: load.num_cores]
+    with beside(*((_BUSY, str(core), str(load.cores / len(where)), str(PERIOD_S)) for core in where)) as pids:
+        if pids:
+            time.sleep(SETTLE_S)
+        yield pids
 
 
 def block_plan(batch_size: int) -> ScenarioPlan:
@@ -194,7 +207,7 @@ def shifts(cycles: Sequence[Sequence[Block]]) -> list[dict[str, Any]]:
                 "planted_cores": load.cores,
                 "on_cores": load.num_cores,
                 "shift": float(np.mean(moved)),
-                "standard_error": float(np.std(moved, ddof=1) / math.sqrt(len(moved))) if len(moved) > 1 else None,
+                "standard_error": standard_error(np.array(moved)),
                 "reference_slower": float(np.mean(slower)),
                 **{f"counted_{field.name}": float(cores) for field, cores in zip(fields(Use), counted, strict=True)},
             }

@@ -26,12 +26,7 @@ from lib.errors import UserError
 from lib.files import write_atomic
 from lib.granted import num_cores
 from lib.machine import collect_environment
-from lib.model import (
-    CheckpointMetadata,
-    build_network,
-    load_checkpoint,
-    save_checkpoint,
-)
+from lib.model import CheckpointMetadata, build_network, load_checkpoint, save_checkpoint
 from lib.progress import Progress
 
 NUM_IMAGES = 120  # synthetic; enough to calibrate on and to compare

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from lib.analysis.judgement import judge, record_warnings
-from lib.analysis.statistics import Ratio, control_ratio
+from lib.analysis.statistics import Ratio, control_ratio, standard_error
 from lib.backends import REFERENCE, Backend, get_backend
 from lib.bench.harness import harness_cost
+from lib.bench.loads import beside, new_file
 from lib.bench.plan import SessionPlan
 from lib.bench.planted import PLANTED
 from lib.bench.session import Session
 from lib.data import Data, load_data, num_images_for
-from lib.errors import UserError
 from lib.files import write_atomic
 from lib.granted import num_cores
 from lib.machine import collect_environment
@@ -85,11 +82,9 @@ def selfcheck(num_runs: int, profile: Profile, out: Path, progress: Progress, ne
     data = load_data("synthetic", num_images=num_images_for("smoke", "synthetic"))
     checkpoint, _ = ensure_checkpoint(out, data, progress=progress)
     environment = asdict(collect_environment())
-    lines = out / "outcomes.jsonl"
-    if lines.exists():  # trying until it passes must leave a trace
-        raise UserError(f"{lines} exists and outcomes are never overwritten; give another folder with --out")
+    lines = new_file(out / "outcomes.jsonl")
     cost = None
-    with tempfile.TemporaryDirectory(prefix="gtsrb-selfcheck-") as folder, _busy_neighbour(neighbour):
+    with tempfile.TemporaryDirectory(prefix="gtsrb-selfcheck-") as folder, beside(*[[_BURSTS]] * neighbour):
         if not neighbour:
             progress("harness: a call in a worker against plain loops, in six sets of processes; about 15 minutes")
             cost = harness_cost(checkpoint, data, Path(folder), num_cores())
@@ -106,18 +101,6 @@ def selfcheck(num_runs: int, profile: Profile, out: Path, progress: Progress, ne
     }
     write_atomic(out / "summary.json", json.dumps(content, indent=1) + "\n")
     progress(json.dumps(content["summary"], indent=1))
-
-
-@contextmanager
-def _busy_neighbour(wanted: bool) -> Iterator[None]:
-    """A process that burns one core in bursts, where it is wanted."""
-    process = subprocess.Popen([sys.executable, "-c", _BURSTS]) if wanted else None
-    try:
-        yield
-    finally:
-        if process is not None:
-            process.kill()
-            process.wait()
 
 
 def known_differences(
@@ -202,6 +185,6 @@ def _sizes(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     sizes = np.array([outcome.found.value for outcome in outcomes])
     return {
         "mean_size": float(sizes.mean()),
-        "standard_error": float(sizes.std(ddof=1) / len(sizes) ** 0.5) if len(sizes) > 1 else None,
+        "standard_error": standard_error(sizes),
         "intervals_that_hold_the_size": sum(o.found.low <= o.planted <= o.found.high for o in outcomes),
     }

@@ -180,14 +180,16 @@ def register(dataset: _DataSetType) -> _DataSetType:
     """Class decorator: make a data set known by its name.
 
     Raises:
-        UserError: another one has the name already, it cannot be part of a file name, or the data set does not say what
-            it is.
+        UserError: another one has the name already.
+        ValueError: the name cannot be part of a file name, or the data set does not say what it is.
     """
     for attribute in ("name", "title", "classes"):
         if not getattr(dataset, attribute, ""):
-            raise UserError(f"the data set {dataset.__qualname__} has no {attribute}; pages and records need them")
-    if dataset.name in _REGISTRY or not re.fullmatch(r"[A-Za-z0-9_-]+", dataset.name):
-        raise UserError(f"a data set is named {dataset.name!r}; use another name, of letters, digits, - and _ only")
+            raise ValueError(f"the data set {dataset.__qualname__} has no {attribute}; pages and records need them")
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", dataset.name):
+        raise ValueError(f"a data set is named {dataset.name!r}; use letters, digits, - and _ only")
+    if (known := _REGISTRY.get(dataset.name)) is not None:
+        raise UserError(f"two data sets are named {dataset.name!r}: this one and that of {type(known).__module__}")
     _REGISTRY[dataset.name] = dataset()
     return dataset
 

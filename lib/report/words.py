@@ -58,9 +58,9 @@ def points(share: float) -> str:
     return f"{text.removeprefix('-') if float(text) == 0 else text} points"
 
 
-def percent_interval(interval: tuple[float, float] | None, digits: int = 2) -> str:
+def percent_interval(interval: tuple[float, float] | None) -> str:
     """`[98.31, 99.02] %`, or an empty string."""
-    return "" if interval is None else f"[{100 * interval[0]:.{digits}f}, {100 * interval[1]:.{digits}f}] %"
+    return "" if interval is None else f"[{100 * interval[0]:.2f}, {100 * interval[1]:.2f}] %"
 
 
 def size(num_bytes: float | None) -> str:

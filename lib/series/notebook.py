@@ -15,15 +15,7 @@ from lib.errors import UserError
 from lib.granted import num_cores
 from lib.html.provenance import run_metadata
 from lib.machine import collect_environment
-from lib.records.schema import (
-    Environment,
-    Figure,
-    ParameterValue,
-    Record,
-    RecordWarning,
-    record_path,
-    write_record,
-)
+from lib.records.schema import Environment, Figure, ParameterValue, Record, RecordWarning, record_path, write_record
 from lib.report import LIMITS_VARIABLE, SERIES_VARIABLE
 from lib.report.caveats import warnings_words
 from lib.report.environment import environment_table, parameter_table

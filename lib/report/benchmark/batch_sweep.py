@@ -12,18 +12,7 @@ from lib.analysis.judgement import disturbance, judged, widest_floor
 from lib.analysis.statistics import SMALLEST_EFFECT, median_latency, samples_per_s, verdict
 from lib.analysis.sweep_points import batch_points, point_ratio, thread_points
 from lib.records.schema import BenchmarkRecord, SweepPoint
-from lib.report.figures import (
-    INK,
-    backend_colour,
-    describe,
-    doublings_axis,
-    legend_below,
-    marker,
-    new_panels,
-    show,
-    speedup_axis,
-    styled,
-)
+from lib.report import figures
 from lib.report.gaps import Shown, absent
 from lib.report.table import Banner
 from lib.report.words import NOT_JUDGED, capital, number
@@ -38,7 +27,7 @@ def curves(record: BenchmarkRecord) -> Shown:
     if not record.is_network:
         return Banner(f"{record.backend} computes no network: a speedup would mean nothing", "info")
     if batch_points(judged(record.sweep)):
-        show(plot_sweeps([record]))
+        figures.show(plot_sweeps([record]))
     words = (
         crossing_words(record.sweep, widest_floor(record)),
         gain_words(record),
@@ -47,19 +36,21 @@ def curves(record: BenchmarkRecord) -> Shown:
     return Banner(" ".join(filter(None, words)), "info")
 
 
-@styled
+@figures.styled
 def plot_sweeps(records: Sequence[BenchmarkRecord]) -> Axes:
     """Speedup by batch size, and by number of threads at the batch sizes where it was measured."""
     points = {record.backend: judged(record.sweep) for record in records}
     by_size = {name: found for name, all_points in points.items() if (found := batch_points(all_points))}
     by_threads = {name: thread_points(found) for name, found in points.items()}
     sizes = sorted({size for found in by_threads.values() for size in found})
-    panels = new_panels(1 + len(sizes), 3.4 + 0.17 * (len(records) // 3))
+    panels = figures.new_panels(1 + len(sizes), 3.4 + 0.17 * (len(records) // 3))
     _draw_curves(panels[0], by_size, "batch_size")
     panels[0].set_title("by batch size, all threads")
     panels[0].set_ylabel("speedup (log scale)")
     parts = [f"{record.backend}: {crossing_words(record.sweep, widest_floor(record))}" for record in records]
-    describe(panels[0], f"Speedup by batch size. {' '.join(parts)}", _ends_words(by_size) if len(records) > 1 else "")
+    figures.describe(
+        panels[0], f"Speedup by batch size. {' '.join(parts)}", _ends_words(by_size) if len(records) > 1 else ""
+    )
     for panel, size in zip(panels[1:], sizes, strict=True):
         alike = {name: found[size] for name, found in by_threads.items() if size in found}
         _draw_curves(panel, alike, "num_threads")
@@ -68,25 +59,25 @@ def plot_sweeps(records: Sequence[BenchmarkRecord]) -> Axes:
             f"{name} " + " and ".join(f"{point_ratio(end).value:.2f}x with {end.num_threads}" for end in (low, high))
             for name, (low, *_, high) in alike.items()
         ]
-        describe(panel, f"Speedup by threads at batch {size}: {'; '.join(ends)}.")
-    legend_below(panels[0])
+        figures.describe(panel, f"Speedup by threads at batch {size}: {'; '.join(ends)}.")
+    figures.legend_below(panels[0])
     return panels[0]
 
 
 def _draw_curves(panel: Axes, curves: Mapping[str, Sequence[SweepPoint]], what: str) -> None:
     """Args: what: the field of a point that is the horizontal axis."""
-    panel.axhline(1, color=INK, linewidth=1)
+    panel.axhline(1, color=figures.INK, linewidth=1)
     values, ticks = [], list[int]()
     for name, points in curves.items():
         at, ratios = [getattr(point, what) for point in points], [point_ratio(point) for point in points]
         middle, low, high = (list(side) for side in zip(*ratios, strict=True))
-        colour = backend_colour(name)
-        panel.plot(at, middle, marker=marker(name), markersize=4, linewidth=1.2, color=colour, label=name)
+        colour = figures.backend_colour(name)
+        panel.plot(at, middle, marker=figures.marker(name), markersize=4, linewidth=1.2, color=colour, label=name)
         panel.fill_between(at, low, high, color=colour, alpha=0.13, linewidth=0)
         values += [*low, *high]
         ticks += at
-    doublings_axis(panel, ticks, {"batch_size": "batch size", "num_threads": "threads"}[what])
-    speedup_axis(panel, values, "y")
+    figures.doublings_axis(panel, ticks, {"batch_size": "batch size", "num_threads": "threads"}[what])
+    figures.speedup_axis(panel, values, "y")
 
 
 def _ends_words(by_size: Mapping[str, Sequence[SweepPoint]]) -> str:

@@ -15,19 +15,8 @@ from lib.analysis.sweep_points import batch_points, faster_from
 from lib.machine import flags_for
 from lib.records.run import networks
 from lib.records.schema import BenchmarkRecord, Recommendation
+from lib.report import figures
 from lib.report.caveats import warning_lines
-from lib.report.figures import (
-    INK,
-    NEUTRAL,
-    backend_colour,
-    describe,
-    marker,
-    new_axes,
-    reach,
-    show,
-    speedup_axis,
-    styled,
-)
 from lib.report.headline import choice_words
 from lib.report.table import Banner, Cell, Displayed, Fold, Stack, Table, profile_banner
 from lib.report.verdict_cells import point_cell
@@ -151,16 +140,16 @@ def _recommended_speed(item: Recommendation) -> Cell:
 def accuracy_speed(records: Sequence[BenchmarkRecord], scenario: str) -> None:
     """Top-1 against the speedup; nothing for random weights, whose accuracy means nothing."""
     if not all(record.random_weights for record in records):
-        show(plot_accuracy_speed(records, scenario))
+        figures.show(plot_accuracy_speed(records, scenario))
 
 
-@styled
+@figures.styled
 def plot_accuracy_speed(records: Sequence[BenchmarkRecord], scenario: str) -> Axes:
     """Change of top-1 against speedup, both against the reference on the same images: the upper right is best.
 
     Backends that no other one beats in both are ringed and joined: whichever you leave, you lose something.
     """
-    ax = new_axes(4.0)
+    ax = figures.new_axes(4.0)
     best, places, parts = front(records, scenario), dict[str, tuple[float, float]](), []
     values: list[float] = []
     for record in records:
@@ -175,19 +164,20 @@ def plot_accuracy_speed(records: Sequence[BenchmarkRecord], scenario: str) -> Ax
         low, high = (100 * (0 - end) for end in reversed(parity.top1_drop_interval or (parity.top1_drop,) * 2))
         label = record.backend + (", parity inconclusive" if parity.outcome == "inconclusive" else "")
         ax.errorbar(
-            ratio.value, gain, xerr=reach([ratio]), yerr=[[max(0.0, gain - low)], [max(0.0, high - gain)]],
-            fmt=marker(record.backend), color=backend_colour(record.backend), markersize=6, elinewidth=1, label=label,
+            ratio.value, gain, xerr=figures.reach([ratio]), yerr=[[max(0.0, gain - low)], [max(0.0, high - gain)]],
+            fmt=figures.marker(record.backend), color=figures.backend_colour(record.backend), markersize=6,
+            elinewidth=1, label=label,
         )  # fmt: skip
         places[record.backend] = (ratio.value, gain)
         values += list(ratio)
         parts.append(f"{label} {gain:+.2f} points at {ratio.value:.2f}x")
     if best:
         ringed = list(zip(*(places[name] for name in best), strict=True))
-        ax.plot(*ringed, "--", color=NEUTRAL, linewidth=1, zorder=1)
-        ax.plot(*ringed, "o", markersize=12, markerfacecolor="none", markeredgecolor=INK)
-    ax.axvline(1, color=INK, linewidth=1)
-    ax.axhline(0, color=INK, linewidth=0.6)
-    speedup_axis(ax, values)
+        ax.plot(*ringed, "--", color=figures.NEUTRAL, linewidth=1, zorder=1)
+        ax.plot(*ringed, "o", markersize=12, markerfacecolor="none", markeredgecolor=figures.INK)
+    ax.axvline(1, color=figures.INK, linewidth=1)
+    ax.axhline(0, color=figures.INK, linewidth=0.6)
+    figures.speedup_axis(ax, values)
     ax.margins(y=0.15)
     ax.set_xlabel(f"speedup, {scenario_name(scenario)} (log scale; right is faster)")
     ax.set_ylabel("top-1 against the reference (points)")
@@ -196,7 +186,7 @@ def plot_accuracy_speed(records: Sequence[BenchmarkRecord], scenario: str) -> Ax
     ax.set_title("Accuracy (95 %) and speed (99 % intervals); ringed: beaten by no other in both")
     named = f"No other backend beats {', '.join(best)} in both speed and accuracy." if best else ""
     text = f"Top-1 against speedup, {scenario_name(scenario)}: {'; '.join(parts)}. {named}"
-    return describe(ax, text.strip(), named)
+    return figures.describe(ax, text.strip(), named)
 
 
 def files() -> Table:

@@ -8,18 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lib.analysis.history import CONFIRMED, MIN_RUNS, History, Trend
-from lib.report.figures import (
-    INK,
-    backend_colour,
-    describe,
-    legend_below,
-    marker,
-    new_panels,
-    reach,
-    show,
-    speedup_axis,
-    styled,
-)
+from lib.report import figures
 from lib.report.table import Banner, Cell, Displayed, Stack, Table, Tone, Value
 from lib.report.verdict_cells import point_cell
 from lib.report.words import VERDICT_SIGNS, capital, scenario_name
@@ -32,7 +21,7 @@ def earlier_runs(history: History | None) -> Displayed:
         return Banner(text, "info")
     if not any(trend.earlier for trend in history.trends):
         return Banner(f"Nothing to compare with: {history.words()}", "info")
-    show(plot_history(history))
+    figures.show(plot_history(history))
     banners = [Banner(change_words(trend), "warning" if trend.verdict == CONFIRMED else "info")
                for trend in history.trends if trend.direction]  # fmt: skip
     return Stack(*banners, history_table(history))
@@ -54,20 +43,20 @@ def change_words(trend: Trend) -> str:
     )
 
 
-@styled
+@figures.styled
 def plot_history(history: History) -> Axes:
     """Speedups of earlier runs and of this one, a panel per scenario; a change of this run has a mark of its own, and
     a second measurement a cross."""
     scenarios = list(dict.fromkeys(trend.scenario for trend in history.trends))
-    panels = new_panels(len(scenarios), 3.4 + 0.17 * (len(history.trends) // 6))
+    panels = figures.new_panels(len(scenarios), 3.4 + 0.17 * (len(history.trends) // 6))
     moments = sorted({(point.started, point.run) for trend in history.trends for point in trend.points})
     runs = list(dict.fromkeys(run for _, run in moments))
     for panel, scenario in zip(panels, scenarios, strict=True):
         trends = [trend for trend in history.trends if trend.scenario == scenario]
-        panel.axhline(1, color=INK, linewidth=1)
+        panel.axhline(1, color=figures.INK, linewidth=1)
         for trend in trends:
             _draw_trend(panel, trend, runs)
-        speedup_axis(panel, [value for trend in trends for point in trend.points for value in point.ratio], "y")
+        figures.speedup_axis(panel, [value for trend in trends for point in trend.points for value in point.ratio], "y")
         panel.set_xlim(-0.4, len(runs) - 0.6)
         panel.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _run_label(value, len(runs))))
@@ -79,8 +68,8 @@ def plot_history(history: History) -> Axes:
         changed = [f"{trend.backend} is {trend.verdict}" for trend in trends if trend.direction]
         says = "; ".join(changed) or f"no backend left the range of its earlier {len(runs) - 1} runs"
         text = f"Speedup over {len(runs)} runs, {scenario_name(scenario)}: {verdicts}."
-        describe(panel, text, f"{capital(scenario_name(scenario))}: {says}.")
-    legend_below(panels[0])
+        figures.describe(panel, text, f"{capital(scenario_name(scenario))}: {says}.")
+    figures.legend_below(panels[0])
     return panels[0]
 
 
@@ -92,16 +81,16 @@ def _run_label(value: float, num_runs: int) -> str:
 def _draw_trend(panel: Axes, trend: Trend, runs: Sequence[str]) -> None:
     at = [runs.index(point.run) for point in trend.points]
     ratios = [point.ratio for point in trend.points]
-    colour, values = backend_colour(trend.backend), [ratio.value for ratio in ratios]
+    colour, values = figures.backend_colour(trend.backend), [ratio.value for ratio in ratios]
     panel.errorbar(
-        at, values, yerr=reach(ratios), marker=marker(trend.backend), markersize=4, linewidth=1.2, elinewidth=0.8,
-        color=colour, label=trend.backend,
+        at, values, yerr=figures.reach(ratios), marker=figures.marker(trend.backend), markersize=4, linewidth=1.2,
+        elinewidth=0.8, color=colour, label=trend.backend,
     )  # fmt: skip
     if trend.second is not None:  # in the place of this run
         panel.plot(at[-1:], [trend.second.points[-1].ratio.value], "x", markersize=7, color=colour)
     if trend.verdict.startswith(("suspected", "confirmed")):
         mark = "!" if trend.verdict.startswith("confirmed") else "?"
-        panel.plot(at[-1:], values[-1:], "o", markersize=11, markerfacecolor="none", markeredgecolor=INK)
+        panel.plot(at[-1:], values[-1:], "o", markersize=11, markerfacecolor="none", markeredgecolor=figures.INK)
         panel.annotate(mark, (at[-1], values[-1]), (8, 0), textcoords="offset points", va="center", weight="bold")
 
 

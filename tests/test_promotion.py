@@ -172,8 +172,11 @@ def test_class_that_is_lost_breaks_its_rule_though_others_make_up_for_it() -> No
 
 
 def test_less_confident_answers_break_calibration_alone() -> None:
-    found = quality_rules(logits_of(LABELS, 1.0), logits_of(LABELS), judges_of(LABELS, 5), read_limits())
+    sure = answers_of(np.arange(300) % 50 < 5)
+    found = quality_rules(sure / 9, sure, judges_of(LABELS, 5), read_limits())
     assert results(found) == {"top-1": "holds", "worst class": "holds", "calibration error": "broken"}
+    low, high = found[-1].interval or (0, 0)
+    assert low < found[-1].loss < high, "each draw of tracks has its own"
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,8 @@ def signed(keys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A release that its maker has signed; tests leave it as it is."""
     release = made_release(tmp_path_factory.mktemp("run"))
     digest = Release.load(release).digest
-    assert main(["sign", str(release), "--key", str(keys / "maker.pem")]) == 0
+    for name in ("stranger", "maker"):  # the second signature replaces the first
+        assert main(["sign", str(release), "--key", str(keys / f"{name}.pem")]) == 0
     assert Release.load(release).digest == digest and not list(release.glob("*.part"))
     return release
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +19,7 @@ from lib.backends.openvino import OpenVinoFp32
 from lib.backends.openvino_bf16 import OpenVinoBf16
 from lib.backends.openvino_f16 import OpenVinoF16
 from lib.backends.openvino_int8 import OpenVinoInt8
+from tests.new_python import printed_by
 from tests.ready_backend import images, loaded, prepared
 from tests.untrained import save_untrained
 
@@ -159,5 +158,4 @@ backend.import_runtime()
 backend.load(Path({str(checkpoint)!r}), Path({str(folder)!r}), 1)
 print([name for name in ("torch", "nncf", "openvino_telemetry.main") if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert printed_by(program) == "[]"

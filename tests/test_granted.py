@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from lib.files import PROJECT_ROOT
 from lib.granted import CORES, cgroup_limits, memory_bytes, num_cores
+from tests.new_python import printed_by
 
 V2 = "30 23 0:26 {root} /sys/fs/cgroup rw,nosuid - cgroup2 cgroup rw,nsdelegate"
 V1_CPU = "33 25 0:30 {root} /sys/fs/cgroup/cpu,cpuacct rw,nosuid - cgroup cgroup rw,cpu,cpuacct"
@@ -91,13 +88,6 @@ def test_slurm_grants_no_more_than_it_says(
 ) -> None:
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", given)
     assert num_cores(tmp_path) == min(most, len(CORES))
-
-
-def printed_by(code: str, **variables: str) -> str:
-    """In a new Python with these variables beside those of the tests."""
-    environ = {**os.environ, **variables}
-    ran = subprocess.run([sys.executable, "-c", code], env=environ, cwd=PROJECT_ROOT, capture_output=True, check=True)
-    return ran.stdout.decode().strip()
 
 
 def test_affinity_that_was_narrowed_before_the_start_is_what_is_granted() -> None:

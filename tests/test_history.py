@@ -19,12 +19,12 @@ from tests.made_records import made_benchmark, made_scenario
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
 
-def trend(*speedups: float, width: float = 0.01, noise_floor: float = 0.02) -> Trend:
+def made_trend(*speedups: float, scenario: str = "offline", width: float = 0.01, noise_floor: float = 0.02) -> Trend:
     points = [
         Point(f"run{day}", START + timedelta(days=day), Ratio(value, value - width, value + width), noise_floor)
         for day, value in enumerate(speedups)
     ]
-    return Trend("torch-blas", "offline", points)
+    return Trend("torch-blas", scenario, points)
 
 
 @pytest.mark.parametrize(
@@ -45,21 +45,21 @@ def trend(*speedups: float, width: float = 0.01, noise_floor: float = 0.02) -> T
 def test_only_a_second_measurement_of_the_run_confirms_a_change(
     speedups: tuple[float, ...], again: float | None, expected: str
 ) -> None:
-    found = trend(*speedups)
-    second = None if again is None else trend(*speedups[:-1], again)
+    found = made_trend(*speedups)
+    second = None if again is None else made_trend(*speedups[:-1], again)
     assert replace(found, second=second).verdict == expected
 
 
 def test_two_slow_runs_in_a_row_confirm_nothing_and_a_second_measurement_that_cannot_be_judged_neither() -> None:
-    assert trend(2.0, 2.02, 1.98, 1.5, 1.5).verdict == "no change", "the range of earlier runs reaches down to it"
-    found = replace(trend(2.0, 2.02, 1.98, 1.5), second=trend(2.0, 1.5))
+    assert made_trend(2.0, 2.02, 1.98, 1.5, 1.5).verdict == "no change", "the range of earlier runs reaches down to it"
+    found = replace(made_trend(2.0, 2.02, 1.98, 1.5), second=made_trend(2.0, 1.5))
     assert found.verdict == "suspected slower"
 
 
 def test_wide_interval_or_noisy_runs_give_no_suspicion() -> None:
-    assert trend(2.0, 2.0, 2.0, 1.5).verdict == "suspected slower"
-    assert trend(2.0, 2.0, 2.0, 1.5, width=0.6).verdict == "no change"
-    assert trend(2.0, 2.0, 2.0, 1.5, noise_floor=0.4).verdict == "no change"
+    assert made_trend(2.0, 2.0, 2.0, 1.5).verdict == "suspected slower"
+    assert made_trend(2.0, 2.0, 2.0, 1.5, width=0.6).verdict == "no change"
+    assert made_trend(2.0, 2.0, 2.0, 1.5, noise_floor=0.4).verdict == "no change"
 
 
 def made_run(day: int, speedup: float = 0.42, **changes: Any) -> BenchmarkRecord:
@@ -165,13 +165,13 @@ def test_missing_folder_ends_in_one_line(tmp_path: Path) -> None:
 
 
 def test_the_page_shows_both_measurements_and_the_verdict_in_words() -> None:
-    slower = trend(2.0, 2.02, 1.98, 1.5)
-    confirmed = replace(slower, second=trend(2.0, 2.02, 1.98, 1.6))
+    slower = made_trend(2.0, 2.02, 1.98, 1.5)
+    confirmed = replace(slower, second=made_trend(2.0, 2.02, 1.98, 1.6))
     assert change_words(confirmed) == (
         "torch-blas, offline: confirmed slower. 1.50x, measured again 1.60x; earlier runs: 1.98x to 2.02x."
     )
     assert "1.50x (not measured again);" in change_words(slower)
-    assert "with too few earlier runs to judge it by" in change_words(replace(slower, second=trend(1.6)))
+    assert "with too few earlier runs to judge it by" in change_words(replace(slower, second=made_trend(1.6)))
     assert "measured again [99 %]" not in history_table(History([slower])).columns
-    shown = history_table(History([confirmed, trend(2.0, 2.0, 2.0, 2.0)]))
+    shown = history_table(History([confirmed, made_trend(2.0, 2.0, 2.0, 2.0)]))
     assert "measured again [99 %]" in shown.columns and "1.60x" in str(shown) and "▼ confirmed slower" in str(shown)

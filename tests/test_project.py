@@ -18,6 +18,7 @@ import yaml
 import lib
 from lib.backends import get_backend
 from lib.files import PROJECT_ROOT
+from tests.new_python import printed_by
 
 LAYERS = re.findall(r"^    (\w+)  ", lib.__doc__ or "", re.MULTILINE)[::-1]  # the map, from the ground up
 MODULES = sorted((PROJECT_ROOT / "lib").rglob("*.py"))
@@ -206,12 +207,6 @@ def test_repository_names_no_path_of_one_machine() -> None:
             text = path.read_text()
             found = re.search(r"/wor[k]/|/roo[t]/|/home/\w+/|pypi\.or[g]/simple|file://[^{\s\"']*/op[t]", text)
             assert not found, f"{name}: {found and found[0]}"
-
-
-def printed_by(code: str) -> str:
-    """In a new Python, which has imported nothing yet."""
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd=PROJECT_ROOT)
-    return ended.stdout.decode().strip()
 
 
 def test_reading_notebooks_waits_for_no_grammars() -> None:

@@ -34,6 +34,7 @@ from lib.records.schema import (
 from lib.report.compare import answer
 from lib.report.headline import comparison_headline, kernel_change_words
 from tests.made_records import made_benchmark, made_train
+from tests.new_python import printed_by
 
 SCHEMA = (7, "ab76521f6f3d")  # the version, and the hash of all fields and types that it has
 
@@ -288,7 +289,4 @@ def test_the_blas_in_the_record_is_the_one_that_torch_loaded() -> None:
 
 @pytest.mark.parametrize(("factor", "printed"), [("3", "6.0"), ("", "100.0" if is_emulated() else "2.0")])
 def test_time_limits_grow_by_one_factor_which_emulation_sets_by_itself(factor: str, printed: str) -> None:
-    code = "from lib.machine import patient; print(patient(2))"
-    environ = {**os.environ, PATIENCE_VARIABLE: factor}
-    ended = subprocess.run([sys.executable, "-c", code], env=environ, cwd=PROJECT_ROOT, capture_output=True, check=True)
-    assert ended.stdout.decode().strip() == printed
+    assert printed_by("from lib.machine import patient; print(patient(2))", **{PATIENCE_VARIABLE: factor}) == printed

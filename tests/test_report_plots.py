@@ -7,7 +7,6 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import Any
 
@@ -21,9 +20,8 @@ from matplotlib.text import Text
 from nbclient import NotebookClient
 from PIL import Image
 
-from lib.analysis.history import History, Point, Trend
+from lib.analysis.history import History
 from lib.analysis.roofline import Roofline, roofline
-from lib.analysis.statistics import Ratio
 from lib.backends import REFERENCE, backend_names
 from lib.data import Split
 from lib.data.audit import mean_brightness
@@ -48,6 +46,7 @@ from tests.made_records import (
     made_scenario,
     made_train,
 )
+from tests.test_history import made_trend
 from tests.waiting import HANG_S
 
 RECORDS = [made_benchmark(name) for name in SPEEDUPS]
@@ -58,17 +57,8 @@ RECALLS: dict[str, Any] = made_train().per_class_recall
 
 def made_trends() -> History:
     """Five runs; in one scenario both measurements of the last are slower than those before."""
-
-    def trend(scenario: str, *speedups: float, second: Trend | None = None) -> Trend:
-        start = datetime(2026, 11, 1, tzinfo=UTC)
-        points = [
-            Point(f"run{day}", start + timedelta(days=day), Ratio(value, value - 0.01, value + 0.01), 0.02)
-            for day, value in enumerate(speedups)
-        ]
-        return Trend("torch-blas", scenario, points, second)
-
-    offline = trend("offline", 0.5, 0.51, 0.5, 0.5, 0.4, second=trend("offline", 0.5, 0.51, 0.5, 0.5, 0.41))
-    return History([trend("single_stream", 1, 1, 1.01, 1, 1), offline], 4, {})
+    offline = replace(made_trend(0.5, 0.51, 0.5, 0.5, 0.4), second=made_trend(0.5, 0.51, 0.5, 0.5, 0.41))
+    return History([made_trend(1, 1, 1.01, 1, 1, scenario="single_stream"), offline], 4, {})
 
 
 def judged() -> tuple[Split, Evaluation]:

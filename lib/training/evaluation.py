@@ -43,7 +43,7 @@ class Evaluation:
     @property
     def confidence(self) -> np.ndarray:
         """float32 (N,), probability of each answer."""
-        return self.probs.max(axis=1)
+        return np.asarray(self.probs.max(axis=1))
 
     def confident_errors(self, limit: int) -> np.ndarray:
         """Indices of wrong predictions, the most confident first."""

@@ -76,7 +76,9 @@ def results(rules: list[Rule]) -> dict[str, str]:
 def test_equal_challenger_is_promoted(champion: Release, data: Data) -> None:
     found = judged(champion, champion, data)
     assert results(found.rules) == dict.fromkeys(ALL, "holds") and found.verdict == "promote"
-    assert headline(made_released(promotion=found)).startswith(f"promote it over {champion.name} {champion.version}: ")
+    assert headline(made_released(promotion=found)).startswith(
+        f"promote it over the champion {champion.name} {champion.version}: "
+    )
 
 
 def test_clearly_worse_challenger_leaves_the_champion_with_the_figures_that_say_why(
@@ -89,7 +91,7 @@ def test_clearly_worse_challenger_leaves_the_champion_with_the_figures_that_say_
     write_record(made_released(promotion=found), tmp_path / "05.json")
     record = read_record(tmp_path / "05.json", ReleaseRecord)
     assert record.promotion == found, "the record has all of it"
-    assert headline(record).startswith(f"keep {champion.name} {champion.version}: top-1 changes by -")
+    assert headline(record).startswith(f"keep the champion {champion.name} {champion.version}: top-1 changes by -")
     assert "✗ broken" in charts_of(record)[0] and "-0.20 points" in str(rules_table(found))
 
 

@@ -20,17 +20,17 @@ def shown(promotion: Promotion | None) -> Displayed:
 
 
 def verdict_words(promotion: Promotion) -> str:
-    """`keep synthetic-signnet 2026-11-26.98b023e1: top-1 changes by -3.20 points [...], and the limit is ...`."""
+    """`keep the champion synthetic-signnet 2026-11-26.98b023e1: top-1 changes by -3.20 points [...], and the limit is ...`."""
     broken, undecided = (
         "; ".join(_rule_words(rule) for rule in promotion.rules if rule.result == result)
         for result in ("broken", "undecided")
     )
     if promotion.verdict == "promote":
-        return f"promote it over {promotion.champion}: each of the {len(promotion.rules)} rules holds"
+        return f"promote it over the champion {promotion.champion}: each of the {len(promotion.rules)} rules holds"
     if promotion.verdict == "keep":
-        return f"keep {promotion.champion}: {broken}"
+        return f"keep the champion {promotion.champion}: {broken}"
     why = "; ".join(promotion.doubts) or f"undecided is {undecided}"
-    return f"investigate before it replaces {promotion.champion}: {why}"
+    return f"investigate before it replaces the champion {promotion.champion}: {why}"
 
 
 def rules_table(promotion: Promotion) -> Table:

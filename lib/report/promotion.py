@@ -20,7 +20,7 @@ def shown(promotion: Promotion | None) -> Displayed:
 
 
 def verdict_words(promotion: Promotion) -> str:
-    """`keep the champion synthetic-signnet 2026-11-26.98b023e1: top-1 changes by -3.20 points [...], and the limit is ...`."""
+    """`keep the champion synthetic-signnet 2026-11-26.98b023e1: top-1 changes by -3.20 points [...], ...`."""
     broken, undecided = (
         "; ".join(_rule_words(rule) for rule in promotion.rules if rule.result == result)
         for result in ("broken", "undecided")

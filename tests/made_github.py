@@ -1,32 +1,34 @@
-"""GitHub's API as the release workflow asks it: runs of a commit, releases and their files. It answers here."""
+"""GitHub's API as the release workflow asks it: runs, their artifacts, releases and their files. It answers here."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.rehearsal.api import REPOSITORY, token_with
+from tests.rehearsal.api import REPOSITORY, Api, token_with
 
-Answer = tuple[int, Any]
+HOST = "github.test"  # where tests send what goes there through a proxy; elsewhere one address takes all requests
 
 
-class MadeGithub:
-    """A repository with successful runs on `main`, by number the commit of each, and with one release at most."""
+def made_workflow_run(number: int, commit: str, artifact: str = "release.arm64", **changes: Any) -> dict[str, Any]:
+    """A run of `notebooks` as a push to `main` leaves it."""
+    usual = {"status": "success", "branch": "main", "event": "push", "head_repository": {"full_name": REPOSITORY}}
+    return {"id": number, "head_sha": commit, "artifact": artifact, **usual, **changes}
 
-    def __init__(self, runs: dict[int, str]) -> None:
-        self.runs = runs
+
+class MadeGithub(Api):
+    """A repository with runs of `notebooks`, and releases of which the last one has files."""
+
+    def __init__(self, *workflow_runs: dict[str, Any]) -> None:
+        super().__init__({})
+        self.workflow_runs = [*workflow_runs]
         self.releases: list[dict[str, Any]] = []
         self.assets: dict[int, dict[str, Any]] = {}  # by number, with their content
         self.failing = ""  # name of an asset whose upload breaks off
-        self.address = ""  # while it serves
 
-    def environ(self, tag: str, commit: str, **rights: str) -> dict[str, str]:
+    def environ(self, tag: str, **rights: str) -> dict[str, str]:
         """What a job has that runs on a tag."""
         return {
             "GITHUB_API_URL": self.address,
@@ -35,73 +37,59 @@ class MadeGithub:
             "GITHUB_WORKFLOW_REF": f"{REPOSITORY}/.github/workflows/release.yml@refs/tags/{tag}",
             "GITHUB_TOKEN": token_with(rights or {"actions": "read", "contents": "write"}),
             "GITHUB_REF": f"refs/tags/{tag}",
-            "GITHUB_SHA": commit,
         }
 
     def names(self) -> list[str]:
         """Of the files of its releases."""
         return sorted(asset["name"] for asset in self.assets.values())
 
-    @contextmanager
-    def serving(self) -> Iterator[None]:
-        """Answer requests meanwhile."""
-        github = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def answer(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                status, content = github.answer(self.command, self.path, self.headers.get("Authorization", ""), body)
-                text = b"" if content is None else json.dumps(content).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(text)))
-                self.end_headers()
-                self.wfile.write(text)
-
-            do_GET = do_POST = do_PATCH = do_DELETE = answer  # noqa: N815  # the names are the server's
-
-            def log_message(self, *arguments: object) -> None:
-                """The log is for the workflow."""
-
-        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            self.address = f"http://127.0.0.1:{server.server_address[1]}"
-            try:
-                yield
-            finally:
-                server.shutdown()
-
-    def answer(self, method: str, path: str, authorization: str, body: bytes) -> Answer:
-        """Status and content, as far as the token goes."""
+    def respond(self, method: str, path: str, authorization: str, body: bytes) -> tuple[int, bytes]:
+        """As far as the token goes. Of a list, the page that is asked for."""
         split = urlsplit(path)
         place, asked = split.path.removeprefix(f"/repos/{REPOSITORY}/"), parse_qs(split.query)
-        may_write = "contents=write" in authorization
-        if method != "GET" and not may_write:
-            return 403, {"message": "Resource not accessible by integration"}
-        if (method, place) == ("GET", "actions/workflows/notebooks.yml/runs"):
-            runs = [run for run, commit in self.runs.items() if [commit] == asked["head_sha"]]
-            own = {"event": "push", "head_repository": {"full_name": REPOSITORY}}
-            return 200, {"workflow_runs": [{"id": run, **own} for run in sorted(runs, reverse=True)]}
-        if (method, place) == ("GET", "releases"):
-            return 200, [one for one in self.releases if may_write or not one["draft"]]
-        if (method, place) == ("POST", "releases"):
-            address = f"https://github.com/{REPOSITORY}/releases/1"
-            self.releases.append({"id": 1, "html_url": address, **json.loads(body)})
-            return 201, self.releases[-1]
-        if (method, place) == ("PATCH", "releases/1"):
-            self.releases[0] |= json.loads(body)
-            return 200, self.releases[0]
-        if (method, place) == ("GET", "releases/1/assets"):
-            return 200, [{key: one[key] for key in ("id", "name", "state", "digest")} for one in self.assets.values()]
-        if (method, place) == ("POST", "releases/1/assets"):
-            return self._upload(asked["name"][0], body)
-        number = place.removeprefix("releases/assets/")
-        if method == "DELETE" and number.isdecimal():
-            del self.assets[int(number)]
-            return 204, None
+        uploads = (method, place.rpartition("/")[2]) == ("POST", "assets")
+        if split.hostname not in (None, f"{'uploads' if uploads else 'api'}.{HOST}"):
+            return 404, b'{"message": "Not Found"}'
+        needed = "contents=write" if method != "GET" else "actions=read" if place.startswith("actions/") else ""
+        if needed not in authorization:
+            return 403, b'{"message": "Resource not accessible by integration"}'
+        status, content = self._answer(method, place, asked, may_write="contents=write" in authorization, body=body)
+        if isinstance(content, list):
+            size, page = int(asked["per_page"][0]), int(asked.get("page", ["1"])[0])
+            content = content[(page - 1) * size : page * size]
+        return status, b"" if content is None else json.dumps(content).encode()
+
+    def _answer(self, method: str, place: str, asked: dict[str, list[str]], may_write: bool, body: bytes) -> Any:
+        match method, place.split("/"):
+            case "GET", ["actions", "workflows", "notebooks.yml", "runs"]:
+                wanted = [(key, asked[key][0]) for key in ("status", "branch", "head_sha", "event") if key in asked]
+                runs = [run for run in self.workflow_runs if all(run[key] == value for key, value in wanted)]
+                return 200, {"workflow_runs": sorted(runs, key=lambda run: -run["id"])}
+            case "GET", ["actions", "runs", number, "artifacts"]:
+                names = [run["artifact"] for run in self.workflow_runs if str(run["id"]) == number]
+                return 200, {"artifacts": [{"id": 1, "name": name} for name in names if [name] == asked["name"]]}
+            case "GET", ["releases"]:
+                return 200, [one for one in self.releases if may_write or not one["draft"]]
+            case "POST", ["releases"]:
+                number = len(self.releases) + 1
+                address = f"https://github.com/{REPOSITORY}/releases/{number}"
+                self.releases.append({"id": number, "html_url": address, **json.loads(body)})
+                return 201, self.releases[-1]
+            case "PATCH", ["releases", number]:
+                self.releases[int(number) - 1] |= json.loads(body)
+                return 200, self.releases[int(number) - 1]
+            case "GET", ["releases", _, "assets"]:
+                kept = ("id", "name", "state", "digest")
+                return 200, [{key: one[key] for key in kept} for one in self.assets.values()]
+            case "POST", ["releases", _, "assets"]:
+                return self._upload(asked["name"][0], body)
+            case "DELETE", ["releases", "assets", number]:
+                del self.assets[int(number)]
+                return 204, None
         return 404, {"message": "Not Found"}
 
-    def _upload(self, name: str, content: bytes) -> Answer:
-        if not self.releases[0]["draft"] or name in self.names():
+    def _upload(self, name: str, content: bytes) -> Any:
+        if not self.releases[-1]["draft"] or name in self.names():
             return 422, {"message": "Validation Failed"}
         broken, number = name == self.failing, max(self.assets, default=0) + 1
         found = {

@@ -41,14 +41,16 @@ COMMIT = "5" * 40
 BACKENDS = ("onnxruntime", "onnxruntime-int8")
 
 
-def released_data() -> Data:
+def released_data(source: str = "synthetic") -> Data:
     """What the network of `made_run` was trained on."""
-    return made_data(noise("train", 86), noise("val", 129, seed=1))
+    return made_data(noise("train", 86), noise("val", 129, seed=1), source=source)
 
 
-def made_run(run_dir: Path, backends: tuple[str, ...] = BACKENDS, seed: int = 0, **changes: Any) -> Path:
+def made_run(
+    run_dir: Path, backends: tuple[str, ...] = BACKENDS, seed: int = 0, source: str = "synthetic", **changes: Any
+) -> Path:
     """Records, checkpoint and kept models of a run. Args: seed: of the weights; changes: of the training's record."""
-    data = released_data()
+    data = released_data(source)
     checkpoint = load_checkpoint(_checkpoint(run_dir, data, seed))
     network = checkpoint.metadata
     trained = evaluate(predict_logits(checkpoint.model, checkpoint.preprocessing, data.val.images), data.val)
@@ -69,17 +71,17 @@ def made_run(run_dir: Path, backends: tuple[str, ...] = BACKENDS, seed: int = 0,
     return run_dir
 
 
-def release_of(run_dir: Path) -> Path:
+def release_of(run_dir: Path, source: str = "synthetic") -> Path:
     """The folder of the release of such a run."""
-    release = write_release(plan_release(run_dir), released_data()).release
+    release = write_release(plan_release(run_dir), released_data(source)).release
     assert release is not None
     return release.path
 
 
-def made_series_run(run_dir: Path, profile: str = "fast", commit: str = COMMIT) -> Path:
+def made_series_run(run_dir: Path, profile: str = "fast", commit: str = COMMIT, source: str = "gtsrb") -> Path:
     """A run of the whole series, as the workflow keeps it; no limits are stated for its accuracy."""
-    made_run(run_dir, profile=profile, environment=made_environment(git_commit=commit))
-    digest = Release.load(release_of(run_dir)).digest
+    made_run(run_dir, source=source, profile=profile, environment=made_environment(git_commit=commit))
+    digest = Release.load(release_of(run_dir, source)).digest
     records: dict[str, Record] = {
         "01_explore": made_explore(),
         "02_train": read_record(record_path(run_dir, "02_train"), TrainRecord),

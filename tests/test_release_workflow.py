@@ -10,7 +10,7 @@ import pytest
 
 from lib.files import PROJECT_ROOT
 from lib.release import Release
-from tests.made_github import MadeGithub
+from tests.made_github import MadeGithub, made_workflow_run
 from tests.made_release import made_series_run
 from tests.rehearsal import standins
 from tests.rehearsal.results import Event, Variation, Walk, WorkflowError
@@ -21,6 +21,7 @@ RELEASE = ".github/workflows/release.yml"
 RUN = "8"
 OIDC = ("id-token", "attestations")
 SIGN = "touch shipped/release/model.sig"
+DIGEST = "sha256:" + "d" * 64  # of the image
 
 
 def needing(*rights: str, digest: str = "") -> Action:
@@ -43,12 +44,13 @@ class Walks(NamedTuple):
     first: Walk
     draft: bool  # what the first left
     second: Walk
+    published: Walk  # started by hand, after those
     digest: str  # of the release
 
 
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walks]:
-    folder, github = tmp_path_factory.mktemp("release"), MadeGithub({})
+    folder, github = tmp_path_factory.mktemp("release"), MadeGithub()
 
     def download(job: Job, given: Given) -> dict[str, str]:
         """The artifact of another run; others are of this walk."""
@@ -63,21 +65,29 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walks]:
     own = {"actions/download-artifact": Action(artifact.inputs | {"run-id", "github-token"}, download),
            "actions/attest-build-provenance": needing(*OIDC), "docker/login-action": needing("packages"),
            "docker/setup-qemu-action": needing(), "docker/setup-buildx-action": needing(),
-           "docker/build-push-action": needing("packages", digest="sha256:" + "d" * 64)}  # fmt: skip
+           "docker/build-push-action": needing("packages", digest=DIGEST)}  # fmt: skip
     with pytest.MonkeyPatch.context() as patched, github.serving():
         for name, action in own.items():
             patched.setitem(ACTIONS, name, action)
-        commands = [Command(r"(model_signing verify sigstore|^docker run)\b", "nothing")]
+        commands = [Command(r"model_signing verify sigstore\b", "nothing")]
+        commands.append(Command(r"\bdocker run\b", "says it", lambda job, text: text.replace("docker", "echo docker")))
         commands.append(Command(r"model_signing sign sigstore", "signs nothing", lambda job, script: SIGN))
         patched.setattr(standins, "COMMANDS", (*COMMANDS, *commands))
-        runner = Runner(PROJECT_ROOT, folder / "first", Event("push"))
-        made_series_run(folder / "run", commit=runner.sha)
-        github.runs, github.failing = {int(RUN): runner.sha}, "model_uint8.onnx"
+        push = Event("push", changed=("CHANGELOG.md",))
+        runner = Runner(PROJECT_ROOT, folder / "first", push)
+        code = runner.repository.base  # HEAD changes only the changelog, and its run had nothing to do
+        made_series_run(folder / "run", commit=code)
+        github.workflow_runs = [made_workflow_run(int(RUN), code), made_workflow_run(9, runner.sha, artifact="none")]
+        github.failing = "model_uint8.onnx"
         first, draft = walk(runner, github), github.releases[0]["draft"]
         github.failing = ""
         again = Variation(attempt=2, earlier=first, kept=("check", "sign", "image"))
-        second = walk(Runner(PROJECT_ROOT, folder / "second", Event("push"), again), github)
-        yield Walks(github, first, draft, second, Release.load(folder / "run").digest)
+        second = walk(Runner(PROJECT_ROOT, folder / "second", push, again), github)
+        by_hand = Event("workflow_dispatch", {"run_id": RUN}, changed=push.changed)
+        third = Runner(PROJECT_ROOT, folder / "third", by_hand)
+        third.repository, third.sha = runner.repository, runner.sha
+        published = walk(third, github)
+        yield Walks(github, first, draft, second, published, Release.load(folder / "run").digest)
 
 
 def walk(runner: Runner, github: MadeGithub) -> Walk:
@@ -93,16 +103,24 @@ def test_attempt_that_breaks_off_leaves_a_draft_and_the_next_publishes_it_once(w
     assert walked.draft is True and [one["draft"] for one in walked.github.releases] == [False]
 
 
+def test_published_tag_is_checked_again_and_left_alone(walked: Walks) -> None:
+    results = {"check": "success", "sign": "skipped", "image": "skipped", "publish": "skipped"}
+    assert walked.published.results == results, walked.published.job("check").log[-2000:]
+
+
 def test_every_step_ran(walked: Walks) -> None:
     ran = {(job.id, step.name) for job in walked.second.jobs for step in job.steps if step.outcome == "success"}
     graph = read_workflow(PROJECT_ROOT, RELEASE)["jobs"]
     assert {(name, step["name"]) for name, job in graph.items() for step in job["steps"]} <= ran
 
 
-def test_image_has_the_signed_release_its_digest_and_both_architectures(walked: Walks) -> None:
+def test_image_has_the_signed_release_is_verified_on_both_architectures_and_named_in_the_notes(walked: Walks) -> None:
     log = walked.first.job("image").log
     wanted = ["'tags': 'ghcr.io/owner/repository:1.0.0'", "'platforms': 'linux/arm64,linux/amd64'", "VERSION=1.0.0"]
     wanted += ["'push': 'true'", "'provenance': 'mode=max'", "'sbom': 'true'", f"MODEL_DIGEST={walked.digest}"]
+    wanted += [f"docker run --pull always --platform linux/{one}" for one in ("arm64", "amd64")]
     assert [part for part in wanted if part not in log] == []
     (archive,) = (one for one in walked.github.assets.values() if one["name"].endswith(".tar"))
-    assert b"model.sig" in archive["content"] and walked.digest in walked.github.releases[0]["body"]
+    notes = walked.github.releases[0]["body"]
+    assert b"model.sig" in archive["content"] and walked.digest in notes
+    assert notes.startswith(f"Image: `ghcr.io/owner/repository:1.0.0@{DIGEST}`, for linux/arm64 and linux/amd64.")

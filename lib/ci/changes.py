@@ -68,6 +68,12 @@ def changed_files(base: str, root: Path = PROJECT_ROOT) -> list[str] | None:
     return None if listed is None else [path for path in listed.split("\0") if path]
 
 
+def same_code(commit: str, root: Path = PROJECT_ROOT) -> bool:
+    """True if the checked-out commit differs from another one at most by files without effect."""
+    changed = changed_files(commit, root)
+    return changed is not None and not must_run(changed)
+
+
 def _git(root: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, timeout=60, check=True)

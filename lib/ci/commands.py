@@ -130,13 +130,13 @@ def _tagged(_arguments: _Arguments) -> None:
 def _notes(arguments: _Arguments) -> None:
     from lib.ci.publishing import release_notes
 
-    write_atomic(project_path(arguments.out), release_notes(arguments.run_dir, arguments.image, os.environ))
+    write_atomic(project_path(arguments.out), release_notes(arguments.run_dir, os.environ))
 
 
 def _publish(arguments: _Arguments) -> None:
     from lib.ci.publishing import publish
 
-    for line in publish(arguments.release, arguments.notes, os.environ):
+    for line in publish(arguments.release, arguments.notes, arguments.image, os.environ):
         print(line, flush=True)
 
 
@@ -220,11 +220,13 @@ def add_commands(commands: Any) -> None:
 
     add(actions, "tagged", _tagged, "which run of notebooks a tag means, and whether it is released already", run=False)
     notes = add(actions, "notes", _notes, "notes of a release, where the gate lets its run pass")
-    notes.add_argument("--image", required=True, metavar="NAME", help="of the release, at the registry")
     notes.add_argument("--out", type=Path, required=True, metavar="FILE")
     publish = add(actions, "publish", _publish, "fill the draft of a release at GitHub and publish it", run=False)
     publish.add_argument("release", type=Path, metavar="RELEASE")
     publish.add_argument("--notes", type=Path, required=True, metavar="FILE")
+    publish.add_argument(
+        "--image", required=True, metavar="NAME", help="of the release, at the registry, with its digest"
+    )
 
     add(actions, "annotate", _annotate, "annotations at the notebook cells that failed")
 

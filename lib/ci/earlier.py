@@ -40,7 +40,8 @@ def fetch_history(out: Path, architecture: str, environ: Mapping[str, str]) -> I
     hub = Hub(environ)
     this, workflow = needed(environ, "GITHUB_RUN_ID", "GITHUB_WORKFLOW_REF")
     found = 0
-    for run in hub.runs(workflow.partition("@")[0].rpartition("/")[2]):  # OWNER/NAME/.github/workflows/FILE@REF
+    listed = hub.runs(workflow.partition("@")[0].rpartition("/")[2])  # OWNER/NAME/.github/workflows/FILE@REF
+    for run in [one["id"] for one in listed]:
         if found == MAX_RUNS:
             break
         if str(run) == this:

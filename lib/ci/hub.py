@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,31 +42,39 @@ class Hub:
         self._session = requests.Session()
         self._session.headers["Authorization"] = f"Bearer {token}"
 
-    def runs(self, workflow: str, **asked: str) -> list[int]:
-        """Numbers of the successful runs on `main` that no pull request started, the newest first.
+    def runs(self, workflow: str) -> list[dict[str, Any]]:
+        """The last successful runs on `main` that no pull request started, the newest first.
 
         Args:
             workflow: file name.
-            asked: further conditions, such as `head_sha`.
         """
-        usual = {"branch": "main", "status": "success", "exclude_pull_requests": "true", "per_page": "50"}
+        asked = {"branch": "main", "status": "success", "exclude_pull_requests": "true", "per_page": "100"}
         return [
-            run["id"]
-            for run in self.listed("workflow_runs", f"actions/workflows/{workflow}/runs", {**usual, **asked})
+            run
+            for run in self.listed("workflow_runs", f"actions/workflows/{workflow}/runs", asked)
             if run["event"] != "pull_request"  # of a fork whose branch is called main too
             and (run["head_repository"] or {}).get("full_name") == self.repository
         ]
 
-    def artifact(self, run: int, name: str) -> bytes | None:
-        """The zip of a run's artifact, of its last attempt; None where it has none any more."""
+    def artifact_number(self, run: int, name: str) -> int | None:
+        """Of a run's artifact, of its last attempt; None where it has none any more."""
         listed = self.listed("artifacts", f"actions/runs/{run}/artifacts", {"name": name, "per_page": "100"})
-        kept = [one["id"] for one in listed if one["name"] == name and not one.get("expired")]
-        return self.ask("GET", f"actions/artifacts/{int(max(kept))}/zip").content if kept else None
+        return max((int(one["id"]) for one in listed if one["name"] == name and not one.get("expired")), default=None)
+
+    def artifact(self, run: int, name: str) -> bytes | None:
+        """The zip of such an artifact."""
+        number = self.artifact_number(run, name)
+        return None if number is None else self.ask("GET", f"actions/artifacts/{number}/zip").content
 
     def release(self, tag: str) -> dict[str, Any] | None:
-        """The release of a tag. A draft is seen only with `contents: write`."""
-        listed = self.listed("", "releases", {"per_page": "100"})
-        return next((one for one in listed if one["tag_name"] == tag), None)
+        """The release of a tag, rather the published one than a draft, which is seen only with `contents: write`."""
+        found: list[dict[str, Any]] = []
+        for page in itertools.count(1):
+            listed = self.listed("", "releases", {"per_page": "100", "page": str(page)})
+            found += [one for one in listed if one["tag_name"] == tag]
+            if len(listed) < 100:
+                break
+        return min(found, key=lambda one: bool(one["draft"]), default=None)
 
     def listed(self, key: str, path: str, parameters: Mapping[str, str]) -> list[dict[str, Any]]:
         """The list in an answer; with an empty key the answer is the list.

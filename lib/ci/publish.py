@@ -6,10 +6,24 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lib.ci.gate import Needs, output
+from lib.ci.official_images import SYNTHETIC
 from lib.ci.verdicts import Verdicts
 from lib.files import project_path
 from lib.html.index import write_index
 from lib.report.gate_result import Judged, write_judged
+
+BY_HAND = "workflow_dispatch"  # the event of a run whose inputs someone chose
+
+
+def unfit(profile: str, dataset: str) -> str:
+    """Why the figures of a run are not for the public, in words; empty where they are.
+
+    Args:
+        dataset: which images the run used.
+    """
+    if profile == "smoke":
+        return "the profile is smoke"
+    return "synthetic images stand in for the real ones" if dataset == SYNTHETIC else ""
 
 
 def reason_against(verdicts: Verdicts, needs: Needs, environ: Mapping[str, str]) -> str:
@@ -23,18 +37,16 @@ def reason_against(verdicts: Verdicts, needs: Needs, environ: Mapping[str, str])
         environ: ARCH, GITHUB_REF, GITHUB_EVENT_NAME, and PAGES_ENABLED, a variable of the repository.
     """
     event, ref = environ.get("GITHUB_EVENT_NAME", ""), environ.get("GITHUB_REF", "")
-    profile, note = output(needs, "plan", "profile"), output(needs, "train", "note")
+    profile, dataset = output(needs, "plan", "profile"), output(needs, "train", "dataset")
     against = {
         "the gate fails": verdicts.outcome == "fail",
         "the repository's variable PAGES_ENABLED is not true": environ.get("PAGES_ENABLED") != "true",
         "there is one site, and it shows arm64": environ.get("ARCH") != "arm64",
         f"{ref or 'this'} is not the branch main": ref != "refs/heads/main",
-        "the inputs of this run were chosen by hand": event == "workflow_dispatch",
+        "the inputs of this run were chosen by hand": event == BY_HAND,
         "there is nothing to run for this change": not profile,
-        "the profile is smoke": profile == "smoke",
-        "synthetic images stand in for the real ones": bool(note),
     }
-    return next((reason for reason, holds in against.items() if holds), "")
+    return next((reason for reason, holds in against.items() if holds), unfit(profile, dataset))
 
 
 def keep_verdict(run_dir: Path, verdicts: Verdicts) -> None:

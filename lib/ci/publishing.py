@@ -4,62 +4,79 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lib.ci.gate import judge_run
 from lib.ci.hub import Hub, needed
+from lib.ci.publish import unfit
 from lib.ci.tagged import tag_of
 from lib.errors import RefusedError
 from lib.files import project_path
+from lib.records.schema import RELEASE, ReleaseRecord, read_record, record_path
 from lib.release import Release
 from lib.release.reader import BOM, CARD, SIGNATURE, SUMS, WEIGHTS
+from lib.report.promotion import verdict_words
 
 _ISSUER = "https://token.actions.githubusercontent.com"
 
 
-def release_notes(run_dir: Path, image: str, environ: Mapping[str, str]) -> str:
-    """What the page of a release says: image, what the gate found, how to check it, and the model card.
+def release_notes(run_dir: Path, environ: Mapping[str, str]) -> str:
+    """What the page of a release says: its origin, what the gate found, how to check it, and the model card.
 
     Args:
         run_dir: a run with a release.
-        image: its name at the registry.
-        environ: GITHUB_REF, GITHUB_SHA, GITHUB_SERVER_URL, GITHUB_REPOSITORY and GITHUB_WORKFLOW_REF.
+        environ: NOTEBOOKS_RUN and NOTEBOOKS_COMMIT, the number of that run and what it checked out; GITHUB_REF,
+            GITHUB_SERVER_URL, GITHUB_REPOSITORY and GITHUB_WORKFLOW_REF.
 
     Raises:
         UserError: the run has no release.
-        RefusedError: the gate fails, the run is a smoke run, or another commit was trained than is tagged.
+        RefusedError: the gate fails, the figures are not for the public, the champion is to be kept, or another commit
+            was trained.
     """
-    names = ("GITHUB_SHA", "GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_WORKFLOW_REF")
-    commit, server, repository, workflow = needed(environ, *names)
+    names = ("NOTEBOOKS_RUN", "NOTEBOOKS_COMMIT", "GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_WORKFLOW_REF")
+    number, commit, server, repository, workflow = needed(environ, *names)
     release, verdicts = Release.load(run_dir), judge_run(run_dir)
     manifest = release.manifest
+    promotion = read_record(record_path(project_path(run_dir), RELEASE), ReleaseRecord).promotion
     if failed := verdicts.of("fail"):
         first = f"{failed[0].check} {failed[0].subject}: {failed[0].found}"
         raise RefusedError(f"the gate does not let this run pass ({verdicts.words}; {first}); release another one")
-    if manifest.profile == "smoke":
-        raise RefusedError("a smoke run made this release, and its figures mean nothing; release a run of fast or full")
+    if reason := unfit(manifest.profile, manifest.figures.data):
+        raise RefusedError(f"the figures of this run are not for the public: {reason}; release another one")
     if manifest.commit != commit:
-        raise RefusedError(f"commit {manifest.commit or 'unknown'} trained, and {commit} is tagged; tag what trained")
-    doubts = [f"- to be looked at: {one.check} {one.subject}: {one.found}" for one in verdicts.of("investigate")]
+        raise RefusedError(f"commit {manifest.commit or 'unknown'} trained, and {commit} ran; release another run")
+    if promotion is not None and promotion.verdict == "keep":
+        raise RefusedError(f"05 decided to {verdict_words(promotion)}; release another run")
+    doubts = [f"{one.check} {one.subject}: {one.found}" for one in verdicts.of("investigate")]
+    if promotion is not None and promotion.verdict == "investigate":
+        doubts.append(f"promotion: {verdict_words(promotion)}")
     folder = archive_name(release).removesuffix(".tar")
     _, _, card = release.text(CARD).split("---\n", 2)  # behind what model hubs read
     return "\n".join(
         [
-            f"Image: `{image}`, for linux/arm64 and linux/amd64. Digest of the release: `{release.digest}`.",
+            f"Digest of the release: `{release.digest}`.",
             "",
-            f"Gate of the run: {verdicts.words}",
-            *doubts,
+            f"Trained and measured by [run {number} of notebooks]({server}/{repository}/actions/runs/{number}), "
+            f"which ran commit {commit}.",
             "",
-            "Check what you have got:",
+            f"Gate of that run: {verdicts.words}",
+            *(f"- to be looked at: {doubt}" for doubt in doubts),
+            "",
+            "To check it, put the archive into the root of a checkout of this repository. In that folder, "
+            "`make EXTRAS=sign .venv` brings the tools, then:",
             "",
             f"    tar --extract --file {archive_name(release)}",
-            f"    python -m lib verify {folder}",
-            f"    python -m model_signing verify sigstore {folder} \\",
+            f"    .venv/bin/python -m lib verify {folder}",
+            f"    .venv/bin/python -m model_signing verify sigstore {folder} \\",
             f"      --signature {folder}/{SIGNATURE} --identity_provider {_ISSUER} \\",
             f"      --identity {server}/{workflow}",
-            f"    gh attestation verify {WEIGHTS} --repo {repository}",
+            f"    gh attestation verify {folder}/{WEIGHTS} --repo {repository}",
+            "",
+            "Signature and attestation prove which workflow published these files: `release`, on this tag. "
+            "They do not prove which run trained them; the log of the run named above shows that.",
             card,
         ]
     )
@@ -84,11 +101,13 @@ def files_of(release: Release) -> dict[str, bytes]:
     return {archive: packed.getvalue(), **{Path(name).name: (release.path / name).read_bytes() for name in alone}}
 
 
-def publish(folder: Path, notes: Path, environ: Mapping[str, str]) -> Iterator[str]:
+def publish(folder: Path, notes: Path, image: str, environ: Mapping[str, str]) -> Iterator[str]:
     """Put the files of a release onto a draft and publish it; what an earlier attempt has done is not done again.
 
     Args:
         folder: a signed release.
+        notes: a file, as `release_notes` wrote it.
+        image: with tag and digest, as it was pushed.
         environ: GITHUB_REF, and what `Hub` reads; the token needs `contents: write`.
 
     Yields:
@@ -105,7 +124,12 @@ def publish(folder: Path, notes: Path, environ: Mapping[str, str]) -> Iterator[s
     if found and not found["draft"]:
         yield f"{tag} is published already: {found['html_url']}"
         return
-    says = {"name": f"{tag}: {release.name} {release.version}", "body": project_path(notes).read_text(encoding="utf-8")}
+    says = {
+        "name": f"{tag}: {release.name} {release.version}",
+        "body": f"Image: `{image}`, for linux/arm64 and linux/amd64. "
+        + project_path(notes).read_text(encoding="utf-8"),
+        "prerelease": not re.fullmatch(r"v[\d.]+", tag),  # such as v1.0.0-rc.1, which is never the latest
+    }
     draft = found or hub.ask("POST", "releases", json={"tag_name": tag, "draft": True, **says}).json()
     place = f"releases/{int(draft['id'])}"
     there = {one["name"]: one for one in hub.listed("", f"{place}/assets", {"per_page": "100"})}

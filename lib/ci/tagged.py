@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
+from lib.ci.changes import same_code
 from lib.ci.hub import Hub, needed
+from lib.ci.publish import BY_HAND
 from lib.errors import RefusedError
+from lib.files import PROJECT_ROOT
 
 WORKFLOW = "notebooks.yml"
+ARTIFACT = "release.arm64"  # which only a run has that measured, and released what it measured
 _TAG = re.compile(r"refs/tags/v(\d[0-9A-Za-z.-]{0,60})")  # what the tag of an image may have, too
 
 
@@ -24,32 +29,42 @@ def tag_of(environ: Mapping[str, str]) -> str:
     return reference.removeprefix("refs/tags/")
 
 
-def tagged(environ: Mapping[str, str]) -> dict[str, str]:
-    """Which run a tag means: the latest successful one on `main` of the same commit, or INPUT_RUN_ID of these.
+def tagged(environ: Mapping[str, str], root: Path = PROJECT_ROOT) -> dict[str, str]:
+    """Which run a tag means: the latest one on `main` that released the same code, or INPUT_RUN_ID of these.
+
+    The same code: the commits differ at most by files that run nothing, such as the changelog. A run whose inputs were
+    chosen by hand counts only where it is asked for.
 
     Args:
-        environ: GITHUB_REF, GITHUB_SHA, INPUT_RUN_ID, and what `Hub` reads.
+        environ: GITHUB_REF, INPUT_RUN_ID, and what `Hub` reads.
+        root: checkout of the tag, with its history.
 
     Returns:
-        run_id; version (of the tag); image (its name at ghcr.io); publish (`false` where the tag has been released).
+        run_id; commit (of that run); version (of the tag); image (its name at ghcr.io); publish (`false` where the tag
+        has been released).
 
     Raises:
         RefusedError: not a tag, no such run, or GitHub does not answer.
     """
     tag, hub = tag_of(environ), Hub(environ)
-    (commit,) = needed(environ, "GITHUB_SHA")
-    runs = [str(run) for run in hub.runs(WORKFLOW, head_sha=commit)]
+    runs = {
+        str(run["id"]): run
+        for run in hub.runs(WORKFLOW)
+        if same_code(run["head_sha"], root) and hub.artifact_number(run["id"], ARTIFACT) is not None
+    }
     asked = environ.get("INPUT_RUN_ID", "").strip()
-    if not runs:
+    chosen = asked or next((number for number, run in runs.items() if run["event"] != BY_HAND), "")
+    if chosen not in runs:
+        which = f"run {asked!r} is not" if asked else "no push and no schedule started"
         raise RefusedError(
-            f"{tag} is commit {commit}, of which no run of {WORKFLOW} on main has succeeded; run it first"
+            f"{which} a successful run of {WORKFLOW} on main with a release of the code of {tag} (there are: "
+            f"{', '.join(runs) or 'none'}); start {WORKFLOW} by hand while main is at the tagged commit, then this "
+            f"workflow on {tag} with the number of that run"
         )
-    if asked and asked not in runs:
-        raise RefusedError(f"run {asked!r} is not a successful run of {WORKFLOW} on main of commit {commit}; "
-                           f"there are: {', '.join(runs)}")  # fmt: skip
     release = hub.release(tag)
     return {
-        "run_id": asked or runs[0],
+        "run_id": chosen,
+        "commit": runs[chosen]["head_sha"],
         "version": tag[1:],
         "image": f"ghcr.io/{hub.repository.lower()}:{tag[1:]}",
         "publish": str(release is None or release["draft"]).lower(),

@@ -37,12 +37,15 @@ class Api:
         api = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # the name is the server's
-                status, content = api.answer(self.path, self.headers.get("Authorization", ""))
+            def reply(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                status, content = api.respond(self.command, self.path, self.headers.get("Authorization", ""), body)
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
+
+            do_GET = do_POST = do_PATCH = do_DELETE = reply  # noqa: N815  # the names are the server's
 
             def log_message(self, *arguments: object) -> None:
                 """The log of the walk is for the workflow."""
@@ -54,6 +57,10 @@ class Api:
                 yield
             finally:
                 server.shutdown()
+
+    def respond(self, method: str, path: str, authorization: str, _body: bytes) -> tuple[int, bytes]:
+        """Status and content for a request; this one is only read."""
+        return self.answer(path, authorization) if method == "GET" else (405, b"")
 
     def answer(self, path: str, authorization: str) -> tuple[int, bytes]:
         """Status and content for a request."""

@@ -185,7 +185,7 @@ def test_run_with_onnx_runtime_is_released_and_judged_against_a_champion(finishe
     assert status == 0, last
     record = read_record(run_dir / "results/05_release.json", ReleaseRecord)
     assert record.digest == verify(run_dir)[0].digest and len(record.links) == 8
-    assert record.promotion is None and "No champion was given" in (tmp_path / "out.ipynb").read_text()
+    assert record.promotion is None and "Nothing is compared" in (tmp_path / "out.ipynb").read_text()
     champion = shutil.copytree(run_dir / record.place, tmp_path / "champion")
     status, last = papermill(tmp_path, "05_release", "-p", "run_dir", str(run_dir), "-p", "champion", str(champion))
     assert status == 0, last

@@ -235,8 +235,10 @@ def test_champion_of_other_classes_is_refused_with_the_first_that_differs(champi
         check_judges(champion, replace(data, classes=data.classes[:-1]))
 
 
-def test_champion_that_the_run_would_overwrite_is_refused(run_dir: Path) -> None:
-    with pytest.raises(UserError, match="is the release of this run, which is written anew"):
+def test_champion_that_the_run_would_overwrite_is_refused_before_anything_runs(run_dir: Path, refused: Refused) -> None:
+    complaint = "is the release of this run, which is written anew"
+    assert complaint in refused("run", "05", "-p", "champion", run_dir, "--out", run_dir)
+    with pytest.raises(UserError, match=complaint):
         open_champion(str(run_dir), plan_release(run_dir), None, "")
 
 
@@ -273,7 +275,7 @@ def test_what_cannot_be_a_champion_is_refused_before_anything_runs(
     run_dir: Path, other: Release, tmp_path: Path, refused: Refused, change: Callable[[Path], Any], complaint: str
 ) -> None:
     folder = Path(shutil.copytree(other.path, tmp_path / "champion"))
-    verified_champion(str(folder))
+    verified_champion(str(folder), folder.parent / "run")
     change(folder)
     before = sorted(path for path in run_dir.rglob("*") if path.name != ".lock")
     told = refused("run", "05", "-p", "champion", folder, "--out", run_dir)

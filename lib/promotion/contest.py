@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import zip_longest
+from pathlib import Path
 
 import numpy as np
 
@@ -28,19 +29,25 @@ class Champion:
     judges: Split  # at the size that its network reads
 
 
-def verified_champion(path: str) -> Release:
+def verified_champion(path: str, run_dir: Path) -> Release:
     """An earlier release, with every link of its chain checked.
 
     Args:
         path: of the release, or of a run folder with one.
+        run_dir: of the run whose release it judges.
 
     Raises:
-        UserError: no such folder, not a release, one of another format, or one that does not verify.
+        UserError: no such folder, not a release, one of another format, or one that does not verify; or it is the
+            release that the run is about to replace.
     """
     try:
         release, _ = verify(run_folder(path, "the folder of an earlier release"))
     except UserError as error:
         raise UserError(f"the champion cannot be used: {error}") from None
+    if release.path.resolve() == (run_dir / FOLDER).resolve():
+        raise UserError(
+            f"the champion {release.path} is the release of this run, which is written anew; give that of another run"
+        )
     return release
 
 
@@ -75,15 +82,11 @@ def open_champion(path: str, plan: Plan, data: Data | None, data_root: str) -> C
         data, data_root: as of `training_data`.
 
     Raises:
-        UserError: as `verified_champion` and `check_judges`; or it is the release that this run is about to replace.
+        UserError: as `verified_champion` and `check_judges`.
     """
     if not path:
         return None
-    release = verified_champion(path)
-    if release.path.resolve() == (plan.run_dir / FOLDER).resolve():
-        raise UserError(
-            f"the champion {release.path} is the release of this run, which is written anew; give that of another run"
-        )
+    release = verified_champion(path, plan.run_dir)
     if data is None:
         return None
     check_judges(release, data)

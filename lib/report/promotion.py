@@ -8,7 +8,7 @@ from lib.report.words import capital, milliseconds, percent, sentence
 
 SIGNS: dict[str, tuple[str, Tone]] = {"holds": ("✓", "good"), "broken": ("✗", "bad"), "undecided": ("○", "warn")}
 _LOWER_IS_BETTER = ("calibration error", "p50")
-NO_CHAMPION = "No champion was given, so nothing is compared; give an earlier release with -p champion PATH."
+NO_CHAMPION = "Nothing is compared: that takes a release of this run and an earlier one, given with -p champion PATH."
 
 
 def shown(promotion: Promotion | None) -> Displayed:

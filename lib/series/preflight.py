@@ -93,7 +93,7 @@ def check_inputs(jobs: Sequence[Job], run_dir: Path) -> None:
 
 def _check_champion(path: str, jobs: Sequence[Job], release: Job, run_dir: Path) -> None:
     """Judged by what this launch trains or measures on; else by what the run in the folder was trained on."""
-    champion = verified_champion(path)
+    champion = verified_champion(path, run_dir)
     read_limits()
     values = next((job.values for job in jobs if "dataset" in job.values), None)
     if values is not None:

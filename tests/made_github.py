@@ -71,9 +71,9 @@ class MadeGithub(Api):
             case "GET", ["releases"]:
                 return 200, [one for one in self.releases if may_write or not one["draft"]]
             case "POST", ["releases"]:
-                number = len(self.releases) + 1
-                address = f"https://github.com/{REPOSITORY}/releases/{number}"
-                self.releases.append({"id": number, "html_url": address, **json.loads(body)})
+                new = len(self.releases) + 1
+                address = f"https://github.com/{REPOSITORY}/releases/{new}"
+                self.releases.append({"id": new, "html_url": address, **json.loads(body)})
                 return 201, self.releases[-1]
             case "PATCH", ["releases", number]:
                 self.releases[int(number) - 1] |= json.loads(body)

@@ -91,7 +91,7 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walks]:
 
 
 def walk(runner: Runner, github: MadeGithub) -> Walk:
-    runner.ref, runner.api = "refs/tags/v1.0.0", github  # type: ignore[assignment]
+    runner.ref, runner.api = "refs/tags/v1.0.0", github
     return runner.run(RELEASE)
 
 

@@ -299,7 +299,9 @@ def _parser() -> argparse.ArgumentParser:
     selfcheck.add_argument("--loads", type=_names, default=[], metavar="A,B", help=loads)
     seconds = "of --loads, for each backend and scenario (default 210)"
     selfcheck.add_argument("--seconds", type=float, default=210.0, metavar="S", help=seconds)
-    selfcheck.add_argument("--num-threads", type=int, default=0, metavar="N", help="of --loads (default: all cores)")
+    selfcheck.add_argument(
+        "--num-threads", type=_at_least_one, default=0, metavar="N", help="of --loads (default: all cores)"
+    )
     selfcheck.add_argument("--out", default="build/selfcheck", metavar="DIR", help="default: build/selfcheck/")
 
     render = add("render", _render, "make the pages and the index of a run again")
@@ -310,7 +312,7 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("--dataset", default="synthetic", metavar="NAME", help="default: synthetic")
     cost.add_argument("--data-root", default="", metavar="DIR", help="default: data")
     cost.add_argument("--seconds", type=float, default=30.0, metavar="S", help="of steps in turns (default 30)")
-    cost.add_argument("--num-threads", type=int, default=0, metavar="N", help="default: all cores")
+    cost.add_argument("--num-threads", type=_at_least_one, default=0, metavar="N", help="default: all cores")
 
     folds = add("folds", _folds, "accuracy over all folds of a sweep, and the tracks that are doubtful")
     folds.add_argument("directory", metavar="DIR", help="of `sweep 02 -p fold 1,2,3,4,5`")
@@ -339,7 +341,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("release", metavar="RELEASE", help="a release folder, or a run folder with one")
     serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="default: 127.0.0.1, this machine alone")
     serve.add_argument("--port", type=int, default=8000, metavar="N", help="default: 8000; 0: any that is free")
-    serve.add_argument("--num-threads", type=int, default=0, metavar="N", help="of the network (default: all cores)")
+    serve.add_argument(
+        "--num-threads", type=_at_least_one, default=0, metavar="N", help="of the network (default: all cores)"
+    )
 
     add_commands(commands)
     return parser

@@ -43,6 +43,7 @@ from tests.served import Server, made_release, serving
 NUM_IMAGES = 500
 LOST, REFUSED = 0, -1  # sent and never answered; not sent, as nothing listens
 CONNECTIONS = 32  # of the closed loop: the server's largest batch
+LATE_S = 0.1  # an image that is sent later than this after its arrival was not offered in time
 OUT = PROJECT_ROOT / "build/serve-check"
 TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "PPM": "image/x-portable-pixmap"}
 FIGURES = re.compile(r"(?<=<!-- figures -->\n).*(?=<!-- end of figures -->)", re.DOTALL)
@@ -91,6 +92,7 @@ class Load:
     seconds: float = 0.0
     statuses: Counter[int] = field(default_factory=Counter)  # of HTTP, or LOST or REFUSED
     latencies_s: list[float] = field(default_factory=list)  # of answers with status 200
+    offered: float = 0.0  # images per second that the open loop sent in time
 
     @property
     def goodput(self) -> float:
@@ -121,6 +123,8 @@ class Client:
             head = await reader.readuntil(b"\r\n\r\n")
             length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
             await reader.readexactly(int(length[1]) if length else 0)
+            if b"\r\nconnection: close\r\n" in head.lower():  # refused before the whole image was there
+                self.close()
             return int(head[9:12])
         except (OSError, asyncio.IncompleteReadError):
             self.close()
@@ -160,9 +164,12 @@ async def open_loop(port: int, requests: list[bytes], seconds: float, rate: floa
     load, begun = Load(), time.perf_counter()
     idle: list[Client] = []
     tasks = set()
+    in_time = 0
 
     async def run(arrival: float) -> None:
+        nonlocal in_time
         client = idle.pop() if idle else Client(port)
+        in_time += time.perf_counter() < min(arrival + LATE_S, begun + seconds)
         _note(load, await client.send(random.choice(requests)), arrival)
         idle.append(client)
 
@@ -174,7 +181,7 @@ async def open_loop(port: int, requests: list[bytes], seconds: float, rate: floa
         task.add_done_callback(tasks.discard)
         arrival += random.expovariate(rate)
     await asyncio.gather(*tasks)
-    load.seconds = time.perf_counter() - begun
+    load.seconds, load.offered = time.perf_counter() - begun, in_time / seconds
     for client in idle:
         client.close()
     return load
@@ -237,6 +244,7 @@ class Figures:
     bare_single_s: float
     half_load_p50_s: float
     half_load_p99_s: float
+    overload_offered: float
     overload_goodput: float
     overload_refused: int
     wrong_statuses: dict[int, int]  # of all phases but the kill: neither 200 nor 429
@@ -244,8 +252,8 @@ class Figures:
     soak_images: int
     soak_start_bytes: int
     soak_end_bytes: int
-    killed_in_flight: int
-    killed_lost: int
+    killed_in_flight: int  # lost by the kill, while no server ran
+    killed_lost: int  # before the kill, or after the restart
     restart_s: float
     plain_capacity: float = math.nan
     plain_per_cpu_second: float = math.nan
@@ -257,18 +265,19 @@ class Figures:
         share = self.per_cpu_second / self.bare_per_cpu_second
         times = self.half_load_p99_s / self.bare_single_s
         kept, growth = self.overload_goodput / self.capacity, self.soak_end_bytes / self.soak_start_bytes - 1
+        offered = self.overload_offered / self.capacity
         soak = f"{self.soak_s / 60:.1f} min, {self.soak_images:,} varying images"
         return [
             ("images per CPU-second, of the bare loop", ">= 70 %", f"{share:.0%}", share >= 0.7),
             ("p99 at half load, of the bare single-image time", "<= 10x", f"{times:.1f}x", times <= 10),
-            ("goodput when twice the capacity is offered", ">= 90 %", f"{kept:.0%}", kept >= 0.9),
-            (f"memory after a soak of {soak}", "+5 % at most", f"{growth:+.1%}", growth <= 0.05),
             (
-                "requests lost by `kill -9` and restart",
-                f"<= {self.killed_in_flight} in flight",
-                f"{self.killed_lost}",
-                self.killed_lost <= self.killed_in_flight,
+                "goodput when twice the capacity is offered",
+                ">= 90 % at >= 1.9x",
+                f"{kept:.0%} at {offered:.1f}x",
+                kept >= 0.9 and offered >= 1.9,
             ),
+            (f"memory after a soak of {soak}", "+5 % at most", f"{growth:+.1%}", growth <= 0.05),
+            ("requests lost before `kill -9` and after the restart", "0", f"{self.killed_lost}", not self.killed_lost),
             ("answers other than 200 and 429", "0", f"{sum(self.wrong_statuses.values())}", not self.wrong_statuses),
         ]
 
@@ -299,7 +308,7 @@ def measure(release: Release, num_threads: int, seconds: float, soak_s: float) -
         del wrong[200], wrong[429]
         grown = process.memory_info().rss
     _say("kill -9 and restart")
-    lost, restart_s = asyncio.run(_killed(release, num_threads, requests))
+    in_flight, lost, restart_s = asyncio.run(_killed(release, num_threads, requests))
     return Figures(
         machine=f"{collect_environment().cpu_model or 'unknown CPU'}, {num_cores()} cores",
         num_threads=num_threads,
@@ -311,6 +320,7 @@ def measure(release: Release, num_threads: int, seconds: float, soak_s: float) -
         bare_single_s=single_s,
         half_load_p50_s=half.percentile(0.5),
         half_load_p99_s=half.percentile(0.99),
+        overload_offered=over.offered,
         overload_goodput=over.goodput,
         overload_refused=over.statuses[429],
         wrong_statuses=dict(wrong),
@@ -318,32 +328,34 @@ def measure(release: Release, num_threads: int, seconds: float, soak_s: float) -
         soak_images=first.statuses[200] + soak.statuses[200],
         soak_start_bytes=settled,
         soak_end_bytes=grown,
-        killed_in_flight=CONNECTIONS,
+        killed_in_flight=in_flight,
         killed_lost=lost,
         restart_s=restart_s,
     )
 
 
-async def _killed(release: Release, num_threads: int, requests: list[bytes]) -> tuple[int, float]:
-    """Requests that were sent and never answered, and seconds until a new server answers on the same port."""
+async def _killed(release: Release, num_threads: int, requests: list[bytes]) -> tuple[int, int, float]:
+    """Requests without a complete answer while no server ran, and at other times; seconds until a new one listens."""
     options, load = ("--num-threads", str(num_threads)), Load()
     with serving(release.path, "--port", "0", *options) as server:
         clients = asyncio.create_task(closed_loop(server.port, requests, math.inf, load))
         await asyncio.sleep(1.0)
         server.process.kill()
+        early = load.statuses[LOST]
         begun = time.perf_counter()
         await asyncio.to_thread(server.process.wait)
         again = serving(release.path, "--port", str(server.port), *options)
         await asyncio.to_thread(again.__enter__)
         try:
             restart_s = time.perf_counter() - begun
+            in_flight = load.statuses[LOST] - early
             await asyncio.sleep(1.0)
         finally:
             clients.cancel()
             with suppress(asyncio.CancelledError):
                 await clients
             again.__exit__(None, None, None)
-    return load.statuses[LOST], restart_s
+    return in_flight, load.statuses[LOST] - in_flight, restart_s
 
 
 @contextmanager
@@ -398,8 +410,9 @@ def table(figures: Figures) -> str:
         f"| bare loop, batches of {figures.mean_batch:.0f} | | {figures.bare_per_cpu_second:,.0f} | |",
         "",
         f"The server used batches of {figures.mean_batch:.1f} images on average. A single image takes the bare loop "
-        f"{figures.bare_single_s * 1000:.2f} ms. In overload it refused {figures.overload_refused:,} requests. After "
-        f"`kill -9` a new server answered within {figures.restart_s:.1f} s.",
+        f"{figures.bare_single_s * 1000:.2f} ms. In overload {figures.overload_offered:,.0f} requests were sent "
+        f"per second, and it refused {figures.overload_refused:,}. `kill -9` cost {figures.killed_in_flight} requests "
+        f"in flight, and a new server listened within {figures.restart_s:.1f} s.",
     ]
     return "\n".join(lines) + "\n"
 

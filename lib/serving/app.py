@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +23,8 @@ from lib.signs import artwork_svg, sign_named
 
 LIMIT_S = 15.0  # for a request: its body to arrive, and its answer
 MAX_HELD = 64 * 1024 * 1024  # bytes of bodies of all requests that are being read or answered
+PIECE = 64 * 1024  # bytes of a multipart body that are parsed at once
+LINGER_S = 2.0  # for the rest of a body that is no longer needed: a client that still sends would lose its answer
 MULTIPART = "multipart/form-data"
 _PAGE = {"": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
 _SAFE = {
@@ -88,6 +90,9 @@ class Application:
         self._answered = self._requests.labels("/predict", 200)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            exchange = _Exchange(scope, receive, send)
+            receive, send = exchange.receive, exchange.send
         if scope["type"] == "http" and scope["path"] == "/predict" and scope["method"] == "POST":
             headers = dict(scope["headers"])
             media_type = _media_type(headers.get(b"content-type", b"").decode("latin-1"))
@@ -119,6 +124,37 @@ class Application:
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": content})
+
+
+class _Exchange:
+    """A request and its answer. An answer before the body is complete ends the connection: it may never be complete."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
+        self._complete = not {b"content-length", b"transfer-encoding"}.intersection(dict(scope["headers"]))
+        self._dropped = 0  # bytes
+
+    async def receive(self) -> Scope:
+        message = await self._receive()
+        self._complete = not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Scope) -> None:
+        if not self._complete and message["type"] == "http.response.start":
+            await self._drop_rest(0)  # the body of most is here already, and their connection stays
+            if not self._complete:
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+        elif not self._complete and not message.get("more_body", False):
+            await self._send({**message, "more_body": True})
+            await self._drop_rest(LINGER_S)
+            message = {"type": "http.response.body"}
+        await self._send(message)
+
+    async def _drop_rest(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self._complete and self._dropped < MAX_BYTES:
+                    self._dropped += len((await self.receive()).get("body", b""))
 
 
 class _Routes:
@@ -156,20 +192,26 @@ class _Routes:
         """Logits and probabilities of a tensor of pixels; see the Open Inference Protocol."""
         self._known(name, version)
         header_length = request.headers.get(protocol.HEADER_LENGTH)
-        shape = self.engine.served.release.preprocessing.image_shape
+
+        def image_shape() -> tuple[int, ...]:
+            return self.engine.served.release.preprocessing.image_shape
 
         async def answered(body: bytes) -> tuple[bytes, int | None]:
-            question = protocol.parse(body, header_length, shape)
+            # The release may change until the body is here; from here on, the engine takes the one that was parsed for.
+            question = protocol.parse(body, header_length, image_shape())
             found = await self.engine.infer(question.pixels)
             tensors = {OUTPUT: found.logits, protocol.PROBABILITIES: found.probabilities}
             return protocol.answer(question, tensors, found.release)
 
-        content, length = await self.within_limits(request.receive, _length(request), answered)
+        most = protocol.max_bytes(image_shape())
+        content, length = await self.within_limits(request.receive, _length(request), answered, most)
         if length is None:
             return Response(content, media_type="application/json")
         return Response(content, media_type="application/octet-stream", headers={protocol.HEADER_LENGTH: str(length)})
 
-    async def within_limits(self, receive: Receive, length: str, answer: Callable[[bytes], Awaitable[T]]) -> T:
+    async def within_limits(
+        self, receive: Receive, length: str, answer: Callable[[bytes], Awaitable[T]], max_bytes: int = MAX_BYTES
+    ) -> T:
         """Read a body and answer it. Its bytes count as held until then.
 
         Args:
@@ -179,8 +221,8 @@ class _Routes:
             Refused: more bytes than are allowed, or than there is room for now, or out of time.
         """
         self.engine.check_room()
-        if length.isdecimal() and int(length) > MAX_BYTES:
-            raise _too_large()
+        if (protocol.num_bytes(length) or 0) > max_bytes:
+            raise _too_large(max_bytes)
         body, complete = bytearray(), False
         try:
             async with asyncio.timeout(LIMIT_S):
@@ -191,8 +233,8 @@ class _Routes:
                     chunk = message.get("body", b"")
                     body += chunk
                     self._held += len(chunk)
-                    if len(body) > MAX_BYTES:
-                        raise _too_large()
+                    if len(body) > max_bytes:
+                        raise _too_large(max_bytes)
                     if self._held > MAX_HELD:
                         raise Refused(429, "bytes", f"too many bytes are being received; wait {RETRY_AFTER_S} s")
                     complete = not message.get("more_body", False)
@@ -268,7 +310,9 @@ async def _parts(request: Request, body: bytes) -> list[Upload]:
     """
 
     async def stream() -> AsyncIterator[bytes]:
-        yield body
+        for start in range(0, len(body), PIECE):
+            yield body[start : start + PIECE]
+            await asyncio.sleep(0)  # the event loop answers others: what looks like boundaries takes long
 
     parser = MultiPartParser(request.headers, stream(), max_files=MAX_BATCH, max_fields=MAX_BATCH)  # type: ignore[arg-type]
     parser.spool_max_size = MAX_BYTES + 1  # nothing is written to a disk
@@ -288,8 +332,8 @@ async def _parts(request: Request, body: bytes) -> list[Upload]:
     return uploads
 
 
-def _too_large() -> Refused:
-    return Refused(413, "bytes", f"the body has more than the {MAX_BYTES:,} bytes that are allowed; make it smaller")
+def _too_large(max_bytes: int) -> Refused:
+    return Refused(413, "bytes", f"the body has more than the {max_bytes:,} bytes that are allowed; make it smaller")
 
 
 def _media_type(header: str) -> str:
@@ -347,4 +391,4 @@ _PREDICT = {
         },
     }
 }
-_INFER = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}
+_INFER = {"requestBody": {"required": True, "content": {"application/json": {"schema": protocol.REQUEST}}}}

@@ -6,12 +6,14 @@ The one input is `pixels`: decoded images, resized to the network's size, before
 from __future__ import annotations
 
 import json
+import math
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lib.release.reader import OUTPUT, Release
-from lib.serving.decoding import Refused
+from lib.serving.decoding import MAX_BYTES, Refused
 from lib.serving.engine import MAX_BATCH
 
 MODEL = "gtsrb"
@@ -19,6 +21,46 @@ INPUT = "pixels"
 PROBABILITIES = "probabilities"
 HEADER_LENGTH = "inference-header-content-length"  # of the JSON, where bytes of tensors follow
 SERVER = {"name": "gtsrb-serving", "extensions": ["binary_tensor_data"]}
+_SWITCH = {"type": "boolean"}
+REQUEST: dict[str, Any] = {  # JSON schema of a request to infer; the shape is checked with the release that answers
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "id": {"type": "string"},
+        "parameters": {"type": "object", "properties": {"binary_data_output": _SWITCH}},
+        "inputs": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["name", "datatype", "shape"],
+                "properties": {
+                    "name": {"enum": [INPUT]},
+                    "datatype": {"enum": ["UINT8"]},
+                    "shape": {"type": "array", "minItems": 4, "maxItems": 4, "items": {"type": "integer"}},
+                    "data": {
+                        "description": "Pixels, flat; nested lists are also taken.",
+                        "type": "array",
+                        "items": {"type": "integer", "minimum": 0, "maximum": 255},
+                    },
+                    "parameters": {"type": "object", "properties": {"binary_data_size": {"type": "integer"}}},
+                },
+            },
+        },
+        "outputs": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name"],
+                "properties": {
+                    "name": {"enum": [OUTPUT, PROBABILITIES]},
+                    "parameters": {"type": "object", "properties": {"binary_data": _SWITCH}},
+                },
+            },
+        },
+    },
+}
 
 
 class Question(NamedTuple):
@@ -42,6 +84,19 @@ def metadata(release: Release) -> dict[str, Any]:
     }
 
 
+def max_bytes(image_shape: tuple[int, ...]) -> int:
+    """Of a request to infer: a full batch as indented JSON, and what stands around it.
+
+    The event loop parses it, and every other request waits meanwhile.
+    """
+    return min(MAX_BYTES, 64 * 1024 + MAX_BATCH * math.prod(image_shape) * len(" 255,\r\n"))
+
+
+def num_bytes(header: str) -> int | None:
+    """What a header says; None where it is not a number of bytes."""
+    return int(header) if header.isdecimal() and len(header) < 20 else None
+
+
 def parse(body: bytes, header_length: str | None, image_shape: tuple[int, ...]) -> Question:
     """A request to infer.
 
@@ -51,9 +106,9 @@ def parse(body: bytes, header_length: str | None, image_shape: tuple[int, ...]) 
     Raises:
         Refused: not such a request, or a tensor that the network does not take.
     """
-    length = len(body) if header_length is None else int(header_length) if header_length.isdecimal() else -1
-    if not 0 <= length <= len(body):
-        raise _bad(f"the header {HEADER_LENGTH} is {header_length!r}; give the number of bytes of the JSON")
+    length = len(body) if header_length is None else num_bytes(header_length)
+    if length is None or length > len(body):
+        raise _bad(f"the header {HEADER_LENGTH} is {header_length!r:.60}; give the number of bytes of the JSON")
     try:
         asked = json.loads(body[:length])
         (given,) = asked["inputs"]
@@ -77,9 +132,9 @@ def parse(body: bytes, header_length: str | None, image_shape: tuple[int, ...]) 
             raise _bad(f"{len(pixels)} bytes follow the JSON, and binary_data_size is {size!r}")
     else:
         pixels = _flat(data)
-    if pixels.size != np.prod(shape):
-        raise _bad(f"the input has {pixels.size:,} values, and its shape asks for {np.prod(shape):,}")
-    return Question(pixels.reshape(shape), question_id, outputs)
+    if pixels.size != shape[0] * math.prod(image_shape):
+        raise _bad(f"the input has {pixels.size:,} values; its shape asks for {shape[0] * math.prod(image_shape):,}")
+    return Question(pixels.reshape(-1, *image_shape), question_id, outputs)
 
 
 def answer(question: Question, tensors: dict[str, np.ndarray], release: Release) -> tuple[bytes, int | None]:
@@ -113,12 +168,13 @@ def _parameter(entry: dict[str, Any], name: str, default: object) -> Any:
 def _flat(data: object) -> np.ndarray:
     """Whole numbers from 0 to 255, flat or nested."""
     try:
-        values = np.array(data)
-        if values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 255:
-            raise ValueError
-    except (ValueError, OverflowError, RecursionError):
-        raise _bad("the data of the input must be whole numbers from 0 to 255, flat or in the given shape") from None
-    return values.astype(np.uint8).ravel()
+        while isinstance(data, list) and data and isinstance(data[0], list):
+            data = list(chain.from_iterable(data))
+        if isinstance(data, list):
+            return np.frombuffer(bytes(data), np.uint8)  # np.array would need memory for the longest of all texts
+    except (TypeError, ValueError):
+        pass
+    raise _bad("the data of the input must be whole numbers from 0 to 255, flat or in the given shape")
 
 
 def _bad(sentence: str) -> Refused:

@@ -8,7 +8,6 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -56,8 +55,7 @@ def serve(path: str, host: str, port: int, num_threads: int) -> None:
     Raises:
         UserError: the release cannot be served, or the address is not free.
     """
-    metrics = Metrics()
-    engine = Engine(Served.load(path, num_threads), metrics)
+    engine = Engine(Served.load(path, num_threads), Metrics())
     listening = _listen(host, port)
     app = create_app(engine)
     started = app.routed.router.lifespan_context
@@ -66,8 +64,10 @@ def serve(path: str, host: str, port: int, num_threads: int) -> None:
     async def lifespan(scope: object) -> AsyncIterator[None]:
         async with started(scope):
             loop = asyncio.get_running_loop()
-            loop.add_signal_handler(signal.SIGHUP, partial(reload.set))
+            loop.add_signal_handler(signal.SIGHUP, reload.set)
             task = asyncio.create_task(reloading())
+            to_stdout(f"serving {_words(engine.served)}")
+            to_stdout(f"listening on http://{shown}:{address[1]} (SIGTERM ends it, SIGHUP loads the release again)")
             yield
             task.cancel()
 
@@ -79,18 +79,18 @@ def serve(path: str, host: str, port: int, num_threads: int) -> None:
                 engine.serve(await asyncio.to_thread(Served.load, path, num_threads))
             except UserError as error:
                 to_stdout(f"kept {_words(engine.served)}: {error}")
+            except Exception as error:  # a damaged release can fail in any way, and the next one may be whole
+                log.error("the release at %s cannot be loaded", path, exc_info=error)
+                to_stdout(f"kept {_words(engine.served)}: the release at {path} cannot be loaded ({error!r:.200})")
             else:
                 to_stdout(f"serving {_words(engine.served)}")
 
+    log = logging.getLogger("uvicorn.error")
+    log.setLevel(logging.WARNING)
     reload = asyncio.Event()
     app.routed.router.lifespan_context = lifespan
     address = listening.getsockname()
     shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-    to_stdout(f"serving {_words(engine.served)}")
-    to_stdout(f"listening on http://{shown}:{address[1]} (SIGTERM ends it, SIGHUP loads the release again)")
-    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn takes them while it runs, and raises them again at its end
-        signal.signal(number, lambda *_: None)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     config = uvicorn.Config(
         app,
         http=_Impatient,
@@ -102,7 +102,10 @@ def serve(path: str, host: str, port: int, num_threads: int) -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(LIMIT_S) + 5,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    server = uvicorn.Server(config)
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn takes them while it runs, and raises them again at its end
+        signal.signal(number, server.handle_exit)
+    server.run(sockets=[listening])
     to_stdout("ended: what was in flight is answered")
 
 

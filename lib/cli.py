@@ -322,7 +322,7 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_argument("action", choices=["prune"])
     runs.add_argument("--keep", type=_at_least_one, default=10, metavar="N", help="of the newest (default 10)")
 
-    verify = add("verify", _verify, "recompute every hash and relation of a release from its files alone")
+    verify = add("verify", _verify, "check the hashes and relations of a release, from its files alone")
     sign = add("sign", _sign, "sign a release in which every link holds")
     predict = add("predict", _predict, "read signs with a release, on ONNX Runtime alone")
     for reader in (verify, sign, predict):

@@ -15,10 +15,10 @@ import pytest
 import torch
 from torch import nn
 
+from lib.analysis.statistics import signal_to_error_db
 from lib.backends import Backend, backend_names, get_backend
 from lib.backends.interface import RUNTIME, TOLERANCES, register
 from lib.backends.null import Null
-from lib.bench.parity import signal_to_error_db
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
 from lib.machine import ISA_FLAGS, flags_for

@@ -186,10 +186,14 @@ def test_run_with_onnx_runtime_is_released_and_judged_against_a_champion(finishe
     record = read_record(run_dir / "results/05_release.json", ReleaseRecord)
     assert record.digest == verify(run_dir)[0].digest and len(record.links) == 8
     assert record.promotion is None and "Nothing is compared" in (tmp_path / "out.ipynb").read_text()
+    assert "there is no signature" in record.notes[-1]
     champion = shutil.copytree(run_dir / record.place, tmp_path / "champion")
+    (run_dir / record.place / "model.sig").write_text("{}")
     status, last = papermill(tmp_path, "05_release", "-p", "run_dir", str(run_dir), "-p", "champion", str(champion))
     assert status == 0, last
-    judged = read_record(run_dir / "results/05_release.json", ReleaseRecord).promotion
+    again = read_record(run_dir / "results/05_release.json", ReleaseRecord)
+    judged = again.promotion
+    assert again.notes[-1].startswith("consistent; its signature was not checked")
     assert judged is not None and judged.champion_digest == record.digest and judged.verdict == "investigate"
     assert [rule.loss for rule in judged.rules[:3]] == [0, 0, 0] and "smoke run" in judged.doubts[0]
     times = judged.times

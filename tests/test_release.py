@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from onnx import numpy_helper
 from PIL import Image
 
 from lib.cli import main
+from lib.data.images import pixel_digest
 from lib.data.preprocessing import Preprocessing
-from lib.errors import UserError
+from lib.errors import RefusedError, UserError
 from lib.files import sha256_file
-from lib.header import CheckpointMetadata
+from lib.header import CheckpointMetadata, read_header
 from lib.records.schema import (
     Accuracy,
     BenchmarkRecord,
@@ -32,10 +35,11 @@ from lib.records.schema import (
     record_path,
     write_record,
 )
-from lib.release import Release, write_release
+from lib.release import Release, verify, write_release
 from lib.release.bom import bom_of
 from lib.release.card import EXAMPLE, card_of
 from lib.release.contents import CARD_VERSION
+from lib.release.pixels import pixels_variant
 from lib.release.predicting import Model
 from lib.release.reader import FP32, UINT8, Figures, Manifest, Speed, WeakClass
 from lib.release.verifying import broken_link
@@ -83,7 +87,7 @@ def test_signature_changes_no_digest_is_not_taken_for_checked_and_stays_with_its
     digest = Release.load(run_dir).digest
     (run_dir / "release/model.sig").write_text("{}")
     assert main(["verify", str(run_dir)]) == 0 and Release.load(run_dir).digest == digest
-    assert capsys.readouterr().out.splitlines()[-1].startswith("consistent, and signed: give `verify --key FILE`")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("consistent; its signature was not checked")
     assert (release_of(run_dir) / "model.sig").exists(), "the same content was written again"
 
 
@@ -143,8 +147,8 @@ def rehash(folder: Path) -> None:
         manifest["checkpoint_sha256"] = sha256_file(folder / "model.safetensors")
         manifest["records"] = {label: sha256_file(folder / f"records/{label}.json") for label in manifest["records"]}
         for model in manifest["models"]:
-            model |= {"sha256": sha256_file(folder / model["path"])}
-            model |= {"num_bytes": (folder / model["path"]).stat().st_size}
+            if model["sha256"] != (sha256 := sha256_file(folder / model["path"])):
+                model |= {"sha256": sha256, "num_bytes": (folder / model["path"]).stat().st_size}
 
     edit(folder / "release.json", hashes)
     write_sums(folder)
@@ -225,6 +229,14 @@ def other_image(folder: Path, _: Path) -> None:
     Image.new("RGB", (32, 32)).save(folder / "samples/03.png")
 
 
+def not_utf8(folder: Path, _: Path) -> None:
+    (folder / "preprocessor_config.json").write_bytes(b"\xff")
+
+
+def not_an_image(folder: Path, _: Path) -> None:
+    (folder / "samples/03.png").write_bytes(b"none")
+
+
 def added(folder: Path, _: Path) -> None:
     (folder / "helper.py").write_text("import os")
 
@@ -236,9 +248,79 @@ def truncated(name: str) -> Change:
     return change
 
 
-def other_training_images(folder: Path, _: Path) -> None:
-    path = folder / "training-images.sha256"
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+def training_images(change: Callable[[list[str]], list[str]]) -> Change:
+    def changed(folder: Path, _: Path) -> None:
+        path = folder / "training-images.sha256"
+        path.write_text("".join(change(path.read_text().splitlines(keepends=True))))
+
+    return changed
+
+
+def removed(name: str) -> Change:
+    """Its line in SHA256SUMS goes too."""
+    return lambda folder, _: (folder / name).unlink()
+
+
+def in_models(**changes: Any) -> Change:
+    """In the entry of the variant for pixels."""
+    return in_json("release.json", lambda content: content["models"][-1].update(changes))
+
+
+def other_error_max(folder: Path, other: Path) -> None:
+    """The card says it too."""
+    in_models(error_max=0.5)(folder, other)
+    write_sums(folder)
+    release = Release.load(folder)
+    (folder / "README.md").write_text(card_of(release.manifest, release.metadata))
+
+
+def in_train(**changes: Any) -> Change:
+    return in_json(TRAIN_RECORD, lambda content: content.update(changes))
+
+
+def fewer_samples(content: Any) -> None:
+    del content["samples"][-1]
+
+
+def worst_class(content: Any) -> None:
+    content["accuracy"]["val"]["worst_class_recall"] += 0.1
+
+
+def in_constant(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Change:
+    """In the variant for pixels."""
+
+    def changed(folder: Path, _: Path) -> None:
+        model = onnx.load(folder / UINT8)
+        (constant,) = [each for each in model.graph.initializer if each.name == name]
+        constant.raw_data = change(numpy_helper.to_array(constant)).astype(np.float32).tobytes()
+        onnx.save(model, folder / UINT8)
+
+    return changed
+
+
+def not_a_number(folder: Path, _: Path) -> None:
+    """The measured model answers NaN."""
+    model = onnx.load(folder / FP32)
+    (last,) = [node for node in model.graph.node if "logits" in node.output]
+    last.output[:] = ["finite"]
+    model.graph.initializer.append(numpy_helper.from_array(np.array(np.nan, np.float32), "nan"))
+    model.graph.node.append(onnx.helper.make_node("Add", ["finite", "nan"], ["logits"]))
+    onnx.save(model, folder / FP32)
+    sha256 = sha256_file(folder / FP32)
+    edit(folder / FP32_RECORD, lambda content: content["preparation"]["files"].update({"exported.onnx": sha256}))
+    (folder / UINT8).write_bytes(
+        pixels_variant(folder / FP32, read_header(folder / "model.safetensors", "").preprocessing)
+    )
+
+
+def other_size(folder: Path, _: Path) -> None:
+    """The record names the smaller image too."""
+    image = Image.open(folder / "samples/03.png").resize((16, 16))
+    image.save(folder / "samples/03.png")
+    digest = pixel_digest(image).hex()
+    for name in (FP32_RECORD, INT8_RECORD):
+        edit(folder / name, lambda content: content["samples"][3].update(digest=digest))
+    edit(folder / "samples/samples.json", lambda samples: samples[3].update(pixels_sha256=digest))
 
 
 def other_data(content: Any) -> None:
@@ -261,34 +343,99 @@ def half_lost(content: Any) -> None:
         (other_model("onnx/model.onnx"), "exported: onnx/model.onnx is not the file that onnxruntime measured"),
         (other_model("onnx/model.onnx", "exported.onnx"), "exported: onnx/model.onnx does not hold the weights"),
         (other_model("onnx/model_quantized.onnx", "quantized.onnx"), "samples: onnx/model_quantized.onnx does not"),
-        (other_model("onnx/model_uint8.onnx"), "samples: onnx/model_uint8.onnx does not give the logits"),
+        (other_model("onnx/model_uint8.onnx"), "exported: onnx/model_uint8.onnx is not what follows from onnx/model"),
+        (
+            in_constant("pixels.mean", lambda mean: mean * 1.00001),
+            "exported: onnx/model_uint8.onnx is not what follows",
+        ),
+        (not_a_number, "samples: the logits of onnx/model.onnx are not finite"),
         (in_json(TRAIN_RECORD, better), "evaluated: top-1 on val is not that of the confusion matrix"),
-        (in_json("release.json", better_figures), "release.json: figures.accuracy.val.top1 does not follow"),
-        (in_json("release.json", faster), "release.json: figures.speeds.0.speedup.0 does not follow"),
-        (in_file("README.md", "Teaching, research", "Driving, research"), "README.md: the card does not say"),
-        (in_json("config.json", other_labels), "config.json: id2label.14 does not follow"),
-        (in_json("preprocessor_config.json", other_mean), "preprocessor_config.json: image_mean.0 does not follow"),
+        (in_json(TRAIN_RECORD, worst_class), "evaluated: the worst class on val is not that of the confusion matrix"),
+        (in_train(accuracy={}), "evaluated: the record of the training has no accuracy on val"),
+        (in_train(confusion={}), "evaluated: KeyError: 'val'"),
+        (in_train(confusion={"val": [[1, 0], [1]]}), "evaluated: ValueError: setting an array element"),
+        (in_json("release.json", better_figures), "derived: release.json: figures.accuracy.val.top1 does not follow"),
+        (in_json("release.json", faster), "derived: release.json: figures.speeds.0.speedup.0 does not follow"),
+        (in_models(num_bytes=1), "derived: release.json: models.2.num_bytes does not follow"),
+        (in_models(made_of="onnx/other.onnx"), "derived: release.json: models.2.made_of does not follow"),
+        (other_error_max, "samples: the logits of onnx/model_uint8.onnx differ by 0 at most here"),
+        (in_json("release.json", lambda content: content.update(card_version=99)), "derived: README.md has version 99"),
+        (in_file("README.md", "Teaching, research", "Driving, research"), "derived: README.md: the card does not say"),
+        (in_json("config.json", other_labels), "derived: config.json: id2label.14 does not follow"),
+        (in_file("config.json", "}", ""), "derived: JSONDecodeError: "),
+        (not_utf8, "derived: UnicodeDecodeError: "),
+        (
+            in_json("preprocessor_config.json", other_mean),
+            "derived: preprocessor_config.json: image_mean.0 does not follow",
+        ),
         (other_logits, "samples: onnx/model.onnx does not give the logits"),
         (other_image, "samples: samples/03.png is not the image that was measured"),
+        (other_size, "samples: ValueError: all input arrays must have the same shape"),
+        (not_an_image, "samples: "),
         (added, "files: helper.py is not a part of any release"),
-        (other_training_images, "training-images.sha256: it must name the 86 training images"),
+        *[
+            (removed(name), f"files: {name} is missing, and SHA256SUMS does not name it")
+            for name in ("README.md", "config.json", "training-images.sha256", "samples/03.png")
+        ],
+        *[
+            (training_images(change), "data: training-images.sha256 must have the SHA-256 of 86 training images")
+            for change in (lambda lines: lines[1:], lambda lines: ["x\n"] * len(lines), lambda lines: lines[::-1])
+        ],
         (in_json(FP32_RECORD, other_data), "benchmarked: onnxruntime was measured on other data"),
+        (in_json(INT8_RECORD, fewer_samples), "benchmarked: onnxruntime-int8 has other samples than onnxruntime"),
         (in_json(INT8_RECORD, failed_parity), "benchmarked: onnxruntime-int8 has not passed parity"),
         (in_json(INT8_RECORD, half_lost), "benchmarked: the parity figures of onnxruntime-int8 contradict"),
-        (truncated("onnx/model_uint8.onnx"), "ONNX Runtime cannot run"),
+        (in_file(INT8_RECORD, '"params"', '"parameters"'), "records: "),
+        (truncated("onnx/model_uint8.onnx"), "exported: DecodeError: "),
     ],
 )
 def test_tampering_with_all_sums_written_anew_is_found(copy: Path, other: Path, change: Change, link: str) -> None:
     change(copy, other)
     rehash(copy)
     assert Release.load(copy), "the sums alone show nothing"
+    with pytest.raises(RefusedError) as refused:
+        verify(copy)
+    assert str(refused.value).startswith(link) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "link"),
+    [
+        (in_constant("pixels.mean", lambda mean: mean * 1.0000001), ""),
+        (in_constant("pixels.mean", lambda mean: mean * 2), "samples: onnx/model_uint8.onnx does not give the logits"),
+        (in_constant("pixels.std", lambda std: std * np.nan), "samples: the logits of onnx/model_uint8.onnx are not f"),
+        (truncated("onnx/model_uint8.onnx"), "samples: ONNX Runtime cannot run"),
+    ],
+)
+def test_without_onnx_the_variant_for_pixels_is_compared_on_the_samples_only_and_that_is_said(
+    copy: Path, other: Path, change: Change, link: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(copy, other)
+    rehash(copy)
+    monkeypatch.setitem(sys.modules, "onnx", None)  # importing it fails
     assert broken_link(copy).startswith(link)
+    if not link:
+        assert "on the samples only, as onnx is not installed" in verify(copy)[1][4]
+
+
+def test_words_of_an_earlier_card_are_not_compared_and_that_is_said(copy: Path, other: Path) -> None:
+    in_file("README.md", "Teaching, research", "Driving, research")(copy, other)
+    edit(copy / "release.json", lambda content: content.update(card_version=1))
+    rehash(copy)
+    assert "the words of README.md are of version 1 and were not compared" in verify(copy)[1][5]
+
+
+def test_missing_runtime_is_not_a_broken_link(whole: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # importing it fails
+    assert "onnxruntime is not installed" in refused("verify", whole)
 
 
 def test_bill_of_materials_that_does_not_fit_the_files_is_found(copy: Path, other: Path) -> None:
     in_file("sbom.cdx.json", '"supervised"', '"unsupervised"')(copy, other)
     write_sums(copy)
-    assert broken_link(copy).startswith("sbom.cdx.json: metadata.component.modelCard.modelParameters.approach.type")
+    assert broken_link(copy).startswith(
+        "derived: sbom.cdx.json: metadata.component.modelCard.modelParameters.approach.type"
+    )
     assert main(["verify", str(copy)]) == 1, "found wrong; 2 is for what is not a whole release"
 
 
@@ -411,7 +558,7 @@ def test_words_of_the_card_have_a_version() -> None:
         )
         for profile in ("fast", "smoke")
     )
-    assert (CARD_VERSION, hashlib.sha256(cards.encode()).hexdigest()[:12]) == (1, "5d9a7c759258")
+    assert (CARD_VERSION, hashlib.sha256(cards.encode()).hexdigest()[:12]) == (2, "7ee7fd7f511a")
 
 
 # --- use --------------------------------------------------------------------------------------------------------------

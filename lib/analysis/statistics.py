@@ -40,6 +40,16 @@ def standard_error(values: np.ndarray) -> float | None:
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
 
 
+def signal_to_error_db(logits: np.ndarray, reference: np.ndarray) -> float | None:
+    """SQNR: the power of the reference over that of the difference, in decibels; None where either is zero.
+
+    Args:
+        logits, reference: float64 (N, classes).
+    """
+    signal, noise = (float((values**2).sum()) for values in (reference, logits - reference))
+    return 10 * math.log10(signal / noise) if noise > 0 and signal > 0 else None
+
+
 class Percentiles(NamedTuple):
     """Of latencies, in seconds."""
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from lib.analysis.statistics import track_bootstrap
+from lib.analysis.statistics import signal_to_error_db, track_bootstrap
 from lib.backends import Backend
 from lib.backends.interface import TOLERANCES, Tolerance
 from lib.model import CheckpointMetadata
@@ -24,16 +24,6 @@ def tolerance(backend: type[Backend], network: CheckpointMetadata) -> Tolerance:
         sqnr_db = -math.inf if backend.precision == "int8" else min(10.0, usual.sqnr_db)
         return Tolerance(top1_drop=1.0, sqnr_db=sqnr_db, agreement=0.0)
     return usual
-
-
-def signal_to_error_db(logits: np.ndarray, reference: np.ndarray) -> float | None:
-    """SQNR: the power of the reference over that of the difference, in decibels; None where either is zero.
-
-    Args:
-        logits, reference: float64 (N, classes).
-    """
-    signal, noise = (float((values**2).sum()) for values in (reference, logits - reference))
-    return 10 * math.log10(signal / noise) if noise > 0 and signal > 0 else None
 
 
 def agreement(logits: np.ndarray, reference: np.ndarray) -> float:

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from lib.analysis.statistics import signal_to_error_db
 from lib.backends import REFERENCE, Backend, all_backends, get_backend
 from lib.bench.client import PREPARE_LIMIT_S, BackendError
-from lib.bench.parity import agreement, signal_to_error_db
+from lib.bench.parity import agreement
 from lib.bench.session import backend_versions, runs_here
 from lib.bench.workers import prepare_backend, save_images, start_worker
 from lib.data import Data, load_data

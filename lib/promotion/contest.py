@@ -15,8 +15,8 @@ from lib.records.run import run_folder
 from lib.records.schema import Promotion, Scenario
 from lib.release import Release, verify
 from lib.release.predicting import Model
-from lib.release.reader import TRAINING_IMAGES
-from lib.release.writer import FOLDER, Plan, training_data, training_images
+from lib.release.reader import FOLDER, TRAINING_IMAGES
+from lib.release.writer import Plan, training_data, training_images
 
 BATCH_SIZE = 256
 

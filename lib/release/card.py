@@ -160,7 +160,8 @@ def _provenance(manifest: Manifest) -> str:
 - Trained by {commit}. To make it again, check that out and run
   `python -m lib run {given}`.
 - `records/` has the records of the training and of the measurements.
-- `python -m lib verify FOLDER` recomputes every hash and every figure here from the files alone.
+- `python -m lib verify FOLDER` checks, from the files alone, that each file has its hash and that every figure here
+  follows from `records/`.
 
 ## Licences
 

@@ -6,13 +6,16 @@ The writer writes them, and `verify` makes them again and compares.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from lib.analysis.judgement import disturbance
 from lib.analysis.statistics import percentiles, samples_per_s, scenario_ratio
+from lib.files import sha256_file
 from lib.header import CheckpointMetadata
 from lib.records.schema import BENCHMARK, TRAIN, BenchmarkRecord, Record, ReleasedModel, TrainRecord
 from lib.release.reader import (
@@ -22,18 +25,20 @@ from lib.release.reader import (
     PREPROCESSOR,
     QUANTIZED,
     SAMPLES,
+    UINT8,
     Figures,
     Manifest,
     Speed,
     WeakClass,
 )
 
-RELEASED = {"onnxruntime": "exported.onnx", "onnxruntime-int8": "quantized.onnx"}  # backend -> file that it runs
-PLACES = {"onnxruntime": FP32, "onnxruntime-int8": QUANTIZED}  # where that file is in a release
+NEEDED = "onnxruntime"  # there is no release without this backend
+RELEASED = {NEEDED: "exported.onnx", "onnxruntime-int8": "quantized.onnx"}  # backend -> file that it runs
+PLACES = {NEEDED: FP32, "onnxruntime-int8": QUANTIZED}  # where that file is in a release
 _PLACES_ON_A_MACHINE = ("run_dir", "data_root")
 NUM_WEAK = 5
 SHORT = 8  # characters of a hash in a version
-CARD_VERSION = 1  # raise it when the words of the card change: `verify` then does not compare the words of older ones
+CARD_VERSION = 2  # raise it when the words of the card change: `verify` then does not compare the words of older ones
 
 
 @dataclass(frozen=True)
@@ -45,11 +50,25 @@ class Sources:
     metadata: CheckpointMetadata
     models: list[ReleasedModel]
     record_hashes: dict[str, str]  # by label
+    card_version: int = CARD_VERSION
 
 
 def label_of(record: Record) -> str:
     """Name of a record's file, without its suffix: of the training or of a measurement."""
     return f"{BENCHMARK}.{record.backend}" if isinstance(record, BenchmarkRecord) else TRAIN
+
+
+def models_of(folder: Path, benchmarks: Sequence[BenchmarkRecord], error_max: float) -> list[ReleasedModel]:
+    """The files of the measured models, and the variant of the fp32 one for pixels.
+
+    Args:
+        error_max: largest difference of the variant's logits on the sample images.
+    """
+    measured = [(PLACES[record.backend], record.backend, "", 0.0) for record in benchmarks]
+    return [
+        ReleasedModel(path, sha256_file(folder / path), (folder / path).stat().st_size, backend, made_of, error)
+        for path, backend, made_of, error in [*measured, (UINT8, "", FP32, error_max)]
+    ]
 
 
 def manifest_of(sources: Sources) -> Manifest:
@@ -59,7 +78,7 @@ def manifest_of(sources: Sources) -> Manifest:
     return Manifest(
         name=f"{network.data_source}-{network.recipe}",
         version=f"{train.started[:10]}.{checkpoint[:SHORT]}",
-        card_version=CARD_VERSION,
+        card_version=sources.card_version,
         checkpoint_sha256=checkpoint,
         architecture=network.architecture,
         recipe=network.recipe,

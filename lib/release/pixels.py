@@ -11,8 +11,8 @@ from lib.data.preprocessing import Preprocessing
 from lib.release.reader import INPUT, PIXELS
 
 
-def write_pixels_variant(model: Path, target: Path, preprocessing: Preprocessing) -> None:
-    """Write a copy of an ONNX file whose input is `pixels`, uint8 (N, H, W, 3), RGB, at the size of the network.
+def pixels_variant(model: Path, preprocessing: Preprocessing) -> bytes:
+    """A copy of an ONNX file whose input is `pixels`, uint8 (N, H, W, 3), RGB, at the size of the network.
 
     The same operations as `Preprocessing.normalize`, in the same order, each in fp32: the answers are equal to the bit
     where a runtime does not rewrite them.
@@ -42,4 +42,5 @@ def write_pixels_variant(model: Path, target: Path, preprocessing: Preprocessing
     graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
     graph.input[0].CopyFrom(helper.make_tensor_value_info(PIXELS, TensorProto.UINT8, [batch, size, size, 3]))
     onnx.checker.check_model(loaded)
-    target.write_bytes(loaded.SerializeToString(deterministic=True))
+    variant: bytes = loaded.SerializeToString(deterministic=True)
+    return variant

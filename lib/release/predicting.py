@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,19 @@ from lib.granted import num_cores
 from lib.release.reader import FP32, OUTPUT, UINT8, Release
 
 SHOWN = 3  # answers for an image
+
+
+def runtime() -> Any:
+    """The module of ONNX Runtime.
+
+    Raises:
+        UserError: it is missing.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UserError("onnxruntime is not installed; install it with `pip install onnxruntime`") from None
+    return onnxruntime
 
 
 class Model:
@@ -26,10 +40,7 @@ class Model:
     """
 
     def __init__(self, path: Path, num_threads: int = 0) -> None:
-        try:
-            import onnxruntime
-        except ImportError:
-            raise UserError("onnxruntime is not installed; install it with `pip install onnxruntime`") from None
+        onnxruntime = runtime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = num_threads or num_cores()
         options.inter_op_num_threads = 1

@@ -35,6 +35,7 @@ from lib.records.schema import Accuracy, ParameterValue, ReleasedModel
 
 SCHEMA_VERSION = 1
 CARD, MANIFEST, CONFIG, PREPROCESSOR = "README.md", "release.json", "config.json", "preprocessor_config.json"
+FOLDER = "release"  # of a release in its run folder
 WEIGHTS, TRAINING_IMAGES, BOM, SUMS = "model.safetensors", "training-images.sha256", "sbom.cdx.json", "SHA256SUMS"
 SAMPLES = "samples/samples.json"
 SIGNATURE = "model.sig"  # of the folder; not in SHA256SUMS, which it signs too
@@ -133,8 +134,8 @@ class Release:
             UserError: no such folder, another schema, a file that is missing, changed, added or not readable.
         """
         folder = project_path(path)
-        if not (folder / MANIFEST).exists() and (folder / "release" / MANIFEST).exists():
-            folder = folder / "release"
+        if not (folder / MANIFEST).exists() and (folder / FOLDER / MANIFEST).exists():
+            folder = folder / FOLDER
         manifest = _read_manifest(folder)
         sums = _read_sums(folder)
         for name, expected in sums.items():

@@ -23,19 +23,28 @@ from lib.records.schema import (
     TRAIN,
     BenchmarkRecord,
     Record,
-    ReleasedModel,
     TrainRecord,
     read_record,
     record_path,
 )
 from lib.release.bom import bom_of
 from lib.release.card import card_of
-from lib.release.contents import PLACES, RELEASED, Sources, as_json, json_files, label_of, manifest_of, sample_file
-from lib.release.pixels import write_pixels_variant
+from lib.release.contents import (
+    NEEDED,
+    PLACES,
+    RELEASED,
+    Sources,
+    as_json,
+    json_files,
+    label_of,
+    manifest_of,
+    models_of,
+    sample_file,
+)
+from lib.release.pixels import pixels_variant
 from lib.release.predicting import Model
-from lib.release.reader import BOM, CARD, FP32, SIGNATURE, SUMS, TRAINING_IMAGES, UINT8, WEIGHTS, Release
+from lib.release.reader import BOM, CARD, FOLDER, FP32, SIGNATURE, SUMS, TRAINING_IMAGES, UINT8, WEIGHTS, Release
 
-FOLDER = "release"  # in a run folder
 _AGAIN = f"run {BENCHMARK} again"
 
 
@@ -82,7 +91,7 @@ def plan_release(run_dir: Path) -> Plan:
             notes.append(f"{backend} cannot be released: {why}")
         else:
             chosen.append(record)
-    if not chosen or chosen[0].backend != next(iter(RELEASED)):
+    if NEEDED not in [record.backend for record in chosen]:
         return Plan(run_dir, train, [], notes, notes[0])
     plan = Plan(run_dir, train, chosen, notes)
     for record in chosen:
@@ -180,14 +189,13 @@ def _fill(folder: Path, plan: Plan, data: Data) -> None:
     network = read_header(folder / WEIGHTS, "train it again")
     for record in plan.benchmarks:
         shutil.copyfile(plan.kept(record), folder / PLACES[record.backend])
-    write_pixels_variant(folder / FP32, folder / UINT8, network.preprocessing)
+    (folder / UINT8).write_bytes(pixels_variant(folder / FP32, network.preprocessing))
     images = sample_images(plan.benchmarks, data)
     for index, image in enumerate(images):
         as_image(image).save(folder / sample_file(index))
     (folder / TRAINING_IMAGES).write_text(training_images(data), encoding="ascii")
-    sources = Sources(
-        plan.train, plan.benchmarks, network, _models(folder, plan.benchmarks, network, images), _records(folder, plan)
-    )
+    models = models_of(folder, plan.benchmarks, _error_max(folder, network, images))
+    sources = Sources(plan.train, plan.benchmarks, network, models, _records(folder, plan))
     for path, content in json_files(sources).items():
         (folder / path).write_text(as_json(content), encoding="utf-8")
     manifest = manifest_of(sources)
@@ -209,17 +217,10 @@ def _records(folder: Path, plan: Plan) -> dict[str, str]:
     return hashes
 
 
-def _models(
-    folder: Path, benchmarks: Sequence[BenchmarkRecord], network: CheckpointMetadata, images: np.ndarray
-) -> list[ReleasedModel]:
-    measured = [(PLACES[record.backend], record.backend, "", 0.0) for record in benchmarks]
-    pixels = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
-    expected = Model(folder / FP32)(network.preprocessing.normalize(images))
-    error = float(np.abs(Model(folder / UINT8)(pixels) - expected).max())
-    return [
-        ReleasedModel(path, sha256_file(folder / path), (folder / path).stat().st_size, backend, made_of, error_max)
-        for path, backend, made_of, error_max in [*measured, (UINT8, "", FP32, error)]
-    ]
+def _error_max(folder: Path, network: CheckpointMetadata, images: np.ndarray) -> float:
+    """Largest difference of logits between the model and its variant for pixels."""
+    found = Model(folder / UINT8)(np.ascontiguousarray(images.transpose(0, 2, 3, 1)))
+    return float(np.abs(found - Model(folder / FP32)(network.preprocessing.normalize(images))).max())
 
 
 def sample_images(benchmarks: Sequence[BenchmarkRecord], data: Data) -> np.ndarray:

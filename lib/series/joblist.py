@@ -13,7 +13,7 @@ from lib.html.index import write_index
 from lib.html.provenance import hosted
 from lib.records.run import Job, JobList, read_jobs, write_jobs
 from lib.records.schema import BENCHMARK, COMPARE, RELEASE
-from lib.release.writer import FOLDER
+from lib.release.reader import FOLDER
 
 MEASURED = (BENCHMARK, COMPARE, RELEASE)  # notebooks whose results belong to one network
 

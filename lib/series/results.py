@@ -27,7 +27,7 @@ from lib.records.schema import (
     ReleaseRecord,
     TrainRecord,
 )
-from lib.release.verifying import UNSIGNED
+from lib.release.verifying import authenticity
 from lib.release.writer import Plan, Written
 from lib.report.compare.answer import recommendations
 from lib.report.headline import comparison_headline, kernel_change_words
@@ -174,7 +174,7 @@ def write_released(
             num_bytes=sum((release.path / path).stat().st_size for path in release.sums),
             models=release.manifest.models,
             links=links,
-            notes=[*written.notes, UNSIGNED],
+            notes=[*written.notes, authenticity(release)],
             promotion=promotion,
         )
     return _written(run, run.write(record))

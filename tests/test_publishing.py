@@ -148,10 +148,10 @@ def test_run_that_the_gate_fails_is_not_released(run: Path, tmp_path: Path) -> N
 
 
 def test_worse_release_than_the_champion_is_refused_and_a_doubt_is_in_the_notes(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(RefusedError, match="05 decided to keep signs 1: top-1"):
+    with pytest.raises(RefusedError, match="05 decided to keep the champion signs 1: top-1"):
         notes_of(with_promotion(run, tmp_path / "keep", "keep"))
     notes = notes_of(with_promotion(run, tmp_path / "investigate", "investigate"))
-    assert "- to be looked at: promotion: investigate before it replaces signs 1" in notes
+    assert "- to be looked at: promotion: investigate before it replaces the champion signs 1" in notes
     assert "promotion" not in notes_of(with_promotion(run, tmp_path / "promote", "promote"))
 
 

@@ -355,11 +355,12 @@ def test_length_of_a_header_that_cannot_be_is_refused(served: Served, length: st
 def test_tensors_larger_than_any_batch_are_refused_before_they_are_parsed(served: Served) -> None:
     largest = infer_request([MAX_BATCH, 3, 32, 32], np.full((MAX_BATCH, 3, 32, 32), 255).tolist())
     larger = infer_request([1, 3, 32, 32], [255] * 300_000)
-    statuses = []
-    for asked in (json.dumps(largest, indent=0).encode(), json.dumps(larger).encode()):
-        answer = talked(served, lambda client, body=asked: client.post("/v2/models/gtsrb/infer", content=body))
-        statuses.append(answer.status_code)
-    assert statuses == [200, 413]
+
+    async def talk(client: httpx.AsyncClient) -> list[int]:
+        bodies = [json.dumps(largest, indent=0), json.dumps(larger)]
+        return [(await client.post("/v2/models/gtsrb/infer", content=body)).status_code for body in bodies]
+
+    assert talked(served, talk) == [200, 413]
 
 
 def test_others_are_answered_while_a_form_is_parsed(served: Served) -> None:

@@ -265,7 +265,10 @@ def test_loss_that_is_not_finite_ends_training(data: Data, monkeypatch: pytest.M
         train("learning_path", data, profile="smoke", num_epochs=2)
 
 
-def test_missing_checkpoint_is_trained_once_and_then_read(data: Data, tmp_path: Path) -> None:
+def test_missing_checkpoint_is_trained_once_and_then_read(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RECIPES, "minute", replace(RECIPES["minute"], smoke_steps=3))
     first, trained_now = ensure_checkpoint(tmp_path, data)
     again, trained_again = ensure_checkpoint(tmp_path, data)
     assert trained_now and not trained_again

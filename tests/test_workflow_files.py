@@ -271,7 +271,7 @@ def test_the_checkpoints_sha256_travels_through_the_jobs() -> None:
 def test_release_needs_what_is_checked_signed_and_built_and_does_nothing_for_a_tag_that_is_published() -> None:
     graph = jobs(RELEASE)
     assert {name: job.get("needs") for name, job in graph.items()} == {
-        "check": None, "sign": "check", "image": ["check", "sign"], "publish": ["sign", "image"]
+        "check": None, "sign": "check", "image": ["check", "sign"], "publish": ["check", "sign", "image"]
     }  # fmt: skip
     assert graph["sign"]["if"] == "needs.check.outputs.publish == 'true'", "the others are skipped with it"
     assert not any("if" in graph[name] for name in ("check", "image", "publish"))

@@ -271,8 +271,8 @@ def label_audit(data: Data, folds: str) -> Banner | Stack:
         UserError: no folds in there, or those of other images.
     """
     if not folds:
-        how = "`python -m lib sweep 02 -p fold 1,2,3,4,5 --out runs/folds`, then `-p folds runs/folds`"
-        return Banner(f"Not audited: networks that have not seen a track must judge its label. Run {how}.", "info")
+        how = "python -m lib sweep 02 -p fold 1,2,3,4,5 --out runs/folds, then this page with -p folds runs/folds"
+        return Banner(f"Not audited: networks that have not seen a track must judge its label. Run {how}", "info")
     found, splits = load_folds(folds), [data.train, data.val]
     names = {split.track_name(row) for split in splits for row in range(split.num_images)}
     if missing := found.names - names:

@@ -56,65 +56,48 @@ class Recipe:
     limit_s: int = 45 * 60  # that its training may take
 
 
+_MINUTE = Recipe(
+    name="minute",
+    title="a light residual net with strong warping and lighting: about a minute on two cores with bf16",
+    architecture="signnet_light",
+    num_epochs=5,
+    optimizer="sgd",
+    lr=0.2,
+    batch_size=128,
+    schedule="one_cycle",
+    weight_decay=5e-4,
+    label_smoothing=0.1,
+    augmentation=Augmentation(),
+    bf16=True,
+)
+_LONG = replace(_MINUTE, lr=0.3, batch_size=256)
 # What was tried on the way to these is in docs/training.
 _RECIPES = (
-    Recipe(
-        name="minute",
-        title="a light residual net with strong warping and lighting: about a minute on two cores with bf16",
-        architecture="signnet_light",
-        num_epochs=5,
-        optimizer="sgd",
-        lr=0.2,
-        batch_size=128,
-        schedule="one_cycle",
-        weight_decay=5e-4,
-        label_smoothing=0.1,
-        augmentation=Augmentation(),
-        bf16=True,
-    ),
-    Recipe(
+    _MINUTE,
+    replace(
+        _LONG,
         name="record",
         title="the wide residual net for as long as it learns: an hour or two on two cores with bf16",
         architecture="signnet",
         num_epochs=60,
-        optimizer="sgd",
-        lr=0.3,
-        batch_size=256,
-        schedule="one_cycle",
-        weight_decay=5e-4,
-        label_smoothing=0.1,
-        augmentation=Augmentation(),
-        bf16=True,
         limit_s=8 * 3600,
     ),
-    Recipe(
+    replace(
+        _LONG,
         name="small",
         title="below a million weights, half an hour on two cores",
         architecture="signnet_medium",
         num_epochs=40,
-        optimizer="sgd",
-        lr=0.3,
-        batch_size=256,
-        schedule="one_cycle",
-        weight_decay=5e-4,
-        label_smoothing=0.1,
-        augmentation=Augmentation(),
-        bf16=True,
         limit_s=110 * 60,
     ),
-    Recipe(
+    replace(
+        _LONG,
         name="tiny",
         title="below 100,000 weights and 5 million multiply-accumulates, for small cores and for one HTML file",
         architecture="signnet_tiny",
         num_epochs=40,
-        optimizer="sgd",
-        lr=0.3,
-        batch_size=256,
-        schedule="one_cycle",
-        weight_decay=5e-4,
         label_smoothing=0.05,
         augmentation=Augmentation().scaled(0.7),
-        bf16=True,
     ),
     Recipe(
         name="learning_path",

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.signs.artwork import render_artwork
+from lib.signs.artwork import num_designs, render_artwork
 from lib.signs.catalogue import NUM_CLASSES, SIGNS
 
 IMAGE_SIZE = 32  # pixels of a finished image, as everywhere in the project
@@ -51,20 +51,51 @@ class Fitted:
     A pair without another meaning is the deviation between tracks and the change within a track.
     """
 
+    # size and place
     first_px: tuple[float, float, float, float] = (25, 1.75, 0.85, 70)  # least + exp(normal: mean, deviation), most
     last_px: tuple[float, float, float] = (4.56, 0.42, 250)  # exp(normal: mean, deviation), most
     growth: float = 1.25  # last size over first size, at least
-    roll_deg: tuple[float, float] = (3.3, 1.8)
-    yaw_deg: tuple[float, float] = (15.0, 11.0)
-    pitch_deg: tuple[float, float] = (6.0, 4.0)
     margin: tuple[float, float] = (0.083, 5)  # around the sign: share of the larger side, and at least so many pixels
     filled: tuple[float, float, float] = (0.945, 0.025, 0.02)  # share inside the margin: mean, by track, by frame
     low_right: float = 0.025  # by which signs sit low and right, in half images
     shift: tuple[float, float] = (0.03, 0.03)  # in half images
+    # pose
+    roll_deg: tuple[float, float] = (3.3, 1.8)
+    yaw_deg: tuple[float, float] = (15.0, 11.0)
+    pitch_deg: tuple[float, float] = (6.0, 4.0)
+    shear: tuple[float, float] = (0.03, 0.02)
+    depth: float = 0.3  # half the sign's size over its distance, at most; more than real, against bent signs
+    askew: tuple[float, float] = (0.12, 2.5)  # share of the signs that are bent or hang askew, and how many times the roll
+    # light
     exposure: tuple[float, float, float] = (-1.0, 1.2, 0.45)  # log of the light on the sign: mean, by track, change
     behind: tuple[float, float] = (1.0, 0.7)  # log of the light behind over that on the sign
+    bright_sky: tuple[float, float] = (0.12, 1.8)  # share of the signs in front of it, and what it adds to `behind`
+    gradient: tuple[float, float] = (0.1, 0.3)  # slope of the light over the sign: of most, of 15 %
+    shadows: float = 0.15  # share of the signs with shadows of leaves
+    glare: float = 0.05  # share of the signs with glare on the paint
+    tint: tuple[float, float] = (0.07, 0.05)
+    # paint
+    fade: tuple[float, float, float] = (0.10, 0.12, 0.4)  # deviation; share of old signs, and by how much they fade
+    paint_gamma: tuple[float, float] = (0.9, 1.25)  # deeper colours or paler
+    mixing: float = 0.015  # by which colours bleed into each other
+    black_paint: float = 0.05  # reflectance of black, at most
+    dirt: float = 0.0  # log deviation of smooth noise on the sign, at most
+    stains: float = 0.1  # share of the signs
+    # around the sign
+    post: float = 0.75  # share of the signs, as all three
+    plate: float = 0.22
+    second_sign: float = 0.22
+    # lens and sensor
+    highlights: float = 1.6  # most light before the lens, of what burns out; more spills over edges
     focus_px: tuple[float, float] = (0.3, 0.75)  # deviation of the defocus, original pixels
+    out_of_focus: tuple[float, float] = (0.12, 2.8)  # share of the tracks, and by how many times at most
     motion_px: float = 1.4  # deviation of the way that the image moves, original pixels
+    fast: tuple[float, float] = (0.15, 3.0)  # share of the tracks, and by how many times they move more
+    fringe_px: float = 0.33  # by which the colours part
+    sharpening: float = 1.1  # at most
+    chroma: tuple[float, float] = (0.65, 1.1)
+    balance: float = 0.08  # log deviation of the white balance
+    haze: float = 0.06  # share of the tracks behind a wet or sunlit windscreen
     curve: tuple[float, float] = (1.3, 2.1)  # gamma of the camera
     black: tuple[float, float] = (0.015, 0.045)  # level of black, of 1
     log_noise: tuple[float, float] = (-6.9, -4.7)  # log of the deviation of the noise, of 1
@@ -125,11 +156,16 @@ class _Draw:
 
 
 @cache
-def _texture(class_id: int) -> Tensor:
+def _texture(class_id: int, design: int) -> Tensor:
     """float32 (4, ARTWORK_SIZE, ARTWORK_SIZE): linear light times alpha, and alpha."""
-    pixels = torch.from_numpy(render_artwork(class_id, ARTWORK_SIZE)).float().permute(2, 0, 1) / 255
+    pixels = torch.from_numpy(render_artwork(class_id, ARTWORK_SIZE, design)).float().permute(2, 0, 1) / 255
     alpha = pixels[3:]
     return torch.cat([pixels[:3].pow(GAMMA) * alpha, alpha])
+
+
+def _any_texture(draw: _Draw, class_id: int) -> Tensor:
+    """One of the designs in which the sign hangs at German roads."""
+    return _texture(class_id, int(draw.between(0, num_designs(class_id))))
 
 
 @cache
@@ -157,11 +193,11 @@ def _frame_sizes(draw: _Draw, times: Tensor) -> Tensor:
 def _pose(draw: _Draw, times: Tensor) -> Tensor:
     """float (frames, 3, 3): homographies from the plane of the sign to the view, up to position and size."""
     degree = math.pi / 180
-    wide = 2.5 if draw.chance(0.12) else 1.0  # some signs are bent or hang askew
+    wide = FITTED.askew[1] if draw.chance(FITTED.askew[0]) else 1.0
     roll = draw.drift(FITTED.roll_deg[0] * wide, FITTED.roll_deg[1], times) * degree
     yaw = draw.drift(*FITTED.yaw_deg, times).clamp(-58, 58) * degree
     pitch = draw.drift(*FITTED.pitch_deg, times) * degree
-    depth = draw.between(0.0, 0.3)  # half the sign's size over its distance; more than real, against bent signs
+    depth = draw.between(0.0, FITTED.depth)
     zero, one = torch.zeros_like(times), torch.ones_like(times)
 
     def stack(*rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
@@ -169,7 +205,7 @@ def _pose(draw: _Draw, times: Tensor) -> Tensor:
 
     around_y = stack((yaw.cos(), zero, zero), (zero, one, zero), (yaw.sin() * depth, zero, one))
     around_x = stack((one, zero, zero), (zero, pitch.cos(), zero), (zero, pitch.sin() * depth, one))
-    shear = draw.drift(0.03, 0.02, times)
+    shear = draw.drift(*FITTED.shear, times)
     in_plane = stack((roll.cos(), -roll.sin() + shear, zero), (roll.sin(), roll.cos(), zero), (zero, zero, one))
     return in_plane @ around_x @ around_y
 
@@ -326,17 +362,19 @@ def _seen_background(draw: _Draw, times: Tensor, sizes: Tensor) -> Tensor:
 
 def _paint(draw: _Draw, texture: Tensor) -> Tensor:
     """The drawing as it hangs there: colours bleed into each other as paint fades, white stays white."""
-    fade = abs(draw.gauss(0.10)) + (draw.between(0.1, 0.4) if draw.chance(0.12) else 0.0)
+    deviation, share, old = FITTED.fade
+    fade = abs(draw.gauss(deviation)) + (draw.between(0.1, old) if draw.chance(share) else 0.0)
     mixing = torch.eye(3) + torch.tensor([[0.0, 0.3, 0.25], [0.8, 0.0, 0.8], [1.0, 1.0, 0.0]]) * (
         fade * draw.uniform(0.1, 1.0, 3, 3)
     )
-    mixing = mixing + draw.normal(0.015, 3, 3).abs()
+    mixing = mixing + draw.normal(FITTED.mixing, 3, 3).abs()
     mixing = mixing / mixing.sum(1, keepdim=True)
     # rows mix channels of the drawing into one channel of the result; red gains green and blue last
-    colours = torch.einsum("ij,jhw->ihw", mixing, texture[:3].pow(draw.between(0.9, 1.25)))  # deeper colours or paler
-    black = draw.between(0.005, 0.05) + fade * 0.1  # black paint greys
+    colours = torch.einsum("ij,jhw->ihw", mixing, texture[:3].pow(draw.between(*FITTED.paint_gamma)))
+    black = draw.between(0.005, FITTED.black_paint) + fade * 0.1  # black paint greys
     colours = colours * (1 - black) + black * texture[3:]
-    return torch.cat([colours, texture[3:]])
+    dirt = draw.noise(ARTWORK_SIZE, 6) + draw.noise(ARTWORK_SIZE, 14) + 0.7 * draw.noise(ARTWORK_SIZE, 36)
+    return torch.cat([colours * torch.exp(draw.between(0, FITTED.dirt) * dirt), texture[3:]])
 
 
 def _soft(distance: Tensor) -> Tensor:
@@ -347,10 +385,10 @@ def _soft(distance: Tensor) -> Tensor:
 def _illumination(draw: _Draw, times: Tensor, plane: Tensor) -> Tensor:
     """float (frames, 1, H, W): light on the sign, about 1: a gradient and, on some signs, the shadows of leaves."""
     x, y = plane[..., 0], plane[..., 1]
-    strength = 0.3 if draw.chance(0.15) else 0.1
+    strength = FITTED.gradient[draw.chance(0.15)]
     slope_x, slope_y = (draw.drift(strength, strength, times).view(-1, 1, 1) for _ in range(2))
     light = torch.exp(slope_x * x.clamp(-1.5, 1.5) + slope_y * y.clamp(-1.5, 1.5))
-    if draw.chance(0.15):
+    if draw.chance(FITTED.shadows):
         leaves = draw.noise(48, int(draw.between(3, 14)))
         shade = draw.between(0.15, 0.7) + (1 - draw.between(0.15, 0.7)) * torch.sigmoid(
             (leaves + draw.gauss(0.7)) * draw.between(2, 8)
@@ -369,19 +407,19 @@ def _over(scene: Tensor, colour: Tensor, alpha: Tensor) -> Tensor:
 def _neighbours(draw: _Draw, scene: Tensor, plane: Tensor, light: float) -> Tensor:
     """The post, and often a plate or another sign above or below."""
     x, y = plane[..., 0].unsqueeze(1), plane[..., 1].unsqueeze(1)
-    if draw.chance(0.75):
+    if draw.chance(FITTED.post):
         width, lean = draw.between(0.03, 0.14), draw.gauss(0.15)
         above = 3.0 if draw.chance(0.35) else draw.between(0.8, 1.1)
         grey = _pick(draw, torch.tensor([(0.3, 0.3, 0.3), (0.15, 0.15, 0.16), (0.06, 0.06, 0.06)])) * light
         scene = _over(scene, grey, _soft(width - (x - lean).abs()) * _soft(y + above))
-    if draw.chance(0.22):  # plate
+    if draw.chance(FITTED.plate):
         width, top = draw.between(0.5, 1.0), draw.between(1.0, 1.15)
         inside = torch.minimum(width - x.abs(), torch.minimum(y - top, top + draw.between(0.3, 0.7) - y))
         print_ = 0.8 * _soft(inside - 0.05) * (1 - _soft(inside - 0.09)) + 0.3 * _soft(inside - 0.15)
         white = draw.between(0.5, 0.8) * light
         scene = _over(scene, white * (1 - print_ * draw.between(0.3, 1.0)), _soft(inside))
-    if draw.chance(0.22):  # another sign
-        texture = _paint(draw, _texture(int(draw.between(0, NUM_CLASSES))))
+    if draw.chance(FITTED.second_sign):
+        texture = _paint(draw, _any_texture(draw, int(draw.between(0, NUM_CLASSES))))
         side = draw.between(0, 1)
         if side < 0.8:  # on the same post
             offset = (draw.gauss(0.05), draw.between(1.9, 2.15) * (1 if side < 0.5 else -1))
@@ -396,7 +434,7 @@ def _neighbours(draw: _Draw, scene: Tensor, plane: Tensor, light: float) -> Tens
 def _stains(draw: _Draw, sign: Tensor, plane: Tensor) -> Tensor:
     """A sticker or dirt on a few signs, within the sign's alpha."""
     x, y = plane[..., 0].unsqueeze(1), plane[..., 1].unsqueeze(1)
-    for _ in range(int(draw.between(1, 3)) if draw.chance(0.1) else 0):
+    for _ in range(int(draw.between(1, 3)) if draw.chance(FITTED.stains) else 0):
         across, along = (x - draw.between(-0.8, 0.8)).abs(), (y - draw.between(-0.8, 0.8)).abs()
         mask = _soft(torch.minimum(draw.between(0.05, 0.18) - across, draw.between(0.05, 0.18) - along))
         colour = draw.uniform(0, 0.9, 3, 1, 1).pow(GAMMA)
@@ -427,16 +465,16 @@ def _kernels(draw: _Draw, sizes: Tensor) -> Tensor:
     """
     num_frames = len(sizes)
     scale = OVERSAMPLING * IMAGE_SIZE / sizes.amax(1).float()  # canvas pixels per original pixel
-    focus = draw.between(*FITTED.focus_px) * (draw.between(1.5, 2.8) if draw.chance(0.12) else 1.0)
+    focus = draw.between(*FITTED.focus_px) * (draw.between(1.5, FITTED.out_of_focus[1]) if draw.chance(FITTED.out_of_focus[0]) else 1.0)
     # the resizing filter: a triangle of one image pixel where it shrinks, of one original pixel where it enlarges
     resizing = 0.41 * torch.clamp(scale, min=float(OVERSAMPLING))
     defocus = focus * torch.exp(draw.normal(0.2, num_frames))
     sigma = ((defocus * scale) ** 2 + resizing**2).sqrt()
-    speed = abs(draw.gauss(FITTED.motion_px)) * (3.0 if draw.chance(0.15) else 1.0)
+    speed = abs(draw.gauss(FITTED.motion_px)) * (FITTED.fast[1] if draw.chance(FITTED.fast[0]) else 1.0)
     nearness = 0.6 + 0.4 * sizes.amax(1) / 50  # near signs sweep faster through the view
     length = (speed * nearness * draw.uniform(0.3, 1.2, num_frames) * scale).clamp(0.05, 11)
     angle = draw.between(0, math.pi) + draw.drift(0.0, 1.0, torch.linspace(0, 1, num_frames))
-    fringe = draw.normal(0.33, 1, 3, 2) * scale.view(-1, 1, 1)
+    fringe = draw.normal(FITTED.fringe_px, 1, 3, 2) * scale.view(-1, 1, 1)
     fringe = fringe - fringe[:, 1:2]  # green stays
 
     position = torch.arange(KERNEL_SIZE) - (KERNEL_SIZE - 1) / 2
@@ -453,17 +491,17 @@ def _kernels(draw: _Draw, sizes: Tensor) -> Tensor:
         kernel = line * torch.exp(-0.5 * (across / width) ** 2)
         return kernel / kernel.sum((2, 3), keepdim=True)
 
-    sharpening = draw.between(0.1, 1.1)
+    sharpening = draw.between(0.1, FITTED.sharpening)
     return (1 + sharpening) * smeared(sigma) - sharpening * smeared((sigma**2 + scale**2).sqrt())
 
 
 def _expose(draw: _Draw, images: Tensor, sizes: Tensor) -> Tensor:
     """Linear light, float (frames, 3, 32, 32) -> uint8: white balance, haze, tone curve, black level, noise."""
     num_frames = len(images)
-    balance = torch.exp(draw.normal(0.08, 3) * torch.tensor([1.0, 0.3, 1.0])).view(3, 1, 1)
+    balance = torch.exp(draw.normal(FITTED.balance, 3) * torch.tensor([1.0, 0.3, 1.0])).view(3, 1, 1)
     grey = images.mean(1, keepdim=True)
-    images = (grey + (images - grey) * draw.between(0.65, 1.1)) * balance
-    if draw.chance(0.06):  # a wet or sunlit windscreen
+    images = (grey + (images - grey) * draw.between(*FITTED.chroma)) * balance
+    if draw.chance(FITTED.haze):
         haze = draw.between(0.05, 0.4)
         images = images * (1 - haze) + haze * draw.uniform(0.25, 0.45, 3, 1, 1) * draw.between(0.1, 0.7)
     flare = images.mean((1, 2, 3), keepdim=True) * draw.between(0.0, 0.02)
@@ -492,25 +530,25 @@ def render_track(plan: TrackPlan) -> tuple[np.ndarray, np.ndarray]:
     level = mean + deviation * math.sqrt(2) * float(torch.erfinv(torch.tensor(2 * min(max(rank, 0.02), 0.98) - 1)))
     exposure = level + draw.drift(0.0, change, times)
     sign_light = torch.exp(exposure.clamp(-4.5, 1.4)).view(-1, 1, 1, 1)
-    behind = draw.drift(*FITTED.behind, times) + (1.8 if draw.chance(0.12) else 0.0)  # some stand against a bright sky
+    behind = draw.drift(*FITTED.behind, times) + (FITTED.bright_sky[1] if draw.chance(FITTED.bright_sky[0]) else 0.0)
     contrast = torch.exp(behind).view(-1, 1, 1, 1)  # light behind over light on the sign
-    tint = draw.colour_drift(0.07, 0.05, times)
+    tint = draw.colour_drift(*FITTED.tint, times)
 
     scene = _seen_background(draw, times, sizes) * contrast
     scene = _neighbours(draw, scene, plane, math.exp(draw.gauss(0.3)))
-    texture = _paint(draw, _texture(plan.class_id)).expand(plan.num_frames, -1, -1, -1)
+    texture = _paint(draw, _any_texture(draw, plan.class_id)).expand(plan.num_frames, -1, -1, -1)
     sign = _stains(draw, F.grid_sample(texture, plane, align_corners=False), plane)
     light = _illumination(draw, times, plane) * tint
     scene = scene * (1 - sign[:, 3:]) + sign[:, :3] * light
     scene = _twigs(draw, scene, plane) * sign_light
-    if draw.chance(0.05):  # glare on the paint
+    if draw.chance(FITTED.glare):
         x, y = plane[..., 0].unsqueeze(1), plane[..., 1].unsqueeze(1)
         distance = (x - draw.drift(0.4, 0.2, times).view(-1, 1, 1, 1)) ** 2 + (y - draw.gauss(0.4)) ** 2
         scene = scene + sign[:, 3:] * torch.exp(-distance * draw.between(0.8, 5)) * draw.between(0.05, 0.5)
 
     kernels = _kernels(draw, sizes).view(-1, 1, KERNEL_SIZE, KERNEL_SIZE)
     # clipping here as well: what burns out on the sensor does not bleed without limit
-    flat = scene.clamp(0, 1.6).reshape(1, -1, CANVAS_SIZE, CANVAS_SIZE)
+    flat = scene.clamp(0, FITTED.highlights).reshape(1, -1, CANVAS_SIZE, CANVAS_SIZE)
     blurred = F.conv2d(flat, kernels, stride=OVERSAMPLING, groups=len(kernels))
     images = _expose(draw, blurred.view(plan.num_frames, 3, IMAGE_SIZE, IMAGE_SIZE), sizes)
     return images.numpy(), sizes.numpy().astype(np.int32)
@@ -527,7 +565,9 @@ def render_tracks(
         progress: called with the number of finished tracks.
     """
     for class_id in range(len(SIGNS)):  # the caches are filled before threads share them
-        _texture(class_id), _outline(class_id)
+        _outline(class_id)
+        for design in range(num_designs(class_id)):
+            _texture(class_id, design)
     num_threads = torch.get_num_threads()
     rendered: list[tuple[np.ndarray, np.ndarray]] = []
     torch.set_num_threads(1)

@@ -37,68 +37,69 @@ GAMMA = 2.2
 
 @dataclass(frozen=True)
 class Fitted:
-    """What makes drawn images resemble the official ones as a whole, and not one by one.
+    """The constants of the renderer.
 
-    The repository has no script that fits them. How close they come: 5 %, 50 % and 95 % of the 39,209 official training
-    images | of 5,000 drawn ones:
+    `lib.bench.drawn_signs` fits them on one half of the official training tracks: by how well a network that has seen
+    nothing but drawn images reads them. So they look harder, and not alike: 5 %, 50 % and 95 % of the 39,209 official
+    training images | of 5,000 drawn ones:
 
-        larger side, pixels           29  44 105 |  29  48 106
-        of a track's first frame      26  30  50 |  26  30  50
-        of a track's last frame       50  96 174 |  46  97 198
-        mean of the levels, 0..255    20  75 173 |  22  73 207
-        deviation of the levels        8  40  82 |   9  34  76
+        larger side, pixels           29  44 105 |  29  50 117
+        of a track's first frame      26  31  50 |  26  30  52
+        of a track's last frame       50  96 174 |  52 112 227
+        mean of the levels, 0..255    20  75 173 |  35  82 193
+        deviation of the levels        8  40  82 |  14  36  68
 
     A pair without another meaning is the deviation between tracks and the change within a track.
     """
 
     # size and place
-    first_px: tuple[float, float, float, float] = (25, 1.75, 0.85, 70)  # least + exp(normal: mean, deviation), most
-    last_px: tuple[float, float, float] = (4.56, 0.42, 250)  # exp(normal: mean, deviation), most
+    first_px: tuple[float, float, float, float] = (25, 1.72, 0.914, 70)  # least + exp(normal: mean, deviation), most
+    last_px: tuple[float, float, float] = (4.7, 0.42, 250)  # exp(normal: mean, deviation), most
     growth: float = 1.25  # last size over first size, at least
     margin: tuple[float, float] = (0.083, 5)  # around the sign: share of the larger side, and at least so many pixels
-    filled: tuple[float, float, float] = (0.945, 0.025, 0.02)  # share inside the margin: mean, by track, by frame
-    low_right: float = 0.025  # by which signs sit low and right, in half images
-    shift: tuple[float, float] = (0.03, 0.03)  # in half images
+    filled: tuple[float, float, float] = (0.935, 0.0316, 0.0295)  # share inside the margin: mean, by track, by frame
+    low_right: float = 0.0429  # by which signs sit low and right, in half images
+    shift: tuple[float, float] = (0.0205, 0.0203)  # in half images
     # pose
-    roll_deg: tuple[float, float] = (3.3, 1.8)
-    yaw_deg: tuple[float, float] = (15.0, 11.0)
-    pitch_deg: tuple[float, float] = (6.0, 4.0)
-    shear: tuple[float, float] = (0.03, 0.02)
-    depth: float = 0.3  # half the sign's size over its distance, at most; more than real, against bent signs
-    askew: tuple[float, float] = (0.12, 2.5)  # share of the signs that are bent or hang askew, and how many times the roll
+    roll_deg: tuple[float, float] = (3.35, 1.2)
+    yaw_deg: tuple[float, float] = (19.4, 12.3)
+    pitch_deg: tuple[float, float] = (7.36, 4.0)
+    shear: tuple[float, float] = (0.0271, 0.02)
+    depth: float = 0.124  # half the sign's size over its distance, at most; more than real, against bent signs
+    askew: tuple[float, float] = (0.0893, 2.5)  # share of the signs that are bent or askew, and how many times the roll
     # light
-    exposure: tuple[float, float, float] = (-1.0, 1.2, 0.45)  # log of the light on the sign: mean, by track, change
-    behind: tuple[float, float] = (1.0, 0.7)  # log of the light behind over that on the sign
-    bright_sky: tuple[float, float] = (0.12, 1.8)  # share of the signs in front of it, and what it adds to `behind`
-    gradient: tuple[float, float] = (0.1, 0.3)  # slope of the light over the sign: of most, of 15 %
-    shadows: float = 0.15  # share of the signs with shadows of leaves
-    glare: float = 0.05  # share of the signs with glare on the paint
-    tint: tuple[float, float] = (0.07, 0.05)
+    exposure: tuple[float, float, float] = (-1, 0.877, 0.655)  # log of the light on the sign: mean, by track, change
+    behind: tuple[float, float] = (0.748, 0.906)  # log of the light behind over that on the sign
+    bright_sky: tuple[float, float] = (0.122, 1.8)  # share of the signs in front of it, and what it adds to `behind`
+    gradient: tuple[float, float] = (0.0826, 0.244)  # slope of the light over the sign: of most, of 15 %
+    shadows: float = 0.144  # share of the signs with shadows of leaves
+    glare: float = 0.0232  # share of the signs with glare on the paint
+    tint: tuple[float, float] = (0.109, 0.05)
     # paint
-    fade: tuple[float, float, float] = (0.10, 0.12, 0.4)  # deviation; share of old signs, and by how much they fade
-    paint_gamma: tuple[float, float] = (0.9, 1.25)  # deeper colours or paler
-    mixing: float = 0.015  # by which colours bleed into each other
-    black_paint: float = 0.05  # reflectance of black, at most
-    dirt: float = 0.0  # log deviation of smooth noise on the sign, at most
-    stains: float = 0.1  # share of the signs
+    fade: tuple[float, float, float] = (0.0805, 0.188, 0.323)  # deviation; share of old signs, and their fading
+    paint_gamma: tuple[float, float] = (0.9, 1.37)  # deeper colours or paler
+    mixing: float = 0.0222  # by which colours bleed into each other
+    black_paint: float = 0.0324  # reflectance of black, at most
+    dirt: float = 0.106  # log deviation of smooth noise on the sign, at most
+    stains: float = 0.0854  # share of the signs
     # around the sign
-    post: float = 0.75  # share of the signs, as all three
-    plate: float = 0.22
-    second_sign: float = 0.22
+    post: float = 0.762  # share of the signs, as all three
+    plate: float = 0.348
+    second_sign: float = 0.358
     # lens and sensor
-    highlights: float = 1.6  # most light before the lens, of what burns out; more spills over edges
-    focus_px: tuple[float, float] = (0.3, 0.75)  # deviation of the defocus, original pixels
-    out_of_focus: tuple[float, float] = (0.12, 2.8)  # share of the tracks, and by how many times at most
-    motion_px: float = 1.4  # deviation of the way that the image moves, original pixels
-    fast: tuple[float, float] = (0.15, 3.0)  # share of the tracks, and by how many times they move more
-    fringe_px: float = 0.33  # by which the colours part
-    sharpening: float = 1.1  # at most
-    chroma: tuple[float, float] = (0.65, 1.1)
-    balance: float = 0.08  # log deviation of the white balance
-    haze: float = 0.06  # share of the tracks behind a wet or sunlit windscreen
-    curve: tuple[float, float] = (1.3, 2.1)  # gamma of the camera
-    black: tuple[float, float] = (0.015, 0.045)  # level of black, of 1
-    log_noise: tuple[float, float] = (-6.9, -4.7)  # log of the deviation of the noise, of 1
+    highlights: float = 0.941  # most light before the lens, of what burns out; more spills over edges
+    focus_px: tuple[float, float] = (0.281, 0.638)  # deviation of the defocus, original pixels
+    out_of_focus: tuple[float, float] = (0.116, 2.8)  # share of the tracks, and by how many times at most
+    motion_px: float = 2.25  # deviation of the way that the image moves, original pixels
+    fast: tuple[float, float] = (0.133, 3.0)  # share of the tracks, and by how many times they move more
+    fringe_px: float = 0.608  # by which the colours part
+    sharpening: float = 1.58  # at most
+    chroma: tuple[float, float] = (0.648, 1.24)
+    balance: float = 0.179  # log deviation of the white balance
+    haze: float = 0.0727  # share of the tracks behind a wet or sunlit windscreen
+    curve: tuple[float, float] = (1.87, 1.97)  # gamma of the camera
+    black: tuple[float, float] = (0.015, 0.0442)  # level of black, of 1
+    log_noise: tuple[float, float] = (-7.36, -4.43)  # log of the deviation of the noise, of 1
 
 
 FITTED = Fitted()
@@ -112,12 +113,14 @@ class TrackPlan:
     seed: int  # of the track's own random stream
     num_frames: int = FRAMES_PER_TRACK
     light: float | None = None  # rank of the light among the tracks of its class, 0..1: dark to bright; None = any
+    fitted: Fitted = FITTED
 
 
 class _Draw:
-    """Random numbers of one track."""
+    """Random numbers of one track, and the constants that shape them."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, fitted: Fitted) -> None:
+        self.fitted = fitted
         self.generator = torch.Generator().manual_seed(seed)
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
@@ -134,6 +137,9 @@ class _Draw:
 
     def chance(self, share: float) -> bool:
         return self.between(0, 1) < share
+
+    def rarely(self, share: float, value: float, otherwise: float) -> float:
+        return value if self.chance(share) else otherwise
 
     def drift(self, deviation: float, change: float, times: Tensor) -> Tensor:
         """A smooth path, float (frames,): a start of the given deviation, a trend and a swing of deviation `change`."""
@@ -183,21 +189,21 @@ def _outline(class_id: int) -> Tensor:
 
 def _frame_sizes(draw: _Draw, times: Tensor) -> Tensor:
     """float (frames,): the larger side in pixels. 1/size is linear in time, as for a car at constant speed."""
-    least, mean, deviation, most = FITTED.first_px
+    least, mean, deviation, most = draw.fitted.first_px
     first = min(least + math.exp(draw.gauss(deviation, mean)), most)
-    mean, deviation, most = FITTED.last_px
-    last = min(max(math.exp(draw.gauss(deviation, mean)), first * FITTED.growth), most)
+    mean, deviation, most = draw.fitted.last_px
+    last = min(max(math.exp(draw.gauss(deviation, mean)), first * draw.fitted.growth), most)
     return 1 / (1 / first + (1 / last - 1 / first) * times)
 
 
 def _pose(draw: _Draw, times: Tensor) -> Tensor:
     """float (frames, 3, 3): homographies from the plane of the sign to the view, up to position and size."""
     degree = math.pi / 180
-    wide = FITTED.askew[1] if draw.chance(FITTED.askew[0]) else 1.0
-    roll = draw.drift(FITTED.roll_deg[0] * wide, FITTED.roll_deg[1], times) * degree
-    yaw = draw.drift(*FITTED.yaw_deg, times).clamp(-58, 58) * degree
-    pitch = draw.drift(*FITTED.pitch_deg, times) * degree
-    depth = draw.between(0.0, FITTED.depth)
+    wide = draw.rarely(*draw.fitted.askew, 1.0)
+    roll = draw.drift(draw.fitted.roll_deg[0] * wide, draw.fitted.roll_deg[1], times) * degree
+    yaw = draw.drift(*draw.fitted.yaw_deg, times).clamp(-58, 58) * degree
+    pitch = draw.drift(*draw.fitted.pitch_deg, times) * degree
+    depth = draw.between(0.0, draw.fitted.depth)
     zero, one = torch.zeros_like(times), torch.ones_like(times)
 
     def stack(*rows: tuple[Tensor, Tensor, Tensor]) -> Tensor:
@@ -205,7 +211,7 @@ def _pose(draw: _Draw, times: Tensor) -> Tensor:
 
     around_y = stack((yaw.cos(), zero, zero), (zero, one, zero), (yaw.sin() * depth, zero, one))
     around_x = stack((one, zero, zero), (zero, pitch.cos(), zero), (zero, pitch.sin() * depth, one))
-    shear = draw.drift(*FITTED.shear, times)
+    shear = draw.drift(*draw.fitted.shear, times)
     in_plane = stack((roll.cos(), -roll.sin() + shear, zero), (roll.sin(), roll.cos(), zero), (zero, zero, one))
     return in_plane @ around_x @ around_y
 
@@ -222,12 +228,12 @@ def _geometry(draw: _Draw, class_id: int, times: Tensor) -> tuple[Tensor, Tensor
     larger = _frame_sizes(draw, times)
     extent = (high - low) / (high - low).amax(1, keepdim=True)
     # the crops of GTSRB leave a tenth around the sign, at least 5 px; the box was drawn by hand, wider than the sign
-    margin = (larger * FITTED.margin[0]).clamp(min=FITTED.margin[1]).unsqueeze(1)
+    margin = (larger * draw.fitted.margin[0]).clamp(min=draw.fitted.margin[1]).unsqueeze(1)
     sizes = (extent * (larger.unsqueeze(1) - 2 * margin) + 2 * margin).round().clamp(min=20)
-    filled, by_track, by_frame = FITTED.filled
+    filled, by_track, by_frame = draw.fitted.filled
     share = (1 - 2 * margin / sizes) * (filled + draw.normal(by_frame, len(times), 2) + draw.gauss(by_track))
-    offset = torch.stack([draw.drift(*FITTED.shift, times), draw.drift(*FITTED.shift, times)], 1)
-    offset = offset + draw.normal(0.015, len(times), 2) + FITTED.low_right
+    offset = torch.stack([draw.drift(*draw.fitted.shift, times), draw.drift(*draw.fitted.shift, times)], 1)
+    offset = offset + draw.normal(0.015, len(times), 2) + draw.fitted.low_right
 
     centre, half = (low + high) / 2, (high - low) / 2 / share.clamp(0.45, 0.95)
     position = (torch.arange(CANVAS_SIZE) - (KERNEL_SIZE / 2 - 1) + 0.5) / (OVERSAMPLING * IMAGE_SIZE) * 2 - 1
@@ -362,19 +368,19 @@ def _seen_background(draw: _Draw, times: Tensor, sizes: Tensor) -> Tensor:
 
 def _paint(draw: _Draw, texture: Tensor) -> Tensor:
     """The drawing as it hangs there: colours bleed into each other as paint fades, white stays white."""
-    deviation, share, old = FITTED.fade
+    deviation, share, old = draw.fitted.fade
     fade = abs(draw.gauss(deviation)) + (draw.between(0.1, old) if draw.chance(share) else 0.0)
     mixing = torch.eye(3) + torch.tensor([[0.0, 0.3, 0.25], [0.8, 0.0, 0.8], [1.0, 1.0, 0.0]]) * (
         fade * draw.uniform(0.1, 1.0, 3, 3)
     )
-    mixing = mixing + draw.normal(FITTED.mixing, 3, 3).abs()
+    mixing = mixing + draw.normal(draw.fitted.mixing, 3, 3).abs()
     mixing = mixing / mixing.sum(1, keepdim=True)
     # rows mix channels of the drawing into one channel of the result; red gains green and blue last
-    colours = torch.einsum("ij,jhw->ihw", mixing, texture[:3].pow(draw.between(*FITTED.paint_gamma)))
-    black = draw.between(0.005, FITTED.black_paint) + fade * 0.1  # black paint greys
+    colours = torch.einsum("ij,jhw->ihw", mixing, texture[:3].pow(draw.between(*draw.fitted.paint_gamma)))
+    black = draw.between(0.005, draw.fitted.black_paint) + fade * 0.1  # black paint greys
     colours = colours * (1 - black) + black * texture[3:]
     dirt = draw.noise(ARTWORK_SIZE, 6) + draw.noise(ARTWORK_SIZE, 14) + 0.7 * draw.noise(ARTWORK_SIZE, 36)
-    return torch.cat([colours * torch.exp(draw.between(0, FITTED.dirt) * dirt), texture[3:]])
+    return torch.cat([colours * torch.exp(draw.between(0, draw.fitted.dirt) * dirt), texture[3:]])
 
 
 def _soft(distance: Tensor) -> Tensor:
@@ -385,10 +391,10 @@ def _soft(distance: Tensor) -> Tensor:
 def _illumination(draw: _Draw, times: Tensor, plane: Tensor) -> Tensor:
     """float (frames, 1, H, W): light on the sign, about 1: a gradient and, on some signs, the shadows of leaves."""
     x, y = plane[..., 0], plane[..., 1]
-    strength = FITTED.gradient[draw.chance(0.15)]
+    strength = draw.fitted.gradient[draw.chance(0.15)]
     slope_x, slope_y = (draw.drift(strength, strength, times).view(-1, 1, 1) for _ in range(2))
     light = torch.exp(slope_x * x.clamp(-1.5, 1.5) + slope_y * y.clamp(-1.5, 1.5))
-    if draw.chance(FITTED.shadows):
+    if draw.chance(draw.fitted.shadows):
         leaves = draw.noise(48, int(draw.between(3, 14)))
         shade = draw.between(0.15, 0.7) + (1 - draw.between(0.15, 0.7)) * torch.sigmoid(
             (leaves + draw.gauss(0.7)) * draw.between(2, 8)
@@ -407,18 +413,18 @@ def _over(scene: Tensor, colour: Tensor, alpha: Tensor) -> Tensor:
 def _neighbours(draw: _Draw, scene: Tensor, plane: Tensor, light: float) -> Tensor:
     """The post, and often a plate or another sign above or below."""
     x, y = plane[..., 0].unsqueeze(1), plane[..., 1].unsqueeze(1)
-    if draw.chance(FITTED.post):
+    if draw.chance(draw.fitted.post):
         width, lean = draw.between(0.03, 0.14), draw.gauss(0.15)
         above = 3.0 if draw.chance(0.35) else draw.between(0.8, 1.1)
         grey = _pick(draw, torch.tensor([(0.3, 0.3, 0.3), (0.15, 0.15, 0.16), (0.06, 0.06, 0.06)])) * light
         scene = _over(scene, grey, _soft(width - (x - lean).abs()) * _soft(y + above))
-    if draw.chance(FITTED.plate):
+    if draw.chance(draw.fitted.plate):
         width, top = draw.between(0.5, 1.0), draw.between(1.0, 1.15)
         inside = torch.minimum(width - x.abs(), torch.minimum(y - top, top + draw.between(0.3, 0.7) - y))
         print_ = 0.8 * _soft(inside - 0.05) * (1 - _soft(inside - 0.09)) + 0.3 * _soft(inside - 0.15)
         white = draw.between(0.5, 0.8) * light
         scene = _over(scene, white * (1 - print_ * draw.between(0.3, 1.0)), _soft(inside))
-    if draw.chance(FITTED.second_sign):
+    if draw.chance(draw.fitted.second_sign):
         texture = _paint(draw, _any_texture(draw, int(draw.between(0, NUM_CLASSES))))
         side = draw.between(0, 1)
         if side < 0.8:  # on the same post
@@ -434,7 +440,7 @@ def _neighbours(draw: _Draw, scene: Tensor, plane: Tensor, light: float) -> Tens
 def _stains(draw: _Draw, sign: Tensor, plane: Tensor) -> Tensor:
     """A sticker or dirt on a few signs, within the sign's alpha."""
     x, y = plane[..., 0].unsqueeze(1), plane[..., 1].unsqueeze(1)
-    for _ in range(int(draw.between(1, 3)) if draw.chance(FITTED.stains) else 0):
+    for _ in range(int(draw.between(1, 3)) if draw.chance(draw.fitted.stains) else 0):
         across, along = (x - draw.between(-0.8, 0.8)).abs(), (y - draw.between(-0.8, 0.8)).abs()
         mask = _soft(torch.minimum(draw.between(0.05, 0.18) - across, draw.between(0.05, 0.18) - along))
         colour = draw.uniform(0, 0.9, 3, 1, 1).pow(GAMMA)
@@ -465,16 +471,17 @@ def _kernels(draw: _Draw, sizes: Tensor) -> Tensor:
     """
     num_frames = len(sizes)
     scale = OVERSAMPLING * IMAGE_SIZE / sizes.amax(1).float()  # canvas pixels per original pixel
-    focus = draw.between(*FITTED.focus_px) * (draw.between(1.5, FITTED.out_of_focus[1]) if draw.chance(FITTED.out_of_focus[0]) else 1.0)
+    share, most = draw.fitted.out_of_focus
+    focus = draw.between(*draw.fitted.focus_px) * (draw.between(1.5, most) if draw.chance(share) else 1.0)
     # the resizing filter: a triangle of one image pixel where it shrinks, of one original pixel where it enlarges
     resizing = 0.41 * torch.clamp(scale, min=float(OVERSAMPLING))
     defocus = focus * torch.exp(draw.normal(0.2, num_frames))
     sigma = ((defocus * scale) ** 2 + resizing**2).sqrt()
-    speed = abs(draw.gauss(FITTED.motion_px)) * (FITTED.fast[1] if draw.chance(FITTED.fast[0]) else 1.0)
+    speed = abs(draw.gauss(draw.fitted.motion_px)) * draw.rarely(*draw.fitted.fast, 1.0)
     nearness = 0.6 + 0.4 * sizes.amax(1) / 50  # near signs sweep faster through the view
     length = (speed * nearness * draw.uniform(0.3, 1.2, num_frames) * scale).clamp(0.05, 11)
     angle = draw.between(0, math.pi) + draw.drift(0.0, 1.0, torch.linspace(0, 1, num_frames))
-    fringe = draw.normal(FITTED.fringe_px, 1, 3, 2) * scale.view(-1, 1, 1)
+    fringe = draw.normal(draw.fitted.fringe_px, 1, 3, 2) * scale.view(-1, 1, 1)
     fringe = fringe - fringe[:, 1:2]  # green stays
 
     position = torch.arange(KERNEL_SIZE) - (KERNEL_SIZE - 1) / 2
@@ -491,48 +498,48 @@ def _kernels(draw: _Draw, sizes: Tensor) -> Tensor:
         kernel = line * torch.exp(-0.5 * (across / width) ** 2)
         return kernel / kernel.sum((2, 3), keepdim=True)
 
-    sharpening = draw.between(0.1, FITTED.sharpening)
+    sharpening = draw.between(0.1, draw.fitted.sharpening)
     return (1 + sharpening) * smeared(sigma) - sharpening * smeared((sigma**2 + scale**2).sqrt())
 
 
 def _expose(draw: _Draw, images: Tensor, sizes: Tensor) -> Tensor:
     """Linear light, float (frames, 3, 32, 32) -> uint8: white balance, haze, tone curve, black level, noise."""
     num_frames = len(images)
-    balance = torch.exp(draw.normal(FITTED.balance, 3) * torch.tensor([1.0, 0.3, 1.0])).view(3, 1, 1)
+    balance = torch.exp(draw.normal(draw.fitted.balance, 3) * torch.tensor([1.0, 0.3, 1.0])).view(3, 1, 1)
     grey = images.mean(1, keepdim=True)
-    images = (grey + (images - grey) * draw.between(*FITTED.chroma)) * balance
-    if draw.chance(FITTED.haze):
+    images = (grey + (images - grey) * draw.between(*draw.fitted.chroma)) * balance
+    if draw.chance(draw.fitted.haze):
         haze = draw.between(0.05, 0.4)
         images = images * (1 - haze) + haze * draw.uniform(0.25, 0.45, 3, 1, 1) * draw.between(0.1, 0.7)
     flare = images.mean((1, 2, 3), keepdim=True) * draw.between(0.0, 0.02)
-    toned = (images + flare).clamp(0, 1).pow(1 / draw.between(*FITTED.curve))
-    black = draw.between(*FITTED.black) + draw.normal(0.006, 3, 1, 1)
+    toned = (images + flare).clamp(0, 1).pow(1 / draw.between(*draw.fitted.curve))
+    black = draw.between(*draw.fitted.black) + draw.normal(0.006, 3, 1, 1)
     toned = black + (1 - black) * toned
 
     # noise is one value per original pixel: averaged where the resizing shrinks, smooth where it enlarges
     averaging = (IMAGE_SIZE / sizes.amax(1).float()).clamp(max=1.0).view(-1, 1, 1, 1)
     grain = draw.normal(1.0, num_frames, 1, IMAGE_SIZE, IMAGE_SIZE)
     colour_grain = draw.normal(0.5, num_frames, 3, IMAGE_SIZE, IMAGE_SIZE)
-    strength = math.exp(draw.between(*FITTED.log_noise)) * averaging
+    strength = math.exp(draw.between(*draw.fitted.log_noise)) * averaging
     noisy = toned + (grain + colour_grain) * strength * (0.5 + toned.sqrt())
     return (noisy.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def render_track(plan: TrackPlan) -> tuple[np.ndarray, np.ndarray]:
     """One track: uint8 (frames, 3, 32, 32), RGB; int32 (frames, 2), height and width of its crops before resizing."""
-    draw = _Draw(plan.seed)
+    draw = _Draw(plan.seed, plan.fitted)
     times = torch.linspace(0, 1, plan.num_frames) if plan.num_frames > 1 else draw.uniform(0, 1, 1)
     sizes, plane = _geometry(draw, plan.class_id, times)
 
     # logarithms; GTSRB holds signs from nearly black to burnt out
     rank = draw.between(0, 1) if plan.light is None else plan.light
-    mean, deviation, change = FITTED.exposure
+    mean, deviation, change = draw.fitted.exposure
     level = mean + deviation * math.sqrt(2) * float(torch.erfinv(torch.tensor(2 * min(max(rank, 0.02), 0.98) - 1)))
     exposure = level + draw.drift(0.0, change, times)
     sign_light = torch.exp(exposure.clamp(-4.5, 1.4)).view(-1, 1, 1, 1)
-    behind = draw.drift(*FITTED.behind, times) + (FITTED.bright_sky[1] if draw.chance(FITTED.bright_sky[0]) else 0.0)
+    behind = draw.drift(*draw.fitted.behind, times) + draw.rarely(*draw.fitted.bright_sky, 0.0)
     contrast = torch.exp(behind).view(-1, 1, 1, 1)  # light behind over light on the sign
-    tint = draw.colour_drift(*FITTED.tint, times)
+    tint = draw.colour_drift(*draw.fitted.tint, times)
 
     scene = _seen_background(draw, times, sizes) * contrast
     scene = _neighbours(draw, scene, plane, math.exp(draw.gauss(0.3)))
@@ -541,14 +548,14 @@ def render_track(plan: TrackPlan) -> tuple[np.ndarray, np.ndarray]:
     light = _illumination(draw, times, plane) * tint
     scene = scene * (1 - sign[:, 3:]) + sign[:, :3] * light
     scene = _twigs(draw, scene, plane) * sign_light
-    if draw.chance(FITTED.glare):
+    if draw.chance(draw.fitted.glare):
         x, y = plane[..., 0].unsqueeze(1), plane[..., 1].unsqueeze(1)
         distance = (x - draw.drift(0.4, 0.2, times).view(-1, 1, 1, 1)) ** 2 + (y - draw.gauss(0.4)) ** 2
         scene = scene + sign[:, 3:] * torch.exp(-distance * draw.between(0.8, 5)) * draw.between(0.05, 0.5)
 
     kernels = _kernels(draw, sizes).view(-1, 1, KERNEL_SIZE, KERNEL_SIZE)
     # clipping here as well: what burns out on the sensor does not bleed without limit
-    flat = scene.clamp(0, FITTED.highlights).reshape(1, -1, CANVAS_SIZE, CANVAS_SIZE)
+    flat = scene.clamp(0, draw.fitted.highlights).reshape(1, -1, CANVAS_SIZE, CANVAS_SIZE)
     blurred = F.conv2d(flat, kernels, stride=OVERSAMPLING, groups=len(kernels))
     images = _expose(draw, blurred.view(plan.num_frames, 3, IMAGE_SIZE, IMAGE_SIZE), sizes)
     return images.numpy(), sizes.numpy().astype(np.int32)

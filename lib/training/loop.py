@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.data import Data
+from lib.data import Data, Split
 from lib.data.preprocessing import Preprocessing, fit_preprocessing
+from lib.data.sets.synthetic import NUM_BESIDE, drawn_beside
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME
 from lib.machine import flags_for, has_any, keep_freed_memory
@@ -30,6 +31,7 @@ from lib.model import (
 from lib.onednn import Primitive, onednn_report
 from lib.progress import Progress, silent
 from lib.records.schema import Epoch, StepKernels
+from lib.signs import CLASS_NAMES
 from lib.training.augmentation import augment_batch
 from lib.training.estimate import Estimate, Estimator
 from lib.training.evaluation import predict_logits
@@ -90,7 +92,11 @@ def _lr_at(recipe: Recipe, step: int, num_steps: int) -> float:
 class Stepper:
     """Network, optimizer and batches of one training, and the four parts of each of its steps."""
 
-    def __init__(self, recipe: Recipe, data: Data, seed: int) -> None:
+    def __init__(self, recipe: Recipe, data: Data, seed: int, drawn: Split | None = None) -> None:
+        """
+        Args:
+            drawn: images beside the real ones, of which each epoch takes as many as the recipe has it.
+        """
         torch.manual_seed(seed)  # weights
         self.recipe, self.classes = recipe, data.classes
         self.generator = torch.Generator().manual_seed(seed)  # order and augmentation
@@ -104,18 +110,26 @@ class Stepper:
         self.optimizer = _optimizer(self.model, recipe)
         self.precision = "bf16" if recipe.bf16 and has_any(BF16_TRAINING_FLAGS) else "fp32"
         # a copy in memory: the split is a view of a memory map, and random access there would be slow
-        self._images = torch.from_numpy(np.array(data.train.images))
-        self._labels = torch.from_numpy(np.array(data.train.labels))
+        splits = [data.train] if drawn is None else [data.train, drawn]
+        self._images = torch.from_numpy(np.concatenate([split.images for split in splits]))
+        self._labels = torch.from_numpy(np.concatenate([split.labels for split in splits]))
+        share = 0.0 if drawn is None else recipe.drawn_share
+        self._num_real = data.train.num_images
+        self._num_drawn = min(round(self._num_real * share / (1 - share)), len(self._images) - self._num_real)
         self.batch_size = min(recipe.batch_size, len(self._images))
 
     @property
     def num_batches(self) -> int:
         """Of one epoch; the last incomplete one is left out."""
-        return len(self._images) // self.batch_size
+        return (self._num_real + self._num_drawn) // self.batch_size
 
     def epoch(self) -> list[Tensor]:
         """Index batches of one epoch, shuffled."""
-        order = torch.randperm(len(self._images), generator=self.generator)
+        order = torch.randperm(self._num_real, generator=self.generator)
+        if self._num_drawn:
+            drawn = torch.randperm(len(self._images) - self._num_real, generator=self.generator)[: self._num_drawn]
+            order = torch.cat([order, drawn + self._num_real])
+            order = order[torch.randperm(len(order), generator=self.generator)]
         return list(order[: self.num_batches * self.batch_size].split(self.batch_size))
 
     def load(self, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,6 +173,7 @@ def train(
     seconds_left: float | None = None,
     run_dir: Path | None = None,
     resume: bool = False,
+    progress: Progress = silent,
     on_epoch: OnEpoch | None = None,
     on_step: Callable[[int, int], None] | None = None,
     on_estimate: Callable[[Estimate], None] | None = None,
@@ -174,6 +189,7 @@ def train(
         run_dir: keeps a state after each epoch until the checkpoint is written there. None = none is kept.
         resume: go on from the newest state in `run_dir` if the same training left one there; it ends as it would have
             without a stop.
+        progress: called while images are drawn.
         on_epoch: called after each epoch with its `Epoch` and the number of epochs.
         on_step: called after each step with the number of steps that are done, and of all.
         on_estimate: called once, some seconds after the first steps, with how long all of it will take.
@@ -188,7 +204,8 @@ def train(
         torch.set_num_threads(num_threads)
 
     keep_freed_memory()
-    stepper = Stepper(chosen, data, seed)
+    drawn, drawn_hash = (None, "") if profile == "smoke" else images_beside(chosen, data, progress)
+    stepper = Stepper(chosen, data, seed, drawn)
     model, optimizer = stepper.model, stepper.optimizer
     if profile == "smoke" and not num_epochs:
         num_steps = chosen.smoke_steps
@@ -200,7 +217,8 @@ def train(
     primitives: list[Primitive] = []  # of the first step
     kernels = StepKernels({})
     step = 0
-    states = States(run_dir and run_dir / FOLDER, _made_for(chosen, data, num_steps, seed, stepper.precision))
+    made_for = _made_for(chosen, data, num_steps, seed, stepper.precision, drawn_hash)
+    states = States(run_dir and run_dir / FOLDER, made_for)
     if resume and (state := states.newest()) is not None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
@@ -284,10 +302,17 @@ def train(
     )
 
 
-def _made_for(recipe: Recipe, data: Data, num_steps: int, seed: int, precision: str) -> str:
+def images_beside(recipe: Recipe, data: Data, progress: Progress = silent) -> tuple[Split | None, str]:
+    """The drawn images that a recipe takes beside these data, and their hash; none beside other signs or drawn ones."""
+    if not recipe.drawn_share or not data.train.sources[0] or data.classes != CLASS_NAMES:
+        return None, ""
+    return drawn_beside(NUM_BESIDE, data.image_size, progress)
+
+
+def _made_for(recipe: Recipe, data: Data, num_steps: int, seed: int, precision: str, drawn_hash: str) -> str:
     """All that decides the steps of a training, as text."""
     versions = f"torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads, {precision}"
-    return f"{recipe} {data.manifest_hash} {num_steps} steps, seed {seed}, {versions}"
+    return f"{recipe} {data.manifest_hash} {drawn_hash} {num_steps} steps, seed {seed}, {versions}"
 
 
 def _validate(model: nn.Module, preprocessing: Preprocessing, data: Data) -> tuple[float, float]:

@@ -52,6 +52,7 @@ class Recipe:
     fixed_normalization: bool = False  # mean and deviation 0.5 instead of those of the training images
     image_size: int = IMAGE_SIZE  # pixels that the images are loaded at
     bf16: bool = False  # autocast where oneDNN has bf16 convolutions for the CPU, backward too
+    drawn_share: float = 0.0  # of the images of an epoch: drawn signs beside the real ones
     smoke_steps: int = 150  # that `smoke` takes instead of its epochs
     limit_s: int = 45 * 60  # that its training may take
 

@@ -8,7 +8,7 @@ import platform
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -20,11 +20,20 @@ from lib.files import PROJECT_ROOT, sha256_file
 from lib.progress import Progress, silent
 from lib.signs import CLASS_NAMES, NUM_CLASSES
 
+if TYPE_CHECKING:
+    from lib.signs.renderer import Fitted
+
 DEFAULT_IMAGES = 10_000  # train and val, where no number is given
 TEST_SHARE = 12_630 / 39_209  # test images per train and val image, as in the official set
 DRAWN_SIZE = 32  # pixels of a drawn image
 
 FRAMES_PER_TRACK = 30  # as in GTSRB
+
+# Of drawn images beside real ones, as they were tried: docs/training
+NUM_BESIDE = 45_000
+FRAMES_BESIDE = 6
+POWER_BESIDE = 0.75
+SEED_BESIDE = 1_000_003
 
 # images per class of GTSRB's training set: the synthetic classes are as unequal
 GTSRB_COUNTS = (
@@ -34,33 +43,35 @@ GTSRB_COUNTS = (
 )
 
 
-def tracks_per_class(num_tracks: int) -> list[int]:
-    """`num_tracks` shared out in proportion to GTSRB's counts, with one to four per class at the least.
+def tracks_per_class(num_tracks: int, power: float = 1.0) -> list[int]:
+    """`num_tracks` shared out in proportion to a power of GTSRB's counts, with one to four per class at the least.
 
     A class needs a track to validate on and others to train on; proportion alone would give the rarest classes two
     tracks of 10,000 images.
 
     Args:
         num_tracks: at least one per class.
+        power: below 1, the classes are less unequal than GTSRB's.
     """
+    weights = [count**power for count in GTSRB_COUNTS]
     least = 1 + min(3, num_tracks // (2 * NUM_CLASSES))
     counts = [least] * NUM_CLASSES
     for _ in range(num_tracks - least * NUM_CLASSES):  # Sainte-Lague: the next track where it is missed most
-        counts[max(range(NUM_CLASSES), key=lambda c: GTSRB_COUNTS[c] / (2 * counts[c] + 1))] += 1
+        counts[max(range(NUM_CLASSES), key=lambda c: weights[c] / (2 * counts[c] + 1))] += 1
     return counts
 
 
-def frames_per_track(num_images: int) -> list[int]:
-    """The lengths of all tracks: 30 frames and a shorter last one.
+def frames_per_track(num_images: int, frames: int = FRAMES_PER_TRACK) -> list[int]:
+    """The lengths of all tracks: `frames` each and a shorter last one.
 
     Fewer images than two full tracks per class give shorter tracks, so that every class can still be validated.
 
     Args:
         num_images: at least one per class.
     """
-    if num_images >= 2 * NUM_CLASSES * FRAMES_PER_TRACK:
-        full, rest = divmod(num_images, FRAMES_PER_TRACK)
-        return [FRAMES_PER_TRACK] * full + [rest] * (rest > 0)
+    if num_images >= 2 * NUM_CLASSES * frames:
+        full, rest = divmod(num_images, frames)
+        return [frames] * full + [rest] * (rest > 0)
     num_tracks = 2 * NUM_CLASSES if num_images >= 2 * NUM_CLASSES else NUM_CLASSES
     return [num_images // num_tracks + (track < num_images % num_tracks) for track in range(num_tracks)]
 
@@ -78,7 +89,15 @@ def _spread_light(classes: np.ndarray, generator: np.random.Generator) -> np.nda
     return lights
 
 
-def generate(num_images: int, seed: int = 0, progress: Progress = silent) -> Split:
+def generate(
+    num_images: int,
+    seed: int = 0,
+    progress: Progress = silent,
+    *,
+    frames: int = FRAMES_PER_TRACK,
+    power: float = 1.0,
+    fitted: Fitted | None = None,
+) -> Split:
     """Render `num_images` images of 32 x 32 pixels, in the order of their tracks, whose ids begin at 0.
 
     The same number and seed always give the same bytes on one kind of CPU.
@@ -86,16 +105,19 @@ def generate(num_images: int, seed: int = 0, progress: Progress = silent) -> Spl
     Args:
         num_images: at least one per class.
         seed: not negative.
+        frames: of a track.
+        power: see `tracks_per_class`.
+        fitted: the renderer's constants; None = its own.
     """
-    from lib.signs.renderer import TrackPlan, render_tracks  # torch, only when images are made
+    from lib.signs.renderer import FITTED, TrackPlan, render_tracks  # torch, only when images are made
 
-    lengths = frames_per_track(num_images)
-    classes = np.repeat(np.arange(NUM_CLASSES), tracks_per_class(len(lengths)))
+    lengths = frames_per_track(num_images, frames)
+    classes = np.repeat(np.arange(NUM_CLASSES), tracks_per_class(len(lengths), power))
     np.random.default_rng((seed, 0)).shuffle(classes)  # else the shorter last track always is of the last class
     seeds = np.random.SeedSequence((seed, 1)).generate_state(len(lengths), np.uint64) >> 1  # torch takes 63 bits
     lights = _spread_light(classes, np.random.default_rng((seed, 2)))
     plans = [
-        TrackPlan(int(class_id), int(track_seed), length, float(light))
+        TrackPlan(int(class_id), int(track_seed), length, float(light), fitted or FITTED)
         for class_id, track_seed, length, light in zip(classes, seeds, lengths, lights, strict=True)
     ]
 
@@ -142,6 +164,28 @@ def _made(num_images: int, seed: int, image_size: int, progress: Progress) -> Sp
             for name, part in parts.items()}  # fmt: skip
 
 
+def _drawn_by() -> str:
+    """The same sources may draw slightly other pixels elsewhere; the cache must not carry them over."""
+    versions = [f"{name} {version(name)}" for name in ("torch", "numpy", "pillow", "resvg-py")]
+    return f"{platform.machine()} {' '.join(versions)}"
+
+
+def drawn_beside(num_images: int, image_size: int, progress: Progress = silent) -> tuple[Split, str]:
+    """Drawn images to train with beside real ones: many short tracks, classes less unequal than GTSRB's.
+
+    Returns:
+        The images, and a hash of what made them. They are kept in the cache.
+    """
+    made_from = f"{_generator_hash()} {num_images} beside"
+
+    def make() -> Splits:
+        drawn = generate(num_images, SEED_BESIDE, progress, frames=FRAMES_BESIDE, power=POWER_BESIDE)
+        return {"drawn": replace(drawn, images=resize_images(drawn.images, image_size))}
+
+    splits = cached(f"beside-{num_images}-{image_size}px", f"{made_from} {_drawn_by()}", make)
+    return splits["drawn"], hashlib.sha256(made_from.encode()).hexdigest()
+
+
 @register
 class SyntheticSet(DataSet):
     """The drawn images."""
@@ -157,11 +201,9 @@ class SyntheticSet(DataSet):
         num_images = num_images or DEFAULT_IMAGES
         recipe = {"num_images": num_images, "seed": seed, "generator": _generator_hash()}
         manifest_hash = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
-        # The same sources may draw slightly other pixels elsewhere; the cache must not carry them over.
-        drawn_by = [f"{name} {version(name)}" for name in ("torch", "numpy", "pillow", "resvg-py")]
         splits = cached(
             f"{self.name}-{num_images}-{seed}-{image_size}px",
-            f"{manifest_hash} {platform.machine()} {' '.join(drawn_by)}",
+            f"{manifest_hash} {_drawn_by()}",
             lambda: _made(num_images, seed, image_size, progress),
         )
         notes = ["synthetic images drawn by this project: accuracy on them says little about photographs"]

@@ -177,6 +177,25 @@ def _bench_train(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _drawn_signs(arguments: argparse.Namespace) -> int:
+    from lib.bench.drawn_signs import measure_drawn
+    from lib.files import project_path, write_atomic
+    from lib.progress import to_stderr
+
+    found = measure_drawn(
+        arguments.recipe,
+        arguments.images,
+        arguments.data_root,
+        seeds=arguments.seeds,
+        num_epochs=arguments.num_epochs,
+        generations=arguments.generations,
+        progress=to_stderr,
+    )
+    write_atomic(project_path(arguments.out), json.dumps(found, indent=1) + "\n")
+    print(f"written: {arguments.out}")
+    return OK
+
+
 def _prune(arguments: argparse.Namespace) -> int:
     from lib.series.rundir import prune
 
@@ -313,6 +332,15 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("--data-root", default="", metavar="DIR", help="default: data")
     cost.add_argument("--seconds", type=float, default=30.0, metavar="S", help="of steps in turns (default 30)")
     cost.add_argument("--num-threads", type=_at_least_one, default=0, metavar="N", help="default: all cores")
+
+    drawn = add("drawn-signs", _drawn_signs, "train on drawn signs alone, read real ones")
+    drawn.add_argument("--recipe", default="minute", metavar="NAME", help="default: minute")
+    drawn.add_argument("--images", type=_at_least_one, default=45_000, metavar="N", help="drawn (default 45000)")
+    drawn.add_argument("--num-epochs", type=int, default=0, metavar="N", help="default: as the recipe has it")
+    drawn.add_argument("--seeds", type=_at_least_one, default=1, metavar="N", help="trainings (default 1)")
+    drawn.add_argument("--generations", type=int, default=0, metavar="N", help="of the search (default 0: none)")
+    drawn.add_argument("--data-root", default="", metavar="DIR", help="of the official images (default: data)")
+    drawn.add_argument("--out", default="build/drawn.json", metavar="FILE", help="default: build/drawn.json")
 
     folds = add("folds", _folds, "accuracy over all folds of a sweep, and the tracks that are doubtful")
     folds.add_argument("directory", metavar="DIR", help="of `sweep 02 -p fold 1,2,3,4,5`")

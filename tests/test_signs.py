@@ -11,6 +11,7 @@ from PIL import Image
 
 from lib.files import PROJECT_ROOT
 from lib.signs import NUM_CLASSES, SIGNS, mirror_map, render_artwork
+from lib.signs.artwork import num_designs
 from lib.signs.renderer import TrackPlan, render_track, render_tracks
 from tests.new_python import printed_by
 
@@ -35,8 +36,20 @@ def test_signs_are_the_43_classes_in_order() -> None:
     assert SIGNS[13].shape == "inverted triangle" and SIGNS[14].shape == "octagon" and SIGNS[12].shape == "diamond"
 
 
-def test_there_is_one_drawing_per_class() -> None:
-    assert [path.name for path in ARTWORK] == [f"{class_id:02d}.svg" for class_id in range(NUM_CLASSES)]
+def test_every_class_has_a_drawing_and_further_designs_are_counted_on() -> None:
+    names = {path.name for path in ARTWORK}
+    for class_id in range(NUM_CLASSES):
+        further = {f"{class_id:02d}.{design}.svg" for design in range(2, num_designs(class_id) + 1)}
+        assert {f"{class_id:02d}.svg"} | further == {name for name in names if name.startswith(f"{class_id:02d}.")}
+
+
+@pytest.mark.parametrize("class_id", [label for label in range(NUM_CLASSES) if num_designs(label) > 1])
+def test_further_designs_differ_from_the_first_and_are_the_same_sign(class_id: int) -> None:
+    first = render_artwork(class_id, 64)
+    for design in range(1, num_designs(class_id)):
+        other = render_artwork(class_id, 64, design)
+        assert (other[..., :3] != first[..., :3]).any(-1).mean() > 0.01
+        assert ((other[..., 3] > 127) != (first[..., 3] > 127)).mean() < 0.02, "the outline places the sign"
 
 
 @pytest.mark.parametrize("path", ARTWORK, ids=lambda path: path.name)

@@ -96,7 +96,8 @@ def measure_training(recipe: Recipe, data: Data, *, seconds: float = 30.0, num_t
     predict_logits(one.stepper.model, one.stepper.preprocessing, data.val.images)
     validation_s = time.perf_counter() - started
     steps_s, reference_s = np.array(taken[WARM_UP_TURNS:]).T
-    epochs_s = recipe.num_epochs * (steps_s * one.stepper.num_batches + validation_s)
+    num_batches = one.stepper.num_batches / (1 - recipe.drawn_share)  # drawn images cost what real ones do
+    epochs_s = recipe.num_epochs * (steps_s * num_batches + validation_s)
     reference_epochs_s = reference_s * other.stepper.num_batches
     low, middle, high = np.percentile(epochs_s / reference_epochs_s, (25, 50, 75))
     peaks = measure_peaks(torch.get_num_threads())

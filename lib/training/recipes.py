@@ -71,7 +71,7 @@ _MINUTE = Recipe(
     augmentation=Augmentation(),
     bf16=True,
 )
-_LONG = replace(_MINUTE, lr=0.3, batch_size=256)
+_LONG = replace(_MINUTE, lr=0.3, batch_size=256, drawn_share=0.25)
 # What was tried on the way to these is in docs/training.
 _RECIPES = (
     _MINUTE,
@@ -80,7 +80,7 @@ _RECIPES = (
         name="record",
         title="the wide residual net for as long as it learns: an hour or two on two cores with bf16",
         architecture="signnet",
-        num_epochs=60,
+        num_epochs=45,
         limit_s=8 * 3600,
     ),
     replace(
@@ -88,7 +88,7 @@ _RECIPES = (
         name="small",
         title="below a million weights, half an hour on two cores",
         architecture="signnet_medium",
-        num_epochs=40,
+        num_epochs=30,
         limit_s=110 * 60,
     ),
     replace(
@@ -96,7 +96,7 @@ _RECIPES = (
         name="tiny",
         title="below 100,000 weights and 5 million multiply-accumulates, for small cores and for one HTML file",
         architecture="signnet_tiny",
-        num_epochs=40,
+        num_epochs=30,
         label_smoothing=0.05,
         augmentation=Augmentation().scaled(0.7),
     ),

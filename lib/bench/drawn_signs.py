@@ -1,0 +1,196 @@
+"""How well a network that has seen drawn signs alone reads real ones, and the search for the renderer's constants.
+
+The constants are searched on one half of the official training tracks; the figure is that of the other half.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from lib.analysis.statistics import track_bootstrap
+from lib.data import Data, Split
+from lib.data.dataset import ARRAYS
+from lib.data.loading import load_data
+from lib.data.sets.synthetic import FRAMES_BESIDE, POWER_BESIDE, generate
+from lib.data.splitting import choose_val
+from lib.errors import UserError
+from lib.machine import collect_environment
+from lib.progress import Progress
+from lib.signs import CLASS_NAMES
+from lib.signs.renderer import FITTED, Fitted
+from lib.training.evaluation import predict_logits
+from lib.training.loop import train
+
+# logarithms, whose steps are added; all other constants are multiplied by exp(step)
+_ADDED = ("exposure", "behind", "log_noise")
+_STEP = 0.3
+_KEPT = ("growth", "margin")  # known from how the official images were cut, and not searched
+_POPULATION = 20  # of a generation, in mirrored pairs
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a network that has never seen a real image reads of one half of the real tracks."""
+
+    top1: float
+    interval: tuple[float, float] | None  # 95 %, over tracks
+    num_images: int
+    num_tracks: int
+    confusions: list[tuple[int, int, int]]  # true class, answered class, images: the ten most frequent
+
+
+def in_tuning_half(track: str) -> bool:
+    """Whether the constants may be searched on this track, such as `00014/00023`; the others judge."""
+    return hashlib.sha256(f"half:{track}".encode()).digest()[0] % 2 == 0
+
+
+def real_halves(data_root: str) -> tuple[dict[str, Split], str]:
+    """The official training images in two halves by track, `tuning` and `judging`, and their hash.
+
+    Raises:
+        UserError: they are not there.
+    """
+    data = load_data("gtsrb", data_root=data_root)
+    parts = (data.train, data.val)
+    both = Split("real", *(np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS))
+    tuning = np.array([in_tuning_half(both.track_name(index)) for index in range(both.num_images)])
+    return {"tuning": both.take(tuning), "judging": both.take(~tuning)}, data.manifest_hash
+
+
+def judge(logits: np.ndarray, split: Split) -> Judged:
+    """Logits (N, 43) of a half."""
+    answers = logits.argmax(1)
+    right = answers == split.labels
+    pairs = np.stack([split.labels[~right], answers[~right]], 1)
+    found, counts = np.unique(pairs, axis=0, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:10]
+    return Judged(
+        top1=float(right.mean()),
+        interval=track_bootstrap(right.astype(float), split.track_ids),
+        num_images=len(right),
+        num_tracks=len(np.unique(split.track_ids)),
+        confusions=[(int(found[k][0]), int(found[k][1]), int(counts[k])) for k in order],
+    )
+
+
+def train_on_drawn(
+    recipe: str, num_images: int, halves: dict[str, Split], *, seed: int = 0, num_epochs: int = 0,
+    fitted: Fitted = FITTED, progress: Progress,
+) -> dict[str, Judged]:  # fmt: skip
+    """Draw images, train a recipe on them, and read both halves.
+
+    Args:
+        num_images: drawn ones; a few tracks of each class only validate.
+        num_epochs: 0 = as the recipe has it.
+    """
+    drawn = generate(num_images, seed, progress, frames=FRAMES_BESIDE, power=POWER_BESIDE, fitted=fitted)
+    is_val = choose_val(drawn.labels, drawn.track_ids)
+    train_part, val_part = (
+        replace(drawn.take(mask), name=name) for name, mask in (("train", ~is_val), ("val", is_val))
+    )
+    manifest = hashlib.sha256(f"{num_images} {seed} {fitted}".encode()).hexdigest()
+    data = Data("synthetic", manifest, CLASS_NAMES, train_part, val_part, test=None, notes=[])
+    trained = train(
+        recipe, data, seed=seed, num_epochs=num_epochs,
+        on_epoch=lambda epoch, total: progress(f"epoch {epoch.epoch}/{total}: drawn val top-1 {epoch.val_top1:.2%}"),
+    )  # fmt: skip
+    preprocessing = trained.metadata.preprocessing
+    return {
+        name: judge(predict_logits(trained.model, preprocessing, half.images), half) for name, half in halves.items()
+    }
+
+
+def _searched() -> list[tuple[str, int | None]]:
+    """All constants that are searched: field and place in it."""
+    found: list[tuple[str, int | None]] = []
+    for name, value in asdict(FITTED).items():
+        if name not in _KEPT:
+            found += [(name, place) for place in range(len(value))] if isinstance(value, tuple) else [(name, None)]
+    return found
+
+
+def moved(start: Fitted, steps: np.ndarray) -> Fitted:
+    """Constants so many steps away from others.
+
+    Args:
+        steps: float (constants,), in the order of the fields.
+    """
+    values: dict[str, Any] = asdict(start)
+    for (name, place), step in zip(_searched(), steps, strict=True):
+        old = values[name] if place is None else values[name][place]
+        new = old + _STEP * step if name in _ADDED else old * math.exp(_STEP * step)
+        values[name] = new if place is None else tuple(new if k == place else v for k, v in enumerate(values[name]))
+    for name in ("focus_px", "curve", "chroma", "paint_gamma", "black", "log_noise"):  # low, high
+        values[name] = tuple(sorted(values[name]))
+    return Fitted(**values)
+
+
+def search(
+    recipe: str, num_images: int, halves: dict[str, Split], *, generations: int, seed: int, num_epochs: int,
+    progress: Progress,
+) -> tuple[Fitted, list[dict[str, Any]]]:  # fmt: skip
+    """Separable natural evolution strategy (Wierstra et al. 2014, JMLR 15) on top-1 of the tuning half.
+
+    Returns:
+        The constants at the centre of the last generation, and by generation their mean and best top-1.
+    """
+    generator = np.random.default_rng(seed)
+    centre, width = np.zeros(len(_searched())), np.full(len(_searched()), 0.7)
+    utility = np.maximum(0, math.log(_POPULATION / 2 + 1) - np.log(np.arange(1, _POPULATION + 1)))
+    utility = utility / utility.sum() - 1 / _POPULATION
+    curve: list[dict[str, Any]] = []
+    for generation in range(1, generations + 1):
+        half = generator.standard_normal((_POPULATION // 2, len(centre)))
+        steps = np.concatenate([half, -half])
+        tuning = {"tuning": halves["tuning"]}
+        scores = [
+            train_on_drawn(
+                recipe, num_images, tuning, seed=seed + generation, num_epochs=num_epochs,
+                fitted=moved(FITTED, centre + width * step), progress=lambda line: None,
+            )["tuning"].top1
+            for step in steps
+        ]  # fmt: skip
+        best_first = steps[np.argsort(scores)[::-1]]
+        centre = centre + width * (utility @ best_first)
+        width = width * np.exp(0.075 * (utility @ (best_first**2 - 1)))
+        curve.append({"generation": generation, "mean": float(np.mean(scores)), "best": float(max(scores))})
+        progress(f"generation {generation}: top-1 on the tuning half {np.mean(scores):.2%}, best {max(scores):.2%}")
+    return moved(FITTED, centre), curve
+
+
+def measure_drawn(
+    recipe: str, num_images: int, data_root: str, *, seeds: int, num_epochs: int, generations: int, progress: Progress
+) -> dict[str, Any]:
+    """What the command `drawn-signs` writes: constants, curve of the search, and both halves by seed.
+
+    Raises:
+        UserError: no real images, or fewer drawn ones than the classes need.
+    """
+    if num_images < 20 * len(CLASS_NAMES):
+        raise UserError(f"{num_images} drawn images are too few; give --images {20 * len(CLASS_NAMES)} or more")
+    halves, data_hash = real_halves(data_root)
+    fitted, curve = FITTED, []
+    if generations:
+        fitted, curve = search(
+            recipe, num_images, halves, generations=generations, seed=1000, num_epochs=num_epochs, progress=progress
+        )
+    by_seed = []
+    for seed in range(seeds):
+        judged = train_on_drawn(
+            recipe, num_images, halves, seed=seed, num_epochs=num_epochs, fitted=fitted, progress=progress
+        )
+        for name, half in judged.items():
+            low, high = half.interval or (half.top1, half.top1)
+            progress(
+                f"seed {seed}, {name} half: top-1 {half.top1:.2%} [{low:.2%}, {high:.2%}] of {half.num_images:,} images"
+            )
+        by_seed.append({"seed": seed, **{name: asdict(half) for name, half in judged.items()}})
+    return {
+        "recipe": recipe, "num_images": num_images, "num_epochs": num_epochs, "data_hash": data_hash,
+        "environment": asdict(collect_environment()), "fitted": asdict(fitted), "curve": curve, "by_seed": by_seed,
+    }  # fmt: skip

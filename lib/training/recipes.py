@@ -52,6 +52,7 @@ class Recipe:
     fixed_normalization: bool = False  # mean and deviation 0.5 instead of those of the training images
     image_size: int = IMAGE_SIZE  # pixels that the images are loaded at
     bf16: bool = False  # autocast where oneDNN has bf16 convolutions for the CPU, backward too
+    shards: int = 1  # parts of a batch with statistics of batch norm of their own; docs/training says why
     smoke_steps: int = 150  # that `smoke` takes instead of its epochs
     limit_s: int = 45 * 60  # that its training may take
 

@@ -21,6 +21,9 @@ from lib.variables import KEEP_VARIABLE, remove_tuning, written
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
+_PAIRS: dict[str, Any] = {"nargs": 2, "action": "append", "default": []}
+
+
 class _Parser(argparse.ArgumentParser):
     """Reports usage errors like every other bad input."""
 
@@ -196,6 +199,12 @@ def _drawn_signs(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _train(arguments: argparse.Namespace) -> int:
+    from lib.series.together import train_together
+
+    return train_together(_once(arguments.parameters), arguments.out, arguments.nproc)
+
+
 def _prune(arguments: argparse.Namespace) -> int:
     from lib.series.rundir import prune
 
@@ -268,8 +277,7 @@ def _names(text: str) -> list[str]:
 def _add_notebooks(parser: argparse.ArgumentParser, nargs: str, default: str, value: str, out: str) -> None:
     """What `run` and `sweep` have in common."""
     parser.add_argument("notebooks", nargs=nargs, metavar="NOTEBOOK", help=f"such as 03_benchmark or 03{default}")
-    pairs: dict[str, Any] = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", value)}
-    parser.add_argument("-p", dest="parameters", **pairs, help="see `python -m lib params`")
+    parser.add_argument("-p", dest="parameters", **_PAIRS, metavar=("NAME", value), help="see `python -m lib params`")
     parser.add_argument("--backends", type=_names, default=[], metavar="A,B", help="what 03 measures")
     parser.add_argument("--out", default=out, metavar="DIR")
     for what, usual in (("cell", "2700, or as the recipe has it"), ("notebook", "900 more than a cell")):
@@ -341,6 +349,11 @@ def _parser() -> argparse.ArgumentParser:
     drawn.add_argument("--generations", type=int, default=0, metavar="N", help="of the search (default 0: none)")
     drawn.add_argument("--data-root", default="", metavar="DIR", help="of the official images (default: data)")
     drawn.add_argument("--out", default="build/drawn.json", metavar="FILE", help="default: build/drawn.json")
+
+    train = add("train", _train, "train as 02 does, in several processes that share each batch")
+    train.add_argument("-p", dest="parameters", **_PAIRS, metavar=("NAME", "VALUE"), help="of 02, see `params 02`")
+    train.add_argument("--nproc", type=_at_least_one, default=1, metavar="N", help="processes here (default 1)")
+    train.add_argument("--out", default="runs/train", metavar="DIR", help="the run folder (default runs/train)")
 
     folds = add("folds", _folds, "accuracy over all folds of a sweep, and the tracks that are doubtful")
     folds.add_argument("directory", metavar="DIR", help="of `sweep 02 -p fold 1,2,3,4,5`")

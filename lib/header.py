@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import pydantic
 import safetensors
 
+from lib.data.images import WHOLE
 from lib.data.preprocessing import Preprocessing
 from lib.errors import UserError
 
@@ -28,6 +30,7 @@ class CheckpointMetadata:
     data_hash: str
     classes: Annotated[tuple[str, ...], pydantic.Field(min_length=2)]  # their names, by the index of their logit
     preprocessing: Preprocessing
+    crop: str = WHOLE  # what of each image it was trained on, see `lib.data.images.crop_margin`
 
     @property
     def random_weights(self) -> bool:
@@ -36,6 +39,12 @@ class CheckpointMetadata:
 
 
 _METADATA = pydantic.TypeAdapter(CheckpointMetadata)  # made here: its time is none of loading a checkpoint
+
+
+def written_header(metadata: CheckpointMetadata) -> str:
+    """What `parse_header` reads. A `crop` of the whole image is left out, so that files stay equal to earlier ones."""
+    fields = asdict(metadata)
+    return json.dumps({name: value for name, value in fields.items() if (name, value) != ("crop", WHOLE)})
 
 
 def parse_header(path: Path, header: dict[str, str], remedy: str) -> CheckpointMetadata:

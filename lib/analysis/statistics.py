@@ -218,6 +218,25 @@ def track_interval(statistic: Callable[[np.ndarray], float], track_ids: np.ndarr
     return float(low), float(high)
 
 
+def seed_bootstrap(right: np.ndarray, track_ids: np.ndarray) -> tuple[float, float] | None:
+    """95 % interval of top-1 over seeds and tracks, resampling both: seeds differ, and so would other signs.
+
+    Args:
+        right: bool (seeds, N), whether the network of each seed reads each image right.
+        track_ids: int (N,).
+
+    Returns:
+        Low and high, or None where there are fewer than two tracks.
+    """
+    generator = np.random.default_rng(1)  # not that of `track_interval`, which draws tracks meanwhile
+
+    def drawn(times: np.ndarray) -> float:
+        seeds = generator.integers(len(right), size=len(right))
+        return float(np.average(right[seeds].mean(axis=0), weights=times))
+
+    return track_interval(drawn, track_ids)
+
+
 def median_interval(latencies_s: Sequence[Sequence[float]]) -> tuple[float, float, float]:
     """The middle round's median call with a 95 % bootstrap interval over rounds, seconds."""
     samples = np.array([median(calls) for calls in latencies_s])

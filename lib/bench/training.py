@@ -36,7 +36,7 @@ class _Side:
         started = time.perf_counter()
         for indices in self.stepper.epoch()[:STEPS]:
             marks = [time.perf_counter()]
-            images, labels = self.stepper.load(indices)
+            ((images, labels),) = self.stepper.load(indices)
             marks.append(time.perf_counter())
             _, loss = self.stepper.forward(images, labels)
             marks.append(time.perf_counter())

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, TypeVar
 
 import numpy as np
 
+from lib.data.images import WHOLE
 from lib.errors import UserError
 from lib.progress import Progress
 from lib.records.schema import DataInfo
@@ -75,6 +76,7 @@ class Data:
     val: Split
     test: Split | None
     notes: list[str]  # what a page must say about these data
+    crop: str = WHOLE  # what of each image is shown, see `lib.data.images.crop_margin`
 
     @property
     def image_size(self) -> int:
@@ -125,6 +127,14 @@ class DataSet(ABC):
     archives: ClassVar[tuple[Archive, ...]] = ()  # what `data get` fetches, in this order; empty: nothing
     reads_files: ClassVar[bool] = False  # True where `load` reads a data_root
     num_images: ClassVar[Mapping[str, int]] = {"smoke": 4_000, "fast": 0, "full": 0}  # by profile, as of `load`
+
+    def cropped(self, crop: str) -> DataSet:
+        """The same set with every image cropped to the box of its sign, see `lib.data.images.crop_margin`.
+
+        Raises:
+            UserError: the boxes of its signs are not known.
+        """
+        raise UserError(f"the data set {self.name!r} has no boxes of its signs to crop to; leave -p crop out")
 
     @abstractmethod
     def load(self, data_root: Path, num_images: int, seed: int, image_size: int, progress: Progress) -> Data:

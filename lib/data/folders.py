@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from lib.data.images import Box
 from lib.errors import UserError
 
 GET_DATA = "fetch it with `python -m lib data get`"
@@ -112,8 +113,16 @@ def contents(folder: Path) -> str:
     return f"it has {some(names)}" if names else "it is empty"
 
 
-def read_labels(file: Path | str, name_column: str, delimiter: str) -> list[tuple[str, int]]:
-    """(name of an image, class id) per row of a csv with a column `ClassId`.
+class Row(NamedTuple):
+    """What a csv says about one image."""
+
+    name: str
+    label: int
+    box: Box | None  # of the sign; None where the csv does not have it
+
+
+def read_labels(file: Path | str, name_column: str, delimiter: str) -> list[Row]:
+    """The rows of a csv with a column `ClassId`, and with those of the box of the sign as a rule.
 
     Raises:
         UserError: it cannot be read, a column is missing, or a row is damaged.
@@ -132,8 +141,18 @@ def read_labels(file: Path | str, name_column: str, delimiter: str) -> list[tupl
     for number, row in enumerate(rows, start=2):
         if None in (*row, *row.values()) or not row["ClassId"].isdecimal():  # too long or too short
             raise UserError(f"{file}, row {number}, is cut off or damaged: {lines[number - 1][:80]!r}")
-        labels.append((row[name_column], int(row["ClassId"])))
+        labels.append(Row(row[name_column], int(row["ClassId"]), _box_of(row)))
     return labels
+
+
+def _box_of(row: Mapping[str, str]) -> Box | None:
+    """The corners are read as edges between pixels: so the official images have their 5 pixels around the sign on all
+    four sides."""
+    corners = [row.get(f"Roi.{corner}", "") for corner in ("X1", "Y1", "X2", "Y2")]
+    if not all(map(str.isdecimal, corners)):
+        return None
+    left, top, right, bottom = map(float, corners)
+    return left, top, right, bottom
 
 
 class Labelled(NamedTuple):
@@ -142,10 +161,11 @@ class Labelled(NamedTuple):
     file: str
     name: re.Match[str]  # of the pattern that all names have
     label: int
+    box: Box | None
 
 
 def match(
-    csv_file: str, labels: list[tuple[str, int]], images: Mapping[str, Listed], pattern: str, num_classes: int
+    csv_file: str, labels: list[Row], images: Mapping[str, Listed], pattern: str, num_classes: int
 ) -> list[Labelled]:
     """Rows of a csv joined with the files: exactly the same names on both sides.
 
@@ -156,7 +176,7 @@ def match(
     Raises:
         UserError: names that are missing, too many, twice or of another kind, or a class that does not exist.
     """
-    named = dict(labels)
+    named = {row.name: row for row in labels}
     if len(named) < len(labels):
         raise UserError(f"{csv_file} names a file twice; unpack the data again")
     if missing := named.keys() - images.keys():
@@ -167,11 +187,11 @@ def match(
     if extra := images.keys() - named.keys():
         raise UserError(f"{csv_file} does not name these files beside it: {some(extra)}; unpack the data again")
     found = []
-    for name, label in labels:
+    for name, label, box in labels:
         matched = re.fullmatch(pattern, name)
         if matched is None:
             raise UserError(f"{images[name].file} is not named as the images of this data set are")
         if not 0 <= label < num_classes:
             raise UserError(f"{csv_file} gives class {label} to {name}; classes are 0 to {num_classes - 1}")
-        found.append(Labelled(images[name].file, matched, label))
+        found.append(Labelled(images[name].file, matched, label, box))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from abc import abstractmethod
@@ -16,7 +17,7 @@ import PIL
 from lib.data.cache import Splits, cached
 from lib.data.dataset import Archive, Data, DataSet, Split, registered
 from lib.data.folders import GET_DATA, Listed, contents, fingerprint
-from lib.data.images import decode_sign
+from lib.data.images import WHOLE, Box, crop_margin, decode_sign
 from lib.data.splitting import choose_val, thinned
 from lib.errors import UserError
 from lib.progress import Progress
@@ -31,6 +32,7 @@ class Entry(NamedTuple):
     file: str
     label: int
     track_id: int
+    box: Box | None = None  # of the sign, where the data set has it
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,13 @@ class FileSet(DataSet):
     expected: ClassVar[str]  # what a data_root must hold, below it
     num_official: ClassVar[int]  # original images for training and validation
     manifest_hash: ClassVar[str] = ""  # `hash_manifest` of those; empty where it is not known
+    crop: str = WHOLE
+
+    def cropped(self, crop: str) -> DataSet:
+        """See `DataSet`."""
+        other = copy.copy(self)
+        other.crop = crop
+        return other
 
     @abstractmethod
     def find(self, root: Path) -> Found | None:
@@ -103,13 +112,16 @@ class FileSet(DataSet):
         place = hashlib.sha256(os.fsencode(os.path.realpath(found.base))).hexdigest()[:12]
         files = [*found.training.files, *(found.test.files if found.test else [])]
         made_from = f"{fingerprint(files)} Pillow {PIL.__version__}"  # another one may decode or resize otherwise
-        splits = cached(f"{self.name}-{image_size}px-{place}", made_from, lambda: _decoded(found, image_size, progress))
+        cropped = "" if self.crop == WHOLE else f"-{self.crop}"
+        key = f"{self.name}-{image_size}px{cropped}-{place}"
+        splits = cached(key, made_from, lambda: _decoded(found, image_size, self.crop, progress))
         notes, total = self._notes(splits), splits["train"].num_images + splits["val"].num_images
         if 0 < num_images < total:
             notes.append(f"a part of it: {num_images:,} of {total:,} images for training and validation")
             splits = thinned(splits, num_images)
         elif num_images > total:
             notes.append(f"{num_images:,} images were asked for; there are {total:,}")
+        notes += [f"images cropped to the sign: {self.crop}"] if self.crop != WHOLE else []
         return Data(
             source=self.name,
             manifest_hash=hash_manifest(splits.values()),
@@ -118,6 +130,7 @@ class FileSet(DataSet):
             val=splits["val"],
             test=splits.get("test"),
             notes=notes,
+            crop=self.crop,
         )
 
     def _notes(self, splits: Splits) -> list[str]:
@@ -147,7 +160,7 @@ def hash_manifest(splits: Iterable[Split]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _decoded(found: Found, image_size: int, progress: Progress) -> Splits:
+def _decoded(found: Found, image_size: int, crop: str, progress: Progress) -> Splits:
     """Check that all is there, choose what validates, and decode."""
     entries = found.training.index()
     tested = found.test.index() if found.test else None
@@ -156,10 +169,10 @@ def _decoded(found: Found, image_size: int, progress: Progress) -> Splits:
              for side in ("train", "val")}  # fmt: skip
     if tested is not None:
         parts["test"] = tested
-    return {name: _decode(name, part, image_size, progress) for name, part in parts.items()}
+    return {name: _decode(name, part, image_size, crop_margin(crop), progress) for name, part in parts.items()}
 
 
-def _decode(name: str, entries: list[Entry], image_size: int, progress: Progress) -> Split:
+def _decode(name: str, entries: list[Entry], image_size: int, margin: float | None, progress: Progress) -> Split:
     """Read and decode every file. One thread: with tiny files more threads only wait for each other."""
     images = np.empty((len(entries), 3, image_size, image_size), np.uint8)
     sizes = np.empty((len(entries), 2), np.int32)
@@ -167,7 +180,10 @@ def _decode(name: str, entries: list[Entry], image_size: int, progress: Progress
     for index, entry in enumerate(entries):
         if index % _REPORT_EVERY == 0:
             progress(f"decoding {name} images: {index:,} of {len(entries):,}")
-        images[index], sizes[index], digest = decode_sign(Path(entry.file), image_size)
+        box = entry.box if margin is not None else None
+        if margin is not None and box is None:
+            raise UserError(f"no box of the sign in {entry.file} is known; leave -p crop out")
+        images[index], sizes[index], digest = decode_sign(Path(entry.file), image_size, box, margin or 0.0)
         digests[index] = np.frombuffer(digest, np.uint8)
     labels = np.array([entry.label for entry in entries], np.int64)
     track_ids = np.array([entry.track_id for entry in entries], np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,10 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+WHOLE = "whole"  # value of `crop` for images as they are
+Box = tuple[float, float, float, float]  # left, top, right and bottom edge, pixels
 
 
 class Photo(NamedTuple):
@@ -151,15 +156,34 @@ def _grey(image: Image.Image) -> tuple[Image.Image, str]:
     return Image.fromarray((levels * (255 / top)).round().astype(np.uint8)), note
 
 
-def resize_image(image: Image.Image, size: int = IMAGE_SIZE) -> np.ndarray:
-    """8-bit RGB image -> uint8 (3, size, size): the whole image, antialiased bilinear, without keeping its aspect.
+def crop_margin(crop: str) -> float | None:
+    """What `crop` asks for: None for `whole`, else the margin around the box of the sign as a share of its sides.
+
+    Raises:
+        UserError: neither `whole` nor `box` nor `box+PERCENT`.
+    """
+    if crop == WHOLE:
+        return None
+    if (found := re.fullmatch(r"box(?:\+([0-9]{1,3}))?", crop)) is None:
+        raise UserError(
+            f"crop is {crop!r}; give whole for the whole image, box for the box of the sign, or box+10 for that box "
+            "and a margin of 10 % of its sides"
+        )
+    return int(found[1] or 0) / 100
+
+
+def resize_image(image: Image.Image, size: int = IMAGE_SIZE, region: Box | None = None) -> np.ndarray:
+    """8-bit RGB image -> uint8 (3, size, size): antialiased bilinear, without keeping its aspect.
+
+    Args:
+        region: of the image; None = all of it.
 
     Raises:
         ValueError: another mode, whose values would mean something else; see `read_image`.
     """
     if image.mode != "RGB":
         raise ValueError(f"an image of mode {image.mode}, not RGB")
-    resized = image.resize((size, size), Image.Resampling.BILINEAR)
+    resized = image.resize((size, size), Image.Resampling.BILINEAR, region)
     return np.ascontiguousarray(np.asarray(resized).transpose(2, 0, 1))
 
 
@@ -186,12 +210,32 @@ def digest_images(images: np.ndarray) -> np.ndarray:
     return np.frombuffer(b"".join(digests), np.uint8).reshape(len(images), 32)
 
 
-def decode_sign(file: Path, image_size: int) -> tuple[np.ndarray, tuple[int, int], bytes]:
-    """One image of a data set (8-bit RGB, PPM or PNG) -> uint8 (3, image_size, image_size), its (height, width) in
-    pixels, and the `pixel_digest` of the image before it was resized.
+def _around(box: Box, margin: float, image: Image.Image) -> Box:
+    """A box with a margin, as far as the image reaches.
 
     Raises:
-        UserError: not such an image, too large, or truncated; the message names the file.
+        UserError: the box is not in the image.
+    """
+    (left, top, right, bottom), (width, height) = box, image.size
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise UserError(f"the box {box} of the sign is not in its {width} x {height} pixels; {_UNPACK}")
+    across, down = margin * (right - left), margin * (bottom - top)
+    widened = np.clip([left - across, top - down, right + across, bottom + down], 0, [width, height] * 2)
+    return tuple(widened.tolist())
+
+
+def decode_sign(
+    file: Path, image_size: int, box: Box | None = None, margin: float = 0.0
+) -> tuple[np.ndarray, tuple[int, int], bytes]:
+    """One image of a data set (8-bit RGB, PPM or PNG) -> uint8 (3, image_size, image_size), its (height, width) in
+    pixels, and the `pixel_digest` of the whole image before it was resized.
+
+    Args:
+        box: of the sign, to crop to; None = the whole image.
+        margin: around the box, as a share of its sides.
+
+    Raises:
+        UserError: not such an image, too large, or truncated, or a box beyond it; the message names the file.
     """
     with _opened(file, SIGN_FORMATS, _UNPACK) as image:
         width, height = image.size
@@ -199,4 +243,5 @@ def decode_sign(file: Path, image_size: int) -> tuple[np.ndarray, tuple[int, int
             raise UserError(f"image of {width} x {height} pixels; at most {MAX_SIGN_SIDE} a side; {_UNPACK}")
         if image.mode != "RGB":
             raise UserError(f"image of mode {image.mode}, not 8-bit RGB; {_UNPACK}")
-        return resize_image(image, image_size), (height, width), pixel_digest(image)
+        region = _around(box, margin, image) if box else None
+        return resize_image(image, image_size, region), (height, width), pixel_digest(image)

@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from lib.data.dataset import Data, check_data
-from lib.data.images import IMAGE_SIZE
+from lib.data.dataset import Data, DataSet, check_data
+from lib.data.images import IMAGE_SIZE, WHOLE, crop_margin
 from lib.data.sets import get_dataset
 from lib.data.splitting import NUM_FOLDS, refold
 from lib.errors import UserError
@@ -31,6 +31,16 @@ def check_num_images(dataset: str, num_images: int) -> None:
         )
 
 
+def choose_dataset(dataset: str, crop: str) -> DataSet:
+    """A data set, cropped.
+
+    Raises:
+        UserError: an unknown name or crop, or boxes that are not known.
+    """
+    chosen = get_dataset(dataset)
+    return chosen if crop_margin(crop) is None else chosen.cropped(crop)
+
+
 def load_data(
     dataset: str,
     *,
@@ -39,6 +49,7 @@ def load_data(
     num_images: int = 0,
     seed: int = 0,
     image_size: int = IMAGE_SIZE,
+    crop: str = WHOLE,
     fold: int = 0,
     progress: Progress = silent,
 ) -> Data:
@@ -55,16 +66,19 @@ def load_data(
             test images are thinned in the same proportion.
         seed: Of the synthetic images. Real images do not depend on it.
         image_size: Height and width that the images are resized to, pixels.
+        crop: What of each image is resized: `whole`, `box` (of the sign), or `box+10` (and a margin of 10 % of its
+            sides). Like the size, it leaves the manifest hash as it is.
         fold: Which images validate. 0: the fixed split; 1 to 5: one of five parts with as many tracks each. A fold has
             a manifest hash of its own, as a network that was trained on it must not be judged on another.
         progress: Called with a line now and then while something takes long.
 
     Raises:
-        UserError: an unknown name, too few images asked for, or data that are missing, incomplete or damaged.
+        UserError: an unknown name, too few images asked for, boxes that are not known, or data that are missing,
+            incomplete or damaged.
     """
     check_num_images(dataset, num_images)
     root = project_path(data_root or DEFAULT_ROOT)
-    chosen = get_dataset(dataset)
+    chosen = choose_dataset(dataset, crop)
     if download and chosen.reads_files:
         from lib.data.download import fetch
 

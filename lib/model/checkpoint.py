@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
@@ -14,7 +13,7 @@ from torch import nn
 from lib.data.preprocessing import Preprocessing
 from lib.errors import UserError
 from lib.files import replacing, sha256_file
-from lib.header import FORMAT, CheckpointMetadata, parse_header
+from lib.header import FORMAT, CheckpointMetadata, parse_header, written_header
 from lib.model.networks import build_network, check_architecture
 
 _FOREIGN = (  # how files begin that people take for a checkpoint
@@ -53,7 +52,7 @@ def save_checkpoint(path: Path, model: nn.Module, metadata: CheckpointMetadata) 
         for name, tensor in model.state_dict().items()
     }
     # one key: safetensors writes several in random order, and equal weights must give an equal hash
-    content = safetensors.torch.save(weights, {FORMAT: json.dumps(asdict(metadata))})
+    content = safetensors.torch.save(weights, {FORMAT: written_header(metadata)})
     with replacing(path) as temporary:
         temporary.write_bytes(content)
     return sha256_file(path)

@@ -90,8 +90,8 @@ def open_champion(path: str, plan: Plan, data: Data | None, data_root: str) -> C
     if data is None:
         return None
     check_judges(release, data)
-    size = release.preprocessing.image_size
-    own = data if size == data.image_size else training_data(plan, data_root, size)
+    as_shown = (release.preprocessing.image_size, release.metadata.crop)
+    own = data if as_shown == (data.image_size, data.crop) else training_data(plan, data_root, release.metadata)
     assert own is not None
     return Champion(release, own.val)
 

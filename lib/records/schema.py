@@ -18,7 +18,7 @@ import pydantic
 from lib.errors import UserError
 from lib.files import write_atomic
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 OLDEST_VERSION = 6  # that is read: all that came since has a default, so that an earlier release can still be verified
 EXPLORE, TRAIN, BENCHMARK, COMPARE = "01_explore", "02_train", "03_benchmark", "04_compare"  # the notebooks
 RELEASE = "05_release"
@@ -167,6 +167,14 @@ class TrackResult:
     mistaken_for: int | None  # class of most of its wrong answers; None where all are right
 
 
+@dataclass
+class SeedsAccuracy:
+    """Top-1 on one split of several networks that differ in nothing but their seed."""
+
+    top1: dict[int, float]  # by seed, the network that the record is about first
+    interval: tuple[float, float] | None  # 95 % of their mean, seeds and tracks resampled; None without tracks
+
+
 @dataclass(kw_only=True)
 class TrainRecord(Record):
     """02_train: the network that all later records measure."""
@@ -188,6 +196,8 @@ class TrainRecord(Record):
     confusion: dict[str, list[list[int]]]  # by split; rows = true class, columns = predicted
     # of validation, so that the folds of a sweep can be put together
     tracks: list[TrackResult] = field(default_factory=list)
+    device: str = "CPU"  # in words, with the number of processes if there were several
+    by_seed: dict[str, SeedsAccuracy] = field(default_factory=dict)  # by split; empty for a single network
 
 
 @dataclass

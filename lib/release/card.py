@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from lib.data.images import WHOLE
 from lib.header import CheckpointMetadata
 from lib.records.schema import Accuracy
 from lib.release.reader import FP32, Manifest, Speed
@@ -56,11 +57,12 @@ def _about(manifest: Manifest, network: CheckpointMetadata) -> str:
     warning = (
         "> **A smoke run made this. It shows that everything works; its figures mean nothing.**\n\n" if smoke else ""
     )
+    cropped = f", cropped to the sign (`{network.crop}`): crop yours alike" if network.crop != WHOLE else ""
     return f"""# {manifest.name} {manifest.version}
 
 {warning}Reads German traffic signs: one image of one sign in, one of {len(network.classes)} classes out.
 The network is `{manifest.architecture}`, trained with the recipe `{manifest.recipe}` on images of
-{network.preprocessing.image_size} x {network.preprocessing.image_size} pixels.
+{network.preprocessing.image_size} x {network.preprocessing.image_size} pixels{cropped}.
 
 ## Intended use
 

@@ -120,12 +120,12 @@ def _there(path: Path) -> Path:
     return path
 
 
-def training_data(plan: Plan, data_root: str = "", image_size: int = 0) -> Data | None:
+def training_data(plan: Plan, data_root: str = "", network: CheckpointMetadata | None = None) -> Data | None:
     """The images that the network was trained on; None where nothing is released.
 
     Args:
         data_root: of real images; empty: where they were at the training.
-        image_size: that they are resized to, pixels; 0: as the network reads them.
+        network: that they are shown to, at its size and cropped as it was trained; None: that of the plan.
 
     Raises:
         UserError: they are missing, or are not those.
@@ -133,14 +133,15 @@ def training_data(plan: Plan, data_root: str = "", image_size: int = 0) -> Data 
     train = plan.train
     if plan.reason or train is None or train.data is None:
         return None
-    given = train.params
+    given, shown_to = train.params, network or plan.network
     dataset = str(given["dataset"])
     data = load_data(
         dataset,
         data_root=data_root or str(given["data_root"]),
         num_images=int(given["num_images"]) or num_images_for(train.profile, dataset),
         seed=int(given["seed"]),
-        image_size=image_size or plan.network.preprocessing.image_size,
+        image_size=shown_to.preprocessing.image_size,
+        crop=shown_to.crop,
     )
     if data.manifest_hash != train.data.manifest_hash:
         remedy = "give their folder as data_root" if get_dataset(dataset).reads_files else "run the series again"

@@ -16,7 +16,7 @@ from lib.data import Split, resize_image
 from lib.data.images import read_image
 from lib.files import project_path
 from lib.model import Checkpoint, leaf_layers, num_weights
-from lib.records.schema import Accuracy, Epoch, StepKernels, TrackResult
+from lib.records.schema import Accuracy, Epoch, SeedsAccuracy, StepKernels, TrackResult
 from lib.report.figures import (
     NEUTRAL,
     PALETTE,
@@ -31,7 +31,7 @@ from lib.report.figures import (
 )
 from lib.report.pictures import as_picture, class_axes, class_axis, put_artwork, sheet, sign_cell, track_strips
 from lib.report.table import Banner, Cell, Stack, Table, Value
-from lib.report.words import duration, percent, percent_interval
+from lib.report.words import duration, percent, percent_interval, points
 from lib.signs import CLASS_NAMES
 from lib.training.evaluation import Evaluation, track_results
 from lib.training.loop import Trained
@@ -58,12 +58,13 @@ def training(trained: Trained) -> Stack:
         ["multiply-accumulates per image", f"{macs / 1e6:,.1f} million"],
         ["epochs", Cell(str(trained.metadata.num_epochs), resumed)],
         ["precision", "bf16 (autocast)" if trained.precision == "bf16" else trained.precision],
+        ["device", trained.device],
         ["training time", Cell(duration(trained.train_s), estimate)],
         ["seed", str(trained.metadata.seed)],
     ]
     table = Table(["", "training"], rows, caption="What was trained")
     doubt = Banner(f"To investigate: {trained.kernels.investigate}.") if trained.kernels.investigate else None
-    return Stack(doubt, table, step_kernels_table(trained.kernels))
+    return Stack(doubt, table, step_kernels_table(trained.kernels) if trained.kernels.found else None)
 
 
 def step_kernels_table(kernels: StepKernels) -> Table:
@@ -160,6 +161,29 @@ def accuracy_table(accuracy: Mapping[str, Accuracy], note: str = "", classes: Se
     ]
     interval = "Interval: 95 % bootstrap over tracks, since the frames of one sign are right or wrong together."
     return Table.of(rows, caption="Accuracy", note=f"{interval} {note}".strip())
+
+
+def seeds_table(by_seed: Mapping[str, SeedsAccuracy]) -> Table | Banner:
+    """Top-1 of several networks by split, or how to get them."""
+    if not by_seed:
+        return Banner(
+            "One network was trained. -p seeds 5 trains five and shows how much of its top-1 is luck.", "info"
+        )
+    rows = [
+        {
+            "split": split,
+            "mean top-1": Cell(percent(float(np.mean(tops))), percent_interval(found.interval)),
+            "standard deviation": points(float(np.std(tops, ddof=1))),
+            **{f"seed {seed}": percent(top1) for seed, top1 in found.top1.items()},
+        }
+        for split, found in by_seed.items()
+        for tops in [list(found.top1.values())]
+    ]
+    note = (
+        "All on the same images. The checkpoint is the network of the first seed, not the best one. Interval: 95 % "
+        "bootstrap that resamples seeds and tracks."
+    )
+    return Table.of(rows, caption="Accuracy of several seeds", note=note)
 
 
 @styled

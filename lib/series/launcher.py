@@ -100,7 +100,8 @@ def _usual_limit_s(job: Job) -> int:
     """Seconds that a cell may take: some recipes train for hours."""
     if "recipe" not in job.values:
         return CELL_LIMIT_S
-    return choose_recipe(str(job.values["recipe"]), str(job.values["profile"])).limit_s
+    limit_s = choose_recipe(str(job.values["recipe"]), str(job.values["profile"])).limit_s
+    return limit_s * int(job.values.get("seeds", 1))
 
 
 def _clear(jobs: Sequence[Job], run_dir: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from lib.data import IMAGE_SIZE, Data
+from lib.data.images import WHOLE
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME
 from lib.model import Checkpoint, load_checkpoint, random_checkpoint
@@ -27,15 +30,17 @@ def check_network(model: str, image_size: int) -> None:
         )
 
 
-def image_size_for(run: Run, model: str) -> int:
-    """The size at which 03 loads the images: that on which the checkpoint of the run was trained, if it is measured.
+def shown_to(run: Run, model: str) -> dict[str, Any]:
+    """Arguments of `load_data` of 03: as the checkpoint of the run was trained, if it is measured.
 
     Raises:
         UserError: an unreadable checkpoint.
     """
     path = run.run_dir / CHECKPOINT_NAME
-    trained = path.exists() and not model
-    return load_checkpoint(path).preprocessing.image_size if trained else IMAGE_SIZE
+    if model or not path.exists():
+        return {"image_size": IMAGE_SIZE, "crop": WHOLE}
+    network = load_checkpoint(path).metadata
+    return {"image_size": network.preprocessing.image_size, "crop": network.crop}
 
 
 def network_for(

@@ -13,6 +13,8 @@ from lib.analysis.history import EARLIER_RUNS
 from lib.backends import get_backend
 from lib.bench.plan import UNTRAINED_IMAGES
 from lib.data import IMAGE_SIZE, Data, check_num_images, load_data, num_images_for
+from lib.data.images import WHOLE
+from lib.data.loading import choose_dataset
 from lib.data.sets import get_dataset
 from lib.data.splitting import VAL_SHARE
 from lib.errors import UserError
@@ -24,6 +26,7 @@ from lib.records.run import Job, run_folder
 from lib.records.schema import BENCHMARK, COMPARE, TRAIN, ParameterValue
 from lib.release.writer import plan_release, training_data
 from lib.series.compared import load_records
+from lib.training.recipes import choose_recipe
 
 if TYPE_CHECKING:
     from lib.model import Checkpoint
@@ -52,12 +55,18 @@ def check_data(jobs: Sequence[Job], progress: Progress) -> None:
     if values is None:
         return
     if get_dataset(str(values["dataset"])).reads_files:
-        _loaded(values, progress)
+        load_given(values, progress)
     else:
         check_num_images(str(values["dataset"]), int(values["num_images"]))
+        choose_dataset(str(values["dataset"]), str(values.get("crop", WHOLE)))
 
 
-def _loaded(values: Mapping[str, ParameterValue], progress: Progress = silent) -> Data:
+def load_given(values: Mapping[str, ParameterValue], progress: Progress = silent) -> Data:
+    """The images that a notebook loads with these parameters.
+
+    Raises:
+        UserError: as `load_data`.
+    """
     profile, dataset = str(values["profile"]), str(values["dataset"])
     return load_data(
         dataset,
@@ -65,6 +74,9 @@ def _loaded(values: Mapping[str, ParameterValue], progress: Progress = silent) -
         download=bool(values["download"]),
         num_images=int(values["num_images"]) or num_images_for(profile, dataset),
         seed=int(values.get("seed", 0)),
+        image_size=choose_recipe(str(values["recipe"]), profile).image_size if "recipe" in values else IMAGE_SIZE,
+        crop=str(values.get("crop", WHOLE)),
+        fold=int(values.get("fold", 0)),
         progress=progress,
     )
 
@@ -78,6 +90,10 @@ def check_inputs(jobs: Sequence[Job], run_dir: Path) -> None:
     """
     notebooks = {job.notebook for job in jobs}
     for job in jobs:
+        if job.values.get("device") == "cuda":
+            from lib.training.group import choose_device  # imports torch
+
+            choose_device("cuda")
         if folds := job.values.get("folds"):
             load_folds(str(folds))
         if history := job.values.get("history"):
@@ -97,7 +113,7 @@ def _check_champion(path: str, jobs: Sequence[Job], release: Job, run_dir: Path)
     read_limits()
     values = next((job.values for job in jobs if "dataset" in job.values), None)
     if values is not None:
-        check_judges(champion, _loaded(values, to_stderr))
+        check_judges(champion, load_given(values, to_stderr))
     elif (data := training_data(plan_release(run_dir), str(release.values["data_root"]))) is not None:
         check_judges(champion, data)
 
@@ -136,7 +152,7 @@ def _refuse_other_data(checkpoint: Checkpoint, job: Job) -> None:
     trained_on, dataset = checkpoint.metadata.data_source, str(job.values["dataset"])
     if dataset == trained_on:
         return
-    if get_dataset(dataset).reads_files and _loaded(job.values).manifest_hash == checkpoint.metadata.data_hash:
+    if get_dataset(dataset).reads_files and load_given(job.values).manifest_hash == checkpoint.metadata.data_hash:
         return  # the same images under another name
     raise UserError(
         f"{checkpoint.path} was trained on {trained_on!r}, and {job.notebook} would measure it on {dataset!r}; "

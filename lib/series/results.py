@@ -25,6 +25,7 @@ from lib.records.schema import (
     Promotion,
     RecordWarning,
     ReleaseRecord,
+    SeedsAccuracy,
     TrainRecord,
 )
 from lib.release.verifying import authenticity
@@ -64,7 +65,12 @@ def write_explore(run: Run, data: Data, audit: Audit) -> FileNote:
 
 
 def write_train(
-    run: Run, data: Data, trained: Trained, checkpoint: Checkpoint, evaluations: dict[str, Evaluation]
+    run: Run,
+    data: Data,
+    trained: Trained,
+    checkpoint: Checkpoint,
+    evaluations: dict[str, Evaluation],
+    by_seed: dict[str, SeedsAccuracy],
 ) -> FileNote:
     """Record of 02: the network, its learning curve and its accuracy by split."""
     common, network = run.common(data, checkpoint.sha256), trained.metadata
@@ -92,6 +98,8 @@ def write_train(
         per_class_recall={name: evaluation.per_class_recall for name, evaluation in evaluations.items()},
         confusion={name: evaluation.confusion for name, evaluation in evaluations.items()},
         tracks=track_results(evaluations[data.val.name], data.val),
+        device=trained.device,
+        by_seed=by_seed,
     )
     return _written(run, run.write(record))
 

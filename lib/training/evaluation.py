@@ -20,11 +20,12 @@ def predict_logits(
 ) -> np.ndarray:
     """uint8 (N, 3, H, W) -> float32 logits (N, classes). The model is left in eval mode."""
     model.eval()
+    device = next(model.parameters()).device
     logits = []
     with torch.inference_mode():
         for start in range(0, max(1, len(images)), batch_size):
             batch = torch.from_numpy(preprocessing.normalize(images[start : start + batch_size]))
-            logits.append(model(batch).float().numpy())  # float(): bf16 under the caller's autocast
+            logits.append(model(batch.to(device)).float().cpu().numpy())  # float(): bf16 under the caller's autocast
     return np.concatenate(logits)
 
 

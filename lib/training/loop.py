@@ -1,13 +1,13 @@
-"""One training loop in plain PyTorch, deterministic from its seed on one machine with one thread count."""
+"""One training loop in plain PyTorch, deterministic from its seed on one CPU with one thread count."""
 
 from __future__ import annotations
 
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.data import Data, Split
+from lib.data.images import WHOLE
 from lib.data.preprocessing import Preprocessing, fit_preprocessing
 from lib.data.sets.synthetic import NUM_BESIDE, drawn_beside
 from lib.errors import UserError
@@ -35,33 +36,37 @@ from lib.signs import CLASS_NAMES
 from lib.training.augmentation import augment_batch
 from lib.training.estimate import Estimate, Estimator
 from lib.training.evaluation import predict_logits
+from lib.training.group import ALONE, Group, choose_device, device_name
 from lib.training.kernels import step_kernels
 from lib.training.recipes import Recipe, choose_recipe
+from lib.training.shards import Shards
 from lib.training.states import FOLDER, States
 
 # Flags of CPUs for which oneDNN has bf16 convolutions backward. On Arm it has them forward only (seen with 3.12):
 # backward runs on its reference code, on which a step takes a hundred times as long.
 BF16_TRAINING_FLAGS = flags_for("bf16", "x86_64")
+CPU = torch.device("cpu")
 OnEpoch = Callable[[Epoch, int], None]
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network (eval mode, fp32, NCHW) and how it came to be."""
+    """A trained network (eval mode, fp32, NCHW, on the CPU) and how it came to be."""
 
     model: nn.Module
     metadata: CheckpointMetadata
     history: list[Epoch]
     train_s: float  # the loop alone: augmentation, forward, backward, update
     precision: str  # in which it multiplied: fp32, bf16
-    kernels: StepKernels  # of the first step
+    device: str  # in words, with the number of processes if there were several
+    kernels: StepKernels  # of the first step; empty on a GPU
     estimate: Estimate | None  # made on the way; None where it was over too soon
     num_resumed: int = 0  # epochs that an earlier start had done
 
     def save(self, path: Path) -> str:
         """Write the checkpoint and return its SHA-256. The states beside it are not needed any more."""
         sha256 = save_checkpoint(path, self.model, self.metadata)
-        States(path.parent / FOLDER, "").clear()
+        States(path.parent / FOLDER).clear()
         return sha256
 
 
@@ -92,13 +97,23 @@ def _lr_at(recipe: Recipe, step: int, num_steps: int) -> float:
 class Stepper:
     """Network, optimizer and batches of one training, and the four parts of each of its steps."""
 
-    def __init__(self, recipe: Recipe, data: Data, seed: int, drawn: Split | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: Data,
+        seed: int,
+        device: torch.device = CPU,
+        group: Group = ALONE,
+        drawn: Split | None = None,
+    ) -> None:
         """
         Args:
+            group: which processes share the shards of a batch.
             drawn: images beside the real ones, of which each epoch takes as many as the recipe has it.
         """
         torch.manual_seed(seed)  # weights
-        self.recipe, self.classes = recipe, data.classes
+        self.recipe, self.classes, self.seed = recipe, data.classes, seed
+        self.device, self.group = device, group
         self.generator = torch.Generator().manual_seed(seed)  # order and augmentation
         self.preprocessing = (
             Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), data.image_size)
@@ -106,9 +121,10 @@ class Stepper:
             else fit_preprocessing(data.train.images)
         )
         network = build_network(recipe.architecture, len(data.classes))
-        self.model = network.to(memory_format=torch.channels_last).train()
+        self.model = network.to(memory_format=torch.channels_last).to(device).train()
         self.optimizer = _optimizer(self.model, recipe)
-        self.precision = "bf16" if recipe.bf16 and has_any(BF16_TRAINING_FLAGS) else "fp32"
+        has_bf16 = has_any(BF16_TRAINING_FLAGS) if device == CPU else torch.cuda.is_bf16_supported()
+        self.precision = "bf16" if recipe.bf16 and has_bf16 else "fp32"
         # a copy in memory: the split is a view of a memory map, and random access there would be slow
         splits = [data.train] if drawn is None else [data.train, drawn]
         self._images = torch.from_numpy(np.concatenate([split.images for split in splits]))
@@ -117,6 +133,7 @@ class Stepper:
         self._num_real = data.train.num_images
         self._num_drawn = min(round(self._num_real * share / (1 - share)), len(self._images) - self._num_real)
         self.batch_size = min(recipe.batch_size, len(self._images))
+        self.shards = Shards(self.model, recipe.shards, group) if recipe.shards > 1 else None
 
     @property
     def num_batches(self) -> int:
@@ -132,13 +149,30 @@ class Stepper:
             order = order[torch.randperm(len(order), generator=self.generator)]
         return list(order[: self.num_batches * self.batch_size].split(self.batch_size))
 
-    def load(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Images as the network reads them, augmented if the recipe does, and their labels."""
+    def load(self, indices: Tensor, step: int = 0) -> list[tuple[Tensor, Tensor]]:
+        """Images as the network reads them, augmented if the recipe does, and their labels, by shard of this process.
+
+        Shards are augmented from seeds of their own, so that each process needs to make no others.
+        """
+        num_shards = self.recipe.shards
+        if num_shards == 1:
+            return [self._augmented(indices, self.generator)]
+        loaded = []
+        mine = num_shards // self.group.size
+        for shard in range(self.group.rank * mine, (self.group.rank + 1) * mine):
+            seed = np.random.SeedSequence((self.seed, step, shard)).generate_state(1, np.uint64)[0] >> 1
+            generator = torch.Generator().manual_seed(int(seed))
+            loaded.append(self._augmented(indices.chunk(num_shards)[shard], generator))
+        return loaded
+
+    def _augmented(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         images, labels = self._images[indices], self._labels[indices]
         if self.recipe.augmentation is None:
-            return torch.from_numpy(self.preprocessing.normalize(images.numpy())), labels
-        unit, labels = augment_batch(images, labels, self.generator, self.recipe.augmentation, self.classes)
-        return torch.from_numpy(self.preprocessing.normalize_unit(unit.numpy())), labels
+            normalized = self.preprocessing.normalize(images.numpy())
+        else:
+            unit, labels = augment_batch(images, labels, generator, self.recipe.augmentation, self.classes)
+            normalized = self.preprocessing.normalize_unit(unit.numpy())
+        return torch.from_numpy(normalized).to(self.device), labels.to(self.device)
 
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and loss."""
@@ -147,19 +181,32 @@ class Stepper:
         return logits, F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
 
     def backward(self, loss: Tensor) -> None:
-        """Gradients of this loss alone."""
-        self.optimizer.zero_grad(set_to_none=True)
+        """Gradients of this loss, added to those since the last update."""
         loss.backward()
 
+    def gradients(self, shards: Sequence[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+        """Gradients of a batch, from the shards of this process and of all others; its mean loss and its top-1."""
+        if self.shards is not None:
+            self.shards.begin()
+        for images, labels in shards:
+            logits, loss = self.forward(images, labels)
+            self.backward(loss)
+            figures = torch.stack([loss.detach(), (logits.argmax(1) == labels).float().mean()])
+            if self.shards is not None:
+                self.shards.add(figures)
+        mean_loss, top1 = (self.shards.finish() if self.shards is not None else figures).tolist()
+        return mean_loss, top1
+
     def update(self, lr: float) -> None:
-        """One step of the optimizer."""
+        """One step of the optimizer; no gradients are left."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
 
     def autocast(self) -> AbstractContextManager[object]:
         """The precision of the training, where it is not fp32."""
-        return torch.autocast("cpu", torch.bfloat16) if self.precision == "bf16" else nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
 
 
 def train(
@@ -170,6 +217,9 @@ def train(
     num_epochs: int = 0,
     seed: int = 0,
     num_threads: int = 0,
+    device: str = "cpu",
+    shards: int = 0,
+    group: Group = ALONE,
     seconds_left: float | None = None,
     run_dir: Path | None = None,
     resume: bool = False,
@@ -185,6 +235,9 @@ def train(
         profile: `smoke` takes some steps only.
         num_epochs: 0 = as the recipe has it.
         num_threads: 0 = as torch is set.
+        device: see `choose_device`.
+        shards: of a batch, see `Recipe`; 0 = as the recipe has it.
+        group: the processes that share them. Each ends with the same network.
         seconds_left: until a time limit ends the training; the estimate says whether it will. None = there is none.
         run_dir: keeps a state after each epoch until the checkpoint is written there. None = none is kept.
         resume: go on from the newest state in `run_dir` if the same training left one there; it ends as it would have
@@ -195,17 +248,20 @@ def train(
         on_estimate: called once, some seconds after the first steps, with how long all of it will take.
 
     Raises:
-        UserError: unknown recipe or profile, a training set smaller than two images, or a loss that is not finite.
+        UserError: unknown recipe or profile, no such device, a training set smaller than two images, shards that do not
+            fit, or a loss that is not finite.
     """
-    chosen = choose_recipe(recipe, profile)
+    chosen, where = choose_recipe(recipe, profile), choose_device(device)
+    chosen = replace(chosen, shards=shards or chosen.shards)
     if data.train.num_images < 2:
         raise UserError(f"{data.train.num_images} training images are too few to train on; raise num_images")
+    check_shards(chosen.shards, min(chosen.batch_size, data.train.num_images), group.size)
     if num_threads:
         torch.set_num_threads(num_threads)
 
     keep_freed_memory()
     drawn, drawn_hash = (None, "") if profile == "smoke" else images_beside(chosen, data, progress)
-    stepper = Stepper(chosen, data, seed, drawn)
+    stepper = Stepper(chosen, data, seed, where, group, drawn)
     model, optimizer = stepper.model, stepper.optimizer
     if profile == "smoke" and not num_epochs:
         num_steps = chosen.smoke_steps
@@ -217,14 +273,15 @@ def train(
     primitives: list[Primitive] = []  # of the first step
     kernels = StepKernels({})
     step = 0
-    made_for = _made_for(chosen, data, num_steps, seed, stepper.precision, drawn_hash)
-    states = States(run_dir and run_dir / FOLDER, made_for)
-    if resume and (state := states.newest()) is not None:
+    precision, trained_on = stepper.precision, device_name(where) + group.words
+    states = States(run_dir and run_dir / FOLDER, *_made_for(chosen, data, drawn_hash, num_steps, seed, stepper))
+    if resume and (state := group.from_first(states.newest())) is not None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         stepper.generator.set_state(state["generator"])
         history = [Epoch(**line) for line in state["history"]]
         kernels, step = StepKernels(**state["kernels"]), state["step"]
+        precision, trained_on = state["precision"], state["device"]
     else:
         states.clear()
     num_resumed = len(history)
@@ -232,25 +289,22 @@ def train(
     estimator = Estimator(num_steps - step, num_val_batches, seconds_left)
     for epoch in range(num_resumed + 1, num_epochs + 1):
         started = time.perf_counter()
-        losses, num_right, num_seen = [], 0, 0
+        seen: list[tuple[float, float]] = []  # loss and top-1 by step
         for indices in stepper.epoch()[: num_steps - step]:
             step_started = time.perf_counter()
-            images, labels = stepper.load(indices)
+            batch = stepper.load(indices, step)
             with onednn_report() if step == 0 else nullcontext(primitives) as primitives:
-                logits, loss = stepper.forward(images, labels)
-                stepper.backward(loss)
+                seen.append(stepper.gradients(batch))
             stepper.update(_lr_at(chosen, step, num_steps))
-            losses.append(loss.item())
-            num_right += int((logits.argmax(1) == labels).sum())
-            num_seen += len(labels)
             step += 1
             if on_step is not None:
                 on_step(step, num_steps)
             estimate = estimator.add(time.perf_counter() - step_started)
             if estimate is not None and on_estimate is not None:
                 on_estimate(estimate)
-        if not math.isfinite(losses[-1]):
-            raise UserError(f"training diverged in epoch {epoch} (loss {losses[-1]}); try another seed or recipe")
+        loss, top1 = np.mean(seen, axis=0).tolist()
+        if not math.isfinite(loss):
+            raise UserError(f"training diverged in epoch {epoch} (loss {loss}); try another seed or recipe")
         seconds = time.perf_counter() - started
         with stepper.autocast():
             val_loss, val_top1 = _validate(model, stepper.preprocessing, data)
@@ -258,14 +312,14 @@ def train(
             Epoch(
                 epoch=epoch,
                 lr=optimizer.param_groups[0]["lr"],
-                train_loss=float(np.mean(losses)),
-                train_top1=num_right / num_seen,
+                train_loss=loss,
+                train_top1=top1,
                 val_loss=val_loss,
                 val_top1=val_top1,
                 seconds=seconds,
             )
         )
-        if epoch == 1:
+        if epoch == 1 and where == CPU:
             kernels = step_kernels(primitives)
         states.save(
             epoch,
@@ -276,12 +330,15 @@ def train(
                 "history": [asdict(line) for line in history],
                 "kernels": asdict(kernels),
                 "step": step,
+                "finished": step == num_steps,
+                "precision": precision,
+                "device": trained_on,
             },
         )
         if on_epoch is not None:
             on_epoch(history[-1], num_epochs)
     return Trained(
-        model=model.to(memory_format=torch.contiguous_format).eval(),
+        model=model.to(memory_format=torch.contiguous_format).to(CPU).eval(),
         metadata=CheckpointMetadata(
             architecture=chosen.architecture,
             recipe=chosen.name,
@@ -292,10 +349,12 @@ def train(
             data_hash=data.manifest_hash,
             classes=data.classes,
             preprocessing=stepper.preprocessing,
+            crop=data.crop,
         ),
         history=history,
         train_s=sum(epoch.seconds for epoch in history),
-        precision=stepper.precision,
+        precision=precision,
+        device=trained_on,
         kernels=kernels,
         estimate=estimator.estimate,
         num_resumed=num_resumed,
@@ -303,16 +362,32 @@ def train(
 
 
 def images_beside(recipe: Recipe, data: Data, progress: Progress = silent) -> tuple[Split | None, str]:
-    """The drawn images that a recipe takes beside these data, and their hash; none beside other signs or drawn ones."""
-    if not recipe.drawn_share or not data.train.sources[0] or data.classes != CLASS_NAMES:
+    """The drawn images that a recipe takes beside these data and their hash; only beside photographs of these signs."""
+    if not recipe.drawn_share or not data.train.sources[0] or data.classes != CLASS_NAMES or data.crop != WHOLE:
         return None, ""
     return drawn_beside(NUM_BESIDE, data.image_size, progress)
 
 
-def _made_for(recipe: Recipe, data: Data, num_steps: int, seed: int, precision: str, drawn_hash: str) -> str:
-    """All that decides the steps of a training, as text."""
-    versions = f"torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads, {precision}"
-    return f"{recipe} {data.manifest_hash} {drawn_hash} {num_steps} steps, seed {seed}, {versions}"
+def check_shards(shards: int, batch_size: int, num_processes: int) -> None:
+    """Refuse shards that cannot be added in pairs, or are not shared out equally, or have less than two images.
+
+    Raises:
+        UserError: they are such.
+    """
+    if shards & (shards - 1) or shards % num_processes or batch_size % shards or batch_size < 2 * shards:
+        raise UserError(
+            f"{shards} shards of a batch of {batch_size} images on {num_processes} processes; give -p shards 2, 4 or "
+            "8: a power of two that the processes and the batch can share out, with two images each"
+        )
+
+
+def _made_for(
+    recipe: Recipe, data: Data, drawn_hash: str, num_steps: int, seed: int, stepper: Stepper
+) -> tuple[str, str]:
+    """All that decides the steps of a training: what is trained, and where it is computed."""
+    where = f"{platform.machine()}, {torch.get_num_threads()} threads, {stepper.device.type}, {stepper.precision}"
+    what = f"{recipe} {data.manifest_hash} {data.crop} {drawn_hash} {num_steps} steps, seed {seed}"
+    return what, f"torch {torch.__version__}, {where}"
 
 
 def _validate(model: nn.Module, preprocessing: Preprocessing, data: Data) -> tuple[float, float]:

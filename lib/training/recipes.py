@@ -53,6 +53,7 @@ class Recipe:
     image_size: int = IMAGE_SIZE  # pixels that the images are loaded at
     bf16: bool = False  # autocast where oneDNN has bf16 convolutions for the CPU, backward too
     drawn_share: float = 0.0  # of the images of an epoch: drawn signs beside the real ones
+    shards: int = 1  # parts of a batch with statistics of batch norm of their own; docs/training says why
     smoke_steps: int = 150  # that `smoke` takes instead of its epochs
     limit_s: int = 45 * 60  # that its training may take
 

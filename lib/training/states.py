@@ -19,13 +19,15 @@ _NUM_KEPT = 2
 class States:
     """The newest states of one training, each in a file with the epoch and the beginning of its SHA-256 in its name."""
 
-    def __init__(self, folder: Path | None, made_for: str) -> None:
+    def __init__(self, folder: Path | None, what: str = "", where: str = "") -> None:
         """
         Args:
             folder: None = states are not kept.
-            made_for: text that differs where a training would take other steps. Another one's states are not read.
+            what: text that differs where a training would take other steps. Another one's states are not read.
+            where: text that differs where the same steps would be computed otherwise. From elsewhere, only the state
+                after the last step is read.
         """
-        self._folder, self._made_for = folder, made_for
+        self._folder, self._what, self._where = folder, what, where
 
     def _files(self) -> list[Path]:
         """Oldest first."""
@@ -40,20 +42,20 @@ class States:
         if self._folder is None:
             return
         content = io.BytesIO()
-        torch.save(state | {"made_for": self._made_for}, content)
+        torch.save(state | {"what": self._what, "where": self._where}, content)
         digest = hashlib.sha256(content.getvalue()).hexdigest()[:16]
         write_atomic(self._folder / f"epoch-{epoch:04d}-{digest}.pt", content.getvalue())
         for old in self._files()[:-_NUM_KEPT]:
             old.unlink()
 
     def newest(self) -> dict[str, Any] | None:
-        """The newest state that is whole and of this training."""
+        """The newest state that is whole and of this training; it has `finished` too, whether that has ended."""
         for path in reversed(self._files()):
             content = path.read_bytes()
             if hashlib.sha256(content).hexdigest()[:16] != path.stem.rsplit("-", 1)[1]:
                 continue  # damaged: the one before does as well
             state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
-            if state.pop("made_for") == self._made_for:
+            if state.get("what") == self._what and (state["finished"] or state["where"] == self._where):
                 return state
         return None
 

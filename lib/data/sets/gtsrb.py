@@ -45,14 +45,18 @@ TEST_ARCHIVES = (
 _TRACK_STRIDE = 100_000  # track ids: class * stride + track number; file names have five digits for the track
 
 
-def training_entry(folder: PurePosixPath, file: str, label: int, track: str, frame: str) -> Entry:
-    """A training image, from the numbers in its name."""
-    return Entry(f"{folder}/{label:05d}/{track}_{frame}.ppm", file, label, label * _TRACK_STRIDE + int(track))
+def training_entry(folder: PurePosixPath, image: Labelled) -> Entry:
+    """A training image; its name ends in the numbers of its track and frame."""
+    track, frame = image.name.groups()[-2:]
+    path = f"{folder}/{image.label:05d}/{track}_{frame}.ppm"
+    return Entry(path, image.file, image.label, image.label * _TRACK_STRIDE + int(track), image.box)
 
 
-def test_entry(file: str, label: int, number: str) -> Entry:
+def test_entry(image: Labelled) -> Entry:
     """A test image, a track of its own: the names of official test images do not tell the track."""
-    return Entry(f"{TEST_FOLDER}/{number}.ppm", file, label, len(CLASS_NAMES) * _TRACK_STRIDE + int(number))
+    number = image.name[1]
+    track_id = len(CLASS_NAMES) * _TRACK_STRIDE + int(number)
+    return Entry(f"{TEST_FOLDER}/{number}.ppm", image.file, image.label, track_id, image.box)
 
 
 class OfficialLayout(FileSet):
@@ -106,12 +110,10 @@ class OfficialLayout(FileSet):
                 raise UserError(f"{table.parent} holds no images (.ppm): {found}; {GET_DATA}, or unpack it again")
             if name not in tables:
                 raise UserError(f"no {table}; half unpacked: {GET_DATA}, or unpack it again")
-            for file, matched, found_label in _match(
-                Path(tables[name].file), images[name], r"([0-9]{5})_([0-9]{5})\.ppm"
-            ):
-                if found_label != label:
-                    raise UserError(f"{table} gives class {found_label} to {matched[0]}, not {label}")
-                yield training_entry(self.folder, file, label, *matched.groups())
+            for image in _match(Path(tables[name].file), images[name], r"([0-9]{5})_([0-9]{5})\.ppm"):
+                if image.label != label:
+                    raise UserError(f"{table} gives class {image.label} to {image.name[0]}, not {label}")
+                yield training_entry(self.folder, image)
 
         return Part(files, index)
 
@@ -132,14 +134,14 @@ def _test(folder: Path, labels: Path | None) -> Part | None:
             instead = f"{folder} holds no images (.ppm): {contents(folder)}" if folder.is_dir() else "none are there"
             raise UserError(f"{labels} has the classes of test images, but {instead}; {GET_DATA}")
         found = _match(labels, images, r"([0-9]{5})\.ppm")
-        return sorted(test_entry(image.file, image.label, image.name[1]) for image in found)
+        return sorted(map(test_entry, found))
 
     return Part([*images, *([listed(labels)] if labels else [])], index)
 
 
 def _match(table: Path, images: list[Listed], pattern: str) -> list[Labelled]:
     """Rows of an official csv joined with the images beside it."""
-    labels = [(name.lower(), label) for name, label in read_labels(table, "Filename", ";")]
+    labels = [row._replace(name=row.name.lower()) for row in read_labels(table, "Filename", ";")]
     by_name = {Path(image.file).name.lower(): image for image in images}
     if len(by_name) < len(images):
         raise UserError(f"{table.parent} has a file in upper and in lower case; keep one of the two")

@@ -47,7 +47,7 @@ def _part(table: Path, folders: list[str]) -> Part:
     """The images that a csv lists, in these folders beside it."""
     files = [(folder, image) for folder in folders for image in scan(table.parent / folder, ".png")]
     images = {f"{folder}/{Path(image.file).name}": image for folder, image in files}
-    pattern, entry = (_TEST_NAME, _test) if folders == ["Test"] else (_TRAIN_NAME, _training)
+    pattern, entry = (_TEST_NAME, test_entry) if folders == ["Test"] else (_TRAIN_NAME, _training)
 
     def index() -> list[Entry]:
         labels = read_labels(table, "Path", ",")
@@ -57,11 +57,6 @@ def _part(table: Path, folders: list[str]) -> Part:
 
 
 def _training(image: Labelled) -> Entry:
-    label, track, frame = image.name.groups()
-    if int(label) != image.label:
+    if int(image.name[1]) != image.label:
         raise UserError(f"Train.csv gives class {image.label} to {image.name[0]}")
-    return training_entry(TRAINING_FOLDER, image.file, image.label, track, frame)
-
-
-def _test(image: Labelled) -> Entry:
-    return test_entry(image.file, image.label, image.name[1])
+    return training_entry(TRAINING_FOLDER, image)

@@ -227,6 +227,51 @@ def _data(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _data_add(arguments: argparse.Namespace) -> int:
+    from lib.data import load_data
+    from lib.data.store import add
+    from lib.progress import to_stderr
+
+    data = load_data(arguments.dataset, data_root=arguments.data_root, progress=to_stderr)
+    extra, new = add(Path(arguments.directory), data, to_stderr)
+    print(
+        f"{extra.words}; {'use them' if new else 'they were there already, use them'} with -p extra_data {extra.hash}"
+    )
+    return OK
+
+
+def _data_list(_arguments: argparse.Namespace) -> int:
+    from lib.data.store import SHORT, all_extras
+
+    for extra in all_extras():
+        print(f"{extra.hash[:SHORT]}  {extra.added[:10]}  {extra.words}, from {extra.folder}, for {extra.checked_with}")
+    return OK
+
+
+def _data_remove(arguments: argparse.Namespace) -> int:
+    from lib.data.store import find_extra, remove
+    from lib.release.reader import trained_with
+    from lib.series.rundir import RUNS
+
+    extra = find_extra(arguments.hash)
+    releases = trained_with(extra.hash, RUNS)
+    if releases and not arguments.yes:
+        raise UserError(
+            f"{', '.join(releases)} {'was' if len(releases) == 1 else 'were'} trained with these images and could not be "
+            "trained again; add --yes to remove them all the same"
+        )
+    print(f"removed {extra.hash}: {remove(extra):,} images that nothing else names", *releases, sep="\n")
+    return OK
+
+
+def _data_verify(_arguments: argparse.Namespace) -> int:
+    from lib.data.store import verify_store
+
+    for line in verify_store():
+        print(line)
+    return OK
+
+
 def _serve(arguments: argparse.Namespace) -> int:
     try:
         from lib.serving.server import serve
@@ -332,10 +377,22 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="files that each show one sign")
     predict.add_argument("--model", default="onnx/model.onnx", metavar="FILE", help="default: onnx/model.onnx")
 
-    data = add("data", _data, "fetch the real images")
-    data.add_argument("action", choices=["get"])
-    data.add_argument("--data-root", default="data", metavar="DIR", help="where to (default: data)")
-    data.add_argument("--dataset", default="gtsrb", metavar="NAME", help="gtsrb (default) or gtsrb-torchvision")
+    data = commands.add_parser("data", help="the real images, and extra ones for training")
+    actions = data.add_subparsers(required=True, metavar="ACTION")
+    get = actions.add_parser("get", help="fetch the real images")
+    extra = actions.add_parser("add", help="keep a folder of images as extra training images")
+    listed = actions.add_parser("list", help="the extra images, by hash")
+    removed = actions.add_parser("remove", help="remove extra images")
+    checked = actions.add_parser("verify", help="check that all extra images are there and unchanged")
+    extra.add_argument("directory", metavar="DIR", help="class folders, or a csv with boxes as GTSRB's")
+    removed.add_argument("hash", metavar="HASH", help="as `data list` shows it")
+    removed.add_argument("--yes", action="store_true", help="also where releases were trained with them")
+    for action, where in ((get, "where to"), (extra, "of the images that they are added to")):
+        action.add_argument("--data-root", default="data", metavar="DIR", help=f"{where} (default: data)")
+        action.add_argument("--dataset", default="gtsrb", metavar="NAME", help="default: gtsrb")
+    for action, function in ((get, _data), (extra, _data_add), (listed, _data_list), (removed, _data_remove),
+                             (checked, _data_verify)):  # fmt: skip
+        action.set_defaults(function=function)
 
     serve = add("serve", _serve, "answer images over HTTP with a release")
     serve.add_argument("release", metavar="RELEASE", help="a release folder, or a run folder with one")

@@ -28,6 +28,7 @@ class CheckpointMetadata:
     data_hash: str
     classes: Annotated[tuple[str, ...], pydantic.Field(min_length=2)]  # their names, by the index of their logit
     preprocessing: Preprocessing
+    extra_hash: str = ""  # of extra training images; empty: none
 
     @property
     def random_weights(self) -> bool:

@@ -18,7 +18,7 @@ import pydantic
 from lib.errors import UserError
 from lib.files import write_atomic
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 OLDEST_VERSION = 6  # that is read: all that came since has a default, so that an earlier release can still be verified
 EXPLORE, TRAIN, BENCHMARK, COMPARE = "01_explore", "02_train", "03_benchmark", "04_compare"  # the notebooks
 RELEASE = "05_release"
@@ -84,6 +84,7 @@ class DataInfo:
     num_images: dict[str, int]  # by split: train, val, test
     num_tracks: dict[str, int | None]  # None where it is not known which images belong together
     classes: list[str]  # their names, by class id
+    extra_hash: str = ""  # of the extra training images of the network; empty: none
 
 
 @dataclass

@@ -15,6 +15,7 @@ from lib.bench.plan import UNTRAINED_IMAGES
 from lib.data import IMAGE_SIZE, Data, check_num_images, load_data, num_images_for
 from lib.data.sets import get_dataset
 from lib.data.splitting import VAL_SHARE
+from lib.data.store import find_extra, with_extra
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, TEMPORARY, writing
 from lib.progress import Progress, silent, to_stderr
@@ -46,8 +47,11 @@ def check_data(jobs: Sequence[Job], progress: Progress) -> None:
     """Load real images once, which also decodes them into the cache; synthetic ones only have their number checked.
 
     Raises:
-        UserError: data that are missing, incomplete or damaged, or too few images asked for.
+        UserError: data that are missing, incomplete or damaged, too few images asked for, or unknown extra data.
     """
+    for name in ("extra_data", "previous_data"):
+        for extra in {str(job.values[name]) for job in jobs if job.values.get(name)}:
+            find_extra(extra)
     values = next((job.values for job in jobs if "dataset" in job.values), None)  # all jobs get the same data
     if values is None:
         return
@@ -59,7 +63,7 @@ def check_data(jobs: Sequence[Job], progress: Progress) -> None:
 
 def _loaded(values: Mapping[str, ParameterValue], progress: Progress = silent) -> Data:
     profile, dataset = str(values["profile"]), str(values["dataset"])
-    return load_data(
+    data = load_data(
         dataset,
         data_root=str(values["data_root"]),
         download=bool(values["download"]),
@@ -67,6 +71,7 @@ def _loaded(values: Mapping[str, ParameterValue], progress: Progress = silent) -
         seed=int(values.get("seed", 0)),
         progress=progress,
     )
+    return with_extra(data, str(values.get("extra_data", "")), progress)
 
 
 def check_inputs(jobs: Sequence[Job], run_dir: Path) -> None:

@@ -272,6 +272,7 @@ def train(
             seed=seed,
             data_source=data.source,
             data_hash=data.manifest_hash,
+            extra_hash=data.extra_hash,
             classes=data.classes,
             preprocessing=stepper.preprocessing,
         ),
@@ -287,7 +288,7 @@ def train(
 def _made_for(recipe: Recipe, data: Data, num_steps: int, seed: int, precision: str) -> str:
     """All that decides the steps of a training, as text."""
     versions = f"torch {torch.__version__}, {platform.machine()}, {torch.get_num_threads()} threads, {precision}"
-    return f"{recipe} {data.manifest_hash} {num_steps} steps, seed {seed}, {versions}"
+    return f"{recipe} {data.manifest_hash} {data.extra_hash} {num_steps} steps, seed {seed}, {versions}"
 
 
 def _validate(model: nn.Module, preprocessing: Preprocessing, data: Data) -> tuple[float, float]:

@@ -240,11 +240,11 @@ def _data_add(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _data_list(_arguments: argparse.Namespace) -> int:
-    from lib.data.store import SHORT, all_extras
+def _data_show(arguments: argparse.Namespace) -> int:
+    from lib.data.store import list_store, verify_store
 
-    for extra in all_extras():
-        print(f"{extra.hash[:SHORT]}  {extra.added[:10]}  {extra.words}, from {extra.folder}, for {extra.checked_with}")
+    for line in list_store() if arguments.action == "list" else verify_store():
+        print(line)
     return OK
 
 
@@ -256,19 +256,8 @@ def _data_remove(arguments: argparse.Namespace) -> int:
     extra = find_extra(arguments.hash)
     releases = trained_with(extra.hash, RUNS)
     if releases and not arguments.yes:
-        raise UserError(
-            f"{', '.join(releases)} {'was' if len(releases) == 1 else 'were'} trained with these images and could not be "
-            "trained again; add --yes to remove them all the same"
-        )
+        raise UserError(f"trained with these images: {', '.join(releases)}; add --yes to remove them all the same")
     print(f"removed {extra.hash}: {remove(extra):,} images that nothing else names", *releases, sep="\n")
-    return OK
-
-
-def _data_verify(_arguments: argparse.Namespace) -> int:
-    from lib.data.store import verify_store
-
-    for line in verify_store():
-        print(line)
     return OK
 
 
@@ -378,21 +367,24 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--model", default="onnx/model.onnx", metavar="FILE", help="default: onnx/model.onnx")
 
     data = commands.add_parser("data", help="the real images, and extra ones for training")
-    actions = data.add_subparsers(required=True, metavar="ACTION")
-    get = actions.add_parser("get", help="fetch the real images")
-    extra = actions.add_parser("add", help="keep a folder of images as extra training images")
-    listed = actions.add_parser("list", help="the extra images, by hash")
-    removed = actions.add_parser("remove", help="remove extra images")
-    checked = actions.add_parser("verify", help="check that all extra images are there and unchanged")
-    extra.add_argument("directory", metavar="DIR", help="class folders, or a csv with boxes as GTSRB's")
-    removed.add_argument("hash", metavar="HASH", help="as `data list` shows it")
-    removed.add_argument("--yes", action="store_true", help="also where releases were trained with them")
-    for action, where in ((get, "where to"), (extra, "of the images that they are added to")):
-        action.add_argument("--data-root", default="data", metavar="DIR", help=f"{where} (default: data)")
-        action.add_argument("--dataset", default="gtsrb", metavar="NAME", help="default: gtsrb")
-    for action, function in ((get, _data), (extra, _data_add), (listed, _data_list), (removed, _data_remove),
-                             (checked, _data_verify)):  # fmt: skip
+    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, function, about in (
+        ("get", _data, "fetch the real images"),
+        ("add", _data_add, "keep the images of a folder as extra training images"),
+        ("list", _data_show, "the extra images that are kept"),
+        ("remove", _data_remove, "remove extra images"),
+        ("verify", _data_show, "check that all extra images are there and unchanged"),
+    ):
+        action = actions.add_parser(name, help=about)
         action.set_defaults(function=function)
+        if name == "add":
+            action.add_argument("directory", metavar="DIR", help="class folders, or a csv with boxes as GTSRB's")
+        if name == "remove":
+            action.add_argument("hash", metavar="HASH", help="as `data list` shows it")
+            action.add_argument("--yes", action="store_true", help="also where releases were trained with them")
+        if name in ("get", "add"):
+            action.add_argument("--data-root", default="data", metavar="DIR", help="of the real images (default: data)")
+            action.add_argument("--dataset", default="gtsrb", metavar="NAME", help="default: gtsrb")
 
     serve = add("serve", _serve, "answer images over HTTP with a release")
     serve.add_argument("release", metavar="RELEASE", help="a release folder, or a run folder with one")

@@ -69,6 +69,11 @@ class Split:
 ARRAYS = tuple(field.name for field in fields(Split) if field.name != "name")
 
 
+def joined(name: str, first: Split, second: Split) -> Split:
+    """The images of two splits, one after the other."""
+    return Split(name, **{array: np.concatenate([getattr(first, array), getattr(second, array)]) for array in ARRAYS})
+
+
 @dataclass(frozen=True)
 class Data:
     """One data set, cut into splits by track."""

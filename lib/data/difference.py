@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.data.dataset import Data
+from lib.data.dataset import Data, Split
 from lib.data.store import FOLDER
 from lib.errors import UserError
 
@@ -28,22 +28,22 @@ def difference_of(before: Data, after: Data) -> Difference:
     """
     if before.manifest_hash != after.manifest_hash:
         raise UserError("extra data of two different data sets cannot be compared")
-    earlier, later = _extra_rows(before), _extra_rows(after)
     old, new = before.train, after.train
     old_digests, new_digests = old.hex_digests(), new.hex_digests()
-    by_name = {str(old.sources[row]): row for row in earlier}
-    by_pixels = {old_digests[row]: row for row in earlier}
-    added, changed, met = [], [], set()
-    for row in later:
+    missing = dict.fromkeys(_extra_rows(old))
+    by_name = {str(old.sources[row]): row for row in missing}
+    by_pixels = {old_digests[row]: row for row in missing}
+    added, changed = [], []
+    for row in _extra_rows(new):
         same = by_pixels.get(new_digests[row], by_name.get(str(new.sources[row])))
         if same is None:
             added.append(row)
             continue
-        met.add(same)
+        missing.pop(same, None)
         if old_digests[same] != new_digests[row] or old.labels[same] != new.labels[row]:
             changed.append((same, row))
-    return Difference(added, [row for row in earlier if row not in met], changed)
+    return Difference(added, list(missing), changed)
 
 
-def _extra_rows(data: Data) -> list[int]:
-    return np.flatnonzero(np.char.startswith(data.train.sources, f"{FOLDER}/")).tolist()
+def _extra_rows(split: Split) -> list[int]:
+    return [int(row) for row in np.flatnonzero(np.char.startswith(split.sources, f"{FOLDER}/"))]

@@ -8,7 +8,6 @@ The manifest is written last, so what is not complete is not there. `GTSRB_STORE
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -26,12 +25,12 @@ from PIL import Image
 
 from lib.data.audit import TEST, TRAIN, VAL
 from lib.data.cache import cached
-from lib.data.dataset import ARRAYS, Data, Split
+from lib.data.dataset import Data, Split, joined
 from lib.data.folders import read_rows, some, visible
 from lib.data.image_files import Entry, decode_entries, hash_manifest, hash_rows
 from lib.data.images import MAX_SIGN_SIDE, pixel_digest, read_image
 from lib.errors import RefusedError, UserError
-from lib.files import locked, project_path, write_atomic, writing
+from lib.files import locked, project_path, replacing, write_atomic, writing
 from lib.progress import Progress, silent
 
 SHORT = 12  # characters of a hash in a list
@@ -39,6 +38,7 @@ FOLDER = "extra"  # that the sources of these images are in
 _BOX = ("Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2")
 _HASH = re.compile(r"[0-9a-f]{6,64}")
 _FRAME = re.compile(r"(.*\d{5})_\d{5}\.\w+")  # as GTSRB names the frames of a track; any other file is one of its own
+_JUDGES = (TEST, VAL)
 _REMEDY = "set GTSRB_STORE to another folder"
 
 
@@ -98,12 +98,18 @@ def _image_path(digest: str) -> Path:
 
 
 @contextmanager
-def _claimed() -> Iterator[None]:
-    """One process at a time changes the store."""
+def _changing() -> Iterator[list[Path]]:
+    """One process at a time; files in the list that it yields are removed if anything goes wrong."""
+    made: list[Path] = []
     with writing(f"the store {store_dir()}", _REMEDY):
         store_dir().mkdir(parents=True, exist_ok=True)
         with locked(store_dir() / ".lock"):
-            yield
+            try:
+                yield made
+            except BaseException:
+                for path in made:
+                    path.unlink(missing_ok=True)
+                raise
 
 
 def given_in(folder: Path, num_classes: int) -> list[Given]:
@@ -118,11 +124,8 @@ def given_in(folder: Path, num_classes: int) -> list[Given]:
     tables = [entry.path for entry in entries if entry.name.lower().endswith(".csv")]
     if len(tables) > 1:
         raise UserError(f"{folder} has {len(tables)} csv files; keep the one that names the images")
-    if tables:
-        found = list(_in_table(folder, tables[0], num_classes))
-    else:
-        found = list(_in_classes(entries, num_classes))
-    if not found:
+    signs = _in_table(folder, tables[0], num_classes) if tables else _in_classes(entries, num_classes)
+    if not (found := list(signs)):
         raise UserError(f"{folder} has no images; give class folders 0 to {num_classes - 1}, or a csv with boxes")
     return found
 
@@ -165,8 +168,8 @@ def _cropped(image: Image.Image, box: tuple[int, int, int, int] | None, name: st
         if right >= image.width or bottom >= image.height:
             raise UserError(f"the box {box} of {name} is not in its {image.width} x {image.height} pixels")
         across, down = (max(5, round(0.1 * side)) + 2 for side in (right - left, bottom - top))
-        edges = (right + across, image.width), (bottom + down, image.height)
-        image = image.crop((max(0, left - across), max(0, top - down), *map(min, edges)))
+        right, bottom = min(right + across, image.width), min(bottom + down, image.height)
+        image = image.crop((max(0, left - across), max(0, top - down), right, bottom))
     if max(image.size) > MAX_SIGN_SIDE:
         raise UserError(
             f"{name} has {image.width} x {image.height} pixels, more than {MAX_SIGN_SIDE}; crop it to the sign"
@@ -190,11 +193,10 @@ def add(folder: Path, data: Data, progress: Progress = silent) -> tuple[Extra, b
         UserError: as of `given_in`; a file that is not an image; test or validation images among them; an image with
             two classes; nothing that is new; a full disk.
     """
-    given = given_in(folder, len(data.classes))
-    known = _known(data)
-    kept: dict[str, Kept] = {}
-    with _claimed(), _undone_on_failure() as made:
-        judges = []
+    given, known = given_in(folder, len(data.classes)), _known(data)
+    kept: list[Kept] = []
+    judges: list[str] = []
+    with _changing() as made:
         for number, (name, file, label, box) in enumerate(given):
             if number % 1000 == 0:
                 progress(f"checking images: {number:,} of {len(given):,}")
@@ -202,30 +204,26 @@ def add(folder: Path, data: Data, progress: Progress = silent) -> tuple[Extra, b
             for note in photo.notes:
                 progress(f"{name}: {note}")
             image = _cropped(photo.image, box, name)
-            digest = pixel_digest(image).hex()
-            split, label_there = known.get(digest) or known.get(pixel_digest(photo.image).hex()) or ("", label)
-            if split in (TEST, VAL):
+            digest, whole = pixel_digest(image).hex(), pixel_digest(photo.image).hex()
+            split, earlier = known.get(digest) or known.get(whole) or ("", label)
+            if split in _JUDGES:
                 judges.append(name)
-                continue
-            label_there = kept[digest].label if digest in kept else label_there
-            if label_there != label:
-                twice = f"class {label}, and also as {label_there} ({data.classes[label_there]})"
+            elif earlier != label:
+                twice = f"class {label}, and also as {earlier} ({data.classes[earlier]})"
                 raise UserError(f"{folder / name} is given as {twice}, pixel for pixel; correct one of them")
-            if not split and digest not in kept:
-                kept[digest] = Kept(_source(label, name, box), digest, label)
-                if not _image_path(digest).exists():
-                    made.append(_image_path(digest))
-                    write_atomic(_image_path(digest), _png(image))
-        if judges:
-            raise UserError(
-                f"{len(judges):,} of these images are in the test or validation part of {data.source}, pixel for pixel: "
-                f"{some(judges)}; training with them would make its accuracy worthless, remove them"
-            )
+            elif not split:
+                known[digest] = FOLDER, label
+                kept.append(Kept(_source(label, name, box), digest, label))
+                if not (path := _image_path(digest)).exists():
+                    with replacing(path) as temporary:
+                        image.save(temporary, "PNG")
+                    made.append(path)
+        _refuse_judges(judges, data)
         if not kept:
             raise UserError(f"{folder} has nothing new: all images are in the training part of {data.source}")
         progress(f"{len(kept):,} of {len(given):,} images are new")
         added = datetime.now(UTC).isoformat(timespec="seconds")
-        extra = Extra(list(kept.values()), list(data.classes), folder.resolve().name, data.source, added)
+        extra = Extra(kept, list(data.classes), folder.resolve().name, data.source, added)
         if _manifest_path(extra.hash).exists():
             return find_extra(extra.hash), False
         write_atomic(_manifest_path(extra.hash), json.dumps(asdict(extra), indent=1) + "\n")
@@ -234,23 +232,19 @@ def add(folder: Path, data: Data, progress: Progress = silent) -> tuple[Extra, b
 
 def _known(data: Data) -> dict[str, tuple[str, int]]:
     """Split and class by digest; of images in two splits, the one that judges."""
-    known = {}
-    for split in data.splits.values():  # the test last
-        labels = split.labels.tolist()
-        known |= {digest: (split.name, label) for digest, label in zip(split.hex_digests(), labels, strict=True)}
-    return known
+    return {
+        digest: (split.name, label)
+        for split in data.splits.values()  # the test last
+        for digest, label in zip(split.hex_digests(), split.labels.tolist(), strict=True)
+    }
 
 
-@contextmanager
-def _undone_on_failure() -> Iterator[list[Path]]:
-    """Yield a list for files that are made; whatever goes wrong, they are removed."""
-    made: list[Path] = []
-    try:
-        yield made
-    except BaseException:
-        for path in made:
-            path.unlink(missing_ok=True)
-        raise
+def _refuse_judges(names: list[str], data: Data) -> None:
+    if names:
+        raise UserError(
+            f"{len(names):,} of the extra images are in the test or validation part of {data.source}, pixel for pixel: "
+            f"{some(names)}; training with them would make its accuracy worthless, add the others alone"
+        )
 
 
 def _source(label: int, name: str, box: tuple[int, int, int, int] | None) -> str:
@@ -264,12 +258,6 @@ def _track(source: str) -> str:
     return frame[1] if frame else source
 
 
-def _png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def all_extras() -> list[Extra]:
     """All manifests, the newest last.
 
@@ -278,6 +266,13 @@ def all_extras() -> list[Extra]:
     """
     extras = [_read(path) for path in store_dir().glob("manifests/*.json")]
     return sorted(extras, key=lambda extra: (extra.added, extra.hash))
+
+
+def list_store() -> Iterator[str]:
+    """A line for each manifest."""
+    for extra in all_extras():
+        where = f"from {extra.folder}, for {extra.checked_with}"
+        yield f"{extra.hash[:SHORT]}  {extra.added[:10]}  {extra.words}, {where}"
 
 
 def _read(path: Path) -> Extra:
@@ -311,7 +306,7 @@ def remove(extra: Extra) -> int:
     Raises:
         UserError: another manifest is damaged, so that it is not known which images it needs.
     """
-    with _claimed():
+    with _changing():
         needed = {image.digest for other in all_extras() if other.hash != extra.hash for image in other.images}
         unneeded = [path for path in store_dir().glob("images/*.png") if path.stem not in needed]
         _manifest_path(extra.hash).unlink()
@@ -324,19 +319,13 @@ def verify_store() -> Iterator[str]:
     """Decode every image again, and yield a line for each manifest that holds.
 
     Raises:
-        RefusedError: images that are missing or changed.
+        RefusedError: the first one with images that are missing or changed.
         UserError: a damaged manifest.
     """
-    broken, named = [], set()
     for extra in all_extras():
-        wrong = [image.digest for image in extra.images if not _holds(image.digest)]
-        named |= {image.digest for image in extra.images}
-        broken += wrong
-        yield f"{f'{len(wrong)} damaged' if wrong else 'ok'}  {extra.hash[:SHORT]}  {extra.words}"
-    if unnamed := {path.stem for path in store_dir().glob("images/*.png")} - named:
-        yield f"{len(unnamed):,} images belong to no manifest (an addition was killed); the next `remove` takes them too"
-    if broken:
-        raise RefusedError(f"missing or changed in {store_dir()}: {some(broken)}; add their folders again")
+        if broken := [image.source for image in extra.images if not _holds(image.digest)]:
+            raise RefusedError(f"{extra.hash} has missing or changed images: {some(broken)}; add its folder again")
+        yield f"ok  {extra.hash[:SHORT]}  {extra.words}"
 
 
 def _holds(digest: str) -> bool:
@@ -361,23 +350,14 @@ def with_extra(data: Data, extra_hash: str, progress: Progress = silent) -> Data
     if tuple(extra.classes) != data.classes:
         raise UserError(f"the extra data {extra_hash} have other classes than {data.source}; add them to that data set")
     known = _known(data)
-    if judges := [image.source for image in extra.images if known.get(image.digest, ("",))[0] in (TEST, VAL)]:
-        raise UserError(
-            f"{len(judges):,} of the extra data {extra_hash} are in the test or validation part of {data.source}, pixel "
-            f"for pixel: {some(judges)}; add them to that data set, which checks them"
-        )
-    tracks = {
-        track: number for number, track in enumerate(dict.fromkeys(_track(image.source) for image in extra.images))
-    }
+    _refuse_judges([image.source for image in extra.images if known.get(image.digest, ("",))[0] in _JUDGES], data)
+    key, made_from = f"extra-{extra.hash[:SHORT]}-{data.image_size}px", f"{extra.hash} Pillow {PIL.__version__}"
+    split = cached(key, made_from, lambda: _decoded(extra, data.image_size, progress))[TRAIN]
+    _, numbers = np.unique([_track(image.source) for image in extra.images], return_inverse=True)
     first = 1 + max(int(split.track_ids.max()) for split in data.splits.values())
-    key = f"extra-{extra.hash[:SHORT]}-{data.image_size}px"
-    split = cached(key, f"{extra.hash} Pillow {PIL.__version__}", lambda: _decoded(extra, data.image_size, progress))[
-        TRAIN
-    ]
-    split = replace(split, track_ids=np.array([first + tracks[_track(image.source)] for image in extra.images]))
-    both = {name: np.concatenate([getattr(data.train, name), getattr(split, name)]) for name in ARRAYS}
+    split = replace(split, track_ids=first + numbers)
     notes = [*data.notes, f"with extra training images {extra.hash[:SHORT]}: {extra.words}"]
-    return replace(data, train=replace(data.train, **both), notes=notes, extra_hash=extra.hash)
+    return replace(data, train=joined(TRAIN, data.train, split), notes=notes, extra_hash=extra.hash)
 
 
 def _decoded(extra: Extra, image_size: int, progress: Progress) -> dict[str, Split]:

@@ -8,11 +8,11 @@ from typing import TypeVar
 import numpy as np
 from matplotlib.axes import Axes
 
-from lib.data import Data
+from lib.data import Data, Split
 from lib.data.difference import difference_of
 from lib.report.figures import describe, show, styled
 from lib.report.pictures import class_label, sheet, sign_cell
-from lib.report.table import Banner, Stack, Table, Value
+from lib.report.table import Banner, Stack, Table
 
 SHOWN = 27  # pictures of each kind
 _Row = TypeVar("_Row")
@@ -32,32 +32,33 @@ def changes(before: Data, after: Data) -> Banner | Stack:
     if not (before.extra_hash or after.extra_hash):
         return Banner(_HOW, "info")
     found, old, new, classes = difference_of(before, after), before.train, after.train, after.classes
-    pairs = {label for row, later in found.changed for label in (int(old.labels[row]), int(new.labels[later]))}
-    added, removed = (
-        Counter(split.labels[rows].tolist()) for split, rows in ((new, found.added), (old, found.removed))
-    )
-    changed = Counter(int(new.labels[later]) for _, later in found.changed)
-    rows: list[dict[str, Value]] = [
+    counts = {
+        "added": Counter(new.labels[found.added].tolist()),
+        "removed": Counter(old.labels[found.removed].tolist()),
+        "changed": Counter(int(new.labels[later]) for _, later in found.changed),
+    }
+    concerned = {*counts["added"], *counts["removed"], *counts["changed"]}
+    concerned |= {int(old.labels[earlier]) for earlier, _ in found.changed}
+    if not concerned:
+        return Banner("No training image was added, removed or changed.", "info")
+    rows = [
         {
             "class": sign_cell(label, classes),
             "before": int((old.labels == label).sum()),
-            "added": added[label],
-            "removed": removed[label],
-            "changed": changed[label],
+            **{kind: counted[label] for kind, counted in counts.items()},
             "after": int((new.labels == label).sum()),
         }
-        for label in sorted(added.keys() | removed.keys() | pairs)
+        for label in sorted(concerned)
     ]
     for split, kind, chosen in ((new, "Added", found.added), (old, "Removed", found.removed)):
         if chosen:
-            show(plot_images(split.images, split.labels, _spread(chosen), f"{kind}: {len(chosen):,} images", classes))
+            show(plot_images(split.take(np.array(_spread(chosen))), f"{kind}: {len(chosen):,} images", classes))
     if found.changed:
         show(plot_changed(before, after, _spread(found.changed), f"Changed: {len(found.changed):,} images"))
     note = f"The other {len(classes) - len(rows)} classes have the images that they had."
-    if not rows:
-        return Stack(Banner("No training image was added, removed or changed.", "info"))
-    caption = f"Training images, {_name(before)} and {_name(after)}"
-    return Stack(Table.of(rows, caption=caption, note=note, compact=True))
+    return Stack(
+        Table.of(rows, caption=f"Training images, {_name(before)} and {_name(after)}", note=note, compact=True)
+    )
 
 
 def _name(data: Data) -> str:
@@ -72,16 +73,11 @@ def _spread(rows: list[_Row]) -> list[_Row]:
 
 
 @styled
-def plot_images(images: np.ndarray, labels: np.ndarray, rows: list[int], title: str, classes: tuple[str, ...]) -> Axes:
-    """Some training images, each above its class.
-
-    Args:
-        images: uint8 (N, 3, H, W).
-        labels: int (N,).
-    """
-    ax = sheet([images[row] for row in rows], [class_label(int(labels[row]), classes) for row in rows], 9, (1.22, 1.62))
+def plot_images(split: Split, title: str, classes: tuple[str, ...]) -> Axes:
+    """Training images, each above its class."""
+    ax = sheet(list(split.images), [class_label(int(label), classes) for label in split.labels], 9, (1.22, 1.62))
     ax.set_title(title)
-    return describe(ax, f"{title}; {len(rows)} of them, each above its class.")
+    return describe(ax, f"{title}; {split.num_images} of them, each above its class.")
 
 
 @styled

@@ -167,4 +167,4 @@ class SyntheticSet(DataSet):
         notes = ["synthetic images drawn by this project: accuracy on them says little about photographs"]
         if image_size != DRAWN_SIZE:
             notes.append(f"drawn at {DRAWN_SIZE} x {DRAWN_SIZE} pixels and resized: larger ones show no more detail")
-        return Data(self.name, manifest_hash, self.classes, **splits, notes=notes)
+        return Data(self.name, manifest_hash, self.classes, splits["train"], splits["val"], splits["test"], notes)

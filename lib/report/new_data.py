@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TypeVar
 
 import numpy as np
+from IPython.display import display
 from matplotlib.axes import Axes
 
 from lib.data import Data, Split
 from lib.data.difference import difference_of
 from lib.report.figures import describe, show, styled
 from lib.report.pictures import class_label, sheet, sign_cell
-from lib.report.table import Banner, Stack, Table
+from lib.report.table import Banner, Table
 
-SHOWN = 27  # pictures of each kind
-_Row = TypeVar("_Row")
+SHOWN = 24  # pictures of each kind
 _HOW = (
     "Not given: python -m lib data add DIR keeps a folder of new images and prints their hash; then run this page with "
     "-p extra_data HASH"
 )
+_Image = tuple[Split, int, str]  # where it is, its row, and what its text begins with
 
 
-def changes(before: Data, after: Data) -> Banner | Stack:
+def changes(before: Data, after: Data) -> Banner | None:
     """The training images of each class before and after, with pictures of those that are not in both.
 
     Args:
@@ -32,15 +32,15 @@ def changes(before: Data, after: Data) -> Banner | Stack:
     if not (before.extra_hash or after.extra_hash):
         return Banner(_HOW, "info")
     found, old, new, classes = difference_of(before, after), before.train, after.train, after.classes
-    counts = {
-        "added": Counter(new.labels[found.added].tolist()),
-        "removed": Counter(old.labels[found.removed].tolist()),
-        "changed": Counter(int(new.labels[later]) for _, later in found.changed),
+    kinds: dict[str, list[tuple[_Image, ...]]] = {
+        "added": [((new, row, ""),) for row in found.added],
+        "removed": [((old, row, ""),) for row in found.removed],
+        "changed": [((old, earlier, "before:\n"), (new, later, "now:\n")) for earlier, later in found.changed],
     }
-    concerned = {*counts["added"], *counts["removed"], *counts["changed"]}
-    concerned |= {int(old.labels[earlier]) for earlier, _ in found.changed}
-    if not concerned:
-        return Banner("No training image was added, removed or changed.", "info")
+    counts = {
+        kind: Counter(label for group in groups for label in {int(split.labels[row]) for split, row, _ in group})
+        for kind, groups in kinds.items()
+    }
     rows = [
         {
             "class": sign_cell(label, classes),
@@ -48,46 +48,30 @@ def changes(before: Data, after: Data) -> Banner | Stack:
             **{kind: counted[label] for kind, counted in counts.items()},
             "after": int((new.labels == label).sum()),
         }
-        for label in sorted(concerned)
+        for label in sorted({label for counted in counts.values() for label in counted})
     ]
-    for split, kind, chosen in ((new, "Added", found.added), (old, "Removed", found.removed)):
-        if chosen:
-            show(plot_images(split.take(np.array(_spread(chosen))), f"{kind}: {len(chosen):,} images", classes))
-    if found.changed:
-        show(plot_changed(before, after, _spread(found.changed), f"Changed: {len(found.changed):,} images"))
+    if not rows:
+        return Banner("No training image was added, removed or changed.", "info")
+    caption = f"Training images: {_name(before)}, then {_name(after)}"
     note = f"The other {len(classes) - len(rows)} classes have the images that they had."
-    return Stack(
-        Table.of(rows, caption=f"Training images, {_name(before)} and {_name(after)}", note=note, compact=True)
-    )
+    display(Table.of(rows, caption=caption, note=note, compact=True))  # type: ignore[no-untyped-call]
+    for kind, groups in kinds.items():
+        if groups:
+            show(plot_images(kind, groups, classes))
+    return None
 
 
 def _name(data: Data) -> str:
-    return f"with extra data {data.extra_hash[:12]}" if data.extra_hash else f"{data.source} alone"
-
-
-def _spread(rows: list[_Row]) -> list[_Row]:
-    """At most `SHOWN` of them, evenly chosen."""
-    return [
-        rows[place] for place in np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SHOWN)).round().astype(int))
-    ]
+    return f"{data.source} with extra data {data.extra_hash[:12]}" if data.extra_hash else f"{data.source} alone"
 
 
 @styled
-def plot_images(split: Split, title: str, classes: tuple[str, ...]) -> Axes:
-    """Training images, each above its class."""
-    ax = sheet(list(split.images), [class_label(int(label), classes) for label in split.labels], 9, (1.22, 1.62))
+def plot_images(kind: str, groups: list[tuple[_Image, ...]], classes: tuple[str, ...]) -> Axes:
+    """Evenly chosen images, each above its class; those of a group side by side."""
+    places = np.linspace(0, len(groups) - 1, min(len(groups), SHOWN // len(groups[0]))).round().astype(int)
+    images = [image for place in places for image in groups[place]]
+    texts = [text + class_label(int(split.labels[row]), classes) for split, row, text in images]
+    ax = sheet([split.images[row] for split, row, _ in images], texts, 8, (1.22, 1.8))
+    title = f"{kind.capitalize()}: {len(places)} of {len(groups):,} images"
     ax.set_title(title)
-    return describe(ax, f"{title}; {split.num_images} of them, each above its class.")
-
-
-@styled
-def plot_changed(before: Data, after: Data, pairs: list[tuple[int, int]], title: str) -> Axes:
-    """Images before and after a change, side by side."""
-    pictures, texts = [], []
-    for pair in pairs:
-        for data, row, when in zip((before, after), pair, ("before", "now"), strict=True):
-            pictures.append(data.train.images[row])
-            texts.append(f"{when}:\n{class_label(int(data.train.labels[row]), data.classes)}")
-    ax = sheet(pictures, texts, 8, (1.22, 1.8))
-    ax.set_title(title)
-    return describe(ax, f"{title}; {len(pairs)} of them, before on the left and now on the right.")
+    return describe(ax, f"{title}, each above its class.")

@@ -198,7 +198,7 @@ def add(folder: Path, data: Data, progress: Progress = silent) -> tuple[Extra, b
     judges: list[str] = []
     with _changing() as made:
         for number, (name, file, label, box) in enumerate(given):
-            if number % 1000 == 0:
+            if number and number % 1000 == 0:
                 progress(f"checking images: {number:,} of {len(given):,}")
             photo = read_image(file)
             for note in photo.notes:

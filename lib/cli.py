@@ -255,6 +255,40 @@ def _data(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _data_add(arguments: argparse.Namespace) -> int:
+    from lib.data import load_data
+    from lib.data.store import add
+    from lib.progress import to_stderr
+
+    data = load_data(arguments.dataset, data_root=arguments.data_root, progress=to_stderr)
+    extra, new = add(Path(arguments.directory), data, to_stderr)
+    print(
+        f"{extra.words}; {'use them' if new else 'they were there already, use them'} with -p extra_data {extra.hash}"
+    )
+    return OK
+
+
+def _data_show(arguments: argparse.Namespace) -> int:
+    from lib.data.store import list_store, verify_store
+
+    for line in list_store() if arguments.action == "list" else verify_store():
+        print(line)
+    return OK
+
+
+def _data_remove(arguments: argparse.Namespace) -> int:
+    from lib.data.store import find_extra, remove
+    from lib.release.reader import trained_with
+    from lib.series.rundir import RUNS
+
+    extra = find_extra(arguments.hash)
+    releases = trained_with(extra.hash, RUNS)
+    if releases and not arguments.yes:
+        raise UserError(f"trained with these images: {', '.join(releases)}; add --yes to remove them all the same")
+    print(f"removed {extra.hash}: {remove(extra):,} images that nothing else names", *releases, sep="\n")
+    return OK
+
+
 def _serve(arguments: argparse.Namespace) -> int:
     try:
         from lib.serving.server import serve
@@ -373,10 +407,25 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="files that each show one sign")
     predict.add_argument("--model", default="onnx/model.onnx", metavar="FILE", help="default: onnx/model.onnx")
 
-    data = add("data", _data, "fetch the real images")
-    data.add_argument("action", choices=["get"])
-    data.add_argument("--data-root", default="data", metavar="DIR", help="where to (default: data)")
-    data.add_argument("--dataset", default="gtsrb", metavar="NAME", help="gtsrb (default) or gtsrb-torchvision")
+    data = commands.add_parser("data", help="the real images, and extra ones for training")
+    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, function, about in (
+        ("get", _data, "fetch the real images"),
+        ("add", _data_add, "keep the images of a folder as extra training images"),
+        ("list", _data_show, "the extra images that are kept"),
+        ("remove", _data_remove, "remove extra images"),
+        ("verify", _data_show, "check that all extra images are there and unchanged"),
+    ):
+        action = actions.add_parser(name, help=about)
+        action.set_defaults(function=function)
+        if name == "add":
+            action.add_argument("directory", metavar="DIR", help="class folders, or a csv with boxes as GTSRB's")
+        if name == "remove":
+            action.add_argument("hash", metavar="HASH", help="as `data list` shows it")
+            action.add_argument("--yes", action="store_true", help="also where releases were trained with them")
+        if name in ("get", "add"):
+            action.add_argument("--data-root", default="data", metavar="DIR", help="of the real images (default: data)")
+            action.add_argument("--dataset", default="gtsrb", metavar="NAME", help="default: gtsrb")
 
     serve = add("serve", _serve, "answer images over HTTP with a release")
     serve.add_argument("release", metavar="RELEASE", help="a release folder, or a run folder with one")

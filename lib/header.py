@@ -31,6 +31,7 @@ class CheckpointMetadata:
     classes: Annotated[tuple[str, ...], pydantic.Field(min_length=2)]  # their names, by the index of their logit
     preprocessing: Preprocessing
     crop: str = WHOLE  # what of each image it was trained on, see `lib.data.images.crop_margin`
+    extra_hash: str = ""  # of extra training images; empty: none
 
     @property
     def random_weights(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,21 @@ COMMIT = "5" * 40
 BACKENDS = ("onnxruntime", "onnxruntime-int8")
 
 
-def released_data(source: str = "synthetic") -> Data:
+def released_data(source: str = "synthetic", extra_hash: str = "") -> Data:
     """What the network of `made_run` was trained on."""
-    return made_data(noise("train", 86), noise("val", 129, seed=1), source=source)
+    return replace(made_data(noise("train", 86), noise("val", 129, seed=1), source=source), extra_hash=extra_hash)
 
 
 def made_run(
-    run_dir: Path, backends: tuple[str, ...] = BACKENDS, seed: int = 0, source: str = "synthetic", **changes: Any
+    run_dir: Path,
+    backends: tuple[str, ...] = BACKENDS,
+    seed: int = 0,
+    source: str = "synthetic",
+    extra_hash: str = "",
+    **changes: Any,
 ) -> Path:
     """Records, checkpoint and kept models of a run. Args: seed: of the weights; changes: of the training's record."""
-    data = released_data(source)
+    data = released_data(source, extra_hash)
     checkpoint = load_checkpoint(_checkpoint(run_dir, data, seed))
     network = checkpoint.metadata
     trained = evaluate(predict_logits(checkpoint.model, checkpoint.preprocessing, data.val.images), data.val)
@@ -125,7 +131,7 @@ def _checkpoint(run_dir: Path, data: Data, seed: int) -> Path:
     torch.manual_seed(seed)
     metadata = CheckpointMetadata(
         "learning_path", "learning_path", "fast", 1, seed, data.source, data.manifest_hash, data.classes,
-        fit_preprocessing(data.train.images),
+        fit_preprocessing(data.train.images), data.extra_hash,
     )  # fmt: skip
     path = run_dir / CHECKPOINT_NAME
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ _PREFIXES = (
 )  # fmt: skip
 _NAMES = (
     "CI", "ImageOS", "ImageVersion", "ARCH", "RUN_NOTE", "PAGES_ENABLED",  # and what the workflow passes
-    "GTSRB_BASE_URL", "GTSRB_CACHE", "GTSRB_SERIES",  # this project's own
+    "GTSRB_BASE_URL", "GTSRB_CACHE", "GTSRB_SERIES", "GTSRB_STORE",  # this project's own
     "MPLBACKEND", "MPLCONFIGDIR", "LANGUAGE", "NO_COLOR", "FORCE_COLOR", "PYTHONWARNINGS",
 )  # fmt: skip
 

@@ -13,7 +13,7 @@ import yaml
 
 from lib.backends import all_backends, backend_names, get_backend
 from lib.ci import official_images as images
-from lib.ci.changes import WITHOUT_EFFECT, base_commit, changed_files, must_run
+from lib.ci.changes import WITHOUT_EFFECT, base_commit, changed_files, must_run, touched_backends
 from lib.ci.inputs import call_inputs, dispatch_inputs, inputs_yaml
 from lib.ci.settings import settings
 from lib.cli import main
@@ -193,6 +193,53 @@ def test_documents_alone_run_nothing_and_everything_else_runs_the_series_also_am
     assert files and all((PROJECT_ROOT / name).is_file() for name in files), "the filter names files that exist"
 
 
+NCNN, OPENVINO = "lib/backends/ncnn.py", "lib/backends/openvino.py"
+
+
+@pytest.mark.parametrize(
+    ("changed", "touched"),
+    [
+        ([NCNN], ["ncnn"]),
+        ([*DOCUMENTS, NCNN, OPENVINO], ["ncnn", "openvino"]),
+        (DOCUMENTS, []),
+        ([NCNN, "lib/cli.py"], []),
+        (["lib/backends/torch_onednn.py"], []),  # others import it: the reference
+        (["lib/backends/_onnx.py"], []),
+        (["lib/backends/interface.py"], []),
+        ([NCNN, "lib/backends/gone.py"], []),
+        (["lib/backends/deeper/ncnn.py"], []),
+    ],
+)
+def test_files_of_backends_alone_are_known_and_anything_else_runs_all(changed: list[str], touched: list[str]) -> None:
+    assert touched_backends(changed) == touched
+
+
+def test_every_file_of_a_backend_is_named_as_the_backend_is() -> None:
+    files = {type(get_backend(name)()).__module__.rpartition(".")[2].replace("_", "-") for name in backend_names()}
+    assert files == {*backend_names()}
+
+
+@pytest.mark.parametrize(
+    ("given", "alone"),
+    [
+        ({"CHANGED_BACKENDS": "openvino"}, True),
+        ({"CHANGED_BACKENDS": "openvino", "INPUT_BACKENDS": "torch-blas"}, False),
+        ({"CHANGED_BACKENDS": "openvino", "GITHUB_EVENT_NAME": "push"}, False),
+        ({"CHANGED_BACKENDS": "openvino,renamed"}, False),
+        ({"CHANGED_BACKENDS": "onnxruntime-bf16", "ARCH": "x64"}, False),
+        ({"CHANGED_BACKENDS": "null"}, False),
+        ({}, False),
+    ],
+)
+def test_a_pull_request_measures_the_backend_that_it_touches_and_says_what_it_left_out(
+    given: dict[str, str], alone: bool
+) -> None:
+    found = settings({"GITHUB_EVENT_NAME": "pull_request", "ARCH": "arm64", **given})
+    assert (json.loads(found["backends"]) == ["openvino"]) == alone
+    assert ("onnxruntime" in found["left_out"] and "onnxruntime" in found["note"]) == alone
+    assert "openvino" not in found["left_out"].split(", ")
+
+
 @pytest.fixture()
 def repository(tmp_path: Path) -> Path:
     _git(tmp_path, "init", "--quiet", "--initial-branch=main")
@@ -235,7 +282,7 @@ def test_the_first_job_needs_no_packages() -> None:
     command = [sys.executable, "-I", "-S", "-c", code]
     done = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, env={})
     assert done.returncode == 0, done.stderr
-    assert "everything runs" in done.stdout and done.stdout.endswith("run=true\n"), "the base is unknown"
+    assert "everything runs" in done.stdout and "\nrun=true\n" in done.stdout, "the base is unknown"
 
 
 # --- images

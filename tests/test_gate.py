@@ -218,6 +218,16 @@ def test_jobs_must_succeed_and_skipped_is_fine_only_where_nothing_was_to_do(
     assert {verdict.subject for verdict in verdicts.of("fail")} == ({job} if outcome == "fail" else set())
 
 
+@pytest.mark.parametrize(("touched", "outcome"), [("openvino", "pass"), ("", "fail")])
+def test_a_backend_that_the_change_cannot_concern_may_be_left_out(
+    tmp_path: Path, limits: Path, touched: str, outcome: str
+) -> None:
+    needs = {"changes": Need("success", {"run": "true", "backends": touched})}
+    verdicts = judge_run(write_run(tmp_path / "run"), limits, {**needs, "plan": Need("success", {"left_out": "ncnn"})})
+    (verdict,) = [verdict for verdict in verdicts if verdict.check == "backend"]
+    assert (verdict.subject, verdict.outcome) == ("ncnn", outcome) and "left out" in verdict.found
+
+
 @pytest.mark.parametrize("fault", ["", "another file", "another record", "no file"])
 def test_one_checkpoint_goes_from_the_training_job_to_what_arrived(tmp_path: Path, limits: Path, fault: str) -> None:
     run = write_run(tmp_path / "run")

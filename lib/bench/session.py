@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial, wraps
 from pathlib import Path
@@ -146,7 +147,7 @@ def new_record(backend: type[Backend], checkpoint: Checkpoint, data: Data, plan:
         profile="smoke" if network.profile == "smoke" else plan.profile,
         params={},
         environment=environment,
-        data=data.info(),
+        data=replace(data.info(), extra_hash=checkpoint.metadata.extra_hash),
         checkpoint_sha256=checkpoint.sha256,
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         duration_s=0.0,

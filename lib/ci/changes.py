@@ -7,6 +7,7 @@ required check that reports nothing blocks a pull request for ever.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -33,6 +34,31 @@ def must_run(paths: Iterable[str]) -> bool:
         paths: relative to the project, with forward slashes, as `git diff --name-only` prints them.
     """
     return any(not any(fnmatchcase(path, pattern) for pattern in WITHOUT_EFFECT) for path in paths)
+
+
+def touched_backends(paths: Iterable[str], root: Path = PROJECT_ROOT) -> list[str]:
+    """The backends whose own files are all that a change touches, beside files without effect.
+
+    Returns:
+        Names, as a file names its backend; empty where anything else changed: a file that is gone, or one that others
+        import, as the reference's. Everything runs then.
+    """
+    names = []
+    for path in paths:
+        if not must_run([path]):
+            continue
+        file = re.fullmatch(r"lib/backends/([a-z][a-z0-9_]*)\.py", path)
+        if file is None or not (root / path).is_file() or _is_imported(file[1], root):
+            return []
+        names.append(file[1].replace("_", "-"))
+    return names
+
+
+def _is_imported(module: str, root: Path) -> bool:
+    """Whether code of the project names a module of the backends."""
+    named = re.compile(rf"lib\.backends\.{module}\b|from lib\.backends import\b.*\b{module}\b")
+    files = [*(root / "lib").rglob("*.py"), *(root / "notebooks").glob("*.ipynb")]
+    return any(named.search(file.read_text(encoding="utf-8")) for file in files)
 
 
 def base_commit(environ: Mapping[str, str]) -> str:

@@ -39,13 +39,14 @@ def _settings(_arguments: _Arguments) -> None:
 
 
 def _changes(arguments: _Arguments) -> None:
-    from lib.ci.changes import base_commit, changed_files, must_run
+    from lib.ci.changes import base_commit, changed_files, must_run, touched_backends
 
     base = base_commit(os.environ) if arguments.base is None else arguments.base
     changed = changed_files(base)
     if changed is None:
         print(f"it is not known what changed since {base!r}: everything runs")
-    write_outputs({"run": str(changed is None or must_run(changed)).lower()}, os.environ)
+    run = str(changed is None or must_run(changed)).lower()
+    write_outputs({"run": run, "backends": ",".join(touched_backends(changed or []))}, os.environ)
 
 
 def _data(arguments: _Arguments) -> None:

@@ -59,7 +59,7 @@ def judge_run(run_dir: Path, limits: Path | None = None, needs: Needs | None = N
     if needs and not project_path(run_dir).is_dir():
         return Verdicts([*verdicts, Verdict("run", "", "fail", "no run arrived here", "a run folder")])
     run = load_run(run_folder(run_dir))
-    return Verdicts([*verdicts, *_chain(run, needs or {}), *judge_folder(run, stated)])
+    return Verdicts([*verdicts, *_left_out(needs or {}), *_chain(run, needs or {}), *judge_folder(run, stated)])
 
 
 def read_needs(text: str) -> Needs:
@@ -96,6 +96,15 @@ def _jobs(jobs: Needs) -> list[Verdict]:
         asked = "success or skipped" if may_be_skipped else "success"
         verdicts.append(Verdict("job", name, "pass" if good else "fail", job.result, asked))
     return verdicts
+
+
+def _left_out(jobs: Needs) -> list[Verdict]:
+    """Backends that were not measured, which is right where the change touches files of other backends alone."""
+    if not (names := output(jobs, "plan", "left_out")):
+        return []
+    touched = output(jobs, CHANGES, "backends")
+    found = f"left out, the change touches {touched} alone" if touched else "left out without a reason"
+    return [Verdict("backend", names, "pass" if touched else "fail", found, "measured, or not touched by the change")]
 
 
 def _chain(run: RunFolder, jobs: Needs) -> list[Verdict]:

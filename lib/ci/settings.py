@@ -26,6 +26,7 @@ RUNNERS = {"arm64": "ubuntu-24.04-arm", "x64": "ubuntu-24.04"}
 BEFORE_MERGE = ("pull_request", "merge_group")
 QUICK = {"profile": "smoke", "dataset": "synthetic"}
 OTHERWISE = {"profile": "fast", "dataset": "gtsrb"}
+LEFT_OUT = "This change touches the files of {} alone. Left out, as it cannot concern them: {}."
 
 
 def settings(environ: Mapping[str, str]) -> dict[str, str]:
@@ -33,12 +34,15 @@ def settings(environ: Mapping[str, str]) -> dict[str, str]:
 
     Args:
         environ: reads GITHUB_EVENT_NAME, ARCH (arm64 or x64) and INPUT_PROFILE, INPUT_DATASET, INPUT_RECIPE,
-            INPUT_BACKENDS, INPUT_NUM_THREADS; a missing or empty input means the default of the event.
+            INPUT_BACKENDS, INPUT_NUM_THREADS; a missing or empty input means the default of the event. CHANGED_BACKENDS
+            are those of `touched_backends`: a pull request measures them alone.
 
     Returns:
         tests (JSON list for the matrix: machines that run the test suite); profile, dataset, recipe, num_threads;
-        backends (JSON list for the matrix) and backends_csv; extras (names of the optional requirements that these
-        backends need, with spaces); blas; data_key (cache key of the images: their checksums; empty: synthetic ones).
+        backends (JSON list for the matrix) and backends_csv; left_out (names of those that need not run, as the change
+        cannot concern them) and note (a sentence about that for the pages); extras (names of the optional requirements
+        that these backends need, with spaces); blas; data_key (cache key of the images: their checksums; empty:
+        synthetic ones).
 
     Raises:
         UserError: an unknown architecture or backend, one that this architecture cannot run, or a bad value.
@@ -52,17 +56,31 @@ def settings(environ: Mapping[str, str]) -> dict[str, str]:
     chosen = {name: str(resolved[name]) for name in PARAMETERS}
     if (chosen["profile"], chosen["recipe"]) == ("full", AUTO):
         chosen["recipe"] = LONGEST
-    backends = _backends(environ.get("INPUT_BACKENDS", ""), MACHINES[architecture])
+    machine = MACHINES[architecture]
+    backends, touched = _backends(environ.get("INPUT_BACKENDS", ""), machine), _touched(environ, machine)
+    left_out = [name for name in backends if touched and name not in touched]
+    backends = touched or backends
     extras = sorted({extra for name in backends if (extra := get_backend(name).extra)})
     return {
         "tests": json.dumps(_tests(architecture)),
         **chosen,
         "backends": json.dumps(backends),
         "backends_csv": ",".join(backends),
+        "left_out": ", ".join(left_out),
+        "note": LEFT_OUT.format(", ".join(touched), ", ".join(left_out)) if left_out else "",
         "extras": " ".join(extras),
         "blas": BLAS[architecture],
         "data_key": _data_key(chosen["dataset"]),
     }
+
+
+def _touched(environ: Mapping[str, str], machine: str) -> list[str]:
+    """The backends that a pull request touches; empty where others run too, or one of them is unknown or cannot run."""
+    if environ.get("GITHUB_EVENT_NAME", "") != "pull_request" or environ.get("INPUT_BACKENDS", ""):
+        return []
+    names = split_names(environ.get("CHANGED_BACKENDS", ""))
+    known = {item.name for item in all_backends() if item.is_network and machine in item.architectures}
+    return names if known.issuperset(names) else []
 
 
 def _tests(architecture: str) -> list[dict[str, str]]:

@@ -57,12 +57,22 @@ class Split:
             return ""
         return self.image_name(index).split("_")[0] if self.sources[index] else str(self.track_ids[index])
 
+    def hex_digests(self) -> list[str]:
+        """The digests as text, 64 characters each."""
+        text = self.digests.tobytes().hex()
+        return [text[start : start + 64] for start in range(0, len(text), 64)]
+
     def take(self, kept: np.ndarray) -> Split:
         """Some of the images, by index or by a bool (N,)."""
         return replace(self, **{name: getattr(self, name)[kept] for name in ARRAYS})
 
 
 ARRAYS = tuple(field.name for field in fields(Split) if field.name != "name")
+
+
+def joined(name: str, first: Split, second: Split) -> Split:
+    """The images of two splits, one after the other."""
+    return Split(name, **{array: np.concatenate([getattr(first, array), getattr(second, array)]) for array in ARRAYS})
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,7 @@ class Data:
     test: Split | None
     notes: list[str]  # what a page must say about these data
     crop: str = WHOLE  # what of each image is shown, see `lib.data.images.crop_margin`
+    extra_hash: str = ""  # of the extra training images (`lib.data.store`), which `manifest_hash` leaves out
 
     @property
     def image_size(self) -> int:
@@ -101,6 +112,7 @@ class Data:
             num_images={name: split.num_images for name, split in self.splits.items()},
             num_tracks={name: split.num_tracks if split.has_tracks else None for name, split in self.splits.items()},
             classes=list(self.classes),
+            extra_hash=self.extra_hash,
         )
 
 

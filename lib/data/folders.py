@@ -121,28 +121,35 @@ class Row(NamedTuple):
     box: Box | None  # of the sign; None where the csv does not have it
 
 
-def read_labels(file: Path | str, name_column: str, delimiter: str) -> list[Row]:
-    """The rows of a csv with a column `ClassId`, and with those of the box of the sign as a rule.
+def read_rows(file: Path | str, columns: Iterable[str], delimiter: str) -> list[dict[str, str]]:
+    """The rows of a csv that has at least these columns.
 
     Raises:
-        UserError: it cannot be read, a column is missing, or a row is damaged.
+        UserError: it cannot be read, a column is missing, or a row is too long or too short, or has no class id.
     """
     try:
         lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
         reader = csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True)
-        rows, columns = list(reader), reader.fieldnames or []
+        rows, found = list(reader), reader.fieldnames or []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{file} is not a readable csv ({error}); unpack the data again") from None
-    if not {name_column, "ClassId"} <= {*columns}:
-        raise UserError(
-            f"{file} has no columns {name_column} and ClassId, separated by {delimiter!r}; unpack the data again"
-        )
-    labels = []
+    if not {*columns} <= {*found}:
+        named = " and ".join([", ".join([*columns][:-1]), [*columns][-1]])
+        raise UserError(f"{file} has no columns {named}, separated by {delimiter!r}; unpack the data again")
     for number, row in enumerate(rows, start=2):
-        if None in (*row, *row.values()) or not row["ClassId"].isdecimal():  # too long or too short
+        if None in (*row, *row.values()) or not row["ClassId"].isdecimal():
             raise UserError(f"{file}, row {number}, is cut off or damaged: {lines[number - 1][:80]!r}")
-        labels.append(Row(row[name_column], int(row["ClassId"]), _box_of(row)))
-    return labels
+    return rows
+
+
+def read_labels(file: Path | str, name_column: str, delimiter: str) -> list[Row]:
+    """The rows of a csv with a column `ClassId`, and with those of the box of the sign as a rule.
+
+    Raises:
+        UserError: as `read_rows`
+    """
+    rows = read_rows(file, (name_column, "ClassId"), delimiter)
+    return [Row(row[name_column], int(row["ClassId"]), _box_of(row)) for row in rows]
 
 
 def _box_of(row: Mapping[str, str]) -> Box | None:

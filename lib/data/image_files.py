@@ -151,12 +151,15 @@ class FileSet(DataSet):
 
 def hash_manifest(splits: Iterable[Split]) -> str:
     """SHA-256 over the sorted (path, digest, label) of all images: equal on every machine with the same images."""
-    lines = []
+    rows: list[tuple[str, str, int]] = []
     for split in splits:
-        digests = split.digests.tobytes().hex()
-        for row, (path, label) in enumerate(zip(split.sources.tolist(), split.labels.tolist(), strict=True)):
-            lines.append(f"{path}\0{digests[64 * row : 64 * row + 64]}\0{label}\n")
-    lines.sort()
+        rows += zip(split.sources.tolist(), split.hex_digests(), split.labels.tolist(), strict=True)
+    return hash_rows(rows)
+
+
+def hash_rows(rows: Iterable[tuple[str, str, int]]) -> str:
+    """The same for (path, hex digest, label)."""
+    lines = sorted(f"{path}\0{digest}\0{label}\n" for path, digest, label in rows)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -169,10 +172,10 @@ def _decoded(found: Found, image_size: int, crop: str, progress: Progress) -> Sp
              for side in ("train", "val")}  # fmt: skip
     if tested is not None:
         parts["test"] = tested
-    return {name: _decode(name, part, image_size, crop_margin(crop), progress) for name, part in parts.items()}
+    return {name: decode_entries(name, part, image_size, crop_margin(crop), progress) for name, part in parts.items()}
 
 
-def _decode(name: str, entries: list[Entry], image_size: int, margin: float | None, progress: Progress) -> Split:
+def decode_entries(name: str, entries: list[Entry], image_size: int, margin: float | None, progress: Progress) -> Split:
     """Read and decode every file. One thread: with tiny files more threads only wait for each other."""
     images = np.empty((len(entries), 3, image_size, image_size), np.uint8)
     sizes = np.empty((len(entries), 2), np.int32)

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lib.data.dataset import ARRAYS, Split
+from lib.data.dataset import Split, joined
 from lib.errors import UserError
 
 VAL_SHARE = 0.1  # of each class's tracks
@@ -74,8 +74,7 @@ def choose_fold(labels: np.ndarray, track_ids: np.ndarray, fold: int) -> np.ndar
 
 def refold(train: Split, val: Split, fold: int) -> tuple[Split, Split]:
     """Training and validation cut anew: validation is one of `NUM_FOLDS` parts."""
-    arrays = {name: np.concatenate([getattr(train, name), getattr(val, name)]) for name in ARRAYS}
-    both = Split("", **arrays)
+    both = joined("", train, val)
     is_val = choose_fold(both.labels, both.track_ids, fold)
     return replace(both.take(~is_val), name=train.name), replace(both.take(is_val), name=val.name)
 

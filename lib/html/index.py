@@ -83,6 +83,7 @@ def _facts(run: RunFolder) -> dict[str, str]:
             models.append(record.model + (", random weights" if record.random_weights else ""))
     used = [record.data for record in later or records if record.data is not None]
     data = [f"{of.source}, {sum(of.num_images.values()):,} images, {of.manifest_hash[:SHORT_HASH]}" for of in used]
+    data += [f"extra training images {of.extra_hash[:SHORT_HASH]}" for of in used if of.extra_hash]
     commits = [record.environment.git_commit or "" for record in records]
     commits = [commit[:SHORT_HASH] + (" with changes" if commit.endswith("+") else "") for commit in commits]
     found: dict[str, list[str]] = {

@@ -148,6 +148,7 @@ def facts_of(origin: Origin) -> list[tuple[str, Markup]]:
     if record is not None and record.data is not None:
         counts = ", ".join(f"{count:,} {split}" for split, count in record.data.num_images.items())
         data = f"{escape(record.data.source)}: {escape(counts)} images; {_hash(record.data.manifest_hash)}"
+        data += f", with extra training images {_hash(record.data.extra_hash)}" if record.data.extra_hash else ""
         facts.append(("Data", data))
     if record is not None:
         facts.append(("Checkpoint", _hash(record.checkpoint_sha256) if record.checkpoint_sha256 else ""))

@@ -84,6 +84,7 @@ class DataInfo:
     num_images: dict[str, int]  # by split: train, val, test
     num_tracks: dict[str, int | None]  # None where it is not known which images belong together
     classes: list[str]  # their names, by class id
+    extra_hash: str = ""  # of the extra training images of the network; empty: none
 
 
 @dataclass

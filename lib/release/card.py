@@ -153,10 +153,12 @@ def _provenance(manifest: Manifest) -> str:
     counts = ", ".join(f"{count:,} {split}" for split, count in figures.num_images.items())
     given = " ".join(f"-p {name} {value}" for name, value in manifest.parameters.items() if value)
     changed = " with changes that are in no commit" if manifest.commit.endswith("+") else ""
+    extra = f" and of the extra training images `{figures.extra_hash}`" if figures.extra_hash else ""
+    hashes = f"`{figures.data_hash}`{extra}"
     commit = f"commit `{manifest.commit.rstrip('+')}`{changed}" if manifest.commit else "a commit that is not known"
     return f"""## Where it comes from
 
-- Data: `{figures.data}`, {counts}; SHA-256 of the manifest `{figures.data_hash}`. `training-images.sha256` has the
+- Data: `{figures.data}`, {counts}; SHA-256 of the manifest {hashes}. `training-images.sha256` has the
   SHA-256 of every training image.
 - Checkpoint: `{manifest.checkpoint_sha256}`
 - Trained by {commit}. To make it again, check that out and run

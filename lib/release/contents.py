@@ -100,6 +100,7 @@ def figures_of(sources: Sources) -> Figures:
     return Figures(
         data=data.source,
         data_hash=data.manifest_hash,
+        extra_hash=data.extra_hash,
         num_images=data.num_images,
         num_tracks=data.num_tracks,
         accuracy=train.accuracy,

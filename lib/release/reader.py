@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,7 @@ class Figures:
     measured_accuracy: dict[str, float]  # top-1 on the validation images, by released model
     weak_classes: list[WeakClass]
     speeds: list[Speed]
+    extra_hash: str = ""  # of extra training images; empty: none
 
 
 @dataclass
@@ -199,6 +201,17 @@ def _read_manifest(folder: Path) -> Manifest:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{path} is damaged at {place!r}: {first['msg']}; {_REMEDY}") from None
+
+
+def trained_with(extra_hash: str, folder: Path) -> list[str]:
+    """The releases anywhere below a folder whose training had these extra images; what is not a release is left out."""
+    found = []
+    for path in sorted(folder.rglob(MANIFEST)):
+        with suppress(UserError):
+            manifest = _read_manifest(path.parent)
+            if manifest.figures.extra_hash == extra_hash:
+                found.append(f"{path.parent} ({manifest.name} {manifest.version})")
+    return found
 
 
 def _read_sums(folder: Path) -> dict[str, str]:

@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,8 +152,9 @@ def _trained(evidence: _Evidence) -> str:
         raise RefusedError(f"{WEIGHTS} is not the checkpoint that the record of the training names")
     if train.data is None or tuple(train.data.classes) != network.classes:
         raise RefusedError("the checkpoint has other labels than the record of the training")
-    said = (network.architecture, network.recipe, network.data_hash, network.num_epochs)
-    if said != (train.architecture, train.recipe, train.data.manifest_hash, train.num_epochs):
+    said = (network.architecture, network.recipe, network.data_hash, network.extra_hash, network.num_epochs)
+    data = train.data
+    if said != (train.architecture, train.recipe, data.manifest_hash, data.extra_hash, train.num_epochs):
         raise RefusedError("the checkpoint names another network, recipe or data than the record of the training")
     return f"{WEIGHTS} is the checkpoint of the training, {sha256[:12]}"
 
@@ -232,7 +234,9 @@ def _derived(evidence: _Evidence) -> str:
     models = models_of(release.path, benchmarks, claimed)
     sources = Sources(train, benchmarks, release.metadata, models, manifest.records, manifest.card_version)
     for path, content in json_files(sources).items():
-        if difference := _difference(json.loads(release.text(path)), json.loads(json.dumps(content))):
+        # a field of the manifest that came after this release has its default
+        found = json.dumps(asdict(manifest)) if path == MANIFEST else release.text(path)
+        if difference := _difference(json.loads(found), json.loads(json.dumps(content))):
             raise RefusedError(f"{path}: {difference} does not follow from the checkpoint and the records")
     if not 1 <= manifest.card_version <= CARD_VERSION:
         raise RefusedError(f"{CARD} has version {manifest.card_version}, this project knows 1 to {CARD_VERSION}")

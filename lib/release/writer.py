@@ -15,6 +15,7 @@ from lib.analysis.recommendation import is_right
 from lib.data import Data, load_data, num_images_for
 from lib.data.images import as_image, digest_images
 from lib.data.sets import get_dataset
+from lib.data.store import with_extra
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, sha256_file, writing
 from lib.header import CheckpointMetadata, read_header
@@ -146,7 +147,7 @@ def training_data(plan: Plan, data_root: str = "", network: CheckpointMetadata |
     if data.manifest_hash != train.data.manifest_hash:
         remedy = "give their folder as data_root" if get_dataset(dataset).reads_files else "run the series again"
         raise UserError(f"the images of {dataset} here are not those that the network was trained on; {remedy}")
-    return data
+    return with_extra(data, train.data.extra_hash)
 
 
 class Written(NamedTuple):

@@ -17,6 +17,7 @@ from lib.data.images import WHOLE
 from lib.data.loading import choose_dataset
 from lib.data.sets import get_dataset
 from lib.data.splitting import VAL_SHARE
+from lib.data.store import find_extra, with_extra
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, TEMPORARY, writing
 from lib.progress import Progress, silent, to_stderr
@@ -49,8 +50,11 @@ def check_data(jobs: Sequence[Job], progress: Progress) -> None:
     """Load real images once, which also decodes them into the cache; synthetic ones only have their number checked.
 
     Raises:
-        UserError: data that are missing, incomplete or damaged, or too few images asked for.
+        UserError: data that are missing, incomplete or damaged, too few images asked for, or unknown extra data.
     """
+    for name in ("extra_data", "previous_data"):
+        for extra in {str(job.values[name]) for job in jobs if job.values.get(name)}:
+            find_extra(extra)
     values = next((job.values for job in jobs if "dataset" in job.values), None)  # all jobs get the same data
     if values is None:
         return
@@ -68,7 +72,7 @@ def load_given(values: Mapping[str, ParameterValue], progress: Progress = silent
         UserError: as `load_data`.
     """
     profile, dataset = str(values["profile"]), str(values["dataset"])
-    return load_data(
+    data = load_data(
         dataset,
         data_root=str(values["data_root"]),
         download=bool(values["download"]),
@@ -79,6 +83,7 @@ def load_given(values: Mapping[str, ParameterValue], progress: Progress = silent
         fold=int(values.get("fold", 0)),
         progress=progress,
     )
+    return with_extra(data, str(values.get("extra_data", "")), progress)
 
 
 def check_inputs(jobs: Sequence[Job], run_dir: Path) -> None:

@@ -347,6 +347,7 @@ def train(
             seed=seed,
             data_source=data.source,
             data_hash=data.manifest_hash,
+            extra_hash=data.extra_hash,
             classes=data.classes,
             preprocessing=stepper.preprocessing,
             crop=data.crop,
@@ -386,7 +387,7 @@ def _made_for(
 ) -> tuple[str, str]:
     """All that decides the steps of a training: what is trained, and where it is computed."""
     where = f"{platform.machine()}, {torch.get_num_threads()} threads, {stepper.device.type}, {stepper.precision}"
-    what = f"{recipe} {data.manifest_hash} {data.crop} {drawn_hash} {num_steps} steps, seed {seed}"
+    what = f"{recipe} {data.manifest_hash} {data.extra_hash} {data.crop} {drawn_hash} {num_steps} steps, seed {seed}"
     return what, f"torch {torch.__version__}, {where}"
 
 

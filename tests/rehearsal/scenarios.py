@@ -206,6 +206,14 @@ def _refused(walk: Walk) -> None:
     _judged(walk)
 
 
+def _alone(walk: Walk) -> None:
+    """One backend ran, and 04 and the gate name the others as left out."""
+    assert [job.name for job in walk.jobs if job.id == "benchmark"] == ["benchmark (torch-nnpack)"]
+    noted = "touches the files of torch-nnpack alone"
+    assert noted in walk.artifacts.stored["04_compare.arm64.html"].path.read_bytes().decode(errors="ignore")
+    assert "left out, the change touches torch-nnpack alone" in walk.job("gate").summary
+
+
 def _not_published(walk: Walk) -> None:
     assert "pages are not published: the gate fails" in _judged(walk).log
     assert not any(name.startswith(("github-pages", "verdict")) for name in walk.artifacts.stored)
@@ -298,6 +306,10 @@ def scenarios(backends: str = BACKENDS) -> list[Scenario]:
         Scenario("merge_group", "a merge queue asks for the required check; with the jobs of `pull_request`", ARM,
                  Event("merge_group"), {**good, "publish": "skipped"},
                  like("pull_request", measured, env=chosen), after="pull_request"),
+        Scenario("one_backend", "a pull request that touches one backend; with the training of `pull_request`", ARM,
+                 Event("pull_request", changed=("lib/backends/torch_nnpack.py",)),
+                 {**good, "benchmark (torch-nnpack)": "success", "publish": "skipped"},
+                 like("pull_request", UNTIL_TRAIN[2:]), _alone, "pull_request", True),
         Scenario("gate_fails", "a push to main that the gate fails; with the jobs of `pull_request`", ARM, to_main,
                  {"compare": "success", "gate": "failure", "publish": "skipped"},
                  like("pull_request", measured, env=chosen, patch=_demanding), _not_published, "pull_request"),

@@ -28,6 +28,8 @@ class CheckpointMetadata:
     data_hash: str
     classes: Annotated[tuple[str, ...], pydantic.Field(min_length=2)]  # their names, by the index of their logit
     preprocessing: Preprocessing
+    temperature: Annotated[float, pydantic.Field(gt=0)] = 1.0  # that logits are divided by before the softmax
+    least_confidence: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.0  # below which an answer is "no sign"
 
     @property
     def random_weights(self) -> bool:

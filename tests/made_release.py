@@ -47,11 +47,22 @@ def released_data(source: str = "synthetic") -> Data:
 
 
 def made_run(
-    run_dir: Path, backends: tuple[str, ...] = BACKENDS, seed: int = 0, source: str = "synthetic", **changes: Any
+    run_dir: Path,
+    backends: tuple[str, ...] = BACKENDS,
+    seed: int = 0,
+    source: str = "synthetic",
+    calibration: tuple[float, float] = (0.5, 0.0),
+    **changes: Any,
 ) -> Path:
-    """Records, checkpoint and kept models of a run. Args: seed: of the weights; changes: of the training's record."""
+    """Records, checkpoint and kept models of a run.
+
+    Args:
+        seed: of the weights.
+        calibration: temperature, and least confidence of a sign.
+        changes: of the training's record.
+    """
     data = released_data(source)
-    checkpoint = load_checkpoint(_checkpoint(run_dir, data, seed))
+    checkpoint = load_checkpoint(_checkpoint(run_dir, data, seed, calibration))
     network = checkpoint.metadata
     trained = evaluate(predict_logits(checkpoint.model, checkpoint.preprocessing, data.val.images), data.val)
     train = made_train(
@@ -121,11 +132,11 @@ def add_measured(run_dir: Path, name: str, data: Data, **changes: Any) -> None:
     write_record(record, record_path(run_dir, "03_benchmark", name))
 
 
-def _checkpoint(run_dir: Path, data: Data, seed: int) -> Path:
+def _checkpoint(run_dir: Path, data: Data, seed: int, calibration: tuple[float, float]) -> Path:
     torch.manual_seed(seed)
     metadata = CheckpointMetadata(
         "learning_path", "learning_path", "fast", 1, seed, data.source, data.manifest_hash, data.classes,
-        fit_preprocessing(data.train.images),
+        fit_preprocessing(data.train.images), *calibration,
     )  # fmt: skip
     path = run_dir / CHECKPOINT_NAME
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from PIL import Image
 
-from lib.analysis.calibration import calibration_error, macro_f1, reliability, risk_by_coverage
+from lib.analysis.calibration import calibration_error, macro_f1, probabilities, reliability, risk_by_coverage
 from lib.data import Split, resize_image
 from lib.data.images import read_image
 from lib.files import project_path
@@ -353,7 +353,8 @@ def predict_file(checkpoint: Checkpoint, path: str, limit: int = 5) -> Table | B
     file = project_path(path)
     photo, notes = read_image(file)
     with torch.inference_mode():
-        probs = checkpoint.model(torch.from_numpy(checkpoint.preprocessing.from_image(photo))).softmax(1)[0].numpy()
+        logits = checkpoint.model(torch.from_numpy(checkpoint.preprocessing.from_image(photo)))[0].numpy()
+    probs = probabilities(logits, checkpoint.metadata.temperature)
     best, classes = np.argsort(-probs)[:limit], checkpoint.metadata.classes
     rows = [
         {
@@ -365,6 +366,9 @@ def predict_file(checkpoint: Checkpoint, path: str, limit: int = 5) -> Table | B
     ]
     read = Table.of(rows, caption=f"What the network reads in {file.name}")
     unsure = f"The network is not sure. Crop closer to the sign; it knows only its {len(classes)} classes."
+    if probs[best[0]] < checkpoint.metadata.least_confidence:
+        least = percent(checkpoint.metadata.least_confidence)
+        unsure = f"The network takes this for no sign: it is surer of nearly all signs, by {least} at least."
     return Stack(
         _given(photo, checkpoint.preprocessing.image_size),
         Banner(f"About your image: {'; '.join(notes)}.", "info") if notes else None,

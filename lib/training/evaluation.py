@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import nn
 
+from lib.analysis.calibration import confidence_of_others, probabilities
 from lib.analysis.statistics import track_bootstrap
 from lib.data import Data, Split, audit_splits
 from lib.data.preprocessing import Preprocessing
@@ -34,11 +36,17 @@ class Evaluation:
 
     labels: np.ndarray  # int64 (N,)
     preds: np.ndarray  # int64 (N,)
-    probs: np.ndarray  # float32 (N, classes)
+    logits: np.ndarray  # float32 (N, classes)
     accuracy: Accuracy
     per_class_recall: list[float | None]  # None for a class without images
     confusion: list[list[int]]  # rows = true class, columns = predicted
     without_duplicates: Accuracy | None = None  # without the images that an earlier split has too; None without any
+    temperature: float = 1.0  # of the probabilities
+
+    @cached_property
+    def probs(self) -> np.ndarray:
+        """float32 (N, classes)."""
+        return probabilities(self.logits, self.temperature)
 
     @property
     def confidence(self) -> np.ndarray:
@@ -52,8 +60,11 @@ class Evaluation:
         return wrong[np.argsort(-confidence, kind="stable")][:limit]
 
 
-def evaluate(logits: np.ndarray, split: Split) -> Evaluation:
+def evaluate(logits: np.ndarray, split: Split, temperature: float = 1.0) -> Evaluation:
     """Accuracy, recall per class and confusion of float32 logits (N, classes) for the N images of a split.
+
+    Args:
+        temperature: of the probabilities; the answers do not depend on it.
 
     Raises:
         ValueError: the number of logits is not the number of images, or the split is empty.
@@ -62,7 +73,6 @@ def evaluate(logits: np.ndarray, split: Split) -> Evaluation:
     if len(logits) != len(labels) or not len(labels):
         raise ValueError(f"{len(logits)} rows of logits for {len(labels)} images of split {split.name!r}")
     preds = logits.argmax(1)
-    shifted = np.exp(logits - logits.max(1, keepdims=True))
     num_classes = logits.shape[1]
     confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
     np.add.at(confusion, (labels, preds), 1)
@@ -73,7 +83,7 @@ def evaluate(logits: np.ndarray, split: Split) -> Evaluation:
     return Evaluation(
         labels=labels,
         preds=preds,
-        probs=shifted / shifted.sum(1, keepdims=True),
+        logits=logits,
         accuracy=Accuracy(
             top1=float(correct.mean()),
             top1_interval=track_bootstrap(correct, np.asarray(split.track_ids)) if split.has_tracks else None,
@@ -84,7 +94,15 @@ def evaluate(logits: np.ndarray, split: Split) -> Evaluation:
         ),
         per_class_recall=recall,
         confusion=confusion.tolist(),
+        temperature=temperature,
     )
+
+
+def fair_confidence(evaluation: Evaluation, split: Split) -> np.ndarray:
+    """float (N,), probability of each answer at a temperature that these images did not fit."""
+    if split.name != "val":
+        return evaluation.confidence
+    return confidence_of_others(evaluation.logits, evaluation.labels, split.track_ids)
 
 
 def track_results(evaluation: Evaluation, split: Split) -> list[TrackResult]:
@@ -112,7 +130,7 @@ def evaluate_splits(checkpoint: Checkpoint, data: Data) -> dict[str, Evaluation]
     for split in (data.val, data.test):
         if split is not None:
             logits = predict_logits(checkpoint.model, checkpoint.preprocessing, split.images)
-            found, seen = evaluate(logits, split), audit.seen_earlier(split.name)
+            found, seen = evaluate(logits, split, checkpoint.metadata.temperature), audit.seen_earlier(split.name)
             if seen.any() and not seen.all():
                 found = replace(found, without_duplicates=evaluate(logits[~seen], split.take(~seen)).accuracy)
             evaluations[split.name] = found

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.analysis.calibration import fit_temperature, fit_threshold, probabilities
 from lib.data import Data
 from lib.data.preprocessing import Preprocessing, fit_preprocessing
 from lib.errors import UserError
@@ -262,8 +263,12 @@ def train(
         )
         if on_epoch is not None:
             on_epoch(history[-1], num_epochs)
+    model = model.to(memory_format=torch.contiguous_format).eval()
+    logits = predict_logits(model, stepper.preprocessing, data.val.images)  # in fp32, as the network is saved
+    temperature = round(fit_temperature(logits, data.val.labels), 4)
+    confidence = probabilities(logits, temperature).max(axis=1)
     return Trained(
-        model=model.to(memory_format=torch.contiguous_format).eval(),
+        model=model,
         metadata=CheckpointMetadata(
             architecture=chosen.architecture,
             recipe=chosen.name,
@@ -274,6 +279,8 @@ def train(
             data_hash=data.manifest_hash,
             classes=data.classes,
             preprocessing=stepper.preprocessing,
+            temperature=temperature,
+            least_confidence=round(fit_threshold(confidence), 4),
         ),
         history=history,
         train_s=sum(epoch.seconds for epoch in history),

@@ -18,7 +18,7 @@ import pydantic
 from lib.errors import UserError
 from lib.files import write_atomic
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 OLDEST_VERSION = 6  # that is read: all that came since has a default, so that an earlier release can still be verified
 EXPLORE, TRAIN, BENCHMARK, COMPARE = "01_explore", "02_train", "03_benchmark", "04_compare"  # the notebooks
 RELEASE = "05_release"
@@ -167,6 +167,43 @@ class TrackResult:
     mistaken_for: int | None  # class of most of its wrong answers; None where all are right
 
 
+@dataclass
+class Confidence:
+    """How far the probabilities of the evaluated split can be trusted."""
+
+    temperature: float  # that logits are divided by, fitted on validation
+    error_before: float  # expected calibration error without it, 0..1
+    error: float  # with it; where validation is judged, with the one that the other half of its tracks gives
+    least_confidence: float  # below which an answer is "no sign"
+    answered: float  # share of the signs that are not taken for "no sign"
+    rejected: float  # share of drawn backgrounds that are
+    num_backgrounds: int
+
+
+@dataclass
+class BehaviourTest:
+    """What an answer must not depend on, and how far it does."""
+
+    name: str
+    measured: float  # share of the answers that change; of blank images the highest probability
+    limit: float  # that it may reach
+
+    @property
+    def passed(self) -> bool:
+        return self.measured <= self.limit
+
+
+@dataclass
+class Examination:
+    """What more is known about a network than its accuracy, on the split that accuracy is reported on."""
+
+    confidence: Confidence
+    slices: dict[str, Accuracy]  # of images of one size or light
+    behaviour: list[BehaviourTest]
+    corruptions: dict[str, Accuracy]  # of spoilt images; empty but in `full`
+    saliency_correlation: float | None  # of maps with those of random weights; None but in `full`
+
+
 @dataclass(kw_only=True)
 class TrainRecord(Record):
     """02_train: the network that all later records measure."""
@@ -188,6 +225,7 @@ class TrainRecord(Record):
     confusion: dict[str, list[list[int]]]  # by split; rows = true class, columns = predicted
     # of validation, so that the folds of a sweep can be put together
     tracks: list[TrackResult] = field(default_factory=list)
+    examination: Examination | None = None  # None in records of earlier versions
 
 
 @dataclass

@@ -21,6 +21,7 @@ from lib.records.run import networks
 from lib.records.schema import (
     BenchmarkRecord,
     CompareRecord,
+    Examination,
     ExploreRecord,
     Promotion,
     RecordWarning,
@@ -64,9 +65,14 @@ def write_explore(run: Run, data: Data, audit: Audit) -> FileNote:
 
 
 def write_train(
-    run: Run, data: Data, trained: Trained, checkpoint: Checkpoint, evaluations: dict[str, Evaluation]
+    run: Run,
+    data: Data,
+    trained: Trained,
+    checkpoint: Checkpoint,
+    evaluations: dict[str, Evaluation],
+    examination: Examination | None = None,
 ) -> FileNote:
-    """Record of 02: the network, its learning curve and its accuracy by split."""
+    """Record of 02: the network, its learning curve, its accuracy by split, and what else was examined."""
     common, network = run.common(data, checkpoint.sha256), trained.metadata
     common["warnings"] = [*run.warnings, *memorized(data, audit_splits(data))]
     if doubt := trained.kernels.investigate:
@@ -92,6 +98,7 @@ def write_train(
         per_class_recall={name: evaluation.per_class_recall for name, evaluation in evaluations.items()},
         confusion={name: evaluation.confusion for name, evaluation in evaluations.items()},
         tracks=track_results(evaluations[data.val.name], data.val),
+        examination=examination,
     )
     return _written(run, run.write(record))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -12,9 +13,13 @@ from torch import nn
 from lib.analysis.calibration import confidence_of_others, probabilities
 from lib.analysis.statistics import track_bootstrap
 from lib.data import Data, Split, audit_splits
+from lib.data.audit import mean_brightness
 from lib.data.preprocessing import Preprocessing
 from lib.model import Checkpoint
 from lib.records.schema import Accuracy, TrackResult
+
+SIZES = (32, 48, 80)  # pixels of the original image, between slices
+LEVELS = (32, 64, 128)  # mean pixel value, 0..255, between slices
 
 
 def predict_logits(
@@ -103,6 +108,21 @@ def fair_confidence(evaluation: Evaluation, split: Split) -> np.ndarray:
     if split.name != "val":
         return evaluation.confidence
     return confidence_of_others(evaluation.logits, evaluation.labels, split.track_ids)
+
+
+def slices(evaluation: Evaluation, split: Split) -> dict[str, Accuracy]:
+    """Accuracy of images that are about equally large or bright; only slices that have images."""
+    found = {}
+    for name, unit, values, edges in (
+        ("larger side", " px", np.asarray(split.sizes).max(axis=1), SIZES),
+        ("mean level", "", mean_brightness(split.images), LEVELS),
+    ):
+        names = [f"below {edges[0]}", *(f"{low} to {high}" for low, high in pairwise(edges)), f"{edges[-1]} and more"]
+        place = np.digitize(values, edges)
+        for index in np.unique(place):
+            rows = place == index
+            found[f"{name} {names[index]}{unit}"] = evaluate(evaluation.logits[rows], split.take(rows)).accuracy
+    return found
 
 
 def track_results(evaluation: Evaluation, split: Split) -> list[TrackResult]:

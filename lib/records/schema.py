@@ -123,6 +123,16 @@ class Record:
     schema_version: int = SCHEMA_VERSION
 
 
+@dataclass
+class Shift:
+    """How far the tracks of a split differ from those of training in one respect."""
+
+    split: str
+    measure: str
+    statistic: float  # 0..1: Kolmogorov and Smirnov's distance; of the class mix the total variation distance
+    p_value: float  # by permutation of tracks
+
+
 @dataclass(kw_only=True)
 class ExploreRecord(Record):
     """01_explore: what is in the data."""
@@ -133,6 +143,7 @@ class ExploreRecord(Record):
     size_px_percentiles: dict[str, float]  # p5, p50, p95 of the larger image side, pixels
     brightness_percentiles: dict[str, float]  # p5, p50, p95 of the mean pixel value, 0..255
     duplicates: list[list[str]]  # images with exactly the same pixels, each as "split: path"
+    shifts: list[Shift] = field(default_factory=list)  # of the other splits against training
 
 
 @dataclass

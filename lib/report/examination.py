@@ -58,7 +58,7 @@ def slices_table(slices: Mapping[str, Accuracy], classes: Sequence[str] = CLASS_
     note = f"Worst: {worst}, {percent(slices[worst].top1)}."
     if any(found.num_tracks is None for found in slices.values()):
         note += " No interval where it was not published which images belong together."
-    return accuracy_table(slices, note, classes, of="images", caption="By size and light")
+    return accuracy_table(slices, note, classes, of="which images", caption="By size and light")
 
 
 def costs_table(confusion: Sequence[Sequence[int]], classes: Sequence[str] = CLASS_NAMES) -> Table:
@@ -79,7 +79,7 @@ def costs_table(confusion: Sequence[Sequence[int]], classes: Sequence[str] = CLA
     note = "No image was confused."
     if found:
         note = (
-            f"{num_wrong:,} errors cost {total / num_wrong:.1f} on average, {1000 * total / num_images:.1f} in 1,000 "
+            f"{num_wrong:,} errors cost {total / num_wrong:.1f} on average, {1000 * total / num_images:,.1f} in 1,000 "
             "images. 1: nothing follows; 10: it may kill. docs/method.md has the whole table."
         )
     return Table.of(rows, caption="What errors cost", note=note)

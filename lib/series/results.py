@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from lib.records.schema import (
     Promotion,
     RecordWarning,
     ReleaseRecord,
+    Shift,
     TrainRecord,
 )
 from lib.release.verifying import authenticity
@@ -46,8 +48,8 @@ def _written(run: Run, path: Path) -> FileNote:
     return FileNote("Record of this page, in the run folder", path.relative_to(run.run_dir).as_posix())
 
 
-def write_explore(run: Run, data: Data, audit: Audit) -> FileNote:
-    """Record of 01: what is in the training images, and which images are there twice."""
+def write_explore(run: Run, data: Data, audit: Audit, shifts: Sequence[Shift] = ()) -> FileNote:
+    """Record of 01: what is in the training images, which images are there twice, and how the splits differ."""
     train = data.train
     images_per_class, tracks_per_class = class_counts(data)
     record = ExploreRecord(
@@ -60,6 +62,7 @@ def write_explore(run: Run, data: Data, audit: Audit) -> FileNote:
             [f"{name}: {data.splits[name].sources[index] or index}" for name, index in duplicate.places]
             for duplicate in audit.duplicates
         ],
+        shifts=list(shifts),
     )
     return _written(run, run.write(record))
 

@@ -82,12 +82,12 @@ def behavioural_tests(checkpoint: Checkpoint, split: Split) -> list[BehaviourTes
             f"turned by {TURN_DEG:g} degrees", changed(_turned(TURN_DEG), _turned(-TURN_DEG)), MOST_CHANGED
         ),
         BehaviourTest(
-            f"{LIGHT - 1:.0%} more or less light", changed(_lit(LIGHT), _lit(1 / LIGHT)), MOST_CHANGED
+            f"{100 * (LIGHT - 1):.0f} % more or less light", changed(_lit(LIGHT), _lit(1 / LIGHT)), MOST_CHANGED
         ),
         BehaviourTest(
             "mirrored", float((flipped != mirrored[can]).mean()) if can.any() else 0.0, MOST_UNMIRRORED
         ),
-        BehaviourTest("blank", float(_probabilities(checkpoint, blank).max()), MOST_BLANK),
+        BehaviourTest("without anything on them", float(_probabilities(checkpoint, blank).max()), MOST_BLANK),
     ]  # fmt: skip
 
 
@@ -99,10 +99,10 @@ def corruptions(size: int) -> dict[str, Change]:
     """
     return {
         **{f"blur of {px:g} px": _each(_blurred(px * size / 32)) for px in (0.5, 1.0, 1.5)},
-        **{f"noise of {share:.0%}": _noisy(share) for share in (0.05, 0.1, 0.2)},
+        **{f"noise of {100 * share:g} %": _noisy(share) for share in (0.05, 0.1, 0.2)},
         **{f"light x {factor:g}": _lit(factor) for factor in (0.5, 0.25, 0.1)},
         **{f"light x {factor:g}": _lit(factor) for factor in (1.5, 2.0, 3.0)},
-        **{f"{share:.0%} covered": _covered(share) for share in (0.1, 0.2, 0.3)},
+        **{f"{100 * share:g} % covered": _covered(share) for share in (0.1, 0.2, 0.3)},
         **{f"JPEG quality {quality}": _each(_as_jpeg(quality)) for quality in (40, 20, 10)},
     }
 

@@ -17,7 +17,7 @@ from lib.records.schema import Shift, TrackResult
 from lib.report.figures import PALETTE, describe, new_axes, show, styled
 from lib.report.live import is_live
 from lib.report.pictures import as_picture, class_axis, class_label, sheet, sign_cell, track_strips
-from lib.report.table import Banner, Cell, Stack, Table, Value, profile_banner
+from lib.report.table import Banner, Cell, Stack, Table, Tone, Value, profile_banner
 from lib.report.words import number, percent
 from lib.signs import CLASS_NAMES
 from lib.training.augmentation import augment_batch
@@ -277,9 +277,10 @@ def shift_table(tracks: Mapping[str, Mapping[str, np.ndarray]], found: list[Shif
             if measure in measures and measure != CLASS_MIX:
                 low, middle, high = (number(float(rank)) for rank in np.percentile(measures[measure], (5, 50, 95)))
                 row[split] = Cell(middle, f"[{low}, {high}]")
+        row |= {f"{split} from train": "" for split in tracks if split != TRAIN}
         for shift in (shift for shift in found if shift.measure == measure):
-            distance = Cell(f"{shift.statistic:.2f}", f"p = {shift.p_value:.3f}", "warn" if shift in differ else "")
-            row[f"{shift.split} from train"] = distance
+            tone: Tone = "warn" if shift in differ else ""
+            row[f"{shift.split} from train"] = Cell(f"{shift.statistic:.2f}", f"p = {shift.p_value:.3f}", tone)
         rows.append(row)
     said = [f"{shift.split} in {shift.measure.partition(',')[0]}" for shift in differ]
     note = (

@@ -428,8 +428,8 @@ def test_words_of_an_earlier_card_are_not_compared_and_that_is_said(copy: Path, 
 
 def test_release_of_before_there_were_temperatures_still_verifies(tmp_path: Path) -> None:
     earlier = release_of(made_run(tmp_path, ("onnxruntime",), calibration=(1.0, 0.0)))
-    left_out = ("temperature", "least_confidence")
-    edit(earlier / "release.json", lambda content: [content.pop(name) for name in left_out])
+    for name in ("temperature", "least_confidence"):
+        edit(earlier / "release.json", lambda content, name=name: content.pop(name))
     rehash(earlier)
     assert verify(earlier)[0].manifest.temperature == 1
     assert "a softmax, not calibrated" in (earlier / "README.md").read_text()

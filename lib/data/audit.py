@@ -165,7 +165,7 @@ def track_statistics(split: Split) -> dict[str, np.ndarray]:
     _, first, track, num_frames = np.unique(split.track_ids, return_index=True, return_inverse=True, return_counts=True)
     size, light = np.asarray(split.sizes).max(axis=1), mean_brightness(split.images)
     values = {SIZE: size, LIGHT: light, SHARPNESS: sharpness(split.images)}
-    found = {name: np.bincount(track, value) / num_frames for name, value in values.items()}
+    found: dict[str, np.ndarray] = {name: np.bincount(track, value) / num_frames for name, value in values.items()}
     if split.has_tracks:
         order = np.argsort(track, kind="stable")
         starts = np.cumsum(num_frames) - num_frames

@@ -217,7 +217,7 @@ def plot_confidence(evaluation: Evaluation, split: Split) -> Axes:
     trust.set_xlabel("confidence of the answers (%)")
     trust.set_ylabel("right (%)")
     trust.legend(loc="upper left")
-    coverage, wrong = risk_by_coverage(confidence, right)
+    coverage, wrong = risk_by_coverage(evaluation.confidence, right)
     risk.plot(100 * coverage, 100 * wrong, color=VAL_COLOUR)
     risk.set_xlabel("images that are answered, the surest first (%)")
     risk.set_ylabel("wrong among these (%)")

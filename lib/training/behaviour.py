@@ -36,7 +36,8 @@ def background_confidence(checkpoint: Checkpoint, num_images: int = NUM_JUDGED) 
     """Probability of the answer for drawn backgrounds without a sign, float (N,)."""
     with torch.inference_mode():
         images = np.stack([render_background(seed) for seed in range(num_images)])
-    return _probabilities(checkpoint, images).max(axis=1)
+    confidence: np.ndarray = _probabilities(checkpoint, images).max(axis=1)
+    return confidence
 
 
 def judge_confidence(

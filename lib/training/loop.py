@@ -264,9 +264,7 @@ def train(
         if on_epoch is not None:
             on_epoch(history[-1], num_epochs)
     model = model.to(memory_format=torch.contiguous_format).eval()
-    logits = predict_logits(model, stepper.preprocessing, data.val.images)  # in fp32, as the network is saved
-    temperature = round(fit_temperature(logits, data.val.labels), 4)
-    confidence = probabilities(logits, temperature).max(axis=1)
+    temperature, least_confidence = _calibration(model, stepper.preprocessing, data)
     return Trained(
         model=model,
         metadata=CheckpointMetadata(
@@ -280,7 +278,7 @@ def train(
             classes=data.classes,
             preprocessing=stepper.preprocessing,
             temperature=temperature,
-            least_confidence=round(fit_threshold(confidence), 4),
+            least_confidence=least_confidence,
         ),
         history=history,
         train_s=sum(epoch.seconds for epoch in history),
@@ -304,6 +302,13 @@ def _validate(model: nn.Module, preprocessing: Preprocessing, data: Data) -> tup
     labels = torch.from_numpy(np.array(data.val.labels))
     loss = F.cross_entropy(torch.from_numpy(logits), labels).item()
     return loss, float((logits.argmax(1) == data.val.labels).mean())
+
+
+def _calibration(model: nn.Module, preprocessing: Preprocessing, data: Data) -> tuple[float, float]:
+    """Temperature and least confidence of a sign, fitted on validation in fp32, as the network is saved."""
+    logits = predict_logits(model, preprocessing, data.val.images)
+    temperature = round(fit_temperature(logits, data.val.labels), 4)
+    return temperature, round(fit_threshold(probabilities(logits, temperature).max(axis=1)), 4)
 
 
 def epoch_line(epoch: Epoch, total: int) -> str:

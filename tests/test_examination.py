@@ -16,13 +16,13 @@ from lib.data import Split
 from lib.files import PROJECT_ROOT
 from lib.model import Checkpoint
 from lib.records.schema import BehaviourTest
-from lib.report.examination import behaviour_table, corruption_figure, costs_table, saliency_figure, slices_table
+from lib.report.examination import behaviour_table, costs_table, in_full, slices_table
 from lib.signs import CLASS_NAMES, NUM_CLASSES
 from lib.training.behaviour import (
+    CORRUPTIONS,
     background_confidence,
     behavioural_tests,
     corruption_accuracy,
-    corruptions,
     judge_confidence,
 )
 from lib.training.evaluation import Evaluation, evaluate, fair_confidence, slices
@@ -99,7 +99,7 @@ def test_network_that_reads_what_does_not_matter_fails(checkpoint: Checkpoint, b
 
 def test_stronger_corruptions_change_an_image_more() -> None:
     images = np.random.default_rng(0).integers(60, 190, (5, 3, 32, 32), np.uint8)
-    changed = {name: change(images) for name, change in corruptions(32).items()}
+    changed = {name: change(images) for name, change in CORRUPTIONS.items()}
     assert all(each.shape == images.shape and each.dtype == np.uint8 for each in changed.values())
     far = np.array([np.abs(each.astype(float) - images).mean() for each in changed.values()]).reshape(-1, 3)
     assert len(far) == 6 and (far[:, 0] > 1).all() and (np.diff(far) > 0).all(), far
@@ -113,9 +113,8 @@ def test_accuracy_under_corruptions_is_that_of_the_same_images() -> None:
     assert found["light x 3"].top1 == 0 and found["JPEG quality 40"].num_images == 40
 
 
-@pytest.mark.parametrize("shown", [corruption_figure(sided(), {}), saliency_figure(None)])
-def test_parts_of_the_full_profile_say_that_they_are(shown: object) -> None:
-    assert "Only the profile full has this part" in str(shown)
+def test_part_of_the_full_profile_says_that_it_is() -> None:
+    assert "Only the profile full has this part" in str(in_full(None))
 
 
 def test_threshold_and_temperature_are_judged_on_signs_and_on_drawn_backgrounds() -> None:

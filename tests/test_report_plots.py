@@ -33,7 +33,7 @@ from lib.report.compare import answer, costs, trend, whole_network
 from lib.report.explore import tracks_of
 from lib.report.live import is_live
 from lib.signs import CLASS_NAMES, NUM_CLASSES
-from lib.training.behaviour import corruptions
+from lib.training.behaviour import CORRUPTIONS
 from lib.training.evaluation import Evaluation, evaluate, track_results
 from lib.training.saliency import Saliency
 from tests.made_data import made_split
@@ -71,7 +71,7 @@ def made_confidence() -> Confidence:
 def made_corruptions() -> dict[str, Accuracy]:
     """All corruptions but the last one cost little."""
     plain = Accuracy(0.98, (0.96, 0.99), 500, 40, 3, 0.8)
-    made = {name: replace(plain, top1=0.975) for name in corruptions(32)}
+    made = {name: replace(plain, top1=0.975) for name in CORRUPTIONS}
     return {"as they are": plain, **made, "JPEG quality 10": replace(plain, top1=0.71)}
 
 

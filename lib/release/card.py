@@ -56,13 +56,6 @@ def _about(manifest: Manifest, network: CheckpointMetadata) -> str:
     warning = (
         "> **A smoke run made this. It shows that everything works; its figures mean nothing.**\n\n" if smoke else ""
     )
-    rejects, calibrated = "", ", not calibrated"
-    if manifest.least_confidence:  # else the checkpoint is of an earlier version
-        rejects = f"""
-  Below a probability of {manifest.least_confidence:.4g} (`least_confidence` in `release.json`), take an answer for "no
-  sign". On validation, 1 % of the signs are below it. A picture of something else may be above it."""
-        calibrated = f""" of the logits divided by {manifest.temperature:.4g} (`temperature` in `release.json`), which
-  was fitted on validation"""
     return f"""# {manifest.name} {manifest.version}
 
 {warning}Reads German traffic signs: one image of one sign in, one of {len(network.classes)} classes out.
@@ -76,10 +69,13 @@ would cut it out. It is not a safety component: do not let it drive.
 
 ## Limits
 
-- It always answers with one of its classes, also for a sign that is none of them, or for no sign at all.{rejects}
+- It always answers with one of its classes, also for a sign that is none of them, or for no sign at all.
+  Below a probability of {manifest.least_confidence:.4g} (`least_confidence` in `release.json`; 0: not fitted), take an
+  answer for "no sign". On validation, 1 % of the signs are below it. A picture of something else may be above it.
 - It knows signs as its training images show them (`{manifest.figures.data}`), and nothing about other countries. If
   those images were drawn, its accuracy on photographs is not known.
-- Its probabilities are a softmax{calibrated}. A cropped, dirty or blurred sign may get a confident wrong answer.
+- Its probabilities are a softmax of the logits divided by {manifest.temperature:.4g} (`temperature` in `release.json`,
+  fitted on validation; 1: not fitted). A cropped, dirty or blurred sign may get a confident wrong answer.
 """
 
 

@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from lib.analysis.severity import costly_errors
-from lib.data import Split
 from lib.records.schema import Accuracy, BehaviourTest, Confidence
 from lib.report.figures import NEUTRAL, PALETTE, describe, new_axes, show, styled
 from lib.report.pictures import sheet
@@ -18,10 +17,9 @@ from lib.report.table import Banner, Cell, Table
 from lib.report.train import accuracy_table
 from lib.report.words import percent
 from lib.signs import CLASS_NAMES
-from lib.training.behaviour import corruptions
+from lib.training.behaviour import CORRUPTIONS
 from lib.training.saliency import Saliency
 
-ONLY_FULL = "Only the profile full has this part: it takes more than the seconds that fast has for it."
 NUM_COSTLY = 8  # rows
 LEARNED = 0.3  # correlation with maps of random weights, up to which maps show what was learned
 MIDDLE = slice(2, 7)  # of the places of an occlusion map, by row and by column
@@ -103,36 +101,27 @@ def behaviour_table(tests: Sequence[BehaviourTest]) -> Table:
     return Table.of(rows, caption="What should not change an answer", note=note)
 
 
-def corruption_figure(split: Split, found: Mapping[str, Accuracy]) -> Banner | None:
-    """An image under each corruption, with the accuracy of all."""
-    if not found:
-        return Banner(ONLY_FULL, "info")
-    show(plot_corruptions(np.asarray(split.images[:1]), found))
+def in_full(figure: Axes | None) -> Banner | None:
+    """A figure that only the profile `full` has; says so where there is none."""
+    if figure is None:
+        return Banner("Only the profile full has this part: it takes longer than fast has for it.", "info")
+    show(figure)
     return None
 
 
 @styled
 def plot_corruptions(image: np.ndarray, found: Mapping[str, Accuracy]) -> Axes:
     """Args: image: uint8 (1, 3, H, W); found: of `corruption_accuracy`."""
-    changes = corruptions(image.shape[-1])
-    texts = [f"{name}\n{percent(found[name].top1, 1)}" for name in changes]
-    ax = sheet([change(image)[0] for change in changes.values()], texts, 9, (1.35, 1.6))
+    texts = [f"{name}\n{percent(found[name].top1, 1)}" for name in CORRUPTIONS]
+    ax = sheet([change(image)[0] for change in CORRUPTIONS.values()], texts, 9, (1.35, 1.6))
     plain = next(iter(found.values())).top1
-    worst = min(changes, key=lambda name: found[name].top1)
-    mild = [name for name in changes if found[name].top1 >= plain - 0.01]
+    worst = min(CORRUPTIONS, key=lambda name: found[name].top1)
+    mild = [name for name in CORRUPTIONS if found[name].top1 >= plain - 0.01]
     says = (
         f"Top-1 of {found[worst].num_images} images under each corruption; {percent(plain, 1)} as they are. "
-        f"{len(mild)} of {len(changes)} cost at most one point; worst is {worst}, {percent(found[worst].top1, 1)}."
+        f"{len(mild)} of {len(CORRUPTIONS)} cost at most one point; worst is {worst}, {percent(found[worst].top1, 1)}."
     )
     return describe(ax, says, says)
-
-
-def saliency_figure(found: Saliency | None) -> Banner | None:
-    """Images, and the places that must not be covered."""
-    if found is None:
-        return Banner(ONLY_FULL, "info")
-    show(plot_saliency(found))
-    return None
 
 
 @styled

@@ -269,19 +269,20 @@ def shift_table(tracks: Mapping[str, Mapping[str, np.ndarray]], found: list[Shif
         tracks: by split, as of `lib.data.audit.track_statistics`.
         found: of the same.
     """
-    differ, rows = beyond_chance(found), []
-    for measure in tracks[TRAIN]:
-        row: dict[str, Value] = {"of a track": measure}
-        for split, measures in tracks.items():
-            row[split] = ""
-            if measure in measures and measure != CLASS_MIX:
-                low, middle, high = (number(float(rank)) for rank in np.percentile(measures[measure], (5, 50, 95)))
-                row[split] = Cell(middle, f"[{low}, {high}]")
-        row |= {f"{split} from train": "" for split in tracks if split != TRAIN}
-        for shift in (shift for shift in found if shift.measure == measure):
-            tone: Tone = "warn" if shift in differ else ""
-            row[f"{shift.split} from train"] = Cell(f"{shift.statistic:.2f}", f"p = {shift.p_value:.3f}", tone)
-        rows.append(row)
+    differ = beyond_chance(found)
+    columns = ["of a track", *tracks, *(f"{split} from train" for split in tracks if split != TRAIN)]
+    rows: dict[str, dict[str, Value]] = {
+        name: dict.fromkeys(columns, "") | {columns[0]: name} for name in tracks[TRAIN]
+    }
+    for split, measures in tracks.items():
+        for measure, values in measures.items():
+            low, middle, high = (number(float(rank)) for rank in np.percentile(values, (5, 50, 95)))
+            if measure != CLASS_MIX:
+                rows[measure][split] = Cell(middle, f"[{low}, {high}]")
+    for shift in found:
+        tone: Tone = "warn" if shift in differ else ""
+        distance = Cell(f"{shift.statistic:.2f}", f"p = {shift.p_value:.3f}", tone)
+        rows[shift.measure][f"{shift.split} from train"] = distance
     said = [f"{shift.split} in {shift.measure.partition(',')[0]}" for shift in differ]
     note = (
         f"Differs from training beyond chance: {', '.join(said) or 'nothing'}. Middle track, 5 % and 95 %; distance of "
@@ -290,7 +291,7 @@ def shift_table(tracks: Mapping[str, Mapping[str, np.ndarray]], found: list[Shif
     )
     if len({len(measures) for measures in tracks.values()}) > 1:
         note += " Which test images belong together was not published, so each counts, and its p is too small."
-    return Table.of(rows, caption="Tracks by split", note=note)
+    return Table.of([*rows.values()], caption="Tracks by split", note=note)
 
 
 def label_audit(data: Data, folds: str) -> Banner | Stack:

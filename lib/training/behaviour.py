@@ -29,8 +29,6 @@ MOST_UNMIRRORED = 0.05  # share of mirrored images that may be read as something
 MOST_BLANK = 0.5  # probability of the answer for an image of one level
 BLANK_LEVELS = (0, 128, 255)
 
-Change = Callable[[np.ndarray], np.ndarray]  # uint8 (N, 3, H, W) -> the same
-
 
 def background_confidence(checkpoint: Checkpoint, num_images: int = NUM_JUDGED) -> np.ndarray:
     """Probability of the answer for drawn backgrounds without a sign, float (N,)."""
@@ -68,65 +66,39 @@ def sample(split: Split) -> Split:
 def behavioural_tests(checkpoint: Checkpoint, split: Split) -> list[BehaviourTest]:
     """What should hold for any reader of signs (after Ribeiro et al. 2020, arXiv 2005.04118)."""
     images = np.asarray(sample(split).images)
-    answers = _answers(checkpoint, images)
+    answers = _probabilities(checkpoint, images).argmax(axis=1)
 
-    def changed(*changes: Change) -> float:
-        return max(float((_answers(checkpoint, change(images)) != answers).mean()) for change in changes)
+    def changed(*versions: np.ndarray) -> float:
+        found = [_probabilities(checkpoint, version).argmax(axis=1) for version in versions]
+        return max(float((each != answers).mean()) for each in found)
 
     mirrored = np.array([-1 if other is None else other for other in mirror_map(checkpoint.metadata.classes)])[answers]
-    can = mirrored >= 0
-    flipped = _answers(checkpoint, np.ascontiguousarray(images[can][..., ::-1]))
-    levels = np.array(BLANK_LEVELS, np.uint8).reshape(-1, 1, 1, 1)
-    blank = np.broadcast_to(levels, (len(levels), *images.shape[1:]))
+    flipped = _probabilities(checkpoint, np.ascontiguousarray(images[..., ::-1])).argmax(axis=1)
+    unlike = (flipped != mirrored)[mirrored >= 0]
+    blank = np.stack([np.full(images.shape[1:], level, np.uint8) for level in BLANK_LEVELS])
+    turn, light = f"turned by {TURN_DEG:g} degrees", f"{100 * (LIGHT - 1):.0f} % more or less light"
     return [
-        BehaviourTest(
-            f"turned by {TURN_DEG:g} degrees", changed(_turned(TURN_DEG), _turned(-TURN_DEG)), MOST_CHANGED
-        ),
-        BehaviourTest(
-            f"{100 * (LIGHT - 1):.0f} % more or less light", changed(_lit(LIGHT), _lit(1 / LIGHT)), MOST_CHANGED
-        ),
-        BehaviourTest(
-            "mirrored", float((flipped != mirrored[can]).mean()) if can.any() else 0.0, MOST_UNMIRRORED
-        ),
+        BehaviourTest(turn, changed(_turned(images, TURN_DEG), _turned(images, -TURN_DEG)), MOST_CHANGED),
+        BehaviourTest(light, changed(_lit(images, LIGHT), _lit(images, 1 / LIGHT)), MOST_CHANGED),
+        BehaviourTest("mirrored", float(unlike.mean()) if len(unlike) else 0.0, MOST_UNMIRRORED),
         BehaviourTest("without anything on them", float(_probabilities(checkpoint, blank).max()), MOST_BLANK),
-    ]  # fmt: skip
-
-
-def corruptions(size: int) -> dict[str, Change]:
-    """How images are spoilt, by name; lengths are in pixels of an image of 32 x 32.
-
-    Args:
-        size: of the images, pixels.
-    """
-    return {
-        **{f"blur of {px:g} px": _each(_blurred(px * size / 32)) for px in (0.5, 1.0, 1.5)},
-        **{f"noise of {100 * share:g} %": _noisy(share) for share in (0.05, 0.1, 0.2)},
-        **{f"light x {factor:g}": _lit(factor) for factor in (0.5, 0.25, 0.1)},
-        **{f"light x {factor:g}": _lit(factor) for factor in (1.5, 2.0, 3.0)},
-        **{f"{100 * share:g} % covered": _covered(share) for share in (0.1, 0.2, 0.3)},
-        **{f"JPEG quality {quality}": _each(_as_jpeg(quality)) for quality in (40, 20, 10)},
-    }
+    ]
 
 
 def corruption_accuracy(checkpoint: Checkpoint, split: Split) -> dict[str, Accuracy]:
-    """Accuracy of the same images as they are and under each corruption, by its name."""
+    """Accuracy of the same images as they are and under each of the `CORRUPTIONS`, by its name."""
     judged = sample(split)
     images = np.asarray(judged.images)
-    changes: dict[str, Change] = {"as they are": lambda images: images, **corruptions(images.shape[-1])}
-    return {name: evaluate(_logits(checkpoint, change(images)), judged).accuracy for name, change in changes.items()}
-
-
-def _logits(checkpoint: Checkpoint, images: np.ndarray) -> np.ndarray:
-    return predict_logits(checkpoint.model, checkpoint.preprocessing, images)
-
-
-def _answers(checkpoint: Checkpoint, images: np.ndarray) -> np.ndarray:
-    answers: np.ndarray = _logits(checkpoint, images).argmax(axis=1)
-    return answers
+    versions = {"as they are": images, **{name: change(images) for name, change in CORRUPTIONS.items()}}
+    model, preprocessing = checkpoint.model, checkpoint.preprocessing
+    return {
+        name: evaluate(predict_logits(model, preprocessing, each), judged).accuracy for name, each in versions.items()
+    }
 
 
 def _probabilities(checkpoint: Checkpoint, images: np.ndarray) -> np.ndarray:
-    return probabilities(_logits(checkpoint, images), checkpoint.metadata.temperature)
+    logits = predict_logits(checkpoint.model, checkpoint.preprocessing, images)
+    return probabilities(logits, checkpoint.metadata.temperature)
 
 
 def _as_bytes(levels: np.ndarray) -> np.ndarray:
@@ -135,59 +107,57 @@ def _as_bytes(levels: np.ndarray) -> np.ndarray:
     return rounded
 
 
-def _turned(degrees: float) -> Change:
+def _turned(images: np.ndarray, degrees: float) -> np.ndarray:
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-
-    def change(images: np.ndarray) -> np.ndarray:
-        matrix = torch.tensor([[cosine, -sine, 0.0], [sine, cosine, 0.0]]).expand(len(images), 2, 3)
-        grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
-        turned = F.grid_sample(torch.from_numpy(images).float(), grid, padding_mode="border", align_corners=False)
-        return _as_bytes(turned.numpy())
-
-    return change
+    matrix = torch.tensor([[cosine, -sine, 0.0], [sine, cosine, 0.0]]).expand(len(images), 2, 3)
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    given = torch.from_numpy(images).float()
+    return _as_bytes(F.grid_sample(given, grid, padding_mode="border", align_corners=False).numpy())
 
 
-def _lit(factor: float) -> Change:
-    return lambda images: _as_bytes(images * factor)
+def _lit(images: np.ndarray, factor: float) -> np.ndarray:
+    return _as_bytes(images * float(factor))  # by a whole number, bytes would overflow
 
 
-def _noisy(share: float) -> Change:
-    def change(images: np.ndarray) -> np.ndarray:
-        return _as_bytes(images + np.random.default_rng(0).normal(0, 255 * share, images.shape))
-
-    return change
+def _noisy(images: np.ndarray, percent: float) -> np.ndarray:
+    return _as_bytes(images + np.random.default_rng(0).normal(0, 2.55 * percent, images.shape))
 
 
-def _covered(share: float) -> Change:
-    """A grey square of this share of the image, anywhere."""
-
-    def change(images: np.ndarray) -> np.ndarray:
-        covered, size = images.copy(), images.shape[-1]
-        side = round(math.sqrt(share) * size)
-        corners = np.random.default_rng(0).integers(0, size - side + 1, (len(images), 2))
-        for image, (top, left) in zip(covered, corners, strict=True):
-            image[:, top : top + side, left : left + side] = 128
-        return covered
-
-    return change
+def _covered(images: np.ndarray, percent: float) -> np.ndarray:
+    """By a grey square of this share of the image, anywhere."""
+    covered, size = images.copy(), images.shape[-1]
+    side = round(math.sqrt(percent / 100) * size)
+    corners = np.random.default_rng(0).integers(0, size - side + 1, (len(images), 2))
+    for image, (top, left) in zip(covered, corners, strict=True):
+        image[:, top : top + side, left : left + side] = 128
+    return covered
 
 
-def _each(change: Callable[[Image.Image], Image.Image]) -> Change:
-    def changed(images: np.ndarray) -> np.ndarray:
-        pictures = [np.asarray(change(as_image(image))) for image in images]
-        return np.stack(pictures).transpose(0, 3, 1, 2)
-
-    return changed
+def _blurred(images: np.ndarray, sigma: float) -> np.ndarray:
+    blur = ImageFilter.GaussianBlur(sigma * images.shape[-1] / 32)
+    return np.stack([np.asarray(as_image(image).filter(blur)).transpose(2, 0, 1) for image in images])
 
 
-def _blurred(sigma: float) -> Callable[[Image.Image], Image.Image]:
-    return lambda image: image.filter(ImageFilter.GaussianBlur(sigma))
+def _as_jpeg(images: np.ndarray, quality: float) -> np.ndarray:
+    files = [io.BytesIO() for _ in images]
+    for image, file in zip(images, files, strict=True):
+        as_image(image).save(file, "JPEG", quality=int(quality))
+    return np.stack([np.asarray(Image.open(file)).transpose(2, 0, 1) for file in files])
 
 
-def _as_jpeg(quality: int) -> Callable[[Image.Image], Image.Image]:
-    def change(image: Image.Image) -> Image.Image:
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=quality)
-        return Image.open(file).convert("RGB")
+def _with(change: Callable[[np.ndarray, float], np.ndarray], strength: float) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda images: change(images, strength)
 
-    return change
+
+_KINDS: tuple[tuple[str, Callable[[np.ndarray, float], np.ndarray], tuple[float, ...]], ...] = (
+    ("blur of {:g} px", _blurred, (0.5, 1, 1.5)),  # deviation, in images of 32 pixels
+    ("noise of {:g} %", _noisy, (5, 10, 20)),
+    ("light x {:g}", _lit, (0.5, 0.25, 0.1)),
+    ("light x {:g}", _lit, (1.5, 2, 3)),
+    ("{:g} % covered", _covered, (10, 20, 30)),
+    ("JPEG quality {:g}", _as_jpeg, (40, 20, 10)),
+)
+# How images are spoilt, by name: uint8 (N, 3, H, W) -> the same.
+CORRUPTIONS = {
+    name.format(strength): _with(change, strength) for name, change, strengths in _KINDS for strength in strengths
+}

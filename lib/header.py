@@ -32,6 +32,8 @@ class CheckpointMetadata:
     preprocessing: Preprocessing
     crop: str = WHOLE  # what of each image it was trained on, see `lib.data.images.crop_margin`
     extra_hash: str = ""  # of extra training images; empty: none
+    temperature: Annotated[float, pydantic.Field(gt=0)] = 1.0  # that logits are divided by before the softmax
+    least_confidence: Annotated[float, pydantic.Field(ge=0, le=1)] = 0.0  # below which an answer is "no sign"
 
     @property
     def random_weights(self) -> bool:

@@ -117,6 +117,13 @@ def made_history(num_epochs: int = 12) -> list[schema.Epoch]:
 
 def made_train(**changes: Any) -> schema.TrainRecord:
     recall: list[float | None] = [1.0 - 0.004 * ((c * 11) % 29) if c % 3 else 1.0 for c in range(NUM_CLASSES)]
+    examination = schema.Examination(
+        schema.Confidence(1.3, 0.05, 0.01, 0.4, 0.99, 0.8, 500),
+        slices={"mean level below 32": made_accuracy()["val"]},
+        behaviour=[schema.BehaviourTest("mirrored", 0.03, 0.05)],
+        corruptions={},
+        saliency_correlation=None,
+    )
     made = schema.TrainRecord(
         **_common(),
         recipe="resnet-small",
@@ -134,6 +141,7 @@ def made_train(**changes: Any) -> schema.TrainRecord:
         per_class_recall={"val": [*recall[1:], None], "test": recall},
         confusion={"val": made_confusion(1), "test": made_confusion(0)},
         tracks=[schema.TrackResult("00014/00001", 14, 30, 30, None), schema.TrackResult("00027/00003", 27, 30, 9, 11)],
+        examination=examination,
     )
     return replace(made, **changes)
 

@@ -53,11 +53,18 @@ def made_run(
     seed: int = 0,
     source: str = "synthetic",
     extra_hash: str = "",
+    calibration: tuple[float, float] = (0.5, 0.0),
     **changes: Any,
 ) -> Path:
-    """Records, checkpoint and kept models of a run. Args: seed: of the weights; changes: of the training's record."""
+    """Records, checkpoint and kept models of a run.
+
+    Args:
+        seed: of the weights.
+        calibration: temperature, and least confidence of a sign.
+        changes: of the training's record.
+    """
     data = released_data(source, extra_hash)
-    checkpoint = load_checkpoint(_checkpoint(run_dir, data, seed))
+    checkpoint = load_checkpoint(_checkpoint(run_dir, data, seed, calibration))
     network = checkpoint.metadata
     trained = evaluate(predict_logits(checkpoint.model, checkpoint.preprocessing, data.val.images), data.val)
     train = made_train(
@@ -127,11 +134,12 @@ def add_measured(run_dir: Path, name: str, data: Data, **changes: Any) -> None:
     write_record(record, record_path(run_dir, "03_benchmark", name))
 
 
-def _checkpoint(run_dir: Path, data: Data, seed: int) -> Path:
+def _checkpoint(run_dir: Path, data: Data, seed: int, calibration: tuple[float, float]) -> Path:
     torch.manual_seed(seed)
     metadata = CheckpointMetadata(
         "learning_path", "learning_path", "fast", 1, seed, data.source, data.manifest_hash, data.classes,
-        fit_preprocessing(data.train.images), data.extra_hash,
+        fit_preprocessing(data.train.images), extra_hash=data.extra_hash,
+        temperature=calibration[0], least_confidence=calibration[1],
     )  # fmt: skip
     path = run_dir / CHECKPOINT_NAME
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,9 +16,9 @@ from tests.made_release import made_run, release_of
 COMMAND = (sys.executable, "-m", "lib")
 
 
-def made_release(folder: Path, seed: int = 0) -> Path:
+def made_release(folder: Path, seed: int = 0, least_confidence: float = 0.0) -> Path:
     """A release with random weights, below a folder."""
-    return release_of(made_run(folder, ("onnxruntime",), seed))
+    return release_of(made_run(folder, ("onnxruntime",), seed, calibration=(0.5, least_confidence)))
 
 
 @dataclass

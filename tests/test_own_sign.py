@@ -51,5 +51,12 @@ def test_what_is_no_image_ends_in_one_line(checkpoint: Checkpoint, tmp_path: Pat
     assert str(tmp_path / name) in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("least", "says"), [(0.0, "is not sure"), (0.9, "takes this for no sign")])
+def test_unsure_answer_has_a_warning(tmp_path: Path, least: float, says: str) -> None:
+    PHOTO.save(tmp_path / "a.png")
+    path = save_untrained(tmp_path, "learning_path", least_confidence=least)
+    assert says in str(predict_file(load_checkpoint(path), str(tmp_path / "a.png")))
+
+
 def test_cell_without_a_file_asks_for_one(checkpoint: Checkpoint) -> None:
     assert isinstance(predict_file(checkpoint, ""), Banner)

@@ -359,6 +359,7 @@ def half_lost(content: Any) -> None:
         (in_models(num_bytes=1), "derived: release.json: models.2.num_bytes does not follow"),
         (in_models(made_of="onnx/other.onnx"), "derived: release.json: models.2.made_of does not follow"),
         (other_error_max, "samples: the logits of onnx/model_uint8.onnx differ by 0 at most here"),
+        (in_json("release.json", lambda content: content.pop("temperature")), "derived: release.json: temperature do"),
         (in_json("release.json", lambda content: content.update(card_version=99)), "derived: README.md has version 99"),
         (in_file("README.md", "Teaching, research", "Driving, research"), "derived: README.md: the card does not say"),
         (in_json("config.json", other_labels), "derived: config.json: id2label.14 does not follow"),
@@ -423,6 +424,14 @@ def test_words_of_an_earlier_card_are_not_compared_and_that_is_said(copy: Path, 
     edit(copy / "release.json", lambda content: content.update(card_version=1))
     rehash(copy)
     assert "the words of README.md are of version 1 and were not compared" in verify(copy)[1][5]
+
+
+def test_release_of_before_there_were_temperatures_still_verifies(tmp_path: Path) -> None:
+    earlier = release_of(made_run(tmp_path, ("onnxruntime",), calibration=(1.0, 0.0)))
+    for name in ("temperature", "least_confidence"):
+        edit(earlier / "release.json", lambda content, name=name: content.pop(name))
+    rehash(earlier)
+    assert verify(earlier)[0].manifest.temperature == 1
 
 
 def test_missing_runtime_is_not_a_broken_link(whole: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -554,11 +563,12 @@ def test_words_of_the_card_have_a_version() -> None:
     figures = Figures("gtsrb", "ab", {"val": 90}, {"val": 9}, accuracy, {FP32: 0.9}, [WeakClass("yield", 0.5)], speeds)
     cards = "".join(
         card_of(
-            Manifest("n", "v", 1, "cd", "signnet", "signnet", profile, "ef", {"seed": 3}, {}, models, figures), network
+            Manifest("n", "v", 1, "cd", "signnet", "signnet", profile, "ef", {"seed": 3}, {}, models, figures, *fitted),
+            network,
         )
-        for profile in ("fast", "smoke")
+        for profile, fitted in (("fast", (1.5, 0.25)), ("smoke", ()))
     )
-    assert (CARD_VERSION, hashlib.sha256(cards.encode()).hexdigest()[:12]) == (2, "7ee7fd7f511a")
+    assert (CARD_VERSION, hashlib.sha256(cards.encode()).hexdigest()[:12]) == (3, "fa59fc22217d")
 
 
 # --- use --------------------------------------------------------------------------------------------------------------
@@ -588,6 +598,12 @@ def test_predict_names_the_class_with_the_largest_logit(whole: Path, capsys: pyt
     assert main(["predict", str(whole), str(whole / "samples" / sample["file"])]) == 0
     best = int(np.argmax(sample["logits"]["onnx/model.onnx"]))
     assert f"{sample['file']}: {released_data().classes[best]} " in capsys.readouterr().out
+
+
+def test_predict_rejects_what_the_network_is_too_unsure_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    release = release_of(made_run(tmp_path, ("onnxruntime",), calibration=(1.0, 0.9)))
+    assert main(["predict", str(release), str(release / "samples/00.png")]) == 0
+    assert "00.png: no sign; if it is one, " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lib.analysis.calibration import probabilities
 from lib.data.images import read_image
-from lib.release.predicting import probabilities
 from tests.served import made_release
 
 pytest.importorskip("fastapi", reason="serving is not installed: make EXTRAS=serve .venv")
@@ -78,7 +78,7 @@ def expected(served: Served, content: bytes, folder: Path) -> list[tuple[str, fl
     path = folder / "image"
     path.write_bytes(content)
     logits = served.model(served.release.preprocessing.from_image(read_image(path).image))[0]
-    shares = probabilities(logits)
+    shares = probabilities(logits, served.release.metadata.temperature)
     return [(served.release.labels[k], float(shares[k])) for k in np.argsort(-shares, kind="stable")[:5]]
 
 
@@ -121,6 +121,13 @@ def test_image_gets_the_answer_that_evaluation_gives(served: Served, tmp_path: P
     release = served.release
     assert answer.json()["model"] == {"name": "gtsrb", "version": release.version, "digest": release.digest}
     assert any("CMYK" in note for note in result["notes"]) == (name == "of CMYK")
+
+
+def test_answer_of_which_the_network_is_too_unsure_is_no_sign(served: Served, tmp_path: Path) -> None:
+    unsure = Served.load(made_release(tmp_path, least_confidence=0.9))
+    found = [posted(each, TAKEN["PNG"][0], PNG).json()["results"][0] for each in (served, unsure)]
+    assert [result["sign"] for result in found] == [True, False]
+    assert found[0]["top"] == found[1]["top"], "what it would be"
 
 
 def test_several_images_are_answered_in_their_order(served: Served, tmp_path: Path) -> None:

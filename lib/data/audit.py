@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lib.data.dataset import Data
+from lib.data.dataset import Data, Split
 from lib.errors import UserError
 from lib.records.schema import RecordWarning
 
@@ -149,6 +149,7 @@ def memorized(data: Data, audit: Audit) -> list[RecordWarning]:
     return [RecordWarning("memorized", figures={"images": images, "total": total})]
 
 
+SIZE, LIGHT, SHARPNESS, CLASS_MIX = "larger side, pixels", "mean level, 0..255", "sharpness", "class mix"
 BATCH = 4096  # images per step over a memory-mapped array
 
 
@@ -156,6 +157,34 @@ def mean_brightness(images: np.ndarray) -> np.ndarray:
     """uint8 (N, 3, H, W) -> mean pixel value of each image, float64 (N,), 0..255. Also for memory-mapped arrays."""
     parts = [np.asarray(images[start : start + BATCH]).mean((1, 2, 3)) for start in range(0, len(images), BATCH)]
     return np.concatenate(parts) if parts else np.empty(0)
+
+
+def track_statistics(split: Split) -> dict[str, np.ndarray]:
+    """What the tracks of a split are like, (tracks,) each, by name: means over the frames, class, and where tracks are
+    known, what happens from the first frame to the last."""
+    _, first, track, num_frames = np.unique(split.track_ids, return_index=True, return_inverse=True, return_counts=True)
+    size, light = np.asarray(split.sizes).max(axis=1), mean_brightness(split.images)
+    values = {SIZE: size, LIGHT: light, SHARPNESS: sharpness(split.images)}
+    found: dict[str, np.ndarray] = {name: np.bincount(track, value) / num_frames for name, value in values.items()}
+    if split.has_tracks:
+        order = np.argsort(track, kind="stable")
+        starts = np.cumsum(num_frames) - num_frames
+        sizes, lights = size[order], light[order]
+        found["frames"] = num_frames
+        found["growth, last size over first"] = sizes[starts + num_frames - 1] / sizes[starts]
+        found["change of light, 0..255"] = np.maximum.reduceat(lights, starts) - np.minimum.reduceat(lights, starts)
+    found[CLASS_MIX] = np.asarray(split.labels)[first]
+    return found
+
+
+def sharpness(images: np.ndarray) -> np.ndarray:
+    """uint8 (N, 3, H, W) -> mean difference of neighbouring pixels over the deviation of all, float (N,)."""
+    found = []
+    for start in range(0, len(images), BATCH):
+        grey = np.asarray(images[start : start + BATCH]).mean(axis=1, dtype=np.float32)
+        steps = [np.abs(np.diff(grey, axis=axis)).mean(axis=(1, 2)) for axis in (1, 2)]
+        found.append((steps[0] + steps[1]) / 2 / np.maximum(grey.std(axis=(1, 2)), 1))
+    return np.concatenate(found)
 
 
 def class_counts(data: Data) -> tuple[list[int], list[int]]:

@@ -127,8 +127,10 @@ def judge(challenger: Release, champion: Champion, data: Data, times: Scenario) 
 
 
 def _logits(release: Release, judges: Split) -> np.ndarray:
-    """Float32 (N, classes), of the fp32 network on ONNX Runtime."""
+    """Float32 (N, classes), of the fp32 network on ONNX Runtime, divided by its temperature."""
     model = Model(release.model())
     starts = range(0, judges.num_images, BATCH_SIZE)
     batches = (judges.images[start : start + BATCH_SIZE] for start in starts)
-    return np.concatenate([model(release.preprocessing.normalize(batch)) for batch in batches])
+    logits = np.concatenate([model(release.preprocessing.normalize(batch)) for batch in batches])
+    scaled: np.ndarray = logits / np.float32(release.metadata.temperature)
+    return scaled

@@ -11,14 +11,13 @@ from typing import Annotated
 import numpy as np
 import pydantic
 
-from lib.analysis.calibration import calibration_error
+from lib.analysis.calibration import calibration_error, probabilities
 from lib.analysis.judgement import disturbance
 from lib.analysis.statistics import median_latency, noise_floor, scenario_ratio, track_interval
 from lib.data import Split
 from lib.errors import UserError
 from lib.machine import is_emulated
 from lib.records.schema import Rule, RuleResult, Scenario, Verdict
-from lib.release.predicting import probabilities
 
 LIMITS = Path(__file__).parent / "limits.toml"
 _Share = Annotated[float, pydantic.Field(ge=0, le=1)]
@@ -61,7 +60,7 @@ class Answers:
 
     @classmethod
     def of(cls, logits: np.ndarray, labels: np.ndarray) -> Answers:
-        """Args: logits: float32 (N, classes)."""
+        """Args: logits: float32 (N, classes), divided by the temperature of the network."""
         return cls(labels, logits.argmax(1) == labels, probabilities(logits).max(axis=1))
 
 
@@ -89,7 +88,7 @@ def quality_rules(challenger: np.ndarray, champion: np.ndarray, judges: Split, l
     """What both networks answer for the same images.
 
     Args:
-        challenger, champion: float32 logits (N, classes).
+        challenger, champion: float32 logits (N, classes), each divided by its temperature.
         judges: the N images.
     """
     sides = [Answers.of(logits, np.asarray(judges.labels)) for logits in (challenger, champion)]

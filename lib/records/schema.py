@@ -124,6 +124,16 @@ class Record:
     schema_version: int = SCHEMA_VERSION
 
 
+@dataclass
+class Shift:
+    """How far the tracks of a split differ from those of training in one respect."""
+
+    split: str
+    measure: str
+    statistic: float  # 0..1: Kolmogorov and Smirnov's distance; of the class mix the total variation distance
+    p_value: float  # by permutation of tracks
+
+
 @dataclass(kw_only=True)
 class ExploreRecord(Record):
     """01_explore: what is in the data."""
@@ -134,6 +144,7 @@ class ExploreRecord(Record):
     size_px_percentiles: dict[str, float]  # p5, p50, p95 of the larger image side, pixels
     brightness_percentiles: dict[str, float]  # p5, p50, p95 of the mean pixel value, 0..255
     duplicates: list[list[str]]  # images with exactly the same pixels, each as "split: path"
+    shifts: list[Shift] = field(default_factory=list)  # of the other splits against training
 
 
 @dataclass
@@ -176,6 +187,43 @@ class SeedsAccuracy:
     interval: tuple[float, float] | None  # 95 % of their mean, seeds and tracks resampled; None without tracks
 
 
+@dataclass
+class Confidence:
+    """How far the probabilities of the evaluated split can be trusted."""
+
+    temperature: float  # that logits are divided by, fitted on validation
+    error_before: float  # expected calibration error without it, 0..1
+    error: float  # with it; where validation is judged, with the one that the other half of its tracks gives
+    least_confidence: float  # below which an answer is "no sign"
+    answered: float  # share of the signs that are not taken for "no sign"
+    rejected: float  # share of drawn backgrounds that are
+    num_backgrounds: int
+
+
+@dataclass
+class BehaviourTest:
+    """What an answer must not depend on, and how far it does."""
+
+    name: str
+    measured: float  # share of the answers that change; of blank images the highest probability
+    limit: float  # that it may reach
+
+    @property
+    def passed(self) -> bool:
+        return self.measured <= self.limit
+
+
+@dataclass
+class Examination:
+    """What more is known about a network than its accuracy, on the split that accuracy is reported on."""
+
+    confidence: Confidence
+    slices: dict[str, Accuracy]  # of images of one size or light
+    behaviour: list[BehaviourTest]
+    corruptions: dict[str, Accuracy]  # of spoilt images; empty but in `full`
+    saliency_correlation: float | None  # of maps with those of random weights; None but in `full`
+
+
 @dataclass(kw_only=True)
 class TrainRecord(Record):
     """02_train: the network that all later records measure."""
@@ -199,6 +247,7 @@ class TrainRecord(Record):
     tracks: list[TrackResult] = field(default_factory=list)
     device: str = "CPU"  # in words, with the number of processes if there were several
     by_seed: dict[str, SeedsAccuracy] = field(default_factory=dict)  # by split; empty for a single network
+    examination: Examination | None = None  # None in records of earlier versions
 
 
 @dataclass

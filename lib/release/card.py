@@ -72,9 +72,12 @@ would cut it out. It is not a safety component: do not let it drive.
 ## Limits
 
 - It always answers with one of its classes, also for a sign that is none of them, or for no sign at all.
+  Below a probability of {manifest.least_confidence:.4g} (`least_confidence` in `release.json`; 0: not fitted), take an
+  answer for "no sign". On validation, 1 % of the signs are below it. A picture of something else may be above it.
 - It knows signs as its training images show them (`{manifest.figures.data}`), and nothing about other countries. If
   those images were drawn, its accuracy on photographs is not known.
-- Its probabilities are a softmax, not calibrated. A cropped, dirty or blurred sign may get a confident wrong answer.
+- Its probabilities are a softmax of the logits divided by {manifest.temperature:.4g} (`temperature` in `release.json`,
+  fitted on validation; 1: not fitted). A cropped, dirty or blurred sign may get a confident wrong answer.
 """
 
 

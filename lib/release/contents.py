@@ -38,7 +38,7 @@ PLACES = {NEEDED: FP32, "onnxruntime-int8": QUANTIZED}  # where that file is in 
 _PLACES_ON_A_MACHINE = ("run_dir", "data_root")
 NUM_WEAK = 5
 SHORT = 8  # characters of a hash in a version
-CARD_VERSION = 2  # raise it when the words of the card change: `verify` then does not compare the words of older ones
+CARD_VERSION = 3  # raise it when the words of the card change: `verify` then does not compare the words of older ones
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,8 @@ def manifest_of(sources: Sources) -> Manifest:
         records=sources.record_hashes,
         models=sources.models,
         figures=figures_of(sources),
+        temperature=network.temperature,
+        least_confidence=network.least_confidence,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lib.analysis.calibration import probabilities
 from lib.data.images import read_image, resize_image
 from lib.errors import UserError
 from lib.granted import num_cores
@@ -81,18 +82,12 @@ def predict_files(release: str, images: Sequence[str], model: str = FP32) -> Ite
         image, notes = read_image(Path(name))
         pixels = resize_image(image, chosen.preprocessing.image_size)[None]
         batch = pixels.transpose(0, 2, 3, 1) if model == UINT8 else chosen.preprocessing.normalize(pixels)
-        shares = probabilities(runs(np.ascontiguousarray(batch)))[0]
+        shares = probabilities(runs(np.ascontiguousarray(batch)), chosen.metadata.temperature)[0]
         best = [f"{chosen.labels[index]} {shares[index]:.1%}" for index in np.argsort(-shares)[:SHOWN]]
-        yield f"{name}: {', '.join(best)}" + (f" ({'; '.join(notes)})" if notes else "")
+        unsure = "no sign; if it is one, " if shares.max() < chosen.metadata.least_confidence else ""
+        yield f"{name}: {unsure}{', '.join(best)}" + (f" ({'; '.join(notes)})" if notes else "")
 
 
 def _refusal(path: Path, error: Exception) -> UserError:
     reason = " ".join(str(error).split()) or type(error).__name__
     return UserError(f"ONNX Runtime cannot run {path} ({reason[:200]}); get the release again")
-
-
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis."""
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    shares: np.ndarray = powers / powers.sum(axis=-1, keepdims=True)
-    return shares

@@ -103,6 +103,8 @@ class Manifest:
     records: dict[str, str]  # SHA-256 of records/LABEL.json, by label
     models: list[ReleasedModel]
     figures: Figures
+    temperature: float = 1.0  # that logits are divided by before the softmax
+    least_confidence: float = 0.0  # probability below which an answer is "no sign"
     schema_version: int = SCHEMA_VERSION
 
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 
 from lib.analysis.folds import load_folds
+from lib.analysis.shift import beyond_chance
 from lib.data import Data, Split
-from lib.data.audit import MAX_TEST_OVERLAP, TEST, TRAIN, VAL, Audit, Duplicate, mean_brightness
+from lib.data.audit import CLASS_MIX, MAX_TEST_OVERLAP, TEST, TRAIN, VAL, Audit, Duplicate, mean_brightness
 from lib.errors import UserError
-from lib.records.schema import TrackResult
+from lib.records.schema import Shift, TrackResult
 from lib.report.figures import PALETTE, describe, new_axes, show, styled
 from lib.report.live import is_live
 from lib.report.pictures import as_picture, class_axis, class_label, sheet, sign_cell, track_strips
-from lib.report.table import Banner, Cell, Stack, Table, Value, profile_banner
-from lib.report.words import percent
+from lib.report.table import Banner, Cell, Stack, Table, Tone, Value, profile_banner
+from lib.report.words import number, percent
 from lib.signs import CLASS_NAMES
 from lib.training.augmentation import augment_batch
 from lib.training.recipes import choose_recipe
@@ -259,6 +260,38 @@ def _judged(audit: Audit) -> list[Banner]:
     if inside := audit.num_shared(TRAIN, VAL):
         banners.append(Banner(f"Validation images that are in training too, under another track: {inside:,}. {both}"))
     return banners
+
+
+def shift_table(tracks: Mapping[str, Mapping[str, np.ndarray]], found: list[Shift]) -> Table:
+    """What the tracks of each split are like, and where another split differs from training.
+
+    Args:
+        tracks: by split, as of `lib.data.audit.track_statistics`.
+        found: of the same.
+    """
+    differ = beyond_chance(found)
+    columns = ["of a track", *tracks, *(f"{split} from train" for split in tracks if split != TRAIN)]
+    rows: dict[str, dict[str, Value]] = {
+        name: dict.fromkeys(columns, "") | {columns[0]: name} for name in tracks[TRAIN]
+    }
+    for split, measures in tracks.items():
+        for measure, values in measures.items():
+            low, middle, high = (number(float(rank)) for rank in np.percentile(values, (5, 50, 95)))
+            if measure != CLASS_MIX:
+                rows[measure][split] = Cell(middle, f"[{low}, {high}]")
+    for shift in found:
+        tone: Tone = "warn" if shift in differ else ""
+        distance = Cell(f"{shift.statistic:.2f}", f"p = {shift.p_value:.3f}", tone)
+        rows[shift.measure][f"{shift.split} from train"] = distance
+    said = [f"{shift.split} in {shift.measure.partition(',')[0]}" for shift in differ]
+    note = (
+        f"Differs from training beyond chance: {', '.join(said) or 'nothing'}. Middle track, 5 % and 95 %; distance of "
+        "the distributions (Kolmogorov and Smirnov; of classes the total variation), and how often tracks that are "
+        "shared out at random differ as much."
+    )
+    if len({len(measures) for measures in tracks.values()}) > 1:
+        note += " Which test images belong together was not published, so each counts, and its p is too small."
+    return Table.of([*rows.values()], caption="Tracks by split", note=note)
 
 
 def label_audit(data: Data, folds: str) -> Banner | Stack:

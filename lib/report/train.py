@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from PIL import Image
 
-from lib.analysis.calibration import calibration_error, macro_f1, reliability, risk_by_coverage
+from lib.analysis.calibration import calibration_error, macro_f1, probabilities, reliability, risk_by_coverage
 from lib.data import Split, resize_image
 from lib.data.images import read_image
 from lib.files import project_path
@@ -33,7 +33,7 @@ from lib.report.pictures import as_picture, class_axes, class_axis, put_artwork,
 from lib.report.table import Banner, Cell, Stack, Table, Value
 from lib.report.words import duration, percent, percent_interval, points
 from lib.signs import CLASS_NAMES
-from lib.training.evaluation import Evaluation, track_results
+from lib.training.evaluation import Evaluation, fair_confidence, track_results
 from lib.training.loop import Trained
 
 UNSURE = 0.5  # probability of the best class below which a reader is warned
@@ -141,15 +141,23 @@ def accuracy(evaluations: Mapping[str, Evaluation], classes: Sequence[str] = CLA
     return accuracy_table(found, f"Macro-F1, in which each class counts alike: {scores}. {note}".strip(), classes)
 
 
-def accuracy_table(accuracy: Mapping[str, Accuracy], note: str = "", classes: Sequence[str] = CLASS_NAMES) -> Table:
-    """Top-1 by split with its interval, and the class that is recognised worst.
+def accuracy_table(
+    accuracy: Mapping[str, Accuracy],
+    note: str = "",
+    classes: Sequence[str] = CLASS_NAMES,
+    *,
+    of: str = "split",
+    caption: str = "Accuracy",
+) -> Table:
+    """Top-1 with its interval, and the class that is recognised worst.
 
     Args:
+        accuracy: by split, or by what `of` says.
         note: more to say under the table.
     """
     rows = [
         {
-            "split": split,
+            of: name,
             "top-1": Cell(percent(found.top1), percent_interval(found.top1_interval)),
             "images": found.num_images,
             "tracks": found.num_tracks,
@@ -157,10 +165,10 @@ def accuracy_table(accuracy: Mapping[str, Accuracy], note: str = "", classes: Se
                 f"{found.worst_class} {classes[found.worst_class]}", percent(found.worst_class_recall, 1)
             ),
         }
-        for split, found in accuracy.items()
+        for name, found in accuracy.items()
     ]
     interval = "Interval: 95 % bootstrap over tracks, since the frames of one sign are right or wrong together."
-    return Table.of(rows, caption="Accuracy", note=f"{interval} {note}".strip())
+    return Table.of(rows, caption=caption, note=f"{interval} {note}".strip())
 
 
 def seeds_table(by_seed: Mapping[str, SeedsAccuracy]) -> Table | Banner:
@@ -217,13 +225,19 @@ def plot_per_class_recall(recalls: Mapping[str, Sequence[float | None]], classes
 
 
 @styled
-def plot_confidence(evaluation: Evaluation) -> Axes:
+def plot_confidence(evaluation: Evaluation, split: Split) -> Axes:
     """Left: share of right answers by confidence. Right: what is wrong if only the most confident are answered."""
     trust, risk = new_panels(2, 3.2)
     right = evaluation.preds == evaluation.labels
-    bins = reliability(evaluation.confidence, right)
+    confidence, bare = fair_confidence(evaluation, split), probabilities(evaluation.logits).max(axis=1)
     trust.plot([0, 100], [0, 100], color=NEUTRAL, linewidth=1, label="as sure as right")
-    trust.plot([100 * each.confidence for each in bins], [100 * each.right for each in bins], "o-", color=VAL_COLOUR)
+    for values, colour, name in (
+        (bare, TRAIN_COLOUR, "bare softmax"),
+        (confidence, VAL_COLOUR, "with the temperature"),
+    ):
+        bins = reliability(values, right)
+        shares = [100 * each.confidence for each in bins], [100 * each.right for each in bins]
+        trust.plot(*shares, "o-", color=colour, label=name)
     trust.set_xlabel("confidence of the answers (%)")
     trust.set_ylabel("right (%)")
     trust.legend(loc="upper left")
@@ -235,11 +249,12 @@ def plot_confidence(evaluation: Evaluation) -> Axes:
         panel.set_xlim(0, 100)
         panel.set_ylim(bottom=0)
         panel.grid()
-    error = calibration_error(evaluation.confidence, right)
-    side = "less" if evaluation.confidence.mean() < right.mean() else "more"
+    side = "less" if confidence.mean() < right.mean() else "more"
     nine_in_ten = wrong[max(0, round(0.9 * len(wrong)) - 1)]
     says = (
-        f"It is {side} sure than right, by {100 * error:.1f} points (expected calibration error). If it answered only "
+        f"It is {side} sure than right, by {100 * calibration_error(confidence, right):.1f} points (expected "
+        f"calibration error); {100 * calibration_error(bare, right):.1f} without the temperature, "
+        f"{evaluation.temperature:.2f}. If it answered only "
         f"the 90 % of which it is surest, {100 * nine_in_ten:.2f} % of these would be wrong instead of "
         f"{100 * wrong[-1]:.2f} %."
     )
@@ -377,7 +392,8 @@ def predict_file(checkpoint: Checkpoint, path: str, limit: int = 5) -> Table | B
     file = project_path(path)
     photo, notes = read_image(file)
     with torch.inference_mode():
-        probs = checkpoint.model(torch.from_numpy(checkpoint.preprocessing.from_image(photo))).softmax(1)[0].numpy()
+        logits = checkpoint.model(torch.from_numpy(checkpoint.preprocessing.from_image(photo)))[0].numpy()
+    probs = probabilities(logits, checkpoint.metadata.temperature)
     best, classes = np.argsort(-probs)[:limit], checkpoint.metadata.classes
     rows = [
         {
@@ -389,6 +405,9 @@ def predict_file(checkpoint: Checkpoint, path: str, limit: int = 5) -> Table | B
     ]
     read = Table.of(rows, caption=f"What the network reads in {file.name}")
     unsure = f"The network is not sure. Crop closer to the sign; it knows only its {len(classes)} classes."
+    if probs[best[0]] < checkpoint.metadata.least_confidence:
+        least = percent(checkpoint.metadata.least_confidence)
+        unsure = f"The network takes this for no sign: it is surer of nearly all signs, by {least} at least."
     return Stack(
         _given(photo, checkpoint.preprocessing.image_size),
         Banner(f"About your image: {'; '.join(notes)}.", "info") if notes else None,

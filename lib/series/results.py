@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,11 +22,13 @@ from lib.records.run import networks
 from lib.records.schema import (
     BenchmarkRecord,
     CompareRecord,
+    Examination,
     ExploreRecord,
     Promotion,
     RecordWarning,
     ReleaseRecord,
     SeedsAccuracy,
+    Shift,
     TrainRecord,
 )
 from lib.release.verifying import authenticity
@@ -46,8 +49,8 @@ def _written(run: Run, path: Path) -> FileNote:
     return FileNote("Record of this page, in the run folder", path.relative_to(run.run_dir).as_posix())
 
 
-def write_explore(run: Run, data: Data, audit: Audit) -> FileNote:
-    """Record of 01: what is in the training images, and which images are there twice."""
+def write_explore(run: Run, data: Data, audit: Audit, shifts: Sequence[Shift] = ()) -> FileNote:
+    """Record of 01: what is in the training images, which images are there twice, and how the splits differ."""
     train = data.train
     images_per_class, tracks_per_class = class_counts(data)
     record = ExploreRecord(
@@ -60,6 +63,7 @@ def write_explore(run: Run, data: Data, audit: Audit) -> FileNote:
             [f"{name}: {data.splits[name].sources[index] or index}" for name, index in duplicate.places]
             for duplicate in audit.duplicates
         ],
+        shifts=list(shifts),
     )
     return _written(run, run.write(record))
 
@@ -71,8 +75,9 @@ def write_train(
     checkpoint: Checkpoint,
     evaluations: dict[str, Evaluation],
     by_seed: dict[str, SeedsAccuracy],
+    examination: Examination | None = None,
 ) -> FileNote:
-    """Record of 02: the network, its learning curve and its accuracy by split."""
+    """Record of 02: the network, its learning curve, its accuracy by split, and what else was examined."""
     common, network = run.common(data, checkpoint.sha256), trained.metadata
     common["warnings"] = [*run.warnings, *memorized(data, audit_splits(data))]
     if doubt := trained.kernels.investigate:
@@ -100,6 +105,7 @@ def write_train(
         tracks=track_results(evaluations[data.val.name], data.val),
         device=trained.device,
         by_seed=by_seed,
+        examination=examination,
     )
     return _written(run, run.write(record))
 

@@ -349,8 +349,13 @@ def _answered(answers: list[Answer]) -> dict[str, Any]:
     release = answers[0].release
     return {
         "model": {"name": protocol.MODEL, "version": release.version, "digest": release.digest},
-        "results": [{"top": _top(answer), "notes": answer.notes} for answer in answers],
+        "results": [{"sign": _is_sign(answer), "top": _top(answer), "notes": answer.notes} for answer in answers],
     }
+
+
+def _is_sign(answer: Answer) -> bool:
+    """False where the network is less sure than it is of nearly all signs."""
+    return bool(answer.probabilities.max() >= answer.release.metadata.least_confidence)
 
 
 def _top(answer: Answer) -> list[dict[str, Any]]:

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lib.analysis.calibration import probabilities
 from lib.files import project_path
 from lib.granted import num_cores
 from lib.release import verify
-from lib.release.predicting import Model, probabilities
+from lib.release.predicting import Model
 from lib.release.reader import Release
 from lib.serving.decoding import Refused, decode
 from lib.serving.metrics import Metrics
@@ -177,7 +178,7 @@ class Engine:
                 images = np.concatenate([work.images for work in batch])
                 release, model = first.served
                 logits = model(release.preprocessing.normalize(images))
-                shares = probabilities(logits)
+                shares = probabilities(logits, release.metadata.temperature)
                 best = np.argsort(-shares, axis=1, kind="stable")[:, :TOP]
             except Exception as error:
                 self._answer(batch, error)

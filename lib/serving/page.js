@@ -26,7 +26,7 @@ function show(answer) {
     return;
   }
   const [result] = answer.results;
-  byId("status").textContent = [`${result.top[0].label}`, ...result.notes].join("; ");
+  byId("status").textContent = [result.sign ? result.top[0].label : "no sign", ...result.notes].join("; ");
   byId("answers").replaceChildren(...result.top.map(row));
   byId("model").textContent = `release ${answer.model.version}, digest ${answer.model.digest}`;
 }

@@ -553,12 +553,29 @@ def render_track(plan: TrackPlan) -> tuple[np.ndarray, np.ndarray]:
         distance = (x - draw.drift(0.4, 0.2, times).view(-1, 1, 1, 1)) ** 2 + (y - draw.gauss(0.4)) ** 2
         scene = scene + sign[:, 3:] * torch.exp(-distance * draw.between(0.8, 5)) * draw.between(0.05, 0.5)
 
+    return _photographed(draw, scene, sizes), sizes.numpy().astype(np.int32)
+
+
+def _photographed(draw: _Draw, scene: Tensor, sizes: Tensor) -> np.ndarray:
+    """Linear light on the canvas -> uint8 (frames, 3, 32, 32)."""
     kernels = _kernels(draw, sizes).view(-1, 1, KERNEL_SIZE, KERNEL_SIZE)
     # clipping here as well: what burns out on the sensor does not bleed without limit
     flat = scene.clamp(0, draw.fitted.highlights).reshape(1, -1, CANVAS_SIZE, CANVAS_SIZE)
     blurred = F.conv2d(flat, kernels, stride=OVERSAMPLING, groups=len(kernels))
-    images = _expose(draw, blurred.view(plan.num_frames, 3, IMAGE_SIZE, IMAGE_SIZE), sizes)
-    return images.numpy(), sizes.numpy().astype(np.int32)
+    images: np.ndarray = _expose(draw, blurred.view(-1, 3, IMAGE_SIZE, IMAGE_SIZE), sizes).numpy()
+    return images
+
+
+def render_background(seed: int) -> np.ndarray:
+    """What is behind signs, without one: uint8 (3, 32, 32), RGB."""
+    draw = _Draw(seed)
+    times = draw.uniform(0, 1, 1)
+    sizes = _frame_sizes(draw, times).round().long().view(1, 1).expand(1, 2)
+    mean, deviation, _ = FITTED.exposure
+    light = draw.gauss(deviation, mean) + draw.drift(*FITTED.behind, times)
+    scene = _seen_background(draw, times, sizes) * torch.exp(light.clamp(-4.5, 1.4)).view(1, 1, 1, 1)
+    image: np.ndarray = _photographed(draw, scene, sizes)[0]
+    return image
 
 
 def render_tracks(

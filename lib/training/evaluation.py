@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import nn
 
+from lib.analysis.calibration import confidence_of_others, probabilities
 from lib.analysis.statistics import track_bootstrap
 from lib.data import Data, Split, audit_splits
+from lib.data.audit import mean_brightness
 from lib.data.preprocessing import Preprocessing
 from lib.model import Checkpoint
 from lib.records.schema import Accuracy, TrackResult
+
+SIZES = (32, 48, 80)  # pixels of the original image, between slices
+LEVELS = (32, 64, 128)  # mean pixel value, 0..255, between slices
 
 
 def predict_logits(
@@ -35,11 +42,17 @@ class Evaluation:
 
     labels: np.ndarray  # int64 (N,)
     preds: np.ndarray  # int64 (N,)
-    probs: np.ndarray  # float32 (N, classes)
+    logits: np.ndarray  # float32 (N, classes)
     accuracy: Accuracy
     per_class_recall: list[float | None]  # None for a class without images
     confusion: list[list[int]]  # rows = true class, columns = predicted
     without_duplicates: Accuracy | None = None  # without the images that an earlier split has too; None without any
+    temperature: float = 1.0  # of the probabilities
+
+    @cached_property
+    def probs(self) -> np.ndarray:
+        """float32 (N, classes)."""
+        return probabilities(self.logits, self.temperature)
 
     @property
     def confidence(self) -> np.ndarray:
@@ -53,8 +66,11 @@ class Evaluation:
         return wrong[np.argsort(-confidence, kind="stable")][:limit]
 
 
-def evaluate(logits: np.ndarray, split: Split) -> Evaluation:
+def evaluate(logits: np.ndarray, split: Split, temperature: float = 1.0) -> Evaluation:
     """Accuracy, recall per class and confusion of float32 logits (N, classes) for the N images of a split.
+
+    Args:
+        temperature: of the probabilities; the answers do not depend on it.
 
     Raises:
         ValueError: the number of logits is not the number of images, or the split is empty.
@@ -63,7 +79,6 @@ def evaluate(logits: np.ndarray, split: Split) -> Evaluation:
     if len(logits) != len(labels) or not len(labels):
         raise ValueError(f"{len(logits)} rows of logits for {len(labels)} images of split {split.name!r}")
     preds = logits.argmax(1)
-    shifted = np.exp(logits - logits.max(1, keepdims=True))
     num_classes = logits.shape[1]
     confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
     np.add.at(confusion, (labels, preds), 1)
@@ -74,7 +89,7 @@ def evaluate(logits: np.ndarray, split: Split) -> Evaluation:
     return Evaluation(
         labels=labels,
         preds=preds,
-        probs=shifted / shifted.sum(1, keepdims=True),
+        logits=logits,
         accuracy=Accuracy(
             top1=float(correct.mean()),
             top1_interval=track_bootstrap(correct, np.asarray(split.track_ids)) if split.has_tracks else None,
@@ -85,7 +100,30 @@ def evaluate(logits: np.ndarray, split: Split) -> Evaluation:
         ),
         per_class_recall=recall,
         confusion=confusion.tolist(),
+        temperature=temperature,
     )
+
+
+def fair_confidence(evaluation: Evaluation, split: Split) -> np.ndarray:
+    """float (N,), probability of each answer at a temperature that these images did not fit."""
+    if split.name != "val":
+        return evaluation.confidence
+    return confidence_of_others(evaluation.logits, evaluation.labels, split.track_ids)
+
+
+def slices(evaluation: Evaluation, split: Split) -> dict[str, Accuracy]:
+    """Accuracy of images that are about equally large or bright; only slices that have images."""
+    found = {}
+    for name, unit, values, edges in (
+        ("larger side", " px", np.asarray(split.sizes).max(axis=1), SIZES),
+        ("mean level", "", mean_brightness(split.images), LEVELS),
+    ):
+        names = [f"below {edges[0]}", *(f"{low} to {high}" for low, high in pairwise(edges)), f"{edges[-1]} and more"]
+        place = np.digitize(values, edges)
+        for index in np.unique(place):
+            rows = place == index
+            found[f"{name} {names[index]}{unit}"] = evaluate(evaluation.logits[rows], split.take(rows)).accuracy
+    return found
 
 
 def track_results(evaluation: Evaluation, split: Split) -> list[TrackResult]:
@@ -113,7 +151,7 @@ def evaluate_splits(checkpoint: Checkpoint, data: Data) -> dict[str, Evaluation]
     for split in (data.val, data.test):
         if split is not None:
             logits = predict_logits(checkpoint.model, checkpoint.preprocessing, split.images)
-            found, seen = evaluate(logits, split), audit.seen_earlier(split.name)
+            found, seen = evaluate(logits, split, checkpoint.metadata.temperature), audit.seen_earlier(split.name)
             if seen.any() and not seen.all():
                 found = replace(found, without_duplicates=evaluate(logits[~seen], split.take(~seen)).accuracy)
             evaluations[split.name] = found

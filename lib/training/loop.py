@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.analysis.calibration import fit_temperature, fit_threshold, probabilities
 from lib.data import Data, Split
 from lib.data.images import WHOLE
 from lib.data.preprocessing import Preprocessing, fit_preprocessing
@@ -337,8 +338,10 @@ def train(
         )
         if on_epoch is not None:
             on_epoch(history[-1], num_epochs)
+    model = model.to(memory_format=torch.contiguous_format).to(CPU).eval()
+    temperature, least_confidence = _calibration(model, stepper.preprocessing, data)
     return Trained(
-        model=model.to(memory_format=torch.contiguous_format).to(CPU).eval(),
+        model=model,
         metadata=CheckpointMetadata(
             architecture=chosen.architecture,
             recipe=chosen.name,
@@ -351,6 +354,8 @@ def train(
             classes=data.classes,
             preprocessing=stepper.preprocessing,
             crop=data.crop,
+            temperature=temperature,
+            least_confidence=least_confidence,
         ),
         history=history,
         train_s=sum(epoch.seconds for epoch in history),
@@ -398,6 +403,13 @@ def _validate(model: nn.Module, preprocessing: Preprocessing, data: Data) -> tup
     labels = torch.from_numpy(np.array(data.val.labels))
     loss = F.cross_entropy(torch.from_numpy(logits), labels).item()
     return loss, float((logits.argmax(1) == data.val.labels).mean())
+
+
+def _calibration(model: nn.Module, preprocessing: Preprocessing, data: Data) -> tuple[float, float]:
+    """Temperature and least confidence of a sign, fitted on validation in fp32, as the network is saved."""
+    logits = predict_logits(model, preprocessing, data.val.images)
+    temperature = round(fit_temperature(logits, data.val.labels), 4)
+    return temperature, round(fit_threshold(probabilities(logits, temperature).max(axis=1)), 4)
 
 
 def epoch_line(epoch: Epoch, total: int) -> str:

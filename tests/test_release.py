@@ -478,7 +478,7 @@ def outside(folder: Path, _: Path) -> None:
         (linked, "config.json is a link, and a release has files only"),
         (outside, "/outside is missing"),
         (in_file("SHA256SUMS", "  config.json", " config.json"), "must have one line for each file"),
-        (in_json("release.json", newer), "has release schema 99, this version reads 1; use the version"),
+        (in_json("release.json", newer), "has release schema 99, this version reads 1 and 2; use the version"),
         (in_json("release.json", misfit), "release.json is damaged at 'models'"),
         (in_file("release.json", "{", "["), "release.json is not readable as a release"),
         (lambda folder, _: (folder / "release.json").unlink(), "is not a release (it has no release.json)"),

@@ -6,19 +6,15 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-import numpy as np
-
 from lib.data import Data, Split
 from lib.errors import UserError
 from lib.promotion.rules import quality_rules, read_limits, speed_rule, verdict_of
 from lib.records.run import run_folder
 from lib.records.schema import Promotion, Scenario
 from lib.release import Release, verify
-from lib.release.predicting import Model
+from lib.release.predicting import predict_images
 from lib.release.reader import FOLDER, TRAINING_IMAGES
 from lib.release.writer import Plan, training_data, training_images
-
-BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
@@ -104,8 +100,11 @@ def judge(challenger: Release, champion: Champion, data: Data, times: Scenario) 
         times: as `race` measures them.
     """
     limits, judges, rival = read_limits(), data.val, champion.release
-    answers = _logits(challenger, judges), _logits(rival, champion.judges)
-    rules = [*quality_rules(*answers, judges, limits), speed_rule(times, limits)]
+    answers = [
+        predict_images(release.model(), release.preprocessing, seen.images)
+        for release, seen in ((challenger, judges), (rival, champion.judges))
+    ]
+    rules = [*quality_rules(answers[0], answers[1], judges, limits), speed_rule(times, limits)]
     doubts = []
     for name, release in (("challenger", challenger), ("champion", rival)):
         if release.manifest.profile == "smoke":
@@ -124,11 +123,3 @@ def judge(challenger: Release, champion: Champion, data: Data, times: Scenario) 
         verdict=verdict_of(rules, doubts),
         times=times,
     )
-
-
-def _logits(release: Release, judges: Split) -> np.ndarray:
-    """Float32 (N, classes), of the fp32 network on ONNX Runtime."""
-    model = Model(release.model())
-    starts = range(0, judges.num_images, BATCH_SIZE)
-    batches = (judges.images[start : start + BATCH_SIZE] for start in starts)
-    return np.concatenate([model(release.preprocessing.normalize(batch)) for batch in batches])

@@ -25,6 +25,7 @@ from lib.release.reader import (
     PREPROCESSOR,
     QUANTIZED,
     SAMPLES,
+    SCHEMA_VERSION,
     UINT8,
     Figures,
     Manifest,
@@ -51,6 +52,7 @@ class Sources:
     models: list[ReleasedModel]
     record_hashes: dict[str, str]  # by label
     card_version: int = CARD_VERSION
+    schema_version: int = SCHEMA_VERSION
 
 
 def label_of(record: Record) -> str:
@@ -88,6 +90,7 @@ def manifest_of(sources: Sources) -> Manifest:
         records=sources.record_hashes,
         models=sources.models,
         figures=figures_of(sources),
+        schema_version=sources.schema_version,
     )
 
 

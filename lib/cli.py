@@ -18,7 +18,7 @@ from lib.errors import RefusedError, UserError
 from lib.progress import to_stdout
 from lib.variables import KEEP_VARIABLE, remove_tuning, written
 
-OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, USAGE, INVESTIGATE, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 _PAIRS: dict[str, Any] = {"nargs": 2, "action": "append", "default": []}
@@ -298,7 +298,26 @@ def _serve(arguments: argparse.Namespace) -> int:
         raise UserError(
             f"{error.name} is not installed; `make EXTRAS=serve .venv` installs what serving needs"
         ) from None
-    serve(arguments.release, arguments.host, arguments.port, arguments.num_threads)
+    serve(arguments.release, arguments.host, arguments.port, arguments.num_threads, arguments.window)
+    return OK
+
+
+def _drift(arguments: argparse.Namespace) -> int:
+    from lib.analysis.drift import find_drift, is_drift
+    from lib.release import Release
+    from lib.report.drift_words import drift_lines
+
+    release = Release.load(arguments.release)
+    drift = find_drift(release.validation(), release.window(arguments.window), release.labels)
+    for line in drift_lines(drift):
+        print(line)
+    return INVESTIGATE if is_drift(drift) else OK
+
+
+def _promote(arguments: argparse.Namespace) -> int:
+    from lib.promotion.pointer import promote
+
+    print(promote(arguments.to, arguments.current))
     return OK
 
 
@@ -434,6 +453,16 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument(
         "--num-threads", type=_at_least_one, default=0, metavar="N", help="of the network (default: all cores)"
     )
+
+    serve.add_argument("--window", type=_at_least_one, default=0, metavar="N", help="last answers kept for GET /window")
+
+    drift = add("drift", _drift, "do a server's answers differ from those to the validation images? status 3: yes")
+    drift.add_argument("window", metavar="WINDOW", help="what GET /window of the server gave")
+    drift.add_argument("release", metavar="RELEASE", help="the one that it serves")
+
+    promote = add("promote", _promote, "let servers of a link answer with another release, later or earlier")
+    promote.add_argument("--to", required=True, metavar="RELEASE", help="its folder, or that of a run that has one")
+    promote.add_argument("--current", default="runs/current", metavar="LINK", help="default: runs/current")
 
     add_commands(commands)
     return parser

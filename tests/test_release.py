@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from lib.data.preprocessing import Preprocessing
 from lib.errors import RefusedError, UserError
 from lib.files import sha256_file
 from lib.header import CheckpointMetadata, read_header
+from lib.records.network_outputs import Outputs
 from lib.records.schema import (
     Accuracy,
     BenchmarkRecord,
@@ -75,7 +77,7 @@ def test_release_of_a_run_holds_every_link_and_is_not_called_authentic(
     assert main(["verify", str(whole)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0].split()[-1] for line in lines[:-2]] == [
-        "files", "trained", "evaluated", "benchmarked", "exported", "derived", "data", "samples"
+        "files", "trained", "evaluated", "benchmarked", "exported", "derived", "data", "validation", "samples"
     ]  # fmt: skip
     assert lines[-1].startswith("consistent, not authentic")
 
@@ -158,6 +160,19 @@ def rehash(folder: Path) -> None:
     bom = bom_of(release.manifest, release.metadata, trained_on, others)
     (folder / "sbom.cdx.json").write_text(json.dumps(bom))
     write_sums(folder)
+
+
+def in_outputs(change: Callable[[Outputs], Outputs]) -> Change:
+    def changed(folder: Path, _: Path) -> None:
+        path = folder / "validation.safetensors"
+        path.write_bytes(change(Outputs.load(path)).to_bytes())
+
+    return changed
+
+
+other_outputs = in_outputs(lambda outputs: replace(outputs, labels=outputs.labels[::-1].copy() % 7))
+# all right, where the network guesses
+swapped_answers = in_outputs(lambda outputs: Outputs.of(np.eye(43)[outputs.labels], outputs.sequences, outputs.labels))
 
 
 def other_checkpoint(folder: Path, other: Path) -> None:
@@ -370,6 +385,9 @@ def half_lost(content: Any) -> None:
             "derived: preprocessor_config.json: image_mean.0 does not follow",
         ),
         (other_logits, "samples: onnx/model.onnx does not give the logits"),
+        (other_outputs, "validation: validation.safetensors has other images, tracks or labels"),
+        (swapped_answers, "validation: validation.safetensors has top-1"),
+        (lambda folder, _: (folder / "validation.safetensors").write_bytes(b"x"), "validation: "),
         (other_image, "samples: samples/03.png is not the image that was measured"),
         (other_size, "samples: ValueError: all input arrays must have the same shape"),
         (not_an_image, "samples: "),
@@ -487,7 +505,7 @@ def outside(folder: Path, _: Path) -> None:
         (linked, "config.json is a link, and a release has files only"),
         (outside, "/outside is missing"),
         (in_file("SHA256SUMS", "  config.json", " config.json"), "must have one line for each file"),
-        (in_json("release.json", newer), "has release schema 99, this version reads 1; use the version"),
+        (in_json("release.json", newer), "has release schema 99, this version reads 1 and 2; use the version"),
         (in_json("release.json", misfit), "release.json is damaged at 'models'"),
         (in_file("release.json", "{", "["), "release.json is not readable as a release"),
         (lambda folder, _: (folder / "release.json").unlink(), "is not a release (it has no release.json)"),

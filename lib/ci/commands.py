@@ -141,6 +141,31 @@ def _publish(arguments: _Arguments) -> None:
         print(line, flush=True)
 
 
+def _roll_back(arguments: _Arguments) -> None:
+    from lib.ci.publishing import roll_back
+
+    print(roll_back(arguments.out, os.environ))
+
+
+def _retrain(_arguments: _Arguments) -> None:
+    from lib.ci.retraining import plan
+
+    write_outputs(plan(os.environ), os.environ)
+
+
+def _champion(arguments: _Arguments) -> None:
+    from lib.ci.retraining import fetch_release
+
+    release = fetch_release(arguments.tag, arguments.out, os.environ)
+    write_outputs({"champion": str(release.path)}, os.environ)
+
+
+def _retrained(arguments: _Arguments) -> None:
+    from lib.ci.retraining import report
+
+    print(report(arguments.run_dir, os.environ))
+
+
 def _annotate(arguments: _Arguments) -> None:
     from lib.ci.annotate import annotate_run
 
@@ -228,6 +253,15 @@ def add_commands(commands: Any) -> None:
     publish.add_argument(
         "--image", required=True, metavar="NAME", help="of the release, at the registry, with its digest"
     )
+
+    back = add(actions, "roll-back", _roll_back, "mark an earlier release as the latest, if it verifies", run=False)
+    back.add_argument("--out", type=Path, required=True, metavar="DIR")
+
+    add(actions, "retrain", _retrain, "is there anything new to train on, and a champion to compare with?", run=False)
+    champion = add(actions, "champion", _champion, "download a published release and verify it", run=False)
+    champion.add_argument("tag", metavar="TAG")
+    champion.add_argument("--out", type=Path, required=True, metavar="DIR")
+    add(actions, "retrained", _retrained, "open an issue with what 05 found out about a retrained network")
 
     add(actions, "annotate", _annotate, "annotations at the notebook cells that failed")
 

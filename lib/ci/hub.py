@@ -76,6 +76,12 @@ class Hub:
                 break
         return min(found, key=lambda one: bool(one["draft"]), default=None)
 
+    def latest(self) -> dict[str, Any] | None:
+        """The published release that is marked as the latest; None where there is none."""
+        listed = self.listed("", "releases", {"per_page": "1"})  # GitHub answers 404 to the next question without any
+        found: dict[str, Any] | None = self.ask("GET", "releases/latest").json() if listed else None
+        return found
+
     def listed(self, key: str, path: str, parameters: Mapping[str, str]) -> list[dict[str, Any]]:
         """The list in an answer; with an empty key the answer is the list.
 

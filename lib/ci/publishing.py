@@ -12,6 +12,7 @@ from pathlib import Path
 from lib.ci.gate import judge_run
 from lib.ci.hub import Hub, needed
 from lib.ci.publish import unfit
+from lib.ci.retraining import fetch_release
 from lib.ci.tagged import tag_of
 from lib.errors import RefusedError
 from lib.files import project_path
@@ -80,6 +81,24 @@ def release_notes(run_dir: Path, environ: Mapping[str, str]) -> str:
             card,
         ]
     )
+
+
+def roll_back(out: Path, environ: Mapping[str, str]) -> str:
+    """Mark the published release of a tag as the latest again, if it still verifies.
+
+    Args:
+        out: folder that gets its files.
+        environ: GITHUB_REF, and what `Hub` reads; the token needs `contents: write`.
+
+    Raises:
+        RefusedError: not such a release, or a link of its chain does not hold. Nothing has changed then.
+    """
+    tag, hub = tag_of(environ), Hub(environ)
+    release = fetch_release(tag, out, environ)
+    found = hub.release(tag)
+    assert found is not None
+    hub.ask("PATCH", f"releases/{int(found['id'])}", json={"make_latest": "true"})
+    return f"{tag} is the latest release again: {release.name} {release.version}, digest {release.digest}"
 
 
 def archive_name(release: Release) -> str:

@@ -14,11 +14,9 @@ from lib.promotion.rules import quality_rules, read_limits, speed_rule, verdict_
 from lib.records.run import run_folder
 from lib.records.schema import Promotion, Scenario
 from lib.release import Release, verify
-from lib.release.predicting import Model
+from lib.release.predicting import predict_images
 from lib.release.reader import FOLDER, TRAINING_IMAGES
 from lib.release.writer import Plan, training_data, training_images
-
-BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
@@ -104,8 +102,11 @@ def judge(challenger: Release, champion: Champion, data: Data, times: Scenario) 
         times: as `race` measures them.
     """
     limits, judges, rival = read_limits(), data.val, champion.release
-    answers = _logits(challenger, judges), _logits(rival, champion.judges)
-    rules = [*quality_rules(*answers, judges, limits), speed_rule(times, limits)]
+    answers = [
+        predict_images(release.model(), release.preprocessing, seen.images) / np.float32(release.metadata.temperature)
+        for release, seen in ((challenger, judges), (rival, champion.judges))
+    ]
+    rules = [*quality_rules(answers[0], answers[1], judges, limits), speed_rule(times, limits)]
     doubts = []
     for name, release in (("challenger", challenger), ("champion", rival)):
         if release.manifest.profile == "smoke":
@@ -124,13 +125,3 @@ def judge(challenger: Release, champion: Champion, data: Data, times: Scenario) 
         verdict=verdict_of(rules, doubts),
         times=times,
     )
-
-
-def _logits(release: Release, judges: Split) -> np.ndarray:
-    """Float32 (N, classes), of the fp32 network on ONNX Runtime, divided by its temperature."""
-    model = Model(release.model())
-    starts = range(0, judges.num_images, BATCH_SIZE)
-    batches = (judges.images[start : start + BATCH_SIZE] for start in starts)
-    logits = np.concatenate([model(release.preprocessing.normalize(batch)) for batch in batches])
-    scaled: np.ndarray = logits / np.float32(release.metadata.temperature)
-    return scaled

@@ -548,6 +548,30 @@ class Promotion:
     times: Scenario  # the challenger as backend, the champion as reference and as control
 
 
+@dataclass
+class ClassShare:
+    """Mean probability of a class."""
+
+    label: str
+    validation: float
+    window: float
+
+
+@dataclass
+class Drift:
+    """How the answers in a server's window differ from those to the validation images, see `lib.analysis.drift`."""
+
+    num_images: int  # in the window
+    num_sequences: int
+    p_value: float  # of both tests together
+    p_answers: float  # of each alone: distribution of the outputs
+    p_mix: float  # mean probabilities
+    shares: list[ClassShare]  # of the classes that changed the most
+    top1: float  # on the validation images
+    estimated_top1: float  # in the window, from the confidence alone
+    interval: tuple[float, float] | None  # of the estimate, 95 %; None for a single sequence
+
+
 @dataclass(kw_only=True)
 class ReleaseRecord(Record):
     """05_release: what was released, or why nothing was."""
@@ -563,6 +587,7 @@ class ReleaseRecord(Record):
     notes: list[str] = field(default_factory=list)  # what a reader must know
     reason: str = ""  # why there is no release
     promotion: Promotion | None = None  # None where no champion was given
+    drift: Drift | None = None  # None where no window was given
 
 
 class OtherSchemaError(UserError):

@@ -25,6 +25,7 @@ from lib.release.reader import (
     PREPROCESSOR,
     QUANTIZED,
     SAMPLES,
+    SCHEMA_VERSION,
     UINT8,
     Figures,
     Manifest,
@@ -51,6 +52,7 @@ class Sources:
     models: list[ReleasedModel]
     record_hashes: dict[str, str]  # by label
     card_version: int = CARD_VERSION
+    schema_version: int = SCHEMA_VERSION
 
 
 def label_of(record: Record) -> str:
@@ -90,6 +92,7 @@ def manifest_of(sources: Sources) -> Manifest:
         figures=figures_of(sources),
         temperature=network.temperature,
         least_confidence=network.least_confidence,
+        schema_version=sources.schema_version,
     )
 
 

@@ -10,11 +10,13 @@ import numpy as np
 
 from lib.analysis.calibration import probabilities
 from lib.data.images import read_image, resize_image
+from lib.data.preprocessing import Preprocessing
 from lib.errors import UserError
 from lib.granted import num_cores
 from lib.release.reader import FP32, OUTPUT, UINT8, Release
 
 SHOWN = 3  # answers for an image
+BATCH_SIZE = 256
 
 
 def runtime() -> Any:
@@ -68,6 +70,17 @@ class Model:
         except Exception as error:
             raise _refusal(self.path, error) from None
         return logits
+
+
+def predict_images(model: Path, preprocessing: Preprocessing, images: np.ndarray) -> np.ndarray:
+    """Logits of many images, float32 (N, classes).
+
+    Args:
+        images: uint8 (N, 3, H, W), at the size of the network.
+    """
+    runs = Model(model)
+    batches = (images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE))
+    return np.concatenate([runs(preprocessing.normalize(batch)) for batch in batches])
 
 
 def predict_files(release: str, images: Sequence[str], model: str = FP32) -> Iterator[str]:

@@ -11,6 +11,7 @@
     records/*.json              of training and of the measurements
     samples/                    images with the logits that the measured models gave
     training-images.sha256      of the pixels of every training image
+    validation.safetensors      what onnx/model.onnx answers for the validation images: drift is seen against it
     sbom.cdx.json               CycloneDX bill of materials
     SHA256SUMS                  of all these files; its own SHA-256 is the digest of the release
 
@@ -32,13 +33,16 @@ from lib.data.preprocessing import Preprocessing
 from lib.errors import UserError
 from lib.files import project_path, sha256_file
 from lib.header import CheckpointMetadata, read_header
+from lib.records.network_outputs import Outputs
 from lib.records.schema import Accuracy, ParameterValue, ReleasedModel
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+WITHOUT_OUTPUTS = 1  # schema of releases without VALIDATION, which are read all the same
 CARD, MANIFEST, CONFIG, PREPROCESSOR = "README.md", "release.json", "config.json", "preprocessor_config.json"
 FOLDER = "release"  # of a release in its run folder
 WEIGHTS, TRAINING_IMAGES, BOM, SUMS = "model.safetensors", "training-images.sha256", "sbom.cdx.json", "SHA256SUMS"
 SAMPLES = "samples/samples.json"
+VALIDATION = "validation.safetensors"
 SIGNATURE = "model.sig"  # of the folder; not in SHA256SUMS, which it signs too
 FP32, QUANTIZED, UINT8 = "onnx/model.onnx", "onnx/model_quantized.onnx", "onnx/model_uint8.onnx"
 PIXELS = "pixels"  # input of the variant for bytes: uint8 (N, H, W, 3), RGB
@@ -177,6 +181,36 @@ class Release:
             raise UserError(f"the release {self.path} has no {path}; it has {known}")
         return self.path / path
 
+    def validation(self) -> Outputs:
+        """What `onnx/model.onnx` answered for the validation images.
+
+        Raises:
+            UserError: an earlier version of this project made the release, without them.
+        """
+        if self.manifest.schema_version == WITHOUT_OUTPUTS:
+            raise UserError(
+                f"the release {self.path} has no {VALIDATION}: an earlier version of this project made it; run 05 of "
+                "its run again"
+            )
+        return Outputs.load(self.path / VALIDATION)
+
+    def window(self, path: str) -> Outputs:
+        """What a server of this release answered last.
+
+        Args:
+            path: a file that `GET /window` gave; a relative path counts from the project root.
+
+        Raises:
+            UserError: missing, cut off or empty; or of another release.
+        """
+        window = Outputs.load(project_path(path))
+        if window.digest != self.digest:
+            raise UserError(
+                f"the window {path} is of release {window.digest[:12] or 'unknown'}, and {self.path} is "
+                f"{self.digest[:12]}; give the window of a server of this release, or the release that it served"
+            )
+        return window
+
     def text(self, path: str) -> str:
         """A file of the release as text."""
         return (self.path / path).read_text(encoding="utf-8")
@@ -192,10 +226,10 @@ def _read_manifest(folder: Path) -> Manifest:
         version = content["schema_version"]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"{path} is not readable as a release ({error}); {_REMEDY}") from None
-    if version != SCHEMA_VERSION:
+    if version not in (WITHOUT_OUTPUTS, SCHEMA_VERSION):
         raise UserError(
-            f"{path} has release schema {version!r}, this version reads {SCHEMA_VERSION}; use the version of this "
-            "project that made the release"
+            f"{path} has release schema {version!r}, this version reads {WITHOUT_OUTPUTS} and {SCHEMA_VERSION}; "
+            "use the version of this project that made the release"
         )
     try:
         return _MANIFEST.validate_python(content, extra="forbid")

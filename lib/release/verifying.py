@@ -22,6 +22,7 @@ from lib.analysis.statistics import signal_to_error_db
 from lib.data.images import pixel_digest, read_image
 from lib.errors import RefusedError, UserError
 from lib.files import sha256_file
+from lib.records.network_outputs import log_softmax
 from lib.records.schema import BenchmarkRecord, TrainRecord, read_record
 from lib.release.bom import bom_of
 from lib.release.card import card_of
@@ -51,12 +52,15 @@ from lib.release.reader import (
     SUMS,
     TRAINING_IMAGES,
     UINT8,
+    VALIDATION,
     WEIGHTS,
+    WITHOUT_OUTPUTS,
     Release,
 )
 
 LEAST_SQNR_DB = 60.0  # of logits against the measured ones: another CPU adds in another order
 LEAST_SQNR_INT8_DB = 15.0  # as of the backend; other kernels round in other places
+MOST_OTHER_ANSWERS = 0.01  # share of images, or of a probability: halves, and another CPU, round in other places
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -137,6 +141,8 @@ def _files(evidence: _Evidence) -> str:
     models = {UINT8, *(PLACES[record.backend] for record in benchmarks)}
     records = {f"records/{label}.json" for label in release.manifest.records}
     samples = {sample_file(index) for index in range(len(benchmarks[0].samples))}
+    if release.manifest.schema_version != WITHOUT_OUTPUTS:
+        texts.add(VALIDATION)
     parts = texts | models | records | samples
     if missing := sorted(parts - release.sums.keys()):
         raise RefusedError(f"{missing[0]} is missing, and {SUMS} does not name it")
@@ -232,7 +238,8 @@ def _derived(evidence: _Evidence) -> str:
     manifest = release.manifest
     claimed = next((model.error_max for model in manifest.models if model.path == UINT8), 0.0)  # `_samples` checks it
     models = models_of(release.path, benchmarks, claimed)
-    sources = Sources(train, benchmarks, release.metadata, models, manifest.records, manifest.card_version)
+    versions = manifest.card_version, manifest.schema_version
+    sources = Sources(train, benchmarks, release.metadata, models, manifest.records, *versions)
     for path, content in json_files(sources).items():
         # a field of the manifest that came after this release has its default
         found = json.dumps(asdict(manifest)) if path == MANIFEST else release.text(path)
@@ -279,6 +286,30 @@ def _training_images(evidence: _Evidence) -> str:
     return f"{TRAINING_IMAGES} has {expected:,} hashes, as many as there were training images"
 
 
+def _validation(evidence: _Evidence) -> str:
+    """Outputs for the validation images, which are not here: against the records, as far as these go."""
+    release, train, benchmarks = evidence
+    if release.manifest.schema_version == WITHOUT_OUTPUTS:
+        return "an earlier version of this project made the release, without outputs for the validation images"
+    outputs, data, parity = release.validation(), train.data, benchmarks[0].parity
+    assert data is not None and parity is not None
+    labels = np.bincount(np.maximum(outputs.labels, 0), minlength=len(data.classes))
+    found = len(outputs.labels), len(np.unique(outputs.sequences)), labels.tolist()
+    named = data.num_images["val"], data.num_tracks["val"], np.sum(train.confusion["val"], axis=1).tolist()
+    if found != named:
+        raise RefusedError(f"{VALIDATION} has other images, tracks or labels than the record of the training")
+    if abs(outputs.right.mean() - parity.top1) > MOST_OTHER_ANSWERS:
+        raise RefusedError(
+            f"{VALIDATION} has top-1 {outputs.right.mean():.2%}, and {NEEDED} measured {parity.top1:.2%}"
+        )
+    shares = np.exp(outputs.log_probabilities.astype(np.float32))
+    for index, sample in enumerate(benchmarks[0].samples):
+        answer = np.exp(log_softmax(np.array(sample.logits)).astype(np.float32))
+        if np.abs(shares - answer).max(axis=1).min() > MOST_OTHER_ANSWERS:
+            raise RefusedError(f"{VALIDATION} does not have the measured answer for {sample_file(index)}")
+    return f"{VALIDATION} has {named[0]:,} outputs, with the measured top-1 and the answers for the samples"
+
+
 def _samples(evidence: _Evidence) -> str:
     """Images, logits of the records, and what the models answer here."""
     release, _, benchmarks = evidence
@@ -321,5 +352,6 @@ _LINKS: dict[str, Callable[[_Evidence], str]] = {
     "exported": _exported,
     "derived": _derived,
     "data": _training_images,
+    "validation": _validation,
     "samples": _samples,
 }

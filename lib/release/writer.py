@@ -19,6 +19,7 @@ from lib.data.store import with_extra
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, sha256_file, writing
 from lib.header import CheckpointMetadata, read_header
+from lib.records.network_outputs import Outputs
 from lib.records.schema import (
     BENCHMARK,
     TRAIN,
@@ -43,8 +44,20 @@ from lib.release.contents import (
     sample_file,
 )
 from lib.release.pixels import pixels_variant
-from lib.release.predicting import Model
-from lib.release.reader import BOM, CARD, FOLDER, FP32, SIGNATURE, SUMS, TRAINING_IMAGES, UINT8, WEIGHTS, Release
+from lib.release.predicting import Model, predict_images
+from lib.release.reader import (
+    BOM,
+    CARD,
+    FOLDER,
+    FP32,
+    SIGNATURE,
+    SUMS,
+    TRAINING_IMAGES,
+    UINT8,
+    VALIDATION,
+    WEIGHTS,
+    Release,
+)
 
 _AGAIN = f"run {BENCHMARK} again"
 
@@ -196,6 +209,9 @@ def _fill(folder: Path, plan: Plan, data: Data) -> None:
     for index, image in enumerate(images):
         as_image(image).save(folder / sample_file(index))
     (folder / TRAINING_IMAGES).write_text(training_images(data), encoding="ascii")
+    answers = predict_images(folder / FP32, network.preprocessing, data.val.images)
+    outputs = Outputs.of(answers, data.val.track_ids, data.val.labels)
+    (folder / VALIDATION).write_bytes(outputs.to_bytes())
     models = models_of(folder, plan.benchmarks, _error_max(folder, network, images))
     sources = Sources(plan.train, plan.benchmarks, network, models, _records(folder, plan))
     for path, content in json_files(sources).items():

@@ -19,6 +19,7 @@ from lib.records.schema import (
     Scenario,
     TrainRecord,
 )
+from lib.report.drift_words import drift_words
 from lib.report.promotion import verdict_words
 from lib.report.words import (
     NOT_JUDGED,
@@ -66,7 +67,9 @@ def _released(record: ReleaseRecord) -> str:
     released = (
         f"released {record.name} {record.version}: {files}; each of the {len(record.links)} links of its chain holds"
     )
-    return released if record.promotion is None else f"{verdict_words(record.promotion)}. {capital(released)}"
+    parts = [drift_words(record.drift)] if record.drift is not None else []
+    parts += [verdict_words(record.promotion)] if record.promotion is not None else []
+    return ". ".join(part if not number else capital(part) for number, part in enumerate([*parts, released]))
 
 
 def answer(record: Record) -> str:

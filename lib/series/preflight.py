@@ -19,10 +19,11 @@ from lib.data.sets import get_dataset
 from lib.data.splitting import VAL_SHARE
 from lib.data.store import find_extra, with_extra
 from lib.errors import UserError
-from lib.files import CHECKPOINT_NAME, TEMPORARY, writing
+from lib.files import CHECKPOINT_NAME, TEMPORARY, project_path, writing
 from lib.progress import Progress, silent, to_stderr
 from lib.promotion.contest import check_judges, verified_champion
 from lib.promotion.rules import read_limits
+from lib.records.network_outputs import Outputs
 from lib.records.run import Job, run_folder
 from lib.records.schema import BENCHMARK, COMPARE, TRAIN, ParameterValue
 from lib.release.writer import plan_release, training_data
@@ -91,7 +92,8 @@ def check_inputs(jobs: Sequence[Job], run_dir: Path) -> None:
 
     Raises:
         UserError: an unreadable or foreign checkpoint, an unknown model, a damaged or older record, records that do not
-            fit, no folder of earlier runs, a champion that cannot be judged, or a full temporary folder.
+            fit, no folder of earlier runs, a champion that cannot be judged, a window that cannot be read, or a full
+            temporary folder.
     """
     notebooks = {job.notebook for job in jobs}
     for job in jobs:
@@ -105,6 +107,8 @@ def check_inputs(jobs: Sequence[Job], run_dir: Path) -> None:
             run_folder(str(history), EARLIER_RUNS)
         if champion := job.values.get("champion"):
             _check_champion(str(champion), jobs, job, run_dir)
+        if window := job.values.get("window"):
+            Outputs.load(project_path(str(window)))
     if benchmark := next((job for job in jobs if job.notebook == BENCHMARK), None):
         _check_network(benchmark, run_dir / CHECKPOINT_NAME, trains=TRAIN in notebooks)
         _check_temporary_folder(benchmark)

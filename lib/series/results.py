@@ -22,6 +22,7 @@ from lib.records.run import networks
 from lib.records.schema import (
     BenchmarkRecord,
     CompareRecord,
+    Drift,
     Examination,
     ExploreRecord,
     Promotion,
@@ -163,13 +164,19 @@ def write_compare(run: Run, comparison: Comparison, history: History | None = No
 
 
 def write_released(
-    run: Run, plan: Plan, written: Written, links: list[str], promotion: Promotion | None = None
+    run: Run,
+    plan: Plan,
+    written: Written,
+    links: list[str],
+    promotion: Promotion | None = None,
+    drift: Drift | None = None,
 ) -> FileNote:
     """Record of 05: what was released, or why nothing was.
 
     Args:
         links: what holds, as `lib.release.verify` reports it.
         promotion: whether it should replace the champion; None without one.
+        drift: how a window of answers differs; None without one.
     """
     release, train = written.release, plan.train
     common = run.common(None, train.checkpoint_sha256 if train is not None else None)
@@ -190,5 +197,6 @@ def write_released(
             links=links,
             notes=[*written.notes, authenticity(release)],
             promotion=promotion,
+            drift=drift,
         )
     return _written(run, run.write(record))

@@ -111,14 +111,15 @@ def _link(run_dir: Path) -> Path:
 def prune(keep: int) -> Iterator[str]:
     """Remove old runs, and yield a line for each with the space that it took.
 
-    The newest `keep`, the one that `runs/latest` points to, those in which a launch is at work, and folders that were
-    named by hand stay.
+    The newest `keep`, those that a link in `runs/` leads to (`latest`, `current`), those in which a launch is at work,
+    and folders that were named by hand stay.
     """
     runs = [path for path in RUNS.glob("*_*") if _STAMPED.fullmatch(path.name)]
     runs.sort(key=lambda path: [int(number) for number in re.findall(r"\d+", path.name)], reverse=True)
+    linked = [path.resolve() for path in RUNS.glob("*") if path.is_symlink()]
     total = 0
     for run in runs[keep:]:
-        if run == LATEST.resolve():
+        if any(place.is_relative_to(run) for place in linked):
             continue
         try:
             with claimed(run), writing(run, "remove it by hand"):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
@@ -19,6 +20,7 @@ from lib.release.reader import OUTPUT, Release
 from lib.serving import protocol
 from lib.serving.decoding import FORMATS, MAX_BYTES, Refused
 from lib.serving.engine import MAX_BATCH, RETRY_AFTER_S, Answer, Engine, Upload
+from lib.serving.window import SEQUENCE, Window
 from lib.signs import artwork_svg, sign_named
 
 LIMIT_S = 15.0  # for a request: its body to arrive, and its answer
@@ -40,8 +42,12 @@ T = TypeVar("T")
 _log = logging.getLogger("uvicorn.error")
 
 
-def create_app(engine: Engine) -> Application:
-    """The application. It starts the engine's threads and ends them."""
+def create_app(engine: Engine, window_size: int = 0) -> Application:
+    """The application. It starts the engine's threads and ends them.
+
+    Args:
+        window_size: answers that `GET /window` has; 0: none is kept.
+    """
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -57,7 +63,7 @@ def create_app(engine: Engine) -> Application:
         docs_url=None,  # both pages of documentation load scripts from elsewhere
         redoc_url=None,
     )
-    routes = _Routes(engine)
+    routes = _Routes(engine, Window(window_size) if window_size else None)
     app.add_api_route("/predict", routes.predict, methods=["POST"], openapi_extra=_PREDICT, responses=_RESPONSES)
     app.add_api_route("/v2", routes.server, response_model=None)
     app.add_api_route("/v2/health/live", routes.healthy)
@@ -69,6 +75,7 @@ def create_app(engine: Engine) -> Application:
             f"{model}/infer", routes.infer, methods=["POST"], openapi_extra=_INFER, responses=_RESPONSES | _UNKNOWN
         )
     app.add_api_route("/metrics", routes.metrics)
+    app.add_api_route("/window", routes.outputs, responses=_UNKNOWN)
     app.add_api_route("/artwork/{label:path}", routes.artwork, include_in_schema=False)
     for name in _PAGE:
         app.add_api_route(f"/{name}", routes.page, include_in_schema=False)
@@ -114,6 +121,7 @@ class Application:
             answer = await self._routes.within_limits(
                 receive, length.decode("latin-1"), lambda body: engine.infer(Upload(body, media_type))
             )
+            self._routes.keep([answer], scope)
             content = json.dumps(_answered([answer])).encode()
         except Exception as error:
             response = await self._routes.failure(scope, error)
@@ -158,8 +166,8 @@ class _Exchange:
 
 
 class _Routes:
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine, window: Window | None) -> None:
+        self.engine, self._window = engine, window
         self._held = 0  # bytes of bodies
 
     async def predict(self, request: Request) -> Response:
@@ -172,7 +180,16 @@ class _Routes:
         async def answers(body: bytes) -> list[Answer]:
             return await self._all(await _parts(request, body))
 
-        return _json(_answered(await self.within_limits(request.receive, _length(request), answers)))
+        found = await self.within_limits(request.receive, _length(request), answers)
+        self.keep(found, request.scope)
+        return _json(_answered(found))
+
+    def keep(self, answers: list[Answer], scope: Scope) -> None:
+        """Add answers to the window, where there is one."""
+        if self._window is not None:
+            sequence = Headers(scope=scope).get(SEQUENCE, "")
+            for answer in answers:
+                self._window.add(answer, sequence, self.engine.served.release)
 
     async def _all(self, uploads: list[Upload]) -> list[Answer]:
         """Answers in the order of the images; the first that cannot be answered stops the others."""
@@ -200,6 +217,7 @@ class _Routes:
             # The release may change until the body is here; from here on, the engine takes the one that was parsed for.
             question = protocol.parse(body, header_length, image_shape())
             found = await self.engine.infer(question.pixels)
+            self.keep([found], request.scope)
             tensors = {OUTPUT: found.logits, protocol.PROBABILITIES: found.probabilities}
             return protocol.answer(question, tensors, found.release)
 
@@ -273,6 +291,13 @@ class _Routes:
     async def metrics(self) -> Response:
         """For Prometheus."""
         return Response(self.engine.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def outputs(self) -> Response:
+        """The last answers without their images, a file for `python -m lib drift`."""
+        if self._window is None:
+            raise Refused(404, "unknown", "no window is kept; start the server with --window N")
+        content = self._window.outputs(self.engine.served.release).to_bytes()
+        return Response(content, media_type="application/octet-stream")
 
     async def page(self, request: Request) -> Response:
         name = request.url.path.removeprefix("/")

@@ -13,6 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lib.errors import UserError
+from lib.files import project_path
 from lib.progress import to_stdout
 from lib.serving.app import LIMIT_S, create_app
 from lib.serving.engine import Engine, Served
@@ -21,6 +22,7 @@ from lib.serving.metrics import Metrics
 HEAD_S = 10.0  # for the head of a request to arrive
 KEEP_ALIVE_S = 30  # between two requests of a connection
 BACKLOG = 2048
+LOOK_S = 1.0  # between two looks at where the release's link leads
 
 
 class _Impatient(HttpToolsProtocol):
@@ -44,20 +46,22 @@ class _Impatient(HttpToolsProtocol):
         super().connection_lost(exc)
 
 
-def serve(path: str, host: str, port: int, num_threads: int) -> None:
-    """Serve a release until SIGTERM or SIGINT, which let finish what is in flight. SIGHUP loads `path` again.
+def serve(path: str, host: str, port: int, num_threads: int, window_size: int = 0) -> None:
+    """Serve a release until SIGTERM or SIGINT, which let finish what is in flight. SIGHUP loads `path` again, and so
+    does a link that leads elsewhere.
 
     Args:
-        path: a release folder, or a link to one that is turned before SIGHUP.
+        path: a release folder, or a link to one.
         port: 0 = any that is free; the first line of output says which.
         num_threads: of the network; 0 = all cores that were granted.
+        window_size: as of `create_app`.
 
     Raises:
         UserError: the release cannot be served, or the address is not free.
     """
     engine = Engine(Served.load(path, num_threads), Metrics())
     listening = _listen(host, port)
-    app = create_app(engine)
+    app = create_app(engine, window_size)
     started = app.routed.router.lifespan_context
 
     @asynccontextmanager
@@ -65,11 +69,21 @@ def serve(path: str, host: str, port: int, num_threads: int) -> None:
         async with started(scope):
             loop = asyncio.get_running_loop()
             loop.add_signal_handler(signal.SIGHUP, reload.set)
-            task = asyncio.create_task(reloading())
+            tasks = [asyncio.create_task(work()) for work in (reloading, following)]
             to_stdout(f"serving {_words(engine.served)}")
             to_stdout(f"listening on http://{shown}:{address[1]} (SIGTERM ends it, SIGHUP loads the release again)")
             yield
-            task.cancel()
+            for task in tasks:
+                task.cancel()
+
+    async def following() -> None:
+        """A link is looked at, as `promote` turns it: its place, and not the files behind it."""
+        before = link.resolve()
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if (now := link.resolve()) != before:
+                before = now
+                reload.set()
 
     async def reloading() -> None:
         """One after the other, and each in a thread of its own: the event loop goes on answering."""
@@ -85,6 +99,7 @@ def serve(path: str, host: str, port: int, num_threads: int) -> None:
             else:
                 to_stdout(f"serving {_words(engine.served)}")
 
+    link = project_path(path)
     log = logging.getLogger("uvicorn.error")
     log.setLevel(logging.WARNING)
     reload = asyncio.Event()

@@ -1,0 +1,139 @@
+"""Retraining: whether there is anything new to train on, the champion to compare with, and an issue with the evidence.
+
+It never promotes. The same inputs are decided once: the issue with their key is the decision, and is not made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import tarfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lib.ci.github import run_url
+from lib.ci.hub import Hub, needed
+from lib.ci.settings import settings
+from lib.errors import RefusedError, UserError
+from lib.files import project_path
+from lib.records.schema import RELEASE, ReleaseRecord, read_record, record_path
+from lib.release import Release, verify
+from lib.report.promotion import rules_table, verdict_words
+from lib.report.words import capital
+
+LABEL = "retraining"  # of its issues
+_EXTRA = re.compile(r"[0-9a-f]{8,64}|")
+
+
+def plan(environ: Mapping[str, str]) -> dict[str, str]:
+    """Outputs of the plan job.
+
+    Args:
+        environ: what `settings` and `Hub` read, GITHUB_SHA, and INPUT_EXTRA_DATA (hash of added images, or empty).
+
+    Returns:
+        What `settings` gives; extra_data; champion (tag of the latest release; empty: none is published); key (SHA-256
+        of all that decides); train (`false` where there is no champion, or where an issue has decided on this key).
+
+    Raises:
+        UserError: a bad input.
+        RefusedError: GitHub does not answer.
+    """
+    (commit,), hub = needed(environ, "GITHUB_SHA"), Hub(environ)
+    extra = environ.get("INPUT_EXTRA_DATA", "").strip()
+    if not _EXTRA.fullmatch(extra):
+        raise UserError(
+            f"extra_data is {extra[:80]!r}; give the hash that `python -m lib data add` printed, or nothing"
+        )
+    chosen, latest = settings(environ), hub.latest()
+    champion = latest["tag_name"] if latest else ""
+    digests = sorted(str(asset.get("digest")) for asset in latest["assets"]) if latest else []
+    inputs = [
+        commit,
+        extra,
+        champion,
+        digests,
+        *(chosen[name] for name in ("profile", "dataset", "recipe", "data_key")),
+    ]
+    key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
+    decided = [issue["html_url"] for issue in _issues(hub) if key in (issue["body"] or "")]
+    if not champion:
+        print("no release is published: there is no champion that another network could replace")
+    for address in decided[:1]:
+        print(f"these inputs are decided already: {address}")
+    train = bool(champion) and not decided
+    return {**chosen, "extra_data": extra, "champion": champion, "key": key, "train": str(train).lower()}
+
+
+def fetch_release(tag: str, out: Path, environ: Mapping[str, str]) -> Release:
+    """Download a published release and verify it.
+
+    Args:
+        out: folder that gets it.
+
+    Raises:
+        RefusedError: no such release, its archive is damaged or not the one that GitHub names, or a link does not hold.
+    """
+    hub = Hub(environ)
+    found = hub.release(tag)
+    archives = [asset for asset in found["assets"] if asset["name"].endswith(".tar")] if found else []
+    if found is None or found["draft"] or len(archives) != 1:
+        raise RefusedError(f"{tag} is not a published release with one archive; choose another tag")
+    head = {"Accept": "application/octet-stream"}
+    content = hub.ask("GET", f"releases/assets/{int(archives[0]['id'])}", headers=head).content
+    if archives[0].get("digest") != f"sha256:{hashlib.sha256(content).hexdigest()}":
+        raise RefusedError(f"{archives[0]['name']} of {tag} is not the file that GitHub names; try again")
+    target = project_path(out)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            archive.extractall(target, filter="data")
+    except tarfile.TarError as error:
+        raise RefusedError(f"{archives[0]['name']} of {tag} cannot be unpacked ({error})") from None
+    return verify(target / archives[0]["name"].removesuffix(".tar"))[0]
+
+
+def report(run_dir: Path, environ: Mapping[str, str]) -> str:
+    """Open the issue on a retrained network, and return its address. One with the same key is left as it is.
+
+    Args:
+        run_dir: with the record of 05.
+        environ: KEY, PAGE_URL, CHAMPION, GITHUB_SERVER_URL, GITHUB_RUN_ID; what `Hub` reads, with `issues: write`.
+
+    Raises:
+        RefusedError: 05 compared nothing, or GitHub does not answer.
+    """
+    (key,), hub = needed(environ, "KEY"), Hub(environ)
+    for issue in _issues(hub):
+        if key in (issue["body"] or ""):
+            return str(issue["html_url"])
+    record = read_record(record_path(project_path(run_dir), RELEASE), ReleaseRecord)
+    if record.promotion is None:
+        raise RefusedError(f"the record of 05 in {run_dir} has no comparison with a champion; see its page")
+    run = run_url(environ)
+    body = [
+        f"{capital(verdict_words(record.promotion))}.",
+        "",
+        "```",
+        str(rules_table(record.promotion)),
+        "```",
+        "",
+        f"Page of 05: {environ.get('PAGE_URL') or run}. [The run]({run}) has all pages, and in the artifact `retrained`"
+        f" the release with digest `{record.digest}`. The champion is {environ.get('CHAMPION', '')}.",
+        "",
+        "Nothing is promoted by itself. After a look at the page, unpack the artifact, and let servers follow:",
+        "",
+        "    python -m lib promote --to retrained/release",
+        "",
+        f"<!-- inputs {key} -->",
+    ]
+    title = f"Retrained {record.name} {record.version}: {record.promotion.verdict}"
+    opened = hub.ask("POST", "issues", json={"title": title, "body": "\n".join(body), "labels": [LABEL]}).json()
+    return str(opened["html_url"])
+
+
+def _issues(hub: Hub) -> list[dict[str, Any]]:
+    """The last hundred about retraining, open or closed."""
+    return hub.listed("", "issues", {"labels": LABEL, "state": "all", "per_page": "100"})

@@ -12,6 +12,7 @@
     samples/                    images with the logits that the measured models gave
     training-images.sha256      of the pixels of every training image
     sbom.cdx.json               CycloneDX bill of materials
+    demo.html                   the network in one page for a browser, where it is small enough
     SHA256SUMS                  of all these files; its own SHA-256 is the digest of the release
 
 Imports neither torch nor a runtime.
@@ -35,6 +36,7 @@ from lib.records.schema import Accuracy, ParameterValue, ReleasedModel
 
 SCHEMA_VERSION = 1
 CARD, MANIFEST, CONFIG, PREPROCESSOR = "README.md", "release.json", "config.json", "preprocessor_config.json"
+DEMO = "demo.html"  # made of model.onnx, with weights of 8 bits
 FOLDER = "release"  # of a release in its run folder
 WEIGHTS, TRAINING_IMAGES, BOM, SUMS = "model.safetensors", "training-images.sha256", "sbom.cdx.json", "SHA256SUMS"
 SAMPLES = "samples/samples.json"

@@ -7,6 +7,7 @@ sample images. What is consistent may still not be authentic: that takes a signa
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import re
@@ -35,12 +36,14 @@ from lib.release.contents import (
     models_of,
     sample_file,
 )
+from lib.release.demo import demo_of
 from lib.release.pixels import pixels_variant
 from lib.release.predicting import Model, runtime
 from lib.release.reader import (
     BOM,
     CARD,
     CONFIG,
+    DEMO,
     FP32,
     MANIFEST,
     PREPROCESSOR,
@@ -136,7 +139,7 @@ def _files(evidence: _Evidence) -> str:
     models = {UINT8, *(PLACES[record.backend] for record in benchmarks)}
     records = {f"records/{label}.json" for label in release.manifest.records}
     samples = {sample_file(index) for index in range(len(benchmarks[0].samples))}
-    parts = texts | models | records | samples
+    parts = texts | models | records | samples | ({DEMO} & release.sums.keys())
     if missing := sorted(parts - release.sums.keys()):
         raise RefusedError(f"{missing[0]} is missing, and {SUMS} does not name it")
     if strangers := sorted(release.sums.keys() - parts):
@@ -209,8 +212,9 @@ def _exported(evidence: _Evidence) -> str:
     for name, values in weights.items():
         if values.dtype == np.float32 and values.tobytes() not in exported:
             raise RefusedError(f"{FP32} does not hold the weights {name} of {WEIGHTS}")
-    how = _pixels_variant(release)
-    return f"the models are those that were measured, {FP32} holds every weight of {WEIGHTS}, and {UINT8} {how}"
+    how, demo = _pixels_variant(release), _demo(release)
+    held = f"{FP32} holds every weight of {WEIGHTS}, and {UINT8} {how}"
+    return f"the models are those that were measured, {held}{demo and f'; {DEMO} {demo}'}"
 
 
 def _pixels_variant(release: Release) -> str:
@@ -222,6 +226,21 @@ def _pixels_variant(release: Release) -> str:
     found = onnx.load(release.path / UINT8).SerializeToString(deterministic=True)
     if found != pixels_variant(release.path / FP32, release.preprocessing):
         raise RefusedError(f"{UINT8} is not what follows from {FP32}")
+    return f"follows from {FP32}"
+
+
+def _demo(release: Release) -> str:
+    """How the page was checked; empty where there is none."""
+    if DEMO not in release.sums:
+        return ""
+    if importlib.util.find_spec("onnx") is None:
+        return "was not compared, as onnx is not installed"
+    found = release.text(DEMO)
+    page, network = demo_of(release.path / FP32, release.manifest, release.metadata)
+    if network not in found:
+        raise RefusedError(f"{DEMO} does not have the network of {FP32}")
+    if page != found:
+        return f"has the network of {FP32}; its page is of another version and was not compared"
     return f"follows from {FP32}"
 
 

@@ -51,7 +51,7 @@ def demo_of(model: Path, manifest: Manifest, network: CheckpointMetadata) -> tup
             "name": f"{manifest.name} {manifest.version}",
             "labels": network.classes,
             "temperature": getattr(network, "temperature", 1.0),
-            "threshold": getattr(network, "threshold", None),
+            "least_confidence": getattr(network, "least_confidence", 0.0),
             "pixels": {"size": used.image_size, "mean": used.mean, "deviation": used.std},
             "input": INPUT,
             "output": OUTPUT,

@@ -212,9 +212,8 @@ def _exported(evidence: _Evidence) -> str:
     for name, values in weights.items():
         if values.dtype == np.float32 and values.tobytes() not in exported:
             raise RefusedError(f"{FP32} does not hold the weights {name} of {WEIGHTS}")
-    how, demo = _pixels_variant(release), _demo(release)
-    held = f"{FP32} holds every weight of {WEIGHTS}, and {UINT8} {how}"
-    return f"the models are those that were measured, {held}{demo and f'; {DEMO} {demo}'}"
+    how = _pixels_variant(release)
+    return f"the models are those that were measured, {FP32} holds every weight of {WEIGHTS}, and {UINT8} {how}"
 
 
 def _pixels_variant(release: Release) -> str:
@@ -226,21 +225,6 @@ def _pixels_variant(release: Release) -> str:
     found = onnx.load(release.path / UINT8).SerializeToString(deterministic=True)
     if found != pixels_variant(release.path / FP32, release.preprocessing):
         raise RefusedError(f"{UINT8} is not what follows from {FP32}")
-    return f"follows from {FP32}"
-
-
-def _demo(release: Release) -> str:
-    """How the page was checked; empty where there is none."""
-    if DEMO not in release.sums:
-        return ""
-    if importlib.util.find_spec("onnx") is None:
-        return "was not compared, as onnx is not installed"
-    found = release.text(DEMO)
-    page, network = demo_of(release.path / FP32, release.manifest, release.metadata)
-    if network not in found:
-        raise RefusedError(f"{DEMO} does not have the network of {FP32}")
-    if page != found:
-        return f"has the network of {FP32}; its page is of another version and was not compared"
     return f"follows from {FP32}"
 
 
@@ -328,6 +312,21 @@ def _samples(evidence: _Evidence) -> str:
     return f"each model gives the measured logits on {len(samples)} images, {how}"
 
 
+def _demo(evidence: _Evidence) -> str:
+    """The page, made again where onnx is there."""
+    release = evidence.release
+    if DEMO not in release.sums:
+        return f"there is no {DEMO}"
+    if importlib.util.find_spec("onnx") is None:
+        return f"{DEMO} was not compared, as onnx is not installed"
+    found = release.text(DEMO)
+    page, network = demo_of(release.path / FP32, release.manifest, release.metadata)
+    if network not in found:
+        raise RefusedError(f"{DEMO} does not have the network of {FP32}")
+    how = "follows from it" if page == found else "is of another version otherwise, and was not compared"
+    return f"{DEMO} has the network of {FP32}, and {how}"
+
+
 _LINKS: dict[str, Callable[[_Evidence], str]] = {
     "files": _files,
     "trained": _trained,
@@ -337,4 +336,5 @@ _LINKS: dict[str, Callable[[_Evidence], str]] = {
     "derived": _derived,
     "data": _training_images,
     "samples": _samples,
+    "demo": _demo,
 }

@@ -183,7 +183,7 @@ function read(pixels) {
   const took = `${(performance.now() - started).toFixed(1)} ms`;
   const order = found.map((_, k) => k).sort((a, b) => found[b] - found[a]);
   const top = order.slice(0, 5).map((k) => ({ label: network.labels[k], probability: found[k] }));
-  return { top, notes: [took], headline: found[order[0]] < network.threshold ? "no sign" : top[0].label };
+  return { sign: top[0].probability >= network.least_confidence, top, notes: [took] };
 }
 
 async function answer(file) {

@@ -15,8 +15,9 @@ async function ask(file) {
   if (number === latest) show(found);
 }
 
-function show({ error, top = [], notes = [], headline, model }) {
-  byId("status").textContent = error || [headline || top[0].label, ...notes].join("; ");
+function show({ error, sign = true, top = [], notes = [], model }) {
+  byId("status").textContent = error || [sign ? top[0].label : "no sign", ...notes].join("; ");
+  byId("shown").hidden = Boolean(error);
   byId("answers").replaceChildren(...top.map(row));
   if (model) byId("model").textContent = model;
 }

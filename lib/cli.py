@@ -245,6 +245,13 @@ def _predict(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _demo(arguments: argparse.Namespace) -> int:
+    from lib.release.demo import write_demo
+
+    print(write_demo(arguments.release, arguments.out))
+    return OK
+
+
 def _data(arguments: argparse.Namespace) -> int:
     from lib.data.download import fetch
     from lib.files import project_path
@@ -419,12 +426,15 @@ def _parser() -> argparse.ArgumentParser:
     verify = add("verify", _verify, "check the hashes and relations of a release, from its files alone")
     sign = add("sign", _sign, "sign a release in which every link holds")
     predict = add("predict", _predict, "read signs with a release, on ONNX Runtime alone")
-    for reader in (verify, sign, predict):
+    demo = add("demo", _demo, "put the network of a release into one HTML file that reads signs")
+    for reader in (verify, sign, predict, demo):
         reader.add_argument("release", metavar="RELEASE", help="its folder, or that of a run that has one")
     verify.add_argument("--key", default="", metavar="FILE", help="public key (PEM) that must have signed it")
     sign.add_argument("--key", required=True, metavar="FILE", help="private key (PEM)")
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="files that each show one sign")
     predict.add_argument("--model", default="onnx/model.onnx", metavar="FILE", help="default: onnx/model.onnx")
+
+    demo.add_argument("out", nargs="?", default="build/demo.html", metavar="OUT", help="default: build/demo.html")
 
     data = commands.add_parser("data", help="the real images, and extra ones for training")
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")

@@ -77,7 +77,7 @@ def test_release_of_a_run_holds_every_link_and_is_not_called_authentic(
     assert main(["verify", str(whole)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0].split()[-1] for line in lines[:-2]] == [
-        "files", "trained", "evaluated", "benchmarked", "exported", "derived", "data", "validation", "samples"
+        "files", "trained", "evaluated", "benchmarked", "exported", "derived", "data", "validation", "samples", "demo"
     ]  # fmt: skip
     assert lines[-1].startswith("consistent, not authentic")
 
@@ -406,6 +406,7 @@ def half_lost(content: Any) -> None:
         (in_json(INT8_RECORD, half_lost), "benchmarked: the parity figures of onnxruntime-int8 contradict"),
         (in_file(INT8_RECORD, '"params"', '"parameters"'), "records: "),
         (truncated("onnx/model_uint8.onnx"), "exported: DecodeError: "),
+        (in_file("demo.html", '["speed limit 20', '["speed limit 90'), "demo: demo.html does not have the network of"),
     ],
 )
 def test_tampering_with_all_sums_written_anew_is_found(copy: Path, other: Path, change: Change, link: str) -> None:
@@ -450,6 +451,12 @@ def test_release_of_before_there_were_temperatures_still_verifies(tmp_path: Path
         edit(earlier / "release.json", lambda content, name=name: content.pop(name))
     rehash(earlier)
     assert verify(earlier)[0].manifest.temperature == 1
+
+
+def test_words_of_a_page_of_another_version_are_not_compared_and_that_is_said(copy: Path, other: Path) -> None:
+    in_file("demo.html", "Drop an image here", "Bring an image here")(copy, other)
+    rehash(copy)
+    assert "is of another version otherwise, and was not compared" in verify(copy)[1][-1]
 
 
 def test_missing_runtime_is_not_a_broken_link(whole: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:

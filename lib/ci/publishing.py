@@ -18,7 +18,7 @@ from lib.errors import RefusedError
 from lib.files import project_path
 from lib.records.schema import RELEASE, ReleaseRecord, read_record, record_path
 from lib.release import Release
-from lib.release.reader import BOM, CARD, SIGNATURE, SUMS, WEIGHTS
+from lib.release.reader import BOM, CARD, DEMO, SIGNATURE, SUMS, WEIGHTS
 from lib.report.promotion import verdict_words
 
 _ISSUER = "https://token.actions.githubusercontent.com"
@@ -116,7 +116,7 @@ def files_of(release: Release) -> dict[str, bytes]:
             member = tarfile.TarInfo(f"{folder}/{name}")
             member.size = len(content)
             target.addfile(member, io.BytesIO(content))
-    alone = [WEIGHTS, *(model.path for model in release.manifest.models), BOM, SUMS]
+    alone = [WEIGHTS, *(model.path for model in release.manifest.models), *({DEMO} & release.sums.keys()), BOM, SUMS]
     return {archive: packed.getvalue(), **{Path(name).name: (release.path / name).read_bytes() for name in alone}}
 
 

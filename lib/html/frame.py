@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import re
 from functools import cache
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from lib.files import sha256_source
 from lib.report.table import TABLE_CSS
 
 PAGE_LIMIT = 1_500_000  # bytes of one page
@@ -28,13 +27,9 @@ def assets() -> dict[str, str]:
     style = table + page  # the page may override
     style += f"@media screen and (prefers-color-scheme:dark){{{dark}}}"
     style = re.sub(r"/\*.*?\*/", "", style, flags=re.DOTALL).replace("\n", "")
-
-    def digest(content: str) -> str:
-        return base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-
     policy = (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digest(style)}'; "
-        f"script-src 'sha256-{digest(script)}'; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src data:; style-src {sha256_source(style)}; "
+        f"script-src {sha256_source(script)}; base-uri 'none'; form-action 'none'"
     )
     return {"style": style, "script": script, "policy": policy}
 

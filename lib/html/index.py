@@ -15,6 +15,7 @@ from lib.html.provenance import SHORT_HASH, hosted, when
 from lib.html.top import Top, charts_of, speed_charts
 from lib.records.run import Job, RunFolder, load_run, networks
 from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, Record, TrainRecord
+from lib.release.reader import DEMO, FOLDER
 from lib.report.caveats import warning_lines
 from lib.report.compare.machines import machines_table
 from lib.report.compare.whole_network import backends_table
@@ -137,10 +138,12 @@ def _top(run: RunFolder, title: str) -> Top:
     )
 
 
-def _links() -> Markup:
-    """Where code and run can be looked up, of a hosted run."""
+def _links(run_dir: Path) -> Markup:
+    """The page that tries the network, and where code and run can be looked up, of a hosted run."""
     found = hosted()
     links = [(found[key], text) for key, text in (("run", "run on GitHub"), ("repository", "code")) if key in found]
+    if (run_dir / FOLDER / DEMO).is_file():
+        links.insert(0, (f"{FOLDER}/{DEMO}", "try the network"))
     return safe(", ".join(f'<a href="{escape(address)}">{text}</a>' for address, text in links))
 
 
@@ -165,7 +168,7 @@ def write_index(run_dir: Path) -> Path:
         backends=safe(backends_table(benchmarks).to_html()) if benchmarks else "",
         charts=[*charts_of(run.train), *charts_of(explore)],
         machines=safe(machines_table(run.records).to_html()) if run.records else "",
-        links=_links(),
+        links=_links(run_dir),
     )
     path = run_dir / "index.html"
     write_atomic(path, content)

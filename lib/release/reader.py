@@ -13,6 +13,7 @@
     training-images.sha256      of the pixels of every training image
     validation.safetensors      what onnx/model.onnx answers for the validation images: drift is seen against it
     sbom.cdx.json               CycloneDX bill of materials
+    demo.html                   the network in one page for a browser, where it is small enough
     SHA256SUMS                  of all these files; its own SHA-256 is the digest of the release
 
 Imports neither torch nor a runtime.
@@ -39,6 +40,7 @@ from lib.records.schema import Accuracy, ParameterValue, ReleasedModel
 SCHEMA_VERSION = 2
 WITHOUT_OUTPUTS = 1  # schema of releases without VALIDATION, which are read all the same
 CARD, MANIFEST, CONFIG, PREPROCESSOR = "README.md", "release.json", "config.json", "preprocessor_config.json"
+DEMO = "demo.html"  # made of model.onnx, with weights of 8 bits
 FOLDER = "release"  # of a release in its run folder
 WEIGHTS, TRAINING_IMAGES, BOM, SUMS = "model.safetensors", "training-images.sha256", "sbom.cdx.json", "SHA256SUMS"
 SAMPLES = "samples/samples.json"

@@ -7,6 +7,7 @@ sample images. What is consistent may still not be authentic: that takes a signa
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import re
@@ -37,12 +38,14 @@ from lib.release.contents import (
     models_of,
     sample_file,
 )
+from lib.release.demo import demo_of
 from lib.release.pixels import pixels_variant
 from lib.release.predicting import Model, runtime
 from lib.release.reader import (
     BOM,
     CARD,
     CONFIG,
+    DEMO,
     FP32,
     MANIFEST,
     PREPROCESSOR,
@@ -143,7 +146,7 @@ def _files(evidence: _Evidence) -> str:
     samples = {sample_file(index) for index in range(len(benchmarks[0].samples))}
     if release.manifest.schema_version != WITHOUT_OUTPUTS:
         texts.add(VALIDATION)
-    parts = texts | models | records | samples
+    parts = texts | models | records | samples | ({DEMO} & release.sums.keys())
     if missing := sorted(parts - release.sums.keys()):
         raise RefusedError(f"{missing[0]} is missing, and {SUMS} does not name it")
     if strangers := sorted(release.sums.keys() - parts):
@@ -344,6 +347,21 @@ def _samples(evidence: _Evidence) -> str:
     return f"each model gives the measured logits on {len(samples)} images, {how}"
 
 
+def _demo(evidence: _Evidence) -> str:
+    """The page, made again where onnx is there."""
+    release = evidence.release
+    if DEMO not in release.sums:
+        return f"there is no {DEMO}"
+    if importlib.util.find_spec("onnx") is None:
+        return f"{DEMO} was not compared, as onnx is not installed"
+    found = release.text(DEMO)
+    page, network = demo_of(release.path / FP32, release.manifest, release.metadata)
+    if network not in found:
+        raise RefusedError(f"{DEMO} does not have the network of {FP32}")
+    how = "follows from it" if page == found else "is of another version otherwise, and was not compared"
+    return f"{DEMO} has the network of {FP32}, and {how}"
+
+
 _LINKS: dict[str, Callable[[_Evidence], str]] = {
     "files": _files,
     "trained": _trained,
@@ -354,4 +372,5 @@ _LINKS: dict[str, Callable[[_Evidence], str]] = {
     "data": _training_images,
     "validation": _validation,
     "samples": _samples,
+    "demo": _demo,
 }

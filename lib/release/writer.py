@@ -43,11 +43,13 @@ from lib.release.contents import (
     models_of,
     sample_file,
 )
+from lib.release.demo import MAX_BYTES, demo_of
 from lib.release.pixels import pixels_variant
 from lib.release.predicting import Model, predict_images
 from lib.release.reader import (
     BOM,
     CARD,
+    DEMO,
     FOLDER,
     FP32,
     SIGNATURE,
@@ -56,6 +58,7 @@ from lib.release.reader import (
     UINT8,
     VALIDATION,
     WEIGHTS,
+    Manifest,
     Release,
 )
 
@@ -184,7 +187,7 @@ def write_release(plan: Plan, data: Data | None) -> Written:
     target = plan.run_dir / FOLDER
     with writing(target), tempfile.TemporaryDirectory(prefix=".release-", dir=plan.run_dir) as folder:
         made = Path(folder, FOLDER)
-        _fill(made, plan, data)
+        notes = [*plan.notes, *_fill(made, plan, data)]
         digest = Release.load(made).digest
         before = sha256_file(target / SUMS) if (target / SUMS).is_file() else ""
         if before == digest and (target / SIGNATURE).is_file():  # the same content: its signature still holds
@@ -193,10 +196,11 @@ def write_release(plan: Plan, data: Data | None) -> Written:
             target.rename(Path(folder, "earlier"))
         made.rename(target)
     replaced = [f"it replaces release {before[:12]}, which had other content"] if before not in ("", digest) else []
-    return Written(Release.load(target), [*plan.notes, *replaced])
+    return Written(Release.load(target), [*notes, *replaced])
 
 
-def _fill(folder: Path, plan: Plan, data: Data) -> None:
+def _fill(folder: Path, plan: Plan, data: Data) -> list[str]:
+    """Write all files. Returns what is left out, in words."""
     assert plan.train is not None
     for part in ("onnx", "records", "samples"):
         (folder / part).mkdir(parents=True)
@@ -218,9 +222,24 @@ def _fill(folder: Path, plan: Plan, data: Data) -> None:
         (folder / path).write_text(as_json(content), encoding="utf-8")
     manifest = manifest_of(sources)
     (folder / CARD).write_text(card_of(manifest, network), encoding="utf-8")
+    notes = _demo(folder, manifest, network)
     bom = bom_of(manifest, network, plan.train.environment, sums_of(folder))
     (folder / BOM).write_text(as_json(bom), encoding="utf-8")
     write_sums(folder)
+    return notes
+
+
+def _demo(folder: Path, manifest: Manifest, network: CheckpointMetadata) -> list[str]:
+    """Write the page with the network, or say why there is none."""
+    try:
+        content, _ = demo_of(folder / FP32, manifest, network)
+    except UserError as error:
+        return [f"there is no {DEMO}: {error}"]
+    if (size := len(content.encode())) > MAX_BYTES:
+        big = f"it would have {size / 1e6:.1f} MB, more than {MAX_BYTES / 1e6:g}; `python -m lib demo` makes it"
+        return [f"there is no {DEMO}: {big}"]
+    (folder / DEMO).write_text(content, encoding="utf-8")
+    return []
 
 
 def _records(folder: Path, plan: Plan) -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lib.records.schema import ReleaseRecord
 from lib.release import Release
+from lib.release.reader import DEMO, FOLDER, FP32
 from lib.release.writer import Plan, Written
 from lib.report.table import Banner, Cell, Stack, Table, Value
 from lib.report.words import milliseconds, percent, percent_interval, scenario_name, sentence, size
@@ -40,6 +41,10 @@ def files(written: Written) -> Stack:
          f"{model.error_max:.2g}" if model.made_of else Cell(""), model.sha256[:SHOWN_HASH]]
         for model in manifest.models
     ]  # fmt: skip
+    if DEMO in (sums := written.release.sums):
+        link = Cell(DEMO, href=f"../{FOLDER}/{DEMO}")
+        bytes_of_it = (written.release.path / DEMO).stat().st_size
+        rows.append([link, f"made of {FP32}, weights of 8 bits", size(bytes_of_it), Cell(""), sums[DEMO][:SHOWN_HASH]])
     columns = ["file", "measured with", "size", "largest difference of logits", "SHA-256"]
     return Stack(Table(columns, rows, caption=f"{manifest.name} {manifest.version}"), *_banners(written.notes))
 

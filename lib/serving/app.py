@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from lib.release.page import page, page_part
 from lib.release.reader import OUTPUT, Release
 from lib.serving import protocol
 from lib.serving.decoding import FORMATS, MAX_BYTES, Refused
@@ -28,7 +29,16 @@ MAX_HELD = 64 * 1024 * 1024  # bytes of bodies of all requests that are being re
 PIECE = 64 * 1024  # bytes of a multipart body that are parsed at once
 LINGER_S = 2.0  # for the rest of a body that is no longer needed: a client that still sends would lose its answer
 MULTIPART = "multipart/form-data"
-_PAGE = {"": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
+_HEAD = """<link rel="icon" href="artwork/stop" type="image/svg+xml">
+<link rel="stylesheet" href="page.css">
+<script src="page.js" defer></script>
+<script src="answer.js" defer></script>"""
+_PAGE = {
+    "": (page(_HEAD), "text/html"),
+    "page.css": (page_part("page.css"), "text/css"),
+    "page.js": (page_part("page.js"), "text/javascript"),
+    "answer.js": (Path(__file__).with_name("answer.js").read_text(encoding="utf-8"), "text/javascript"),
+}
 _SAFE = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self' blob:; style-src 'self'; script-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -300,9 +310,8 @@ class _Routes:
         return Response(content, media_type="application/octet-stream")
 
     async def page(self, request: Request) -> Response:
-        name = request.url.path.removeprefix("/")
-        path = Path(__file__).with_name(name or "page.html")
-        return Response(path.read_bytes(), media_type=_PAGE[name], headers=_SAFE)
+        content, media_type = _PAGE[request.url.path.removeprefix("/")]
+        return Response(content, media_type=media_type, headers=_SAFE)
 
     async def artwork(self, label: str) -> Response:
         sign = sign_named(label)

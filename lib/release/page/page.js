@@ -1,4 +1,6 @@
 "use strict";
+// What the page of the server and the page in one file share. Each adds `answer(file)`, a promise of what `show` takes, and
+// `drawing(label)`, the address of the artwork of a class.
 const byId = (id) => document.getElementById(id);
 let latest = 0; // an answer that a later image has overtaken is not shown
 
@@ -9,34 +11,23 @@ async function ask(file) {
   byId("shown").hidden = false;
   byId("answers").replaceChildren();
   byId("status").textContent = "…";
-  let answer;
-  try {
-    const body = new FormData();
-    body.append("image", file, file.name || "image");
-    answer = await (await fetch("predict", { method: "POST", body })).json();
-  } catch {
-    answer = { error: "the server does not answer" };
-  }
-  if (number === latest) show(answer);
+  const found = await answer(file);
+  if (number === latest) show(found);
 }
 
-function show(answer) {
-  if (answer.error) {
-    byId("status").textContent = answer.error;
-    return;
-  }
-  const [result] = answer.results;
-  byId("status").textContent = [result.sign ? result.top[0].label : "no sign", ...result.notes].join("; ");
-  byId("answers").replaceChildren(...result.top.map(row));
-  byId("model").textContent = `release ${answer.model.version}, digest ${answer.model.digest}`;
+function show({ error, sign = true, top = [], notes = [], model }) {
+  byId("status").textContent = error || [sign ? top[0].label : "no sign", ...notes].join("; ");
+  byId("shown").hidden = Boolean(error);
+  byId("answers").replaceChildren(...top.map(row));
+  if (model) byId("model").textContent = model;
 }
 
 function row(found) {
   const item = document.createElement("li");
-  const drawing = document.createElement("img");
-  drawing.alt = "";
-  drawing.onerror = () => { drawing.style.visibility = "hidden"; }; // a class of another data set has no drawing
-  drawing.src = `artwork/${encodeURIComponent(found.label)}`;
+  const picture = document.createElement("img");
+  picture.alt = "";
+  picture.onerror = () => { picture.style.visibility = "hidden"; }; // a class of another data set has no drawing
+  picture.src = drawing(found.label);
   const name = document.createElement("span");
   const bar = document.createElement("progress");
   bar.value = found.probability;
@@ -44,7 +35,7 @@ function row(found) {
   name.append(found.label, bar);
   const share = document.createElement("span");
   share.textContent = `${(100 * found.probability).toFixed(1)} %`;
-  item.append(drawing, name, share);
+  item.append(picture, name, share);
   return item;
 }
 
@@ -52,6 +43,7 @@ const first = (files) => { if (files && files.length) ask(files[0]); };
 for (const id of ["file", "photo"]) {
   byId(id).addEventListener("change", (event) => { first(event.target.files); event.target.value = ""; });
 }
+byId("given").addEventListener("error", () => { byId("shown").hidden = true; }); // not of a format that browsers show
 document.addEventListener("paste", (event) => first(event.clipboardData.files));
 document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("over"); });
 document.addEventListener("dragleave", () => document.body.classList.remove("over"));

@@ -24,18 +24,17 @@ from lib.data.cache import SENT_VARIABLE
 from lib.errors import UserError
 from lib.executor.orphans import end_with_parent
 from lib.files import CHECKPOINT_NAME, PROJECT_ROOT, search_path, sha256_file, writing
-from lib.granted import CORES_VARIABLE
+from lib.granted import SHARE_VARIABLE
 from lib.records.run import Job, RunFolder, load_run
 from lib.records.schema import BENCHMARK, COMPARE, TRAIN
 from lib.series.jobs import plan_jobs
 from lib.series.launcher import run_jobs
 from lib.series.preflight import check_inputs
-from lib.series.rundir import claimed
+from lib.series.rundir import LOCK, claimed
 from lib.series.sources import code_hash
 
 COMMAND = (sys.executable, "-P", "-m", "lib.series.combination")
 LOG = "sweep.log"  # in a run folder: what the launch of its combination printed
-MADE_HERE = (LOG, ".lock")  # files of a run folder that do not travel
 DONE, USAGE, INTERRUPTED = 0, 2, 130
 
 
@@ -56,18 +55,18 @@ class Combination:
 class Process:
     """Runs a combination on this machine."""
 
-    def __init__(self, combination: Combination, run_dir: Path, *, cores: str = "", sent: str = "") -> None:
+    def __init__(self, combination: Combination, run_dir: Path, *, num_cores: int = 0, sent: str = "") -> None:
         """Start it.
 
         Args:
-            cores: to run on, such as `0,1`; empty = all that are granted.
+            num_cores: its share; 0 = all that are granted.
             sent: folder with caches of images that another machine has sent.
 
         Raises:
             UserError: the run folder cannot be written to.
         """
         environ = {**os.environ, "PYTHONPATH": search_path(), kept_models.VARIABLE: "0"}  # those of all are too many
-        environ |= {name: text for name, text in ((CORES_VARIABLE, cores), (SENT_VARIABLE, sent)) if text}
+        environ |= {SHARE_VARIABLE: str(num_cores or ""), SENT_VARIABLE: sent}
         self._log = run_dir / LOG
         with writing(self._log), self._log.open("wb") as log:
             self._process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environ)
@@ -161,15 +160,10 @@ def _fits(run: RunFolder, job: Job, sha256: str | None, images: str) -> bool:
 
 
 def packed(folder: Path) -> bytes:
-    """A folder as a tar archive: equal files give equal bytes."""
+    """A folder as a tar archive."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and path.name not in MADE_HERE:
-                entry = archive.gettarinfo(path, path.relative_to(folder))
-                entry.mtime = 0
-                with path.open("rb") as file:
-                    archive.addfile(entry, file)
+        archive.add(folder, ".", filter=lambda entry: None if entry.name.endswith(LOCK) else entry)
     return content.getvalue()
 
 
@@ -182,10 +176,8 @@ def unpack(content: bytes, folder: Path) -> None:
     with writing(f"{platform.node()}:{folder}"):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
-            new = Path(temporary, "new")
-            new.mkdir()
             with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-                archive.extractall(new, filter="data")
+                archive.extractall(new := Path(temporary, "new"), filter="data")
             if folder.exists():
                 os.rename(folder, Path(temporary, "old"))
             os.rename(new, folder)

@@ -16,6 +16,7 @@ from lib.files import PROJECT_ROOT, locked, project_path, writing
 
 RUNS = PROJECT_ROOT / "runs"
 LATEST = RUNS / "latest"
+LOCK = ".lock"  # in a run folder
 _STAMPED = re.compile(r"\d{4}-\d\d-\d\d_\d{6}(_\d+)?")  # as `new_run_dir` names them
 _ELSEWHERE = "choose another folder with --out (in a notebook: run_dir)"
 
@@ -75,7 +76,7 @@ def claimed(run_dir: Path, *, wait: bool = False) -> Iterator[None]:
     """
     with ExitStack() as held:
         try:
-            held.enter_context(locked(run_dir / ".lock", wait=wait))
+            held.enter_context(locked(run_dir / LOCK, wait=wait))
         except BlockingIOError:
             raise UserError(
                 f"another launch is at work in {run_dir}; wait until it has ended, or choose another folder with --out"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -37,7 +37,7 @@ class Event:
     task: Task
     node: str
     line: str = ""  # what its launch printed last
-    reason: str | None = field(default=None, kw_only=True)  # None while it runs; why it did not run, empty if it did
+    reason: str | None = None  # None while it runs; why it did not run, empty if it did
 
 
 class Engine(ABC):

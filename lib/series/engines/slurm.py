@@ -25,11 +25,9 @@ class Preemptible:
         """Run a combination; returns why it did not run."""
         process = Process(Combination(**combination), Path(run_dir))
         try:
-            while process.runs():
-                time.sleep(POLL_S)
+            return process.reason()
         finally:
             process.stop()
-        return process.reason()
 
     def checkpoint(self, *arguments: Any) -> Any:
         """What is queued again."""
@@ -56,40 +54,38 @@ class Slurm(Engine):
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Event]:
         """See `Engine`."""
-        jobs = [(task, self._submitted(task)) for task in tasks]
+        jobs: list[tuple[Task, Any]] = []
         try:
+            jobs += ((task, self._submitted(task)) for task in tasks)
             while jobs:
                 time.sleep(POLL_S)
                 for task, job in list(jobs):
-                    if job.done():
+                    reason = _reason(job) if job.done() else None
+                    if reason is not None:
                         jobs.remove((task, job))
-                        yield Event(task, f"job {job.job_id}", reason=_reason(job))
-                    else:
-                        yield Event(task, f"job {job.job_id}", last_line(task.run_dir / LOG) or job.state.lower())
+                    line = last_line(task.run_dir / LOG) or job.state.lower()
+                    yield Event(task, f"job {job.job_id}", line, reason)
         finally:
             for _, job in jobs:
                 job.cancel(check=False)
 
     def _submitted(self, task: Task) -> Any:
-        import submitit
+        from submitit import AutoExecutor
 
         options: dict[str, Any] = {**USUAL, "slurm_exclusive": task.whole_node}
         options |= {"cpus_per_task": task.num_threads} if task.num_threads else {}
         for name, _, text in (part.partition("=") for part in self.at.split(",") if part not in ("", LOCAL)):
             options[name.strip()] = int(text) if text.strip().isdecimal() else text.strip()
+        cluster = LOCAL if self.at == LOCAL else self.name
         try:
-            executor = submitit.AutoExecutor(
-                folder=task.run_dir.parent / FOLDER, cluster=LOCAL if self.at == LOCAL else "slurm"
-            )
+            executor = AutoExecutor(task.run_dir.parent / FOLDER, cluster=cluster)
             executor.update_parameters(**options)
             return executor.submit(Preemptible(), vars(task.combination), str(task.run_dir))
-        except (NameError, ValueError, AssertionError) as error:
+        except (NameError, ValueError, AssertionError, RuntimeError) as error:
             raise UserError(
-                f"--at {self.at}: {str(error).splitlines()[0]}; give options of submitit such as "
-                "slurm_partition=NAME,timeout_min=600,cpus_per_task=8"
+                f"Slurm takes no job with --at {self.at!r}: {str(error).splitlines()[0]}; give options of submitit, "
+                "such as slurm_partition=NAME,timeout_min=600,cpus_per_task=8"
             ) from None
-        except submitit.core.utils.FailedJobError as error:
-            raise UserError(f"Slurm takes no job: {str(error).splitlines()[0]}; correct --at {self.at}") from None
 
 
 def _reason(job: Any) -> str:

@@ -71,7 +71,7 @@ def test_what_measures_runs_alone_after_the_others_which_share_the_cores(
         tasks = [Task(made(folder.name), folder, [], 0, alone) for folder, alone in zip(folders, whole, strict=True)]
         events = list(get_engine("local")(2, "").run(tasks))
         assert {event.task.run_dir for event in events if event.reason == ""} == set(folders)
-        return (tuple(json.loads((folder / combination.LOG).read_text())) for folder in folders)  # type: ignore[misc]
+        return (tuple(json.loads((folder / combination.LOG).read_text())) for folder in folders)
 
     alone, one, other, last = ran(True, False, False, True)
     assert one[0] < other[1] and other[0] < one[1], "side by side"

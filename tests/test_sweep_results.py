@@ -31,7 +31,8 @@ def test_interval_is_that_of_students_t_and_missing_for_one_value() -> None:
 def test_effect_is_found_over_other_parameters_and_seeds_and_missing_points_count_for_none() -> None:
     points = [{"epochs": e, "recipe": r, "seed": s} for e in ("2", "4") for r in ("a", "b") for s in ("0", "1", "2")]
     noise = np.random.default_rng(0).normal(0, 0.001, len(points))
-    figures = [0.05 * (p["epochs"] == "4") - 0.1 * (p["recipe"] == "b") for p in points] + noise
+    figures = [0.05 * (p["epochs"] == "4") - 0.1 * (p["recipe"] == "b") for p in points]
+    figures = [figure + n for figure, n in zip(figures, noise, strict=True)]
     found = effects(points[:-1], figures[:-1], ["epochs", "recipe", "seed"])
     assert [(e.parameter, e.value, e.base, e.difference.num) for e in found] == [
         ("epochs", "4", "2", 5), ("recipe", "b", "a", 5)

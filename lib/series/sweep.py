@@ -196,13 +196,15 @@ def sweep(
                 tasks.append(task_of(combination, run_dir, point.jobs))
             else:
                 to_stderr(f"{_words(point.given)}: done already")
+        known_rows = {point.folder: table_rows(folder, [point]) for point in points}
         board = Board(sys.stderr, len(tasks))
         for event in runner.run(tasks):
             board.show(event)
             if event.reason is not None:
                 point = by_folder[event.task.combination.folder]
                 _keep_reason(point, event.task.run_dir, images[point.folder], event.reason)
-                write_atomic(folder / TABLE, to_csv(table_rows(folder, points)))
+                known_rows[point.folder] = table_rows(folder, [point])
+                write_atomic(folder / TABLE, to_csv([row for rows in known_rows.values() for row in rows]))
         rows = write_results(folder, points, plan)
     print(to_table(rows, [name for name, choices in plan.values.items() if len(choices) > 1]))
     print(f"\ntable: {folder / TABLE}\npage: {folder / PAGE}\npages: {folder}/*/index.html")

@@ -25,7 +25,7 @@ from lib.series.preflight import image_caches
 
 # Ray reports nothing: with the first alone, the head of a cluster still reports that it is switched off.
 SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9"}
-USUAL = {"RAY_AUTH_MODE": "token", "RAY_gcs_rpc_server_connect_timeout_s": "5"}
+USUAL = {"RAY_AUTH_MODE": "token", "RAY_gcs_rpc_server_connect_timeout_s": "5", "RAY_raylet_start_wait_time_s": "120"}
 RETRIES = 3  # of a combination whose node is lost
 POLL_S = 1.0
 

@@ -89,7 +89,7 @@ lock: $(READY)  ## resolve requirements.lock again from the direct requirements
 lock-check: $(READY)  ## every pinned version has a wheel for x86-64 and for Arm, for each Python
 	@for python in 3.11.5 3.12 3.13; do for machine in x86_64 aarch64; do \
 	  tags=""; for glibc in 2_17 2_24 2_26 2_27 2_28 2_31 2_34 2_35; do tags="$$tags --platform manylinux_$${glibc}_$$machine"; done; \
-	  for file in requirements.lock requirements-torch.txt requirements-ncnn.txt requirements-executorch.txt requirements-torchao.txt requirements-serve.txt requirements-serve-test.txt requirements-sign.txt; do \
+	  for file in requirements.lock requirements-torch.txt requirements-ncnn.txt requirements-executorch.txt requirements-torchao.txt requirements-serve.txt requirements-serve-test.txt requirements-sign.txt requirements-ray.txt requirements-slurm.txt; do \
 	    $(PIP) --dry-run --ignore-installed --no-deps --only-binary=:all: --python-version $$python \
 	      --platform manylinux2014_$$machine $$tags --target build/wheels -r $$file \
 	      && echo "$$file: wheels for Python $$python on $$machine" || exit 1; \

@@ -54,17 +54,26 @@ def _launch(arguments: argparse.Namespace) -> int:
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
-    from lib.series.sweep import split_values, sweep
+    from lib.series.sweep import Plan, read_plan, split_values, sweep
 
-    given = _once(arguments.parameters)
+    given, file = _once(arguments.parameters), arguments.notebooks[0]
+    if file.endswith(".toml"):
+        if given or arguments.backends or len(arguments.notebooks) > 1:
+            raise UserError(f"{file} says what the sweep runs; give no notebooks, -p or --backends beside it")
+        plan = read_plan(file)
+    else:
+        values = {name: split_values(name, text) for name, text in given.items()}
+        plan = Plan(arguments.notebooks, values, arguments.backends)
     return sweep(
-        arguments.notebooks,
-        {name: split_values(name, text) for name, text in given.items()},
-        arguments.backends,
+        plan,
         arguments.out,
+        engine=arguments.engine,
+        num_jobs=arguments.jobs,
+        at=arguments.at,
+        only=arguments.only,
         network_of=arguments.network_of,
         again=arguments.again,
-        **_limits(arguments),
+        limits=_limits(arguments),
     )
 
 
@@ -360,11 +369,16 @@ def _parser() -> argparse.ArgumentParser:
 
     where = "a folder for the table sweep.csv and a run folder for each combination; by default runs/sweep"
     sweep = add("sweep", _sweep, "run notebooks for every combination of parameter values", where)
-    _add_notebooks(sweep, "+", "", "A,B", "runs/sweep")
+    _add_notebooks(sweep, "+", "; or a file that ends in .toml", "A,B", "runs/sweep")
     sweep.add_argument(
         "--network-of", default="", metavar="RUN", help="run folder whose checkpoint 03 measures in every combination"
     )
     sweep.add_argument("--again", action="store_true", help="also run the combinations that are done already")
+    sweep.add_argument("--engine", default="local", metavar="NAME", help="local (default), ray or slurm: docs/scale.md")
+    several = "combinations at a time on one node, which share its cores (default 1)"
+    sweep.add_argument("--jobs", type=_at_least_one, default=1, metavar="N", help=several)
+    sweep.add_argument("--at", default="", metavar="WHERE", help="HOST:PORT for ray; options for slurm")
+    sweep.add_argument("--only", default="", metavar="FOLDER", help="of the combination that alone is run now")
 
     params = add("params", _params, "list the parameters of the notebooks")
     params.add_argument("notebook", nargs="?", default="", metavar="NOTEBOOK")

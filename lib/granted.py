@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from lib.files import text_of
 
 CORES_VARIABLE = "GTSRB_CORES"  # in the environment of a process that measures: cores to run on, such as 0,1,2,3
+SHARE_VARIABLE = "GTSRB_SHARE"  # in the environment of one of several that share this machine: how many cores it has
 ROOT = Path("/")
 
 
@@ -36,13 +37,14 @@ CORES = _affinity()  # read when `lib` is imported, which is before it loads tor
 
 def num_cores(root: Path = ROOT) -> int:
     """Cores that this process was granted, at least one: the least of its affinity, which cpusets narrow, of the quotas
-    of its cgroups, and of Slurm's.
+    of its cgroups, of Slurm's, and of its share where a sweep runs several combinations side by side.
 
     A fraction is rounded down: with one thread more, all of them would be stopped for a part of every period.
     """
     granted = [float(len(CORES)), cgroup_limits(root)[0]]
-    if (slurm := os.environ.get("SLURM_CPUS_PER_TASK", "")).isdecimal():
-        granted.append(int(slurm))
+    for name in ("SLURM_CPUS_PER_TASK", SHARE_VARIABLE):
+        if (share := os.environ.get(name, "")).isdecimal():
+            granted.append(int(share))
     return max(1, math.floor(min(granted)))
 
 

@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
@@ -98,7 +99,8 @@ def answers(run: Path) -> tuple[dict[str, Outputs], list[str]]:
         image_size=PIXELS,
     )
     assert data.manifest_hash == checkpoint.metadata.data_hash
-    found, val = {}, data.val
+    found: dict[str, Any] = {}
+    val = data.val
     for name, shift in SHIFTS.items():
         if name == "mix":
             found[name] = found["none"]

@@ -104,7 +104,7 @@ def dequantised(page: Path) -> Path:
                 np.frombuffer(base64.b64decode(node[part]), kind)
                 for part, kind in (("levels", np.int8), ("scales", np.float32), ("bias", np.float32))
             )
-            kernel = (levels.reshape(len(scales), -1) * scales[:, None]).reshape(node["shape"])
+            kernel = np.multiply(levels.reshape(len(scales), -1), scales[:, None]).reshape(node["shape"])
             weights += [numpy_helper.from_array(kernel, f"{name} w"), numpy_helper.from_array(bias, f"{name} b")]
             inputs = [*inputs, f"{name} w", f"{name} b"]
         nodes.append(helper.make_node(node["operation"], inputs, [name], **attributes))

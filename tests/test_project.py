@@ -90,8 +90,9 @@ def test_server_has_the_versions_of_the_lock() -> None:
     assert {name: served[name] for name in shared} == {name: lock[name] for name in shared}
 
 
-def test_what_signs_pins_nothing_that_the_lock_pins() -> None:
-    assert not pins("requirements-sign.txt").keys() & pins("requirements.lock").keys()
+@pytest.mark.parametrize("name", ["sign", "ray", "slurm"])
+def test_what_is_installed_beside_the_lock_pins_nothing_that_it_pins(name: str) -> None:
+    assert not pins(f"requirements-{name}.txt").keys() & pins("requirements.lock").keys()
 
 
 def test_lock_has_what_torch_needs_beside_its_own_builds() -> None:

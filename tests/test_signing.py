@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -39,7 +40,9 @@ Change = Callable[[Path, Path], None]
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the keys of the maker and of a stranger, and with some that cannot be used."""
     folder, locked = tmp_path_factory.mktemp("keys"), BestAvailableEncryption(b"secret")
-    made = {name: (ec.generate_private_key(ec.SECP256R1()), NoEncryption()) for name in ("maker", "stranger")}
+    made: dict[str, tuple[Any, Any]] = {
+        name: (ec.generate_private_key(ec.SECP256R1()), NoEncryption()) for name in ("maker", "stranger")
+    }
     made |= {"locked": (made["maker"][0], locked), "other-kind": (ed25519.Ed25519PrivateKey.generate(), NoEncryption())}
     for name, (key, encryption) in made.items():
         private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)

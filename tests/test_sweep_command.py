@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from lib.cli import main
 from lib.errors import UserError
 from lib.files import sha256_file
-from lib.records.run import Job, RunFolder
-from lib.records.schema import record_path, write_record
-from lib.series import sweep as module
-from lib.series.joblist import add_jobs
+from lib.records.run import RunFolder
+from lib.series import combination
+from lib.series.combination import unfinished
 from lib.series.jobs import plan_jobs
-from lib.series.sweep import folder_name, headline, plan_points, split_values, unfinished
+from lib.series.sources import code_hash
+from lib.series.sweep import Plan, folder_name, headline, plan_points, split_values
+from tests import standin_sweep
 from tests.conftest import Refused
-from tests.made_records import made_benchmark, made_train
+from tests.made_records import made_benchmark
 
 
 @pytest.mark.parametrize(
@@ -37,7 +40,7 @@ def test_values_that_make_no_sense_are_refused(text: str) -> None:
 
 
 def test_every_combination_is_planned_and_the_last_parameter_changes_fastest() -> None:
-    points = plan_points(["02"], {"num_epochs": ["2", "4"], "recipe": ["minute", "learning_path"]}, [])
+    points = plan_points(Plan(["02"], {"num_epochs": ["2", "4"], "recipe": ["minute", "learning_path"]}, []))
     assert [point.folder for point in points] == [
         "num_epochs=2,recipe=minute",
         "num_epochs=2,recipe=learning_path",
@@ -64,70 +67,81 @@ def test_name_of_a_folder_cannot_lead_out_of_it_and_is_never_shared() -> None:
         (["03", "--network-of", "runs/none"], "no checkpoint.safetensors"),
         (["03", "-p", "backend", "null,ort"], "unknown backend 'ort'"),
         ([], "NOTEBOOK"),
+        (["02", "--only", "seed=1"], "unknown combination 'seed=1'"),
+        (["02", "--engine", "cloud"], "unknown engine 'cloud'"),
+        (["02", "--at", "node1:6379"], "--at is for the other engines"),
+        (["02", "--jobs", "1000"], "cores are granted here; give at most as many jobs"),
+        (["02", "--engine", "slurm", "--jobs", "2"], "--jobs is not for --engine slurm"),
+        (["02", "--engine", "slurm"], "there is no sbatch here"),
+        (["docs/sweeps/seeds.toml", "03"], "give no notebooks, -p or --backends beside it"),
+        (["docs/sweeps/none.toml"], "none.toml is not a sweep (No such file or directory)"),
     ],
 )
 def test_bad_sweep_ends_in_one_line_and_status_2_and_writes_nothing(
-    argv: list[str], complaint: str, tmp_path: Path, refused: Refused
+    argv: list[str], complaint: str, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", ModuleType("submitit"))  # whether it is installed or not
+    monkeypatch.setenv("PATH", "")
     assert complaint in refused("sweep", *argv, "--out", tmp_path / "sweep")
     assert not (tmp_path / "sweep").exists()
 
 
 @pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Stands in for running notebooks: writes records as they would; two epochs fail while `broken` is in the list."""
-    started: list[str] = []
+def notes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Notebooks are not executed; the folder of what the processes of combinations note and are told."""
+    monkeypatch.setattr(combination, "COMMAND", standin_sweep.COMMAND)
+    monkeypatch.setenv(standin_sweep.NOTES, str(tmp_path))
+    return tmp_path
 
-    def run(jobs: list[Job], run_dir: Path, **_: int) -> None:
-        for job in jobs:
-            started.append(f"{run_dir.name}: {job.label}")
-            if "broken" in started and job.parameters.get("num_epochs") == 2:
-                add_jobs(run_dir, [replace(job, status="failed", reason="broke")])
-                continue
-            path = record_path(run_dir, job.notebook, job.backend)
-            write_record(made_train(params=dict(job.parameters), checkpoint_sha256=None), path)
-            add_jobs(run_dir, [replace(job, status="ok", record=str(path.relative_to(run_dir)))])
 
-    monkeypatch.setattr(module, "run_jobs", run)
-    return started
+def started(notes: Path) -> list[str]:
+    """What ran since the last call."""
+    text = (notes / "started").read_text() if (notes / "started").exists() else ""
+    (notes / "started").unlink(missing_ok=True)
+    return text.splitlines()
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO((folder / "sweep.csv").read_text())))
 
 
-def test_failed_combination_is_kept_and_only_it_runs_again(
-    ran: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_what_breaks_or_kills_its_process_is_kept_and_only_that_runs_again(
+    notes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = ["sweep", "02", "-p", "num_epochs", "1,2,3", "--out", str(tmp_path / "sweep")]
-    ran.append("broken")
+    argv = ["sweep", "02", "-p", "num_epochs", "2,3,4", "--out", str(tmp_path / "sweep")]
+    (notes / "trouble").touch()
     assert main(argv) == 1
-    assert [(row["num_epochs"], row["status"], row["reason"]) for row in rows_of(tmp_path / "sweep")] == [
-        ("1", "ok", ""),
-        ("2", "failed", "broke"),
-        ("3", "ok", ""),
-    ]
-    assert float(rows_of(tmp_path / "sweep")[0]["val_top1"]) > 0 and rows_of(tmp_path / "sweep")[1]["val_top1"] == ""
-    assert "broke" in capsys.readouterr().out
-    ran.clear()
-    assert main(argv) == 0
-    assert ran == ["num_epochs=2: 02_train"]
-    ran.clear()
-    assert main([*argv, "--again"]) == 0 and len(ran) == 3
+    rows = rows_of(tmp_path / "sweep")
+    assert [row["status"] for row in rows] == ["failed", "failed", "ok"]
+    assert [row["reason"].partition(":")[0] for row in rows] == ["broke", "its process ended with signal 9", ""]
+    assert rows[0]["val_top1"] == "" and float(rows[2]["val_top1"]) > 0
+    assert "signal 9" in capsys.readouterr().out and "signal 9" in (tmp_path / "sweep/sweep.html").read_text()
+    (notes / "trouble").unlink()
+    started(notes)
+    assert main([*argv, "--only", "num_epochs=2"]) == 0 and started(notes) == ["num_epochs=2: 02_train"]
+    assert main(argv) == 0 and started(notes) == ["num_epochs=3: 02_train"]
+    assert capsys.readouterr().err.count("done already") == 2
+    assert main([*argv, "--only", "num_epochs=2", "--again"]) == 0 and len(started(notes)) == 1
 
 
-def test_record_of_another_network_or_of_other_parameters_is_measured_again(tmp_path: Path) -> None:
+def test_record_of_another_network_or_parameters_or_images_or_code_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.safetensors").write_bytes(b"weights")
     record = made_benchmark("null")
     (job,) = plan_jobs(["03"], {"backend": "null", "num_threads": "1"}, [])
-    run = RunFolder(tmp_path, "", [replace(job, status="ok")], {job.label: record})
+    listed = replace(job, status="ok", code=code_hash("03"))
+    run = RunFolder(tmp_path, "", [listed], {job.label: record})
     record.params, record.checkpoint_sha256 = dict(job.parameters), sha256_file(tmp_path / "checkpoint.safetensors")
-    assert unfinished([job], run) == []
+    assert record.data is not None
+    assert unfinished([job], run, {}) == unfinished([job], run, {job.label: record.data.manifest_hash}) == []
+    assert unfinished([job], run, {job.label: "of other images"}) == [job]
+    listed.code = "of other code"
+    assert unfinished([job], run, {}) == [job]
+    listed.code = code_hash("03")
     record.params["num_threads"] = 2
-    assert unfinished([job], run) == [job]
+    assert unfinished([job], run, {}) == [job]
     record.params["num_threads"] = 1
     (tmp_path / "checkpoint.safetensors").write_bytes(b"other weights")
-    assert unfinished([job], run) == [job]
+    assert unfinished([job], run, {}) == [job]
 
 
 def test_figures_of_a_benchmark_are_its_ratio_with_bounds_and_its_times() -> None:

@@ -24,11 +24,12 @@ ACTIONS = sorted((GITHUB / "actions").glob("*/action.yml"))
 FILES = WORKFLOWS + ACTIONS
 NOTEBOOKS = GITHUB / "workflows/notebooks.yml"
 RELEASE = GITHUB / "workflows/release.yml"
+SWEEP = GITHUB / "workflows/sweep.yml"
 X86 = GITHUB / "workflows/x86-64.yml"
 LONGEST_MINUTES = 180
 LONG_COMMANDS = re.compile(
-    r"-m lib run |make (test|\w+-check)|-m pytest|lib ci (data|history|tagged|publish)|lib data get|pip-audit --"
-    r"|playwright install|model_signing|docker run"
+    r"-m lib (run|sweep) |make (test|\w+-check)|-m pytest|lib ci (data|history|tagged|publish)|lib data get"
+    r"|pip-audit --|playwright install|model_signing|docker run"
 )  # each with its own limit
 Step = dict[str, Any]
 
@@ -277,7 +278,7 @@ def test_release_needs_what_is_checked_signed_and_built_and_does_nothing_for_a_t
     assert not any("if" in graph[name] for name in ("check", "image", "publish"))
 
 
-@pytest.mark.parametrize("path", [NOTEBOOKS, RELEASE], ids=name_of)
+@pytest.mark.parametrize("path", [NOTEBOOKS, RELEASE, SWEEP], ids=name_of)
 def test_outputs_of_a_job_are_those_of_its_steps_and_of_the_commands(path: Path) -> None:
     graph, text = jobs(path), path.read_text()
     if path == NOTEBOOKS:

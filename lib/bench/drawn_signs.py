@@ -174,7 +174,8 @@ def measure_drawn(
     if num_images < 20 * len(CLASS_NAMES):
         raise UserError(f"{num_images} drawn images are too few; give --images {20 * len(CLASS_NAMES)} or more")
     halves, data_hash = real_halves(data_root)
-    fitted, curve = FITTED, []
+    fitted = FITTED
+    curve: list[dict[str, Any]] = []
     if generations:
         fitted, curve = search(
             recipe, num_images, halves, generations=generations, seed=1000, num_epochs=num_epochs, progress=progress

@@ -166,6 +166,18 @@ def _retrained(arguments: _Arguments) -> None:
     print(report(arguments.run_dir, os.environ))
 
 
+def _sweep_plan(arguments: _Arguments) -> None:
+    from lib.ci.sweeping import sweep_settings
+
+    write_outputs(sweep_settings(arguments.file), os.environ)
+
+
+def _sweep_collect(arguments: _Arguments) -> None:
+    from lib.ci.sweeping import collect_sweep
+
+    print(collect_sweep(arguments.file, arguments.parts, arguments.out))
+
+
 def _annotate(arguments: _Arguments) -> None:
     from lib.ci.annotate import annotate_run
 
@@ -262,6 +274,13 @@ def add_commands(commands: Any) -> None:
     champion.add_argument("tag", metavar="TAG")
     champion.add_argument("--out", type=Path, required=True, metavar="DIR")
     add(actions, "retrained", _retrained, "open an issue with what 05 found out about a retrained network")
+
+    sweep_plan = add(actions, "sweep-plan", _sweep_plan, "the combinations of a sweep file, for a matrix", run=False)
+    sweep_collect = add(actions, "sweep-collect", _sweep_collect, "table and page from the jobs of a sweep", run=False)
+    for parser in (sweep_plan, sweep_collect):
+        parser.add_argument("file", metavar="FILE", help="TOML, in this repository")
+    sweep_collect.add_argument("--parts", type=Path, required=True, metavar="PARTS", help="a folder for each artifact")
+    sweep_collect.add_argument("--out", type=Path, required=True, metavar="DIR")
 
     add(actions, "annotate", _annotate, "annotations at the notebook cells that failed")
 

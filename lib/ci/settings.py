@@ -70,7 +70,7 @@ def settings(environ: Mapping[str, str]) -> dict[str, str]:
         "note": LEFT_OUT.format(", ".join(touched), ", ".join(left_out)) if left_out else "",
         "extras": " ".join(extras),
         "blas": BLAS[architecture],
-        "data_key": _data_key(chosen["dataset"]),
+        "data_key": data_key(chosen["dataset"]),
     }
 
 
@@ -89,7 +89,7 @@ def _tests(architecture: str) -> list[dict[str, str]]:
     return [{"arch": name, "runner": RUNNERS[name]} for name in names]
 
 
-def _data_key(dataset: str) -> str:
+def data_key(dataset: str) -> str:
     """Cache key of a downloaded data set: the checksums that its archives must have."""
     archives = get_dataset(dataset).archives
     return "-".join(["data", dataset, *(archive.sha256[:16] for archive in archives)]) if archives else ""

@@ -17,18 +17,20 @@ from pathlib import Path
 import numpy as np
 
 from lib.data.dataset import ARRAYS, Split
+from lib.errors import UserError
 from lib.files import cache_dir, locked, sha256_file, writing
 
+SENT_VARIABLE = "GTSRB_SENT"  # in the environment: folder of caches that another machine has sent
 VERSION = 3  # raise when the stored layout, the decoding or the split changes
 
 Splits = dict[str, Split]  # by name
 
 
-def _read(folder: Path, made_from: str) -> Splits | None:
-    """What the folder holds, or None where it is not there, damaged, or made from something else."""
+def _read(folder: Path, made_from: str | None) -> Splits | None:
+    """What the folder holds, or None where it is not there, damaged, or made from something else. None: whatever."""
     try:
         meta = json.loads((folder / "meta.json").read_bytes())
-        if meta["made_from"] != made_from:
+        if made_from not in (None, meta["made_from"]):
             return None
         if any(sha256_file(folder / name) != digest for name, digest in meta["sha256"].items()):
             return None
@@ -92,3 +94,23 @@ def cached(key: str, made_from: str, make: Callable[[], Splits]) -> Splits:
                 if orphan.is_dir():
                     shutil.rmtree(orphan, ignore_errors=True)
             return _install(make(), folder, made_from)
+
+
+def sent(name: str) -> Splits | None:
+    """The splits that another machine has sent, checked by their hashes; None where it has sent none of this name.
+
+    Raises:
+        UserError: what it has sent is damaged.
+    """
+    if not (place := os.environ.get(SENT_VARIABLE, "")) or not (folder := Path(place, name)).is_dir():
+        return None
+    if (splits := _read(folder, None)) is None:
+        raise UserError(f"the images that were sent to {folder} are damaged; remove the folder: they are sent again")
+    return splits
+
+
+def folder_of(splits: Splits) -> Path:
+    """The folder that cached splits were opened from."""
+    images = next(iter(splits.values())).images
+    assert isinstance(images, np.memmap) and isinstance(images.filename, Path | str)
+    return Path(images.filename).parent

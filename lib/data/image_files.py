@@ -14,7 +14,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 import PIL
 
-from lib.data.cache import Splits, cached
+from lib.data.cache import Splits, cached, sent
 from lib.data.dataset import Archive, Data, DataSet, Split, registered
 from lib.data.folders import GET_DATA, Listed, contents, fingerprint
 from lib.data.images import WHOLE, Box, crop_margin, decode_sign
@@ -108,13 +108,9 @@ class FileSet(DataSet):
 
     def load(self, data_root: Path, num_images: int, seed: int, image_size: int, progress: Progress) -> Data:
         """See `DataSet`. The test images are thinned in the same proportion as the others."""
-        found = self.locate(data_root)
-        place = hashlib.sha256(os.fsencode(os.path.realpath(found.base))).hexdigest()[:12]
-        files = [*found.training.files, *(found.test.files if found.test else [])]
-        made_from = f"{fingerprint(files)} Pillow {PIL.__version__}"  # another one may decode or resize otherwise
         cropped = "" if self.crop == WHOLE else f"-{self.crop}"
-        key = f"{self.name}-{image_size}px{cropped}-{place}"
-        splits = cached(key, made_from, lambda: _decoded(found, image_size, self.crop, progress))
+        kept = f"{self.name}-{image_size}px{cropped}"
+        splits = sent(kept) or self._cached(kept, data_root, image_size, progress)
         notes, total = self._notes(splits), splits["train"].num_images + splits["val"].num_images
         if 0 < num_images < total:
             notes.append(f"a part of it: {num_images:,} of {total:,} images for training and validation")
@@ -132,6 +128,13 @@ class FileSet(DataSet):
             notes=notes,
             crop=self.crop,
         )
+
+    def _cached(self, kept: str, data_root: Path, image_size: int, progress: Progress) -> Splits:
+        found = self.locate(data_root)
+        place = hashlib.sha256(os.fsencode(os.path.realpath(found.base))).hexdigest()[:12]
+        files = [*found.training.files, *(found.test.files if found.test else [])]
+        made_from = f"{fingerprint(files)} Pillow {PIL.__version__}"  # another one may decode or resize otherwise
+        return cached(f"{kept}-{place}", made_from, lambda: _decoded(found, image_size, self.crop, progress))
 
     def _notes(self, splits: Splits) -> list[str]:
         """Which set this is. Only equal pixels make it the official one: others may have the same number of images."""

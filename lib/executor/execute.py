@@ -12,7 +12,6 @@ import math
 import os
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from lib.executor.memory import PeakMemory, kernel_pid
+from lib.executor.orphans import end_with_parent
 from lib.executor.output_limit import Kept
 from lib.machine import patient
 from lib.report import LIMITS_VARIABLE
@@ -166,17 +166,9 @@ def _literal(path: Path) -> str:
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
-def _end_with_parent() -> None:
-    """A launcher that was killed leaves no notebook running; its kernel notices by itself."""
-    parent = os.getppid()
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
-
-
 def main() -> None:
     """Read one JSON object from standard input and run it."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()  # the kernel notices by itself
     spec = json.load(sys.stdin)
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # the kernel's debugger warns about frozen modules
     execute(

@@ -87,4 +87,5 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Logarithm of the softmax over the last axis, float16. Args: logits: float32 (..., classes)."""
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     found: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return np.maximum(found, np.finfo(np.float16).min).astype(np.float16)
+    kept: np.ndarray = np.maximum(found, np.finfo(np.float16).min).astype(np.float16)
+    return kept

@@ -43,6 +43,7 @@ class Job:
     seconds: float | None = None
     reason: str = ""
     started: str = ""  # ISO 8601, UTC; empty where it never began
+    code: str = ""  # hash of the code that ran (`lib.series.sources`); empty where it is not known
     parameters: dict[str, ParameterValue] = field(default_factory=dict)  # that were given; not in the list
     values: dict[str, ParameterValue] = field(default_factory=dict)  # the same and defaults; not in the list
 

@@ -22,9 +22,8 @@ def shown(drift: Drift | None) -> Displayed:
         ["mix: how often it sees each class", _p(drift.p_mix)],
         ["both together", _p(drift.p_value)],
     ]
-    tone = "warning" if is_drift(drift) else "info"
     return Stack(
-        Banner(sentence(drift_words(drift)), tone),
+        Banner(sentence(drift_words(drift)), "warning" if is_drift(drift) else "info"),
         Table(["test", "p"], tests, caption=f"{drift.num_images:,} answers in {drift.num_sequences:,} sequences"),
         Table(
             ["class", "validation", "window", "change"],

@@ -272,7 +272,7 @@ def shift_table(tracks: Mapping[str, Mapping[str, np.ndarray]], found: list[Shif
     differ = beyond_chance(found)
     columns = ["of a track", *tracks, *(f"{split} from train" for split in tracks if split != TRAIN)]
     rows: dict[str, dict[str, Value]] = {
-        name: dict.fromkeys(columns, "") | {columns[0]: name} for name in tracks[TRAIN]
+        name: {column: name if column == columns[0] else "" for column in columns} for name in tracks[TRAIN]
     }
     for split, measures in tracks.items():
         for measure, values in measures.items():

@@ -166,6 +166,13 @@ def figure_html(figure: Figure, alt: str, caption: str = "") -> str:
     )
 
 
+def described_html(figure: Figure, alt: str = "") -> tuple[str, str]:
+    """A figure as HTML with its sentence, and its alternative text; arguments and errors as of `show`."""
+    descriptions = _descriptions.pop(figure, [])
+    alt = alt or " ".join(text for text, _ in descriptions)
+    return figure_html(figure, alt, " ".join(says for _, says in descriptions if says)), alt
+
+
 def show(figure: Figure | Axes, alt: str = "") -> None:
     """Display a figure with its sentence in JupyterLab, under papermill and in the page, and let go of it.
 
@@ -179,11 +186,9 @@ def show(figure: Figure | Axes, alt: str = "") -> None:
 
     if isinstance(figure, Axes):
         figure = figure_of(figure)
-    descriptions = _descriptions.pop(figure, [])
-    alt = alt or " ".join(text for text, _ in descriptions)
-    caption = " ".join(says for _, says in descriptions if says)
+    html, alt = described_html(figure, alt)
     # The alternative text is also what a plain terminal or a search in the notebook file sees.
-    texts = {"text/html": figure_html(figure, alt, caption), "text/plain": f"[figure: {alt}]"}
+    texts = {"text/html": html, "text/plain": f"[figure: {alt}]"}
     display(texts, raw=True)  # type: ignore[no-untyped-call]
     figure.clear()
     if pyplot := sys.modules.get("matplotlib.pyplot"):  # or it shows its own figures again at the end of the cell

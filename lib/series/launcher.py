@@ -34,6 +34,7 @@ from lib.series.jobs import plan_jobs
 from lib.series.parameters import notebook_path
 from lib.series.preflight import check_data, check_inputs, check_installed
 from lib.series.rundir import LATEST, claimed, new_run_dir, point_latest_to, prepare_run_dir
+from lib.series.sources import code_hash
 from lib.series.summary import summary_lines
 from lib.training.recipes import choose_recipe
 
@@ -114,6 +115,7 @@ def _clear(jobs: Sequence[Job], run_dir: Path) -> None:
 
 def _run_job(job: Job, run_dir: Path, terminal: Terminal, limits: dict[str, int]) -> Job:
     started, begun = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+    code = code_hash(job.notebook)  # before it runs: files may change meanwhile
     executed = run_dir / "notebooks" / f"{job.label}.ipynb"
     page = run_dir / "pages" / f"{job.label}.html"
     record = record_path(run_dir, job.notebook, job.backend)
@@ -144,6 +146,7 @@ def _run_job(job: Job, run_dir: Path, terminal: Terminal, limits: dict[str, int]
         seconds=round(time.monotonic() - begun, 1),
         reason=reason,
         started=started,
+        code=code,
     )
 
 

@@ -13,6 +13,7 @@ from lib.analysis.history import EARLIER_RUNS
 from lib.backends import get_backend
 from lib.bench.plan import UNTRAINED_IMAGES
 from lib.data import IMAGE_SIZE, Data, check_num_images, load_data, num_images_for
+from lib.data.cache import folder_of
 from lib.data.images import WHOLE
 from lib.data.loading import choose_dataset
 from lib.data.sets import get_dataset
@@ -20,6 +21,7 @@ from lib.data.splitting import VAL_SHARE
 from lib.data.store import find_extra, with_extra
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, TEMPORARY, project_path, writing
+from lib.header import read_header
 from lib.progress import Progress, silent, to_stderr
 from lib.promotion.contest import check_judges, verified_champion
 from lib.promotion.rules import read_limits
@@ -33,6 +35,7 @@ from lib.training.recipes import choose_recipe
 if TYPE_CHECKING:
     from lib.model import Checkpoint
 
+IMAGE_PARAMETERS = ("dataset", "data_root", "profile", "num_images", "crop", "fold", "extra_data")
 ALL_IMAGES = 40_000  # of the largest real training set, about
 
 
@@ -85,6 +88,46 @@ def load_given(values: Mapping[str, ParameterValue], progress: Progress = silent
         progress=progress,
     )
     return with_extra(data, str(values.get("extra_data", "")), progress)
+
+
+def image_hashes(jobs: Sequence[Job], known: dict[tuple[ParameterValue | None, ...], str]) -> dict[str, str]:
+    """By label of each job that reads images from files, the manifest hash of those that it would read now.
+
+    Args:
+        known: what was found before, by parameters; it is added to.
+
+    Raises:
+        UserError: as `check_data`
+    """
+    found = {}
+    for job in jobs:
+        if (values := job.values).get("dataset") and get_dataset(str(values["dataset"])).reads_files:
+            asked = tuple(values.get(name) for name in IMAGE_PARAMETERS)
+            if asked not in known:
+                data = load_given(values, to_stderr)
+                known[asked] = f"{data.manifest_hash}{data.extra_hash}"
+            found[job.label] = known[asked]
+    return found
+
+
+def image_caches(jobs: Sequence[Job], run_dir: Path) -> dict[str, Path]:
+    """Folders with the decoded images of files that these jobs read, by data set, size and crop as
+    `lib.data.cache.sent` has them. They are made where they are missing."""
+    found = {}
+    for job in jobs:
+        if (values := job.values).get("dataset") and get_dataset(str(values["dataset"])).reads_files:
+            read = {(IMAGE_SIZE, str(values.get("crop", WHOLE)))}
+            if "recipe" in values:
+                size = choose_recipe(str(values["recipe"]), str(values["profile"])).image_size
+                read.add((size, str(values.get("crop", WHOLE))))
+            if (checkpoint := run_dir / CHECKPOINT_NAME).exists():
+                header = read_header(checkpoint, "train again")
+                read.add((header.preprocessing.image_size, header.crop))
+            for size, crop in read:
+                data = load_data(str(values["dataset"]), data_root=str(values["data_root"]), image_size=size, crop=crop)
+                folder = folder_of(data.splits)
+                found[folder.name.rpartition("-")[0]] = folder
+    return found
 
 
 def check_inputs(jobs: Sequence[Job], run_dir: Path) -> None:

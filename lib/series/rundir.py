@@ -16,6 +16,7 @@ from lib.files import PROJECT_ROOT, locked, project_path, writing
 
 RUNS = PROJECT_ROOT / "runs"
 LATEST = RUNS / "latest"
+LOCK = ".lock"  # in a run folder
 _STAMPED = re.compile(r"\d{4}-\d\d-\d\d_\d{6}(_\d+)?")  # as `new_run_dir` names them
 _ELSEWHERE = "choose another folder with --out (in a notebook: run_dir)"
 
@@ -64,15 +65,18 @@ def prepare_run_dir(run_dir: str | Path) -> Path:
 
 
 @contextmanager
-def claimed(run_dir: Path) -> Iterator[None]:
+def claimed(run_dir: Path, *, wait: bool = False) -> Iterator[None]:
     """Keep other launches out of a run folder; the claim ends with this process, however it ends.
 
+    Args:
+        wait: for another launch to end.
+
     Raises:
-        UserError: another launch is at work in it.
+        UserError: another launch is at work in it, and `wait` is False.
     """
     with ExitStack() as held:
         try:
-            held.enter_context(locked(run_dir / ".lock", wait=False))
+            held.enter_context(locked(run_dir / LOCK, wait=wait))
         except BlockingIOError:
             raise UserError(
                 f"another launch is at work in {run_dir}; wait until it has ended, or choose another folder with --out"

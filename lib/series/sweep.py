@@ -1,7 +1,8 @@
 """The `sweep` command: the same notebooks for every combination of parameter values, and one table of what came out.
 
 Each combination is a run folder of its own, named by its parameters. What is there already and still belongs to the
-same parameters and checkpoint is not run again, so an interrupted sweep goes on where it stopped.
+same parameters, images, code and checkpoint is not run again. So an interrupted sweep goes on where it stopped, on
+whatever engine.
 """
 
 from __future__ import annotations
@@ -11,29 +12,35 @@ import itertools
 import math
 import re
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple, TextIO
 
 from lib.analysis.csv_files import to_csv
 from lib.analysis.judgement import disturbances, judged
 from lib.analysis.statistics import median_latency, samples_per_s, scenario_ratio
-from lib.bench import kept_models
-from lib.errors import UserError
-from lib.files import CHECKPOINT_NAME, project_path, replacing, sha256_file, write_atomic, writing
+from lib.errors import UserError, unknown
+from lib.files import CHECKPOINT_NAME, project_path, replacing, sha256_file, write_atomic
+from lib.html.sweep_page import PAGE, write_sweep_page
 from lib.progress import to_stderr
-from lib.records.run import Job, RunFolder, load_run
-from lib.records.schema import BENCHMARK, COMPARE, TRAIN, BenchmarkRecord, ExploreRecord, Record, TrainRecord
+from lib.records.run import Job, load_run
+from lib.records.schema import BENCHMARK, TRAIN, BenchmarkRecord, ExploreRecord, ParameterValue, Record, TrainRecord
 from lib.report.caveats import warnings_words
 from lib.report.table import Table, Value
+from lib.series.combination import Combination, unfinished
+from lib.series.engines import Event, Task, get_engine
+from lib.series.joblist import add_jobs
 from lib.series.jobs import plan_jobs
-from lib.series.launcher import run_jobs
-from lib.series.preflight import check_data, check_inputs, check_installed
+from lib.series.preflight import check_data, check_installed, image_hashes
 from lib.series.rundir import claimed, prepare_run_dir
-from lib.variables import with_variable
+from lib.series.sources import code_hash
 
 TABLE = "sweep.csv"
 MOST_POINTS = 1000
+OTHER_INPUT = "it ran on other images or other code than there are where the sweep was started; make them the same"
 Figures = dict[str, float | int | None]
 
 
@@ -58,12 +65,50 @@ def split_values(name: str, text: str) -> list[str]:
     return values
 
 
-def plan_points(notebooks: Sequence[str], values: dict[str, list[str]], backends: Sequence[str]) -> list[Point]:
+class Plan(NamedTuple):
+    """What a sweep runs."""
+
+    notebooks: Sequence[str]
+    values: dict[str, list[str]]  # parameter -> values as typed
+    backends: Sequence[str]
+
+
+def read_plan(path: str) -> Plan:
+    """The plan in a TOML file: `notebooks` and, if wanted, `backends` are lists, `[parameters]` has a list for each.
+
+    Raises:
+        UserError: no such file, or another content.
+    """
+    file = project_path(path)
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        given = content.pop("parameters", {})
+        values = {name: [_typed(value) for value in choices] for name, choices in given.items()}
+        plan = Plan([str(name) for name in content.pop("notebooks")], values, content.pop("backends", []))
+        if content:
+            raise ValueError(f"it has {', '.join(content)}")
+    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else f"{error}"
+        raise UserError(
+            f"{file} is not a sweep ({why}); it needs notebooks = [...] and [parameters] with a list for each, "
+            "and may have backends = [...]"
+        ) from None
+    for name, choices in values.items():
+        split_values(name, ",".join(choices))
+    return plan
+
+
+def _typed(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def plan_points(plan: Plan) -> list[Point]:
     """Every combination, the last parameter changing fastest. Everything is checked before anything starts.
 
     Raises:
         UserError: unknown notebook, parameter or backend, a bad value, too many combinations.
     """
+    notebooks, values, backends = plan
     if not notebooks:
         raise UserError("a sweep needs the notebooks to run, such as `sweep 02 -p num_epochs 2,4`")
     if "run_dir" in values:
@@ -88,56 +133,141 @@ def folder_name(given: dict[str, str]) -> str:
 
 
 def sweep(
-    notebooks: Sequence[str],
-    values: dict[str, list[str]],
-    backends: Sequence[str],
+    plan: Plan,
     out: str,
     *,
+    engine: str = "local",
+    num_jobs: int = 1,
+    at: str = "",
+    only: str = "",
     network_of: str = "",
     again: bool = False,
-    cell_limit_s: int | None = None,
-    notebook_limit_s: int | None = None,
+    limits: Mapping[str, int | None] | None = None,
 ) -> int:
-    """Run all combinations one after another, write `sweep.csv` after each, and print the table.
+    """Run all combinations, write `sweep.csv` whenever one has ended, and at the end the page; print the table.
 
     A combination that fails is kept, with its reason in the table, and stops nothing.
 
     Args:
         out: folder for the run folders and the table.
+        engine: what runs them, by its name in `lib.series.engines`.
+        num_jobs: combinations at a time on one node, which share its cores.
+        at: where the engine runs them; its own.
+        only: the folder of the only combination that is run now; empty = all.
         network_of: run folder whose checkpoint `03_benchmark` measures in every combination.
         again: also run what is there already.
+        limits: of `run_jobs`.
 
     Returns:
         The exit status: 0, or 1 where something failed.
 
     Raises:
-        UserError: bad input; nothing has been started or written then.
+        UserError: bad input, when nothing has been started or written; or the engine itself is gone.
     """
-    points = plan_points(notebooks, values, backends)
+    points = plan_points(plan)
+    if only and only not in (names := [point.folder for point in points]):
+        raise unknown("combination", only, names)
     checkpoint = _checkpoint_of(network_of, points)
+    known: dict[tuple[ParameterValue | None, ...], str] = {}
+    images: dict[str, dict[str, str]] = {}  # by folder
     for point in points:
-        if backends or "backend" in values:
+        if plan.backends or "backend" in plan.values:
             check_installed(point.jobs)
-        check_data(point.jobs, to_stderr)
+        images[point.folder] = image_hashes(point.jobs, known) or {}
+        if not images[point.folder]:
+            check_data(point.jobs, to_stderr)
+    runner = get_engine(engine)(num_jobs, at)
+    runner.connect()
     folder = prepare_run_dir(out)
-    failed = False
-    with claimed(folder), with_variable(kept_models.VARIABLE, "0"):  # models of every combination would be too many
-        for number, point in enumerate(points, start=1):
+    by_folder = {point.folder: point for point in points}
+    with claimed(folder):
+        tasks = []
+        for point in points:
+            if only not in ("", point.folder):
+                continue
             run_dir = prepare_run_dir(folder / point.folder)
             _bring(checkpoint, run_dir)
-            jobs = point.jobs if again else unfinished(point.jobs, load_run(run_dir))
-            done = "" if jobs else ": done already"
-            to_stderr(f"combination {number} of {len(points)}: {_words(point.given)}{done}")
-            if jobs:
-                check_inputs(jobs, run_dir)
-                with writing(run_dir):
-                    run_jobs(jobs, run_dir, cell_limit_s=cell_limit_s, notebook_limit_s=notebook_limit_s)
-            rows = table_rows(folder, points[:number])
-            failed = any(row["status"] not in ("ok", "unavailable") for row in rows)
-            write_atomic(folder / TABLE, to_csv(rows))
-    print(to_table(rows, [name for name, choices in values.items() if len(choices) > 1]))
-    print(f"\ntable: {folder / TABLE}\npages: {folder}/*/index.html")
-    return 1 if failed else 0
+            if again or unfinished(point.jobs, load_run(run_dir), images[point.folder]):
+                code = {job.notebook: code_hash(job.notebook) for job in point.jobs}
+                combination = Combination(
+                    point.folder, plan.notebooks, point.given, plan.backends, code, images[point.folder],
+                    limits or {}, again,
+                )  # fmt: skip
+                tasks.append(task_of(combination, run_dir, point.jobs))
+            else:
+                to_stderr(f"{_words(point.given)}: done already")
+        known_rows = {point.folder: table_rows(folder, [point]) for point in points}
+        board = Board(sys.stderr, len(tasks))
+        for event in runner.run(tasks):
+            board.show(event)
+            if event.reason is not None:
+                point = by_folder[event.task.combination.folder]
+                _keep_reason(point, event.task.run_dir, images[point.folder], event.reason)
+                known_rows[point.folder] = table_rows(folder, [point])
+                write_atomic(folder / TABLE, to_csv([row for rows in known_rows.values() for row in rows]))
+        rows = write_results(folder, points, plan)
+    print(to_table(rows, [name for name, choices in plan.values.items() if len(choices) > 1]))
+    print(f"\ntable: {folder / TABLE}\npage: {folder / PAGE}\npages: {folder}/*/index.html")
+    mine = [row for row in rows if only in ("", row["folder"])]
+    return 1 if any(row["status"] not in ("ok", "unavailable") for row in mine) else 0
+
+
+def task_of(combination: Combination, run_dir: Path, jobs: Sequence[Job]) -> Task:
+    """What an engine must know of a combination to place it."""
+    num_threads = max((int(job.values.get("num_threads", 0)) for job in jobs), default=0)
+    return Task(combination, run_dir, jobs, num_threads, any(job.notebook == BENCHMARK for job in jobs))
+
+
+def write_results(folder: Path, points: Sequence[Point], plan: Plan) -> list[dict[str, Value]]:
+    """Write the table and the page of a sweep from its run folders; returns the rows of the table."""
+    rows = table_rows(folder, points)
+    write_atomic(folder / TABLE, to_csv(rows))
+    runs = [load_run(folder / point.folder) for point in points]
+    records = {f"{run.path.name} {label}": record for run in runs for label, record in run.records.items()}
+    write_sweep_page(folder, rows, list(plan.values), records)
+    return rows
+
+
+def _keep_reason(point: Point, run_dir: Path, images: Mapping[str, str], reason: str) -> None:
+    """Put into the list of a run folder what its launch could not write there."""
+    run = load_run(run_dir)
+    ended = {job.label: job.status for job in run.jobs}
+    left = unfinished(point.jobs, run, images)
+    if not reason:
+        reason, left = OTHER_INPUT, [job for job in left if ended.get(job.label) == "ok"]
+    if left:
+        add_jobs(run_dir, [replace(job, status="failed", reason=reason) for job in left])
+
+
+class Board:
+    """Progress of all nodes: a table that a terminal rewrites; elsewhere a line when something begins or ends."""
+
+    def __init__(self, stream: TextIO, total: int) -> None:
+        self._stream, self._total = stream, total
+        self._running: dict[str, Event] = {}
+        self._ended = self._height = 0
+
+    def show(self, event: Event) -> None:
+        """Take an event, and show what is new."""
+        name = event.task.combination.folder
+        line = f"{name} on {event.node}: begins" if name not in self._running else ""
+        if event.reason is None:
+            self._running[name] = event
+        else:
+            self._running.pop(name, None)
+            self._ended += 1
+            line = f"[{self._ended}/{self._total}] {name}: {event.reason or 'ended'}"
+        live = self._stream.isatty()
+        if self._height:
+            self._stream.write(f"\x1b[{self._height}A\x1b[J")
+        self._stream.write(line + "\n" if line else "")
+        self._height = 0
+        if live and self._running:
+            rows = [(on.node, name, on.line[-60:]) for name, on in self._running.items()]
+            text = str(Table(["node", "combination", "progress"], rows, row_head=False))
+            self._height = text.count("\n") + 1
+            self._stream.write(text + "\n")
+        self._stream.flush()
 
 
 def _words(given: dict[str, str]) -> str:
@@ -165,30 +295,6 @@ def _bring(checkpoint: Path | None, run_dir: Path) -> None:
         shutil.copyfile(checkpoint, temporary)
 
 
-def unfinished(jobs: Sequence[Job], run: RunFolder) -> list[Job]:
-    """Those jobs that did not end well in this folder, or ran with other parameters or on another checkpoint.
-
-    One that has to run again takes along all that come after it: they read what it writes.
-    """
-    checkpoint = run.path / CHECKPOINT_NAME
-    sha256 = sha256_file(checkpoint) if checkpoint.exists() else None
-    ended = {job.label for job in run.jobs if job.status in ("ok", "unavailable")}
-    stale: list[Job] = []
-    for job in jobs:
-        record = run.records.get(job.label)
-        upstream = any(earlier.notebook < job.notebook for earlier in stale)
-        if upstream or job.label not in ended or record is None or not _fits(record, job, sha256):
-            stale.append(job)
-    return stale
-
-
-def _fits(record: Record, job: Job, sha256: str | None) -> bool:
-    if any(record.params.get(name) != value for name, value in job.parameters.items()):
-        return False
-    measures = job.notebook in (TRAIN, BENCHMARK, COMPARE) and not record.params.get("model")
-    return not measures or record.checkpoint_sha256 is None or record.checkpoint_sha256 == sha256
-
-
 def table_rows(folder: Path, points: Sequence[Point]) -> list[dict[str, Value]]:
     """One row for every job of every combination: parameters, status, headline figures of its record."""
     rows = []
@@ -202,6 +308,9 @@ def table_rows(folder: Path, points: Sequence[Point]) -> list[dict[str, Value]]:
             row |= {"notebook": job.notebook, "backend": job.backend, "status": ended.status if ended else "not run"}
             disturbed = warnings_words(disturbances(record)) if isinstance(record, BenchmarkRecord) else ""
             row |= {"reason": (ended.reason if ended else "") or disturbed, "folder": point.folder}
+            row |= {"seconds": ended.seconds} if ended and ended.seconds is not None else {}
+            if record is not None:
+                row |= {"machine_id": record.environment.machine_id, "checkpoint": record.checkpoint_sha256 or ""}
             row |= headline(record) if record is not None and ended is not None and ended.status == "ok" else {}
             rows.append(row)
     return rows

@@ -568,11 +568,11 @@ def _photographed(draw: _Draw, scene: Tensor, sizes: Tensor) -> np.ndarray:
 
 def render_background(seed: int) -> np.ndarray:
     """What is behind signs, without one: uint8 (3, 32, 32), RGB."""
-    draw = _Draw(seed)
+    draw = _Draw(seed, FITTED)
     times = draw.uniform(0, 1, 1)
     sizes = _frame_sizes(draw, times).round().long().view(1, 1).expand(1, 2)
-    mean, deviation, _ = FITTED.exposure
-    light = draw.gauss(deviation, mean) + draw.drift(*FITTED.behind, times)
+    mean, deviation, _ = draw.fitted.exposure
+    light = draw.gauss(deviation, mean) + draw.drift(*draw.fitted.behind, times)
     scene = _seen_background(draw, times, sizes) * torch.exp(light.clamp(-4.5, 1.4)).view(1, 1, 1, 1)
     image: np.ndarray = _photographed(draw, scene, sizes)[0]
     return image

@@ -63,4 +63,5 @@ class Shards:
             statistic.copy_(before.lerp(new, self._momentum))
         for count in self._counts:
             count -= len(self._parts) - 1
-        return figures
+        mean_figures: Tensor = figures
+        return mean_figures

@@ -96,7 +96,7 @@ def answered(served: Served, requests: list[tuple[int, str]], size: int = 100) -
                 files = [("image", ("a.png", image, "image/png"))] * count
                 one = {"content": image, "headers": {**headers, "Content-Type": "image/png"}}
                 many = {"files": files, "headers": headers}
-                (await client.post("/predict", **(one if count == 1 else many))).raise_for_status()  # type: ignore[arg-type]
+                (await client.post("/predict", **(one if count == 1 else many))).raise_for_status()
             return await client.get("/window")
 
     return asyncio.run(talk())

@@ -42,6 +42,7 @@ class _Reader(nn.Module):
     def __init__(self, reads: Reads, positive: int, negative: int) -> None:
         super().__init__()
         self.reads, self.positive, self.negative = reads, positive, negative
+        self.weight = nn.Parameter(torch.zeros(()))  # its device is that of the network
 
     def forward(self, images: Tensor) -> Tensor:
         logits = torch.full((len(images), NUM_CLASSES), -20.0)

@@ -14,8 +14,7 @@ from lib.records.schema import Accuracy, BehaviourTest, Confidence
 from lib.report.figures import NEUTRAL, PALETTE, describe, new_axes, show, styled
 from lib.report.pictures import sheet
 from lib.report.table import Banner, Cell, Table
-from lib.report.train import accuracy_table
-from lib.report.words import percent
+from lib.report.words import percent, percent_interval
 from lib.signs import CLASS_NAMES
 from lib.training.behaviour import CORRUPTIONS
 from lib.training.saliency import Saliency
@@ -50,13 +49,20 @@ def plot_rejection(signs: np.ndarray, backgrounds: np.ndarray, found: Confidence
     return describe(ax, f"Probability of the answers for signs and for backgrounds. {says}", says)
 
 
-def slices_table(slices: Mapping[str, Accuracy], classes: Sequence[str] = CLASS_NAMES) -> Table:
+def slices_table(slices: Mapping[str, Accuracy]) -> Table:
     """Accuracy by size and by light."""
+    rows = [
+        {
+            "signs with": name,
+            "top-1": Cell(percent(found.top1), percent_interval(found.top1_interval)),
+            "images": found.num_images,
+            "tracks": found.num_tracks or "not published",
+        }
+        for name, found in slices.items()
+    ]
     worst = min(slices, key=lambda name: slices[name].top1)
-    note = f"Worst: {worst}, {percent(slices[worst].top1)}."
-    if any(found.num_tracks is None for found in slices.values()):
-        note += " No interval where it was not published which images belong together."
-    return accuracy_table(slices, note, classes, of="which images", caption="By size and light")
+    note = f"Worst: {worst}, {percent(slices[worst].top1)}. Interval: 95 % bootstrap over tracks, where they are known."
+    return Table.of(rows, caption="By size and light", note=note)
 
 
 def costs_table(confusion: Sequence[Sequence[int]], classes: Sequence[str] = CLASS_NAMES) -> Table:

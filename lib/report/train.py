@@ -141,23 +141,15 @@ def accuracy(evaluations: Mapping[str, Evaluation], classes: Sequence[str] = CLA
     return accuracy_table(found, f"Macro-F1, in which each class counts alike: {scores}. {note}".strip(), classes)
 
 
-def accuracy_table(
-    accuracy: Mapping[str, Accuracy],
-    note: str = "",
-    classes: Sequence[str] = CLASS_NAMES,
-    *,
-    of: str = "split",
-    caption: str = "Accuracy",
-) -> Table:
-    """Top-1 with its interval, and the class that is recognised worst.
+def accuracy_table(accuracy: Mapping[str, Accuracy], note: str = "", classes: Sequence[str] = CLASS_NAMES) -> Table:
+    """Top-1 by split with its interval, and the class that is recognised worst.
 
     Args:
-        accuracy: by split, or by what `of` says.
         note: more to say under the table.
     """
     rows = [
         {
-            of: name,
+            "split": split,
             "top-1": Cell(percent(found.top1), percent_interval(found.top1_interval)),
             "images": found.num_images,
             "tracks": found.num_tracks,
@@ -165,10 +157,10 @@ def accuracy_table(
                 f"{found.worst_class} {classes[found.worst_class]}", percent(found.worst_class_recall, 1)
             ),
         }
-        for name, found in accuracy.items()
+        for split, found in accuracy.items()
     ]
     interval = "Interval: 95 % bootstrap over tracks, since the frames of one sign are right or wrong together."
-    return Table.of(rows, caption=caption, note=f"{interval} {note}".strip())
+    return Table.of(rows, caption="Accuracy", note=f"{interval} {note}".strip())
 
 
 def seeds_table(by_seed: Mapping[str, SeedsAccuracy]) -> Table | Banner:

@@ -59,8 +59,8 @@ def judge_confidence(
 
 
 def sample(split: Split) -> Split:
-    """About `NUM_JUDGED` images, evenly chosen."""
-    return split.take(np.arange(0, split.num_images, max(1, split.num_images // NUM_JUDGED)))
+    """At most `NUM_JUDGED` images, evenly chosen."""
+    return split.take(np.linspace(0, split.num_images - 1, min(NUM_JUDGED, split.num_images)).round().astype(int))
 
 
 def behavioural_tests(checkpoint: Checkpoint, split: Split) -> list[BehaviourTest]:

@@ -14,7 +14,7 @@ from lib.records.network_outputs import Outputs
 from lib.records.schema import ClassShare, Drift
 
 ALPHA = 0.05  # of false alarms, over both tests together
-NUM_DRAWS = 999
+NUM_DRAWS = 499
 NUM_POINTS = 64  # at which distributions are compared: quantiles of all outputs
 NUM_SHOWN = 5  # classes
 
@@ -128,7 +128,7 @@ def _interval(
         count = int(side.max()) + 1
         if count < 2:
             return None
-        drawn = rng.multinomial(count, np.full(count, 1 / count), size=NUM_DRAWS // 2)
+        drawn = rng.multinomial(count, np.full(count, 1 / count), size=NUM_DRAWS)
         times.append(drawn[:, side].astype(np.float32))
     low, high = np.percentile(_estimates(validation, window, *times), (2.5, 97.5))
     return float(low), float(high)

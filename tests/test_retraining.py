@@ -29,7 +29,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = record_path(run, RELEASE)
     record = read_record(path, ReleaseRecord)
     rule = Rule("top-1", 0.991, 0.985, -0.006, (-0.009, -0.002), 0.002, "holds")
-    record.promotion = Promotion("the old one", "ab" * 32, 900, 40, [rule], [], "promote", made_scenario("single_stream", 1.0))
+    times = made_scenario("single_stream", 1.0)
+    record.promotion = Promotion("the old one", "ab" * 32, 900, 40, [rule], [], "promote", times)
     write_record(record, path)
     return run
 

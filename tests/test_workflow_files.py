@@ -28,8 +28,8 @@ RETRAIN = GITHUB / "workflows/retrain.yml"
 X86 = GITHUB / "workflows/x86-64.yml"
 LONGEST_MINUTES = 180
 LONG_COMMANDS = re.compile(
-    r"-m lib run |make (test|\w+-check)|-m pytest|lib ci (data|history|tagged|publish|roll-back|retrain|champion)|lib data get|pip-audit --"
-    r"|playwright install|model_signing|docker run"
+    r"-m lib run |make (test|\w+-check)|-m pytest|lib ci (data|history|tagged|publish|roll-back|retrain|champion)"
+    r"|lib data get|gh release|pip-audit --|playwright install|model_signing|docker run"
 )  # each with its own limit
 Step = dict[str, Any]
 
@@ -107,7 +107,8 @@ def test_variables_in_scripts_are_quoted(path: Path) -> None:
 @each_file
 def test_no_secret_is_used_and_the_token_goes_to_those_that_ask_github_alone(path: Path) -> None:
     assert not re.search(r"secrets\.|secrets: inherit", path.read_text())
-    asking = re.compile(r"lib ci (history|tagged|publish|roll-back|retrain|champion|retrained)\b|gh release|docker/login-action@|'run-id':")
+    commands = r"lib ci (history|tagged|publish|roll-back|retrain|champion|retrained)\b|gh release"
+    asking = re.compile(rf"{commands}|docker/login-action@|'run-id':")
     for step in steps(path):
         has_token = "github.token" in str(step) or "GITHUB_TOKEN" in str(step)
         assert has_token == bool(asking.search(str(step))), step["name"]
@@ -274,7 +275,8 @@ def test_the_checkpoints_sha256_travels_through_the_jobs() -> None:
 def test_release_needs_what_is_checked_signed_and_built_and_does_nothing_for_a_tag_that_is_published() -> None:
     graph = jobs(RELEASE)
     assert {name: job.get("needs") for name, job in graph.items()} == {
-        "rollback": None, "check": None, "sign": "check", "image": ["check", "sign"], "publish": ["check", "sign", "image"]
+        "rollback": None, "check": None, "sign": "check", "image": ["check", "sign"],
+        "publish": ["check", "sign", "image"],
     }  # fmt: skip
     assert graph["sign"]["if"] == "needs.check.outputs.publish == 'true'", "the others are skipped with it"
     assert not any("if" in graph[name] for name in ("image", "publish"))

@@ -14,7 +14,7 @@ READY       := .venv/.ready
 PIP         := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test coverage test-lab serve-check container-check rehearse lint lab params lock lock-check clean .venv
+.PHONY: help run test coverage test-lab serve-check container-check loop rehearse lint lab params lock lock-check clean .venv
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z.-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ lint: $(READY)  ## ruff and mypy; schemas of the workflow files and the citation
 	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 	$(BIN)/zizmor --offline --persona auditor --strict-collection --no-progress --quiet .
+
+loop: $(READY) .venv/.extra-serve  ## a release, drift, retraining, promotion and the way back, on drawn images; a few minutes
+	$(BIN)/python -m tests.loop $(ARGS)
 
 rehearse: $(READY)  ## every step of the workflow on this machine, and what must go wrong; log in build/rehearsal/
 	$(BIN)/python -m tests.rehearsal $(ARGS)

@@ -15,7 +15,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -112,13 +112,6 @@ def answers(run: Path) -> tuple[dict[str, Outputs], list[str]]:
     return found, list(data.classes)
 
 
-def taken(outputs: Outputs, rows: np.ndarray) -> Outputs:
-    """Some of the images, in this order."""
-    return replace(
-        outputs, **{name: getattr(outputs, name)[rows] for name in ("log_probabilities", "sequences", "labels")}
-    )
-
-
 def window_of(found: dict[str, Outputs], shift: str, size: int, rng: np.random.Generator) -> tuple[Outputs, Outputs]:
     """What the release knows, and a window."""
     known, rows = found["none"], found[shift]
@@ -132,7 +125,7 @@ def window_of(found: dict[str, Outputs], shift: str, size: int, rng: np.random.G
     for track in tracks[rest]:
         chosen += np.flatnonzero(rows.sequences == track).tolist() if len(chosen) < size else []
     reference = np.flatnonzero(np.isin(known.sequences, tracks[half]))
-    return taken(known, reference), taken(rows, np.array(chosen[:size]))
+    return known.taken(reference), rows.taken(np.array(chosen[:size]))
 
 
 def check(runs: Sequence[Path], num_windows: int) -> list[Found]:

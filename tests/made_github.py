@@ -25,6 +25,7 @@ class MadeGithub(Api):
         super().__init__({})
         self.workflow_runs = [*workflow_runs]
         self.releases: list[dict[str, Any]] = []
+        self.issues: list[dict[str, Any]] = []
         self.assets: dict[int, dict[str, Any]] = {}  # by number, with their content
         self.failing = ""  # name of an asset whose upload breaks off
 
@@ -50,13 +51,16 @@ class MadeGithub(Api):
         uploads = (method, place.rpartition("/")[2]) == ("POST", "assets")
         if split.hostname not in (None, f"{'uploads' if uploads else 'api'}.{HOST}"):
             return 404, b'{"message": "Not Found"}'
-        needed = "contents=write" if method != "GET" else "actions=read" if place.startswith("actions/") else ""
+        right = "issues" if place == "issues" else "contents"
+        needed = f"{right}=write" if method != "GET" else "actions=read" if place.startswith("actions/") else ""
         if needed not in authorization:
             return 403, b'{"message": "Resource not accessible by integration"}'
         status, content = self._answer(method, place, asked, may_write="contents=write" in authorization, body=body)
         if isinstance(content, list):
             size, page = int(asked["per_page"][0]), int(asked.get("page", ["1"])[0])
             content = content[(page - 1) * size : page * size]
+        if isinstance(content, bytes):
+            return status, content
         return status, b"" if content is None else json.dumps(content).encode()
 
     def _answer(self, method: str, place: str, asked: dict[str, list[str]], may_write: bool, body: bytes) -> Any:
@@ -69,7 +73,17 @@ class MadeGithub(Api):
                 names = [run["artifact"] for run in self.workflow_runs if str(run["id"]) == number]
                 return 200, {"artifacts": [{"id": 1, "name": name} for name in names if [name] == asked["name"]]}
             case "GET", ["releases"]:
-                return 200, [one for one in self.releases if may_write or not one["draft"]]
+                return 200, [self._with_assets(one) for one in self.releases if may_write or not one["draft"]]
+            case "GET", ["releases", "latest"]:
+                return 200, self._with_assets(next(one for one in self.releases[::-1] if not one["draft"]))
+            case "GET", ["releases", "assets", number]:
+                return 200, self.assets[int(number)]["content"]
+            case "GET", ["issues"]:
+                return 200, [one for one in self.issues if one["labels"] == asked["labels"]]
+            case "POST", ["issues"]:
+                address = f"https://github.com/{REPOSITORY}/issues/{len(self.issues) + 1}"
+                self.issues.append({"html_url": address, **json.loads(body)})
+                return 201, self.issues[-1]
             case "POST", ["releases"]:
                 new = len(self.releases) + 1
                 address = f"https://github.com/{REPOSITORY}/releases/{new}"
@@ -79,14 +93,17 @@ class MadeGithub(Api):
                 self.releases[int(number) - 1] |= json.loads(body)
                 return 200, self.releases[int(number) - 1]
             case "GET", ["releases", _, "assets"]:
-                kept = ("id", "name", "state", "digest")
-                return 200, [{key: one[key] for key in kept} for one in self.assets.values()]
+                return 200, self._with_assets({})["assets"]
             case "POST", ["releases", _, "assets"]:
                 return self._upload(asked["name"][0], body)
             case "DELETE", ["releases", "assets", number]:
                 del self.assets[int(number)]
                 return 204, None
         return 404, {"message": "Not Found"}
+
+    def _with_assets(self, release: dict[str, Any]) -> dict[str, Any]:
+        kept = ("id", "name", "state", "digest")
+        return {**release, "assets": [{key: one[key] for key in kept} for one in self.assets.values()]}
 
     def _upload(self, name: str, content: bytes) -> Any:
         if not self.releases[-1]["draft"] or name in self.names():

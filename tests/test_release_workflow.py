@@ -45,6 +45,7 @@ class Walks(NamedTuple):
     draft: bool  # what the first left
     second: Walk
     published: Walk  # started by hand, after those
+    back: Walk  # started by hand, to make it the latest again
     digest: str  # of the release
 
 
@@ -87,7 +88,8 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walks]:
         third = Runner(PROJECT_ROOT, folder / "third", by_hand)
         third.repository, third.sha = runner.repository, runner.sha
         published = walk(third, github)
-        yield Walks(github, first, draft, second, published, Release.load(folder / "run").digest)
+        back = walk(Runner(PROJECT_ROOT, folder / "back", Event("workflow_dispatch", {"rollback": "true"})), github)
+        yield Walks(github, first, draft, second, published, back, Release.load(folder / "run").digest)
 
 
 def walk(runner: Runner, github: MadeGithub) -> Walk:
@@ -98,18 +100,26 @@ def walk(runner: Runner, github: MadeGithub) -> Walk:
 def test_attempt_that_breaks_off_leaves_a_draft_and_the_next_publishes_it_once(walked: Walks) -> None:
     good = dict.fromkeys(("check", "sign", "image", "publish"), "success")
     logs = "\n".join(job.log[-2000:] for one in (walked.first, walked.second) for job in one.jobs if job.failed_steps)
+    good["rollback"] = "skipped"
     assert (walked.first.results, walked.second.results) == ({**good, "publish": "failure"}, good), logs
     assert walked.first.job("publish").failed_steps == ["Fill the draft and publish it once"]
     assert walked.draft is True and [one["draft"] for one in walked.github.releases] == [False]
 
 
 def test_published_tag_is_checked_again_and_left_alone(walked: Walks) -> None:
-    results = {"check": "success", "sign": "skipped", "image": "skipped", "publish": "skipped"}
+    results = {"check": "success", **dict.fromkeys(("rollback", "sign", "image", "publish"), "skipped")}
     assert walked.published.results == results, walked.published.job("check").log[-2000:]
 
 
+def test_rollback_marks_a_published_release_as_the_latest_and_makes_no_other(walked: Walks) -> None:
+    results = {"rollback": "success", **dict.fromkeys(("check", "sign", "image", "publish"), "skipped")}
+    assert walked.back.results == results, walked.back.job("rollback").log[-2000:]
+    assert walked.github.releases[0]["make_latest"] == "true" and len(walked.github.releases) == 1
+
+
 def test_every_step_ran(walked: Walks) -> None:
-    ran = {(job.id, step.name) for job in walked.second.jobs for step in job.steps if step.outcome == "success"}
+    walks = walked.second, walked.back
+    ran = {(job.id, step.name) for one in walks for job in one.jobs for step in job.steps if step.outcome == "success"}
     graph = read_workflow(PROJECT_ROOT, RELEASE)["jobs"]
     assert {(name, step["name"]) for name, job in graph.items() for step in job["steps"]} <= ran
 

@@ -24,12 +24,13 @@ ACTIONS = sorted((GITHUB / "actions").glob("*/action.yml"))
 FILES = WORKFLOWS + ACTIONS
 NOTEBOOKS = GITHUB / "workflows/notebooks.yml"
 RELEASE = GITHUB / "workflows/release.yml"
+RETRAIN = GITHUB / "workflows/retrain.yml"
 SWEEP = GITHUB / "workflows/sweep.yml"
 X86 = GITHUB / "workflows/x86-64.yml"
 LONGEST_MINUTES = 180
 LONG_COMMANDS = re.compile(
-    r"-m lib (run|sweep) |make (test|\w+-check)|-m pytest|lib ci (data|history|tagged|publish)|lib data get"
-    r"|pip-audit --|playwright install|model_signing|docker run"
+    r"-m lib (run|sweep) |make (test|\w+-check)|-m pytest|lib ci (data|history|tagged|publish|roll-back|retrain|champion)"
+    r"|lib data get|gh release|pip-audit --|playwright install|model_signing|docker run"
 )  # each with its own limit
 Step = dict[str, Any]
 
@@ -90,10 +91,12 @@ def test_only_publishing_and_scanning_may_write() -> None:
     rights = {(path.name, name): job["permissions"] for path in WORKFLOWS for name, job in jobs(path).items()}
     # the call needs what `publish` asks for, which is off there
     writing = {("notebooks.yml", "publish"), ("x86-64.yml", "series"), ("codeql.yml", "analyze"),
-               ("release.yml", "sign"), ("release.yml", "image"), ("release.yml", "publish")}  # fmt: skip
+               ("release.yml", "sign"), ("release.yml", "image"), ("release.yml", "publish"),
+               ("release.yml", "rollback"), ("retrain.yml", "report")}  # fmt: skip
     assert {job for job, granted in rights.items() if "write" in granted.values()} == writing
     contents = {job for job, granted in rights.items() if granted.get("contents") == "write"}
-    assert contents == {("release.yml", "publish")}, "nothing is committed back, and one job makes releases"
+    makes = {("release.yml", "publish"), ("release.yml", "rollback")}
+    assert contents == makes, "nothing is committed back; one job makes releases, and one makes an earlier the latest"
 
 
 @each_file
@@ -105,7 +108,8 @@ def test_variables_in_scripts_are_quoted(path: Path) -> None:
 @each_file
 def test_no_secret_is_used_and_the_token_goes_to_those_that_ask_github_alone(path: Path) -> None:
     assert not re.search(r"secrets\.|secrets: inherit", path.read_text())
-    asking = re.compile(r"lib ci (history|tagged|publish)\b|docker/login-action@|'run-id':")
+    commands = r"lib ci (history|tagged|publish|roll-back|retrain|champion|retrained)\b|gh release"
+    asking = re.compile(rf"{commands}|docker/login-action@|'run-id':")
     for step in steps(path):
         has_token = "github.token" in str(step) or "GITHUB_TOKEN" in str(step)
         assert has_token == bool(asking.search(str(step))), step["name"]
@@ -272,13 +276,14 @@ def test_the_checkpoints_sha256_travels_through_the_jobs() -> None:
 def test_release_needs_what_is_checked_signed_and_built_and_does_nothing_for_a_tag_that_is_published() -> None:
     graph = jobs(RELEASE)
     assert {name: job.get("needs") for name, job in graph.items()} == {
-        "check": None, "sign": "check", "image": ["check", "sign"], "publish": ["check", "sign", "image"]
+        "rollback": None, "check": None, "sign": "check", "image": ["check", "sign"],
+        "publish": ["check", "sign", "image"],
     }  # fmt: skip
     assert graph["sign"]["if"] == "needs.check.outputs.publish == 'true'", "the others are skipped with it"
-    assert not any("if" in graph[name] for name in ("check", "image", "publish"))
+    assert not any("if" in graph[name] for name in ("image", "publish"))
 
 
-@pytest.mark.parametrize("path", [NOTEBOOKS, RELEASE, SWEEP], ids=name_of)
+@pytest.mark.parametrize("path", [NOTEBOOKS, RELEASE, RETRAIN, SWEEP], ids=name_of)
 def test_outputs_of_a_job_are_those_of_its_steps_and_of_the_commands(path: Path) -> None:
     graph, text = jobs(path), path.read_text()
     if path == NOTEBOOKS:

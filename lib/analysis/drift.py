@@ -14,7 +14,7 @@ from lib.records.network_outputs import Outputs
 from lib.records.schema import ClassShare, Drift
 
 ALPHA = 0.05  # of false alarms, over both tests together
-NUM_DRAWS = 999
+NUM_DRAWS = 499
 NUM_POINTS = 64  # at which distributions are compared: quantiles of all outputs
 NUM_SHOWN = 5  # classes
 
@@ -32,11 +32,14 @@ def find_drift(validation: Outputs, window: Outputs, classes: Sequence[str], see
     The accuracy is that of Garg et al. 2022 (average thresholded confidence): the share of answers above the confidence
     that as many validation images exceed as are read right. Its interval resamples sequences on both sides.
 
+    Sequences that the ends of the window have cut off are left out.
+
     Raises:
         UserError: the window is of a network with other classes.
     """
     if (found := window.log_probabilities.shape[1]) != len(classes):
         raise UserError(f"the window has {found} classes, and the release {len(classes)}; get that of its server")
+    window = _whole(window, validation)
     rng = np.random.default_rng(seed)
     sides = [np.unique(side.sequences, return_inverse=True)[1] for side in (validation, window)]
     num_sequences = [int(side.max()) + 1 for side in sides]
@@ -60,6 +63,19 @@ def find_drift(validation: Outputs, window: Outputs, classes: Sequence[str], see
         estimated_top1=float(_estimates(validation, window, *(np.ones((1, len(side))) for side in sides))[0]),
         interval=_interval(validation, window, sides, rng),
     )
+
+
+def _whole(window: Outputs, validation: Outputs) -> Outputs:
+    """A window without the sequences that it begins and ends with, if they are shorter than those of validation.
+
+    They are cut off then, and the first frames of a track are harder than the last. A window of nothing else stays.
+    """
+    usual = float(np.median(np.unique(validation.sequences, return_counts=True)[1]))
+    kept = np.ones(len(window.labels), bool)
+    for end in window.sequences[[0, -1]]:
+        if (cut := window.sequences == end).sum() < usual:
+            kept &= ~cut
+    return window.taken(kept) if kept.any() else window
 
 
 def is_drift(drift: Drift) -> bool:
@@ -128,7 +144,7 @@ def _interval(
         count = int(side.max()) + 1
         if count < 2:
             return None
-        drawn = rng.multinomial(count, np.full(count, 1 / count), size=NUM_DRAWS // 2)
+        drawn = rng.multinomial(count, np.full(count, 1 / count), size=NUM_DRAWS)
         times.append(drawn[:, side].astype(np.float32))
     low, high = np.percentile(_estimates(validation, window, *times), (2.5, 97.5))
     return float(low), float(high)

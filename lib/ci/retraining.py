@@ -25,7 +25,7 @@ from lib.report.promotion import rules_table, verdict_words
 from lib.report.words import capital
 
 LABEL = "retraining"  # of its issues
-_EXTRA = re.compile(r"[0-9a-f]{8,64}|")
+_EXTRA = re.compile(r"[0-9a-f]{6,64}|")
 
 
 def plan(environ: Mapping[str, str]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -49,6 +49,10 @@ class Outputs:
         """Whether each answer is that of the label, bool (N,)."""
         found: np.ndarray = self.log_probabilities.argmax(axis=1) == self.labels
         return found
+
+    def taken(self, rows: np.ndarray) -> Self:
+        """Some of the images. Args: rows: bool (N,), or their places in the order that is wanted."""
+        return replace(self, **{name: getattr(self, name)[rows] for name in _TENSORS})
 
     def to_bytes(self) -> bytes:
         """The content of the file."""

@@ -84,7 +84,7 @@ def test_training_that_was_killed_ends_with_the_same_file(tmp_path: Path, capsys
     [
         (["--nproc", "2"], "shards: 1, images of a batch: 256, processes: 2"),
         (["--nproc", "2", "-p", "shards", "3"], "shards must be a power of two"),
-        (["-p", "shards", "128", "-p", "num_images", "100"], "with two images each"),
+        (["-p", "shards", "64", "-p", "num_images", "100"], "with two images each"),
         (["-p", "seeds", "3"], "sweep 02 -p seed 0,1,2"),
         (["-p", "crop", "box"], "'synthetic' has no boxes of its signs"),
         (["-p", "crop", "boxed"], "whole for the whole image"),

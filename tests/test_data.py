@@ -439,6 +439,47 @@ def test_defect_is_one_clear_error(root: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+# The crop
+
+
+def with_box(root: Path, box: str) -> Path:
+    """An image of 40 x 40 pixels with this box of its sign in the csv."""
+    table = root / SOME_CSV
+    lines = table.read_text().splitlines()
+    image = table.with_name(lines[1].split(";")[0])
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    Image.fromarray(pixels).save(image)
+    lines[1] = f"{image.name};40;40;{box};7"
+    table.write_text("\n".join(lines) + "\n")
+    return image
+
+
+def test_images_are_cropped_to_the_box_of_the_sign_with_its_margin(root: Path) -> None:
+    file = with_box(root, "10;12;30;32")
+    regions: dict[str, Any] = {
+        "whole": None, "box": (10, 12, 30, 32), "box+10": (8, 10, 32, 34), "box+99": (0, 0, 40, 40)
+    }  # fmt: skip
+    for crop, region in regions.items():
+        data = load_data("gtsrb", data_root=root, crop=crop)
+        assert data.crop == crop and any(crop in note for note in data.notes) == (crop != "whole")
+        assert data.manifest_hash == load_data("gtsrb", data_root=root).manifest_hash, "of whole images"
+        (found,) = [
+            split.images[row]
+            for split in (data.train, data.val)
+            for row in np.flatnonzero([source.endswith(f"00007/{file.name}") for source in split.sources])
+        ]
+        with Image.open(file) as image:
+            np.testing.assert_array_equal(found, resize_image(image, IMAGE_SIZE, region))
+
+
+@pytest.mark.parametrize("box", ["10;12;9;32", "0;0;41;40", ";;;", "a;b;c;d"])
+def test_box_that_is_none_is_refused_where_it_is_needed(root: Path, box: str) -> None:
+    name = with_box(root, box).name
+    load_data("gtsrb", data_root=root)
+    with pytest.raises(UserError, match=rf"{name}.*is known; leave -p crop out|{name}: the box .* is not in its 40 x"):
+        load_data("gtsrb", data_root=root, crop="box")
+
+
 # The cache
 
 
@@ -448,9 +489,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     seen = []
     decode = images_module.decode_sign
 
-    def noting(file: Path, image_size: int) -> tuple[np.ndarray, tuple[int, int], bytes]:
+    def noting(file: Path, *arguments: Any) -> tuple[np.ndarray, tuple[int, int], bytes]:
         seen.append(file)
-        return decode(file, image_size)
+        return decode(file, *arguments)
 
     monkeypatch.setattr(files_module, "decode_sign", noting)
     return seen

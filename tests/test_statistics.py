@@ -96,3 +96,15 @@ def test_interval_by_track_is_wider_than_by_image() -> None:
 
 def test_one_track_has_no_interval() -> None:
     assert statistics.track_bootstrap(np.array([True, False]), np.array([3, 3])) is None
+
+
+def test_interval_over_seeds_allows_for_seeds_and_for_tracks() -> None:
+    generator, tracks = np.random.default_rng(0), np.arange(1200) // 30
+    by_track = np.repeat(generator.random(40) < 0.9, 30)
+    one = statistics.track_bootstrap(by_track, tracks)
+    equal = statistics.seed_bootstrap(np.array([by_track] * 4), tracks)
+    unequal = statistics.seed_bootstrap(np.array([by_track] * 2 + [np.zeros(1200, bool)] * 2), tracks)
+    assert one is not None and equal is not None and unequal is not None
+    assert equal == pytest.approx(one, abs=0.03)
+    assert unequal[1] - unequal[0] > 2 * (equal[1] - equal[0])
+    assert statistics.seed_bootstrap(np.ones((3, 2), bool), np.array([3, 3])) is None

@@ -22,7 +22,7 @@ from lib.errors import UserError
 from lib.model import load_checkpoint
 from lib.onednn import parse_report
 from lib.records.schema import Epoch
-from lib.report.train import accuracy
+from lib.report.train import accuracy, seeds_table
 from lib.signs import CLASS_NAMES, NUM_CLASSES, mirror_map
 from lib.training.augmentation import augment_batch
 from lib.training.estimate import Estimate, Estimator
@@ -30,6 +30,7 @@ from lib.training.evaluation import evaluate, evaluate_splits, predict_logits
 from lib.training.kernels import step_kernels
 from lib.training.loop import Trained, ensure_checkpoint, train
 from lib.training.recipes import RECIPES, Augmentation, choose_recipe
+from lib.training.seeds import accuracy_by_seed, train_seeds
 from tests.made_data import made_data, made_split
 from tests.untrained import save_untrained
 
@@ -111,6 +112,39 @@ def test_training_that_was_stopped_ends_with_the_same_checkpoint_file(
     assert (tmp_path / "stopped" / "checkpoint").read_bytes() == (tmp_path / "whole" / "checkpoint").read_bytes()
     assert resumed.kernels.found == begun("again").kernels.found
     assert not states[0].exists(), "nothing is left to resume from"
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_training_of_another_number_of_threads_is_taken_if_it_has_ended(
+    data: Data, tmp_path: Path, ended: bool
+) -> None:
+    def on_epoch(epoch: Epoch, _total: int) -> None:
+        if epoch.epoch == 2 and not ended:
+            raise KeyboardInterrupt
+
+    threads = torch.get_num_threads()
+    try:
+        with nullcontext() if ended else pytest.raises(KeyboardInterrupt):
+            train("learning_path", data, num_epochs=3, run_dir=tmp_path, num_threads=1, on_epoch=on_epoch)
+        taken = train("learning_path", data, num_epochs=3, run_dir=tmp_path, num_threads=2, resume=True)
+    finally:
+        torch.set_num_threads(threads)
+    assert taken.num_resumed == (3 if ended else 0) and len(taken.history) == 3
+
+
+def test_several_seeds_give_several_networks_and_the_first_is_the_usual_one(data: Data, tmp_path: Path) -> None:
+    arguments: dict[str, Any] = {"seeds": 3, "seed": 5, "seconds_left": None, "run_dir": tmp_path, "num_epochs": 1}
+    networks = train_seeds("learning_path", data, **arguments)
+    again = train_seeds("learning_path", data, resume=True, **arguments)
+    assert [each.num_resumed for each in again] == [1, 1, 1], "all were done"
+    usual = train("learning_path", data, seed=5, num_epochs=1).save(tmp_path / "usual")
+    assert networks[0].save(tmp_path / "first") == usual and not (tmp_path / "training").exists()
+    by_seed = accuracy_by_seed(networks, data)["val"]
+    assert list(by_seed.top1) == [5, 6, 7] and by_seed.interval is not None
+    assert by_seed.interval[0] <= np.mean(list(by_seed.top1.values())) <= by_seed.interval[1]
+    shown = str(seeds_table({"val": by_seed}))
+    assert "seed 7" in shown and "not the best one" in shown
+    assert accuracy_by_seed(networks[:1], data) == {} and "-p seeds 5" in str(seeds_table({}))
 
 
 @pytest.mark.parametrize("changed", [{"seed": 1}, {"num_epochs": 4}, {"recipe": "tiny"}, {"resume": False}])

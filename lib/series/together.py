@@ -17,7 +17,7 @@ from lib.records.schema import TRAIN, ParameterValue
 from lib.series.jobs import plan_jobs
 from lib.series.preflight import check_data, load_given
 from lib.series.rundir import claimed, prepare_run_dir
-from lib.training.group import ALONE, choose_device, joined, under_torchrun
+from lib.training.group import ALONE, choose_device, device_name, joined, under_torchrun
 from lib.training.loop import check_shards, epoch_line, train
 from lib.training.recipes import choose_recipe
 
@@ -73,7 +73,7 @@ def _train(values: dict[str, ParameterValue], folder: Path) -> None:
         progress = to_stdout if first else silent
         threads = int(values["num_threads"]) or num_cores()
         data = load_given(values, progress)
-        progress(f"{group.size} processes with {threads} threads each{group.words}")
+        progress(f"{device_name(device)}{group.words}; threads of each process: {threads}")
         with claimed(folder) if first else nullcontext():
             trained = train(
                 str(values["recipe"]),

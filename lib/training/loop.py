@@ -382,8 +382,8 @@ def check_shards(shards: int, batch_size: int, num_processes: int) -> None:
     """
     if shards & (shards - 1) or shards % num_processes or batch_size % shards or batch_size < 2 * shards:
         raise UserError(
-            f"{shards} shards of a batch of {batch_size} images on {num_processes} processes; give -p shards 2, 4 or "
-            "8: a power of two that the processes and the batch can share out, with two images each"
+            f"shards: {shards}, images of a batch: {batch_size}, processes: {num_processes}; shards must be a power of "
+            "two that the processes and the batch can share out, with two images each"
         )
 
 

@@ -29,8 +29,8 @@ SWEEP = GITHUB / "workflows/sweep.yml"
 X86 = GITHUB / "workflows/x86-64.yml"
 LONGEST_MINUTES = 180
 LONG_COMMANDS = re.compile(
-    r"-m lib (run|sweep) |make (test|\w+-check)|-m pytest|lib ci (data|history|tagged|publish|roll-back|retrain|champion)"
-    r"|lib data get|gh release|pip-audit --|playwright install|model_signing|docker run"
+    r"-m lib (run|sweep) |make (test|\w+-check)|-m pytest|lib ci (data|history|tagged|publish|roll-back)"
+    r"|lib ci (retrain|champion)|lib data get|gh release|pip-audit --|playwright install|model_signing|docker run"
 )  # each with its own limit
 Step = dict[str, Any]
 

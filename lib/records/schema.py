@@ -245,6 +245,8 @@ class TrainRecord(Record):
     confusion: dict[str, list[list[int]]]  # by split; rows = true class, columns = predicted
     # of validation, so that the folds of a sweep can be put together
     tracks: list[TrackResult] = field(default_factory=list)
+    num_drawn: int = 0  # drawn images beside the real ones, in each epoch
+    drawn_hash: str = ""  # of what made them
     device: str = "CPU"  # in words, with the number of processes if there were several
     by_seed: dict[str, SeedsAccuracy] = field(default_factory=dict)  # by split; empty for a single network
     examination: Examination | None = None  # None in records of earlier versions

@@ -62,6 +62,8 @@ def training(trained: Trained) -> Stack:
         ["training time", Cell(duration(trained.train_s), estimate)],
         ["seed", str(trained.metadata.seed)],
     ]
+    if trained.num_drawn:
+        rows.append(["drawn images", f"{trained.num_drawn:,} in each epoch, beside the real ones"])
     table = Table(["", "training"], rows, caption="What was trained")
     doubt = Banner(f"To investigate: {trained.kernels.investigate}.") if trained.kernels.investigate else None
     return Stack(doubt, table, step_kernels_table(trained.kernels) if trained.kernels.found else None)

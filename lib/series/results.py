@@ -105,6 +105,8 @@ def write_train(
         confusion={name: evaluation.confusion for name, evaluation in evaluations.items()},
         tracks=track_results(evaluations[data.val.name], data.val),
         device=trained.device,
+        num_drawn=trained.num_drawn,
+        drawn_hash=trained.drawn_hash,
         by_seed=by_seed,
         examination=examination,
     )

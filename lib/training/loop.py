@@ -63,6 +63,8 @@ class Trained:
     kernels: StepKernels  # of the first step; empty on a GPU
     estimate: Estimate | None  # made on the way; None where it was over too soon
     num_resumed: int = 0  # epochs that an earlier start had done
+    num_drawn: int = 0  # drawn images beside the real ones, in each epoch
+    drawn_hash: str = ""  # of what made them
 
     def save(self, path: Path) -> str:
         """Write the checkpoint and return its SHA-256. The states beside it are not needed any more."""
@@ -132,20 +134,20 @@ class Stepper:
         self._labels = torch.from_numpy(np.concatenate([split.labels for split in splits]))
         share = 0.0 if drawn is None else recipe.drawn_share
         self._num_real = data.train.num_images
-        self._num_drawn = min(round(self._num_real * share / (1 - share)), len(self._images) - self._num_real)
+        self.num_drawn = min(round(self._num_real * share / (1 - share)), len(self._images) - self._num_real)
         self.batch_size = min(recipe.batch_size, len(self._images))
         self.shards = Shards(self.model, recipe.shards, group) if recipe.shards > 1 else None
 
     @property
     def num_batches(self) -> int:
         """Of one epoch; the last incomplete one is left out."""
-        return (self._num_real + self._num_drawn) // self.batch_size
+        return (self._num_real + self.num_drawn) // self.batch_size
 
     def epoch(self) -> list[Tensor]:
         """Index batches of one epoch, shuffled."""
         order = torch.randperm(self._num_real, generator=self.generator)
-        if self._num_drawn:
-            drawn = torch.randperm(len(self._images) - self._num_real, generator=self.generator)[: self._num_drawn]
+        if self.num_drawn:
+            drawn = torch.randperm(len(self._images) - self._num_real, generator=self.generator)[: self.num_drawn]
             order = torch.cat([order, drawn + self._num_real])
             order = order[torch.randperm(len(order), generator=self.generator)]
         return list(order[: self.num_batches * self.batch_size].split(self.batch_size))
@@ -364,6 +366,8 @@ def train(
         kernels=kernels,
         estimate=estimator.estimate,
         num_resumed=num_resumed,
+        num_drawn=stepper.num_drawn,
+        drawn_hash=drawn_hash,
     )
 
 

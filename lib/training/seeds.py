@@ -47,7 +47,9 @@ def train_seeds(
         if seeds > 1:
             progress(f"network {number + 1} of {seeds}, seed {seed + number}")
         place = run_dir / FOLDER / f"seed-{seed + number}" if number else run_dir
-        trained.append(train(recipe, data, seed=seed + number, seconds_left=left, run_dir=place, **arguments))
+        trained.append(
+            train(recipe, data, seed=seed + number, seconds_left=left, run_dir=place, progress=progress, **arguments)
+        )
     return trained
 
 

@@ -22,6 +22,7 @@ from lib.signs.renderer import render_background
 from lib.training.evaluation import Evaluation, evaluate, fair_confidence, predict_logits
 
 NUM_JUDGED = 500  # images that are changed, evenly chosen from a split
+NUM_BACKGROUNDS = 300
 TURN_DEG = 5.0
 LIGHT = 1.2
 MOST_CHANGED = 0.02  # share of answers that turning or light may change
@@ -30,7 +31,7 @@ MOST_BLANK = 0.5  # probability of the answer for an image of one level
 BLANK_LEVELS = (0, 128, 255)
 
 
-def background_confidence(checkpoint: Checkpoint, num_images: int = NUM_JUDGED) -> np.ndarray:
+def background_confidence(checkpoint: Checkpoint, num_images: int = NUM_BACKGROUNDS) -> np.ndarray:
     """Probability of the answer for drawn backgrounds without a sign, float (N,)."""
     with torch.inference_mode():
         images = np.stack([render_background(seed) for seed in range(num_images)])

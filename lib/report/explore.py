@@ -276,7 +276,7 @@ def shift_table(tracks: Mapping[str, Mapping[str, np.ndarray]], found: list[Shif
     }
     for split, measures in tracks.items():
         for measure, values in measures.items():
-            low, middle, high = (number(float(rank)) for rank in np.percentile(values, (5, 50, 95)))
+            low, middle, high = (number(float(rank), 2) for rank in np.percentile(values, (5, 50, 95)))
             if measure != CLASS_MIX:
                 rows[measure][split] = Cell(middle, f"[{low}, {high}]")
     for shift in found:
@@ -291,7 +291,7 @@ def shift_table(tracks: Mapping[str, Mapping[str, np.ndarray]], found: list[Shif
     )
     if len({len(measures) for measures in tracks.values()}) > 1:
         note += " Which test images belong together was not published, so each counts, and its p is too small."
-    return Table.of([*rows.values()], caption="Tracks by split", note=note)
+    return Table.of([*rows.values()], caption="Tracks by split", note=note, compact=True)
 
 
 def label_audit(data: Data, folds: str) -> Banner | Stack:

@@ -23,7 +23,7 @@ from lib.data.dataset import ARRAYS
 from lib.data.difference import difference_of
 from lib.data.store import add, all_extras, with_extra
 from lib.errors import UserError
-from lib.files import PROJECT_ROOT
+from lib.files import PROJECT_ROOT, locked
 from lib.release import Release, verify
 from lib.release.bom import bom_of
 from lib.release.reader import BOM, MANIFEST
@@ -230,6 +230,18 @@ def test_two_processes_that_add_at_once_both_end_well(folder: Path, official: Pa
     assert [process.wait() for process in begun] == [0, 0, 0]
     assert sorted(len(extra.images) for extra in all_extras()) == [4, 5]
     assert main(["data", "verify"]) == 0 and len(kept(store)) == 2 + 5
+
+
+def test_nobody_else_changes_the_store_while_images_are_added(folder: Path, data: Data, store: Path) -> None:
+    said = []
+
+    def other(line: str) -> None:
+        said.append(line)
+        with pytest.raises(BlockingIOError), locked(store / ".lock", wait=False):
+            pass
+
+    add(folder, data, other)
+    assert said == ["4 of 4 images are new"] and not (store / ".lock").exists()
 
 
 def test_removing_keeps_what_others_need_and_asks_where_releases_were_trained_with_it(

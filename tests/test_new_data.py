@@ -311,6 +311,8 @@ def test_other_data_than_those_that_they_were_checked_with_are_checked_again(fol
         with_extra(tested, extra.hash)
     with pytest.raises(UserError, match="have other classes than gtsrb"):
         with_extra(replace(data, classes=data.classes[::-1]), extra.hash)
+    with pytest.raises(UserError, match="leave -p crop or -p extra_data out"):
+        with_extra(replace(data, crop="box"), extra.hash)
 
 
 def test_unknown_extra_data_are_refused_before_anything_runs(folder: Path, data: Data) -> None:

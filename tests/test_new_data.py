@@ -23,7 +23,7 @@ from lib.data.dataset import ARRAYS
 from lib.data.difference import difference_of
 from lib.data.store import add, all_extras, with_extra
 from lib.errors import UserError
-from lib.files import PROJECT_ROOT
+from lib.files import PROJECT_ROOT, locked
 from lib.release import Release, verify
 from lib.release.bom import bom_of
 from lib.release.reader import BOM, MANIFEST
@@ -232,6 +232,18 @@ def test_two_processes_that_add_at_once_both_end_well(folder: Path, official: Pa
     assert main(["data", "verify"]) == 0 and len(kept(store)) == 2 + 5
 
 
+def test_nobody_else_changes_the_store_while_images_are_added(folder: Path, data: Data, store: Path) -> None:
+    said = []
+
+    def other(line: str) -> None:
+        said.append(line)
+        with pytest.raises(BlockingIOError), locked(store / ".lock", wait=False):
+            pass
+
+    add(folder, data, other)
+    assert said == ["4 of 4 images are new"] and not (store / ".lock").exists()
+
+
 def test_removing_keeps_what_others_need_and_asks_where_releases_were_trained_with_it(
     folder: Path, data: Data, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused,
     capsys: pytest.CaptureFixture[str],
@@ -299,6 +311,8 @@ def test_other_data_than_those_that_they_were_checked_with_are_checked_again(fol
         with_extra(tested, extra.hash)
     with pytest.raises(UserError, match="have other classes than gtsrb"):
         with_extra(replace(data, classes=data.classes[::-1]), extra.hash)
+    with pytest.raises(UserError, match="leave -p crop or -p extra_data out"):
+        with_extra(replace(data, crop="box"), extra.hash)
 
 
 def test_unknown_extra_data_are_refused_before_anything_runs(folder: Path, data: Data) -> None:

@@ -342,7 +342,8 @@ def with_extra(data: Data, extra_hash: str, progress: Progress = silent) -> Data
         extra_hash: as of `find_extra`; empty: none.
 
     Raises:
-        UserError: as of `find_extra`; images that are damaged, of other classes, or in the validation or test part.
+        UserError: as of `find_extra`; images that are damaged, of other classes, or in the validation or test part;
+            data that are cropped.
     """
     if not extra_hash:
         return data

@@ -23,10 +23,12 @@ from lib.data import Split
 from lib.data.images import as_image, read_image, resize_image
 from lib.data.sets.synthetic import generate
 from lib.errors import UserError
+from lib.html.index import write_index
 from lib.model import build_network, load_checkpoint
 from lib.release import Release, demo, verify, write_release, writer
 from lib.release.predicting import Model
-from lib.release.writer import plan_release
+from lib.release.writer import Written, plan_release
+from lib.report.release import files
 from lib.signs import NUM_CLASSES
 from tests.browser import CHROMIUM, Browser, browser, findings
 from tests.made_release import made_run, release_of, released_data
@@ -284,6 +286,12 @@ def test_release_has_the_page_and_the_command_makes_the_same(
     assert main(["demo", str(release), str(out)]) == 0 and capsys.readouterr().out.strip() == str(out)
     assert out.read_bytes() == (release / "demo.html").read_bytes() and out.stat().st_size < demo.MAX_BYTES
     assert "demo: demo.html has the network of onnx/model.onnx, and follows from it" in verify(release)[1]
+
+
+def test_index_and_page_of_the_release_link_the_page(release: Path) -> None:
+    shown = files(Written(Release.load(release), [])).to_html()
+    assert 'href="../release/demo.html"' in shown and "weights of 8 bits" in shown
+    assert '<a href="release/demo.html">try the network</a>' in write_index(release.parent).read_text()
 
 
 def test_network_that_is_too_large_for_a_page_is_released_without_one_and_the_reason(

@@ -33,7 +33,7 @@ from tests.served import COMMAND, Server, serving
 OUT = PROJECT_ROOT / "build/loop"
 CURRENT = OUT / "current"
 NUM_TRACKS, FRAMES = 24, 30  # of the class that is read badly: one half is served, the other trains
-SIZE = ("-p", "profile", "smoke", "--backends", "onnxruntime")
+SIZE = ("-p", "profile", "smoke", "-p", "recipe", "tiny", "--backends", "onnxruntime")
 TEXT = re.compile(r"(?<=<!-- loop -->\n).*(?=<!-- end of loop -->)", re.DOTALL)
 Tracks = list[np.ndarray]  # uint8 (frames, 3, 32, 32) each
 

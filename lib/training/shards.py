@@ -56,7 +56,7 @@ class Shards:
         """Set gradients and statistics to the mean over all shards of all processes; returns that of the figures."""
         mean = _in_pairs(self._group.gathered(_in_pairs(self._parts))) / self._num_shards
         sizes = [tensor.numel() for tensor in (*self._weights, *self._statistics)]
-        means = list(mean.split([*sizes, mean.numel() - sum(sizes)]))
+        means: list[Tensor] = list(mean.split([*sizes, mean.numel() - sum(sizes)]))
         for weight in self._weights:
             weight.grad = torch.empty_like(weight).copy_(means.pop(0).view_as(weight))
         for statistic, before, new in zip(self._statistics, self._before, means, strict=False):

@@ -54,7 +54,7 @@ class States:
             content = path.read_bytes()
             if hashlib.sha256(content).hexdigest()[:16] != path.stem.rsplit("-", 1)[1]:
                 continue  # damaged: the one before does as well
-            state: dict[str, Any] = torch.load(io.BytesIO(content), weights_only=True)
+            state: dict[str, Any] = torch.load(io.BytesIO(content), "cpu", weights_only=True)
             if state.get("what") == self._what and (state["finished"] or state["where"] == self._where):
                 return state
         return None

@@ -17,6 +17,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from lib.analysis.calibration import fit_temperature, probabilities
 from lib.data import Data, Split
 from lib.errors import UserError
 from lib.model import load_checkpoint
@@ -201,6 +202,15 @@ def test_weight_decay_spares_biases_and_batch_norm(data: Data, steps: list[Step]
     assert {weight.ndim for weight in by_decay[0.0]} == {1}
     assert {weight.ndim for weight in by_decay[RECIPES["minute"].weight_decay]} == {2, 4}
     assert sum(len(weights) for weights in by_decay.values()) == len(list(model.parameters()))
+
+
+def test_checkpoint_has_the_temperature_and_the_threshold_that_validation_gives(data: Data) -> None:
+    trained = train("minute", data, profile="smoke", num_epochs=1)
+    known = trained.metadata
+    logits = predict_logits(trained.model, known.preprocessing, data.val.images)
+    assert known.temperature == pytest.approx(fit_temperature(logits, data.val.labels), abs=1e-4) != 1
+    confidence = probabilities(logits, known.temperature).max(axis=1)
+    assert 0.98 < (confidence >= known.least_confidence).mean() and known.least_confidence > 0
 
 
 def test_first_step_is_traced_forward_and_backward(data: Data) -> None:

@@ -96,6 +96,7 @@ def plot_effects(results: Results) -> Axes | None:
             panel.plot(value, place, "o", color=PALETTE[0])
             words.append(f"{name}: {label} {value:+.3g} [{low:+.3g}, {high:+.3g}]")
         panel.set_yticks(places, names)
+        panel.set_ylim(0.5, len(names) + 0.5)
         panel.set_xlabel(f"change of {label}")
         panel.grid(axis="x")
     says = "Mean over pairs of runs that differ in this parameter alone, with the 95 % interval of Student's t."
@@ -107,16 +108,20 @@ def plot_front(results: Results) -> Axes | None:
     """Accuracy over cost of each combination, and those that none beats; None where no cost is known."""
     if not results.cost:
         return None
-    combinations = [(values, accuracy.value, cost.value) for values, accuracy, cost in results.best if cost]
+    combinations = [
+        (", ".join(map(" ".join, zip(results.names, values, strict=True))), accuracy.value, cost.value)
+        for values, accuracy, cost in results.best
+        if cost
+    ]
     kept = [combinations[place] for place in front([c[1] for c in combinations], [c[2] for c in combinations])]
     ax = new_axes(4.0)
     ax.plot([c[2] for c in combinations], [100 * c[1] for c in combinations], "o", color=CONTROL)
     ax.plot([c[2] for c in kept], [100 * c[1] for c in kept], "o-", color=PALETTE[0], drawstyle="steps-post")
-    for values, accuracy, cost in kept:
-        ax.annotate(", ".join(values), (cost, 100 * accuracy), (4, -12), textcoords="offset points", color=INK)
+    for name, accuracy, cost in kept:
+        ax.annotate(name, (cost, 100 * accuracy), (4, -12), textcoords="offset points", color=INK)
     ax.set_xlabel(COSTS[results.cost])
     ax.set_ylabel("top-1 on validation, %")
     ax.grid()
-    named = "; ".join(f"{', '.join(values)}: {percent(accuracy)} at {number(cost)}" for values, accuracy, cost in kept)
+    named = "; ".join(f"{name}: {percent(accuracy)} at {number(cost)}" for name, accuracy, cost in kept)
     says = f"{len(kept)} of {len(combinations)} combinations are on the front: none is cheaper and as accurate."
     return describe(ax, f"Accuracy over {COSTS[results.cost]}. {says} {named}.", says)

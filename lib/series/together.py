@@ -71,7 +71,8 @@ def _train(values: dict[str, ParameterValue], folder: Path) -> None:
     with joined(device) if under_torchrun() else nullcontext(ALONE) as group:
         first = group.rank == 0
         progress = to_stdout if first else silent
-        threads = int(values["num_threads"]) or num_cores()
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if under_torchrun() else 1
+        threads = int(values["num_threads"]) or max(1, num_cores() // here)
         data = load_given(values, progress)
         progress(f"{device_name(device)}{group.words}; threads of each process: {threads}")
         with claimed(folder) if first else nullcontext():

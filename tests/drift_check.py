@@ -162,14 +162,14 @@ def row(result: Found) -> str:
 def table(results: Sequence[Found], runs: Sequence[Path]) -> str:
     """For the document, with what it was measured on."""
     records = [read_record(record_path(run, TRAIN), TrainRecord) for run in runs]
-    machine, data = collect_environment(), records[0].data
-    assert data is not None
+    machine = collect_environment()
+    data = ", ".join(f"{record.data.source} {record.data.manifest_hash[:12]}" for record in records if record.data)
     hashes = ", ".join((record.checkpoint_sha256 or "")[:12] for record in records)
     versions = ", ".join(f"{name} {machine.versions[name]}" for name in ("numpy", "torch", "pillow"))
     return "\n".join(
         [
-            f"{results[0].num_windows} windows of each kind; recipe {records[0].recipe}, data {data.source} "
-            f"{data.manifest_hash[:12]}, checkpoints {hashes}; {machine.cpu_model}; {versions}:",
+            f"{results[0].num_windows} windows of each kind; recipe {records[0].recipe}, data {data}, "
+            f"checkpoints {hashes}; {machine.cpu_model}; {versions}:",
             "",
             "| shift | images | drift found | top-1 | estimated | off by | interval has it |",
             "|---|---|---|---|---|---|---|",

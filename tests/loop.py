@@ -137,7 +137,7 @@ def loop() -> list[str]:
         )
         folder = kept_for_training(training, class_id)
         added = walk.run("data", "add", folder, "--dataset", "synthetic")
-        walk.shows(added.splitlines()[-1])
+        walk.shows(next(line for line in added.splitlines() if "extra_data" in line))
         extra = re.findall(r"extra_data ([0-9a-f]+)", added)[-1]
         walk.run("run", "02", "03", "05", "--out", OUT / "second", *SIZE, "-p", "extra_data", extra,
                  "-p", "champion", OUT / "first")  # fmt: skip

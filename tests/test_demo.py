@@ -185,7 +185,7 @@ def turned(orientation: int) -> bytes:
     return encoded(noise(3, 2).resize((96, 64), 0), "JPEG", exif=exif, quality=95, subsampling=0)
 
 
-SIZES = [(1, 1), (32, 32), (33, 31), (20, 90), (7, 300), (90, 20), (31, 64), (45, 64), (47, 64), (640, 480), (400, 30)]
+SIZES = [(1, 1), (32, 32), (33, 31), (20, 90), (7, 300), (90, 20), (31, 64), (50, 64), (47, 64), (640, 480), (400, 30)]
 FILES = {
     **{f"{width} x {height}": (encoded(noise(width, height)), 0) for width, height in SIZES},
     **{mode: (encoded(noise(40, 50, mode)), 3) for mode in ("RGBA", "LA", "L", "P")},

@@ -18,10 +18,12 @@ def plot_confidence(validation: Outputs, window: Outputs) -> Axes:
     for name, outputs, colour, style in (("validation", validation, FASTER, "-"), ("window", window, SLOWER, "--")):
         doubt = np.sort(np.maximum(-np.expm1(outputs.confidence), _DOUBTS[0]))
         ax.plot(doubt, 100 * (1 - np.arange(len(doubt)) / len(doubt)), style, color=colour, label=name)
+    surest = -np.expm1(max(outputs.confidence.max() for outputs in (validation, window)))
+    shown = _DOUBTS[max(0, np.searchsorted(_DOUBTS, surest) - 1) :]
     ax.set_xscale("log")
-    fixed_ticks(ax.xaxis, _DOUBTS)
-    ax.set_xticks(_DOUBTS, [f"{100 * (1 - doubt):.7g}" for doubt in _DOUBTS])
-    ax.set_xlim(_DOUBTS[0], 1)
+    fixed_ticks(ax.xaxis, shown)
+    ax.set_xticks(shown, [f"{100 * (1 - doubt):.7g}" for doubt in shown])
+    ax.set_xlim(shown[0], 1)
     ax.set_ylim(0, 100)
     ax.set_xlabel("confidence (%), towards 0 on the right")
     ax.set_ylabel("answers at most so sure (%)")

@@ -18,9 +18,9 @@ def shown(drift: Drift | None) -> Displayed:
     if drift is None:
         return Banner(NO_WINDOW, "info")
     tests: list[list[Value]] = [
-        ["answers: how sure the network is, and of what", _p(drift.p_answers)],
-        ["mix: how often it sees each class", _p(drift.p_mix)],
-        ["both together", _p(drift.p_value)],
+        ["answers: how sure the network is, and of what", f"{drift.p_answers:.3f}"],
+        ["mix: how often it sees each class", f"{drift.p_mix:.3f}"],
+        ["both together", f"{drift.p_value:.3f}"],
     ]
     return Stack(
         Banner(sentence(drift_words(drift)), "warning" if is_drift(drift) else "info"),
@@ -35,11 +35,11 @@ def shown(drift: Drift | None) -> Displayed:
 
 
 def drift_words(drift: Drift) -> str:
-    """`drift (p 0.001): 91.3 % of the answers are right, as their confidence has it [88.0 %, 94.2 %]; ...`."""
+    """`drift (p 0.001): by their confidence, 91.30 % [88.02, 94.20] % of the 300 answers are right; ...`."""
     found = f"drift ({_p(drift.p_value)})" if is_drift(drift) else f"no drift seen ({_p(drift.p_value)})"
     return (
-        f"{found}: by their confidence, {percent(drift.estimated_top1, 1)} {percent_interval(drift.interval)} of the "
-        f"{drift.num_images:,} answers are right; {percent(drift.top1, 1)} were on the validation images"
+        f"{found}: by their confidence, {percent(drift.estimated_top1)} {percent_interval(drift.interval)} of the "
+        f"{drift.num_images:,} answers are right; {percent(drift.top1)} were on the validation images"
     )
 
 

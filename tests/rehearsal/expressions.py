@@ -13,7 +13,7 @@ from typing import Any
 
 STATUS_FUNCTIONS = ("success", "failure", "cancelled", "always")
 _TOKEN = re.compile(
-    r"(?P<text>'(?:[^']|'')*')|(?P<call>!?\s*[A-Za-z]+\()|(?P<name>[A-Za-z_][\w.-]*)"
+    r"(?P<text>'(?:[^']|'')*')|(?P<call>!?\s*[A-Za-z]+\()|(?P<name>!?[A-Za-z_][\w.-]*)"
     r"|(?P<operator>==|!=|&&|\|\|)|(?P<kept>[(),\s])"
 )
 _PYTHON = {"==": "==", "!=": "!=", "&&": " and ", "||": " or "}
@@ -72,7 +72,8 @@ class Scope:
         if kind == "call":
             return token.replace("!", " not ")
         if kind == "name":
-            return f"read({token!r})"
+            name = token.removeprefix("!")
+            return f"{' not ' if name != token else ''}read({name!r})"
         return _PYTHON.get(token, token)
 
     def fill(self, value: Any) -> Any:

@@ -88,7 +88,7 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walks]:
         third = Runner(PROJECT_ROOT, folder / "third", by_hand)
         third.repository, third.sha = runner.repository, runner.sha
         published = walk(third, github)
-        back = walk(Runner(PROJECT_ROOT, folder / "back", Event("workflow_dispatch", {"rollback": "true"})), github)
+        back = walk(Runner(PROJECT_ROOT, folder / "back", Event("workflow_dispatch", {"action": "rollback"})), github)
         yield Walks(github, first, draft, second, published, back, Release.load(folder / "run").digest)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 STATUS_FUNCTIONS = ("success", "failure", "cancelled", "always")
 _TOKEN = re.compile(
-    r"(?P<text>'(?:[^']|'')*')|(?P<call>!?\s*[A-Za-z]+\()|(?P<name>!?[A-Za-z_][\w.-]*)"
+    r"(?P<text>'(?:[^']|'')*')|(?P<call>!?\s*[A-Za-z]+\()|(?P<name>[A-Za-z_][\w.-]*)"
     r"|(?P<operator>==|!=|&&|\|\|)|(?P<kept>[(),\s])"
 )
 _PYTHON = {"==": "==", "!=": "!=", "&&": " and ", "||": " or "}
@@ -72,8 +72,7 @@ class Scope:
         if kind == "call":
             return token.replace("!", " not ")
         if kind == "name":
-            name = token.removeprefix("!")
-            return f"{' not ' if name != token else ''}read({name!r})"
+            return f"read({token!r})"
         return _PYTHON.get(token, token)
 
     def fill(self, value: Any) -> Any:

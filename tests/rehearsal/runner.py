@@ -85,7 +85,7 @@ class Runner:
             self._jobs(workflow, contexts)
         return self.walk
 
-    def _form(self, workflow: Spec) -> dict[str, Any]:
+    def _form(self, workflow: Spec) -> dict[str, str]:
         """Every input, by what was typed into the form, or its default; empty where something else started it."""
         triggers = [workflow["on"].get(name) or {} for name in ("workflow_call", "workflow_dispatch")]
         inputs = {name: spec for trigger in triggers for name, spec in (trigger.get("inputs") or {}).items()}
@@ -93,9 +93,7 @@ class Runner:
             raise WorkflowError(f"there is no input {', '.join(sorted(unknown))}")
         if self.event.name != "workflow_dispatch":
             return dict.fromkeys(inputs, "")
-        given = {name: self.event.inputs.get(name, spec.get("default", "")) for name, spec in inputs.items()}
-        switches = {name for name, spec in inputs.items() if spec.get("type") == "boolean"}
-        return {name: value in (True, "true") if name in switches else value for name, value in given.items()}
+        return {name: self.event.inputs.get(name, spec.get("default", "")) for name, spec in inputs.items()}
 
     def _github(self, path: str) -> dict[str, Any]:
         """The `github` context before a job is known."""

@@ -87,8 +87,7 @@ def test_too_few_drawn_images_and_missing_real_ones_end_in_one_line(
 def test_real_images_are_trained_with_a_share_of_drawn_ones_and_drawn_images_are_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("lib.training.loop.NUM_BESIDE", 860)
-    monkeypatch.setitem(RECIPES, "minute", replace(RECIPES["minute"], drawn_share=0.25, batch_size=16))
+    monkeypatch.setitem(RECIPES, "minute", replace(RECIPES["minute"], drawn_images=860, batch_size=16))
     labels = np.arange(480) // 6 % 43
     split = made_split("train", np.zeros((480, 3, 32, 32), np.uint8), labels, np.arange(480) // 6)
     val = made_split("val", np.zeros((86, 3, 32, 32), np.uint8), np.arange(86) // 2, 80 + np.arange(86) // 2)

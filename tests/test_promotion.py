@@ -247,7 +247,7 @@ def test_champion_that_reads_images_of_another_size_gets_them_loaded_at_its_own(
 ) -> None:
     larger = np.zeros((129, 3, 48, 48), np.uint8)
     at_48 = replace(data, train=replace(data.train, images=larger[:86]), val=replace(data.val, images=larger))
-    monkeypatch.setattr(contest, "training_data", lambda plan, data_root, size: data if size == 32 else None)
+    monkeypatch.setattr(contest, "training_data", lambda plan, data_root, network: data)
     opened = open_champion(str(other.path), plan_release(run_dir), at_48, "")
     assert opened is not None and opened.judges.images.shape[-1] == 32
 

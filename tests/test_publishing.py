@@ -187,6 +187,7 @@ def test_files_go_onto_a_draft_that_is_published_once(github: MadeGithub, checko
     assert (release["tag_name"], release["draft"], release["prerelease"]) == ("v1.0.0", False, False)
     assert PUSHED in release["body"] and release["body"].endswith("what it is")
     names = ["SHA256SUMS", "model.onnx", "model.safetensors", "model_quantized.onnx", "model_uint8.onnx"]
+    names.append("demo.html")
     assert set(names) < set(github.names()) and len(github.assets) == len(names) + 2
     github.releases.insert(0, {**release, "draft": True})  # that someone began by hand
     assert published(github, signed) == [f"v1.0.0 is published already: {release['html_url']}"]

@@ -159,6 +159,7 @@ def training_data(plan: Plan, data_root: str = "", network: CheckpointMetadata |
         seed=int(given["seed"]),
         image_size=shown_to.preprocessing.image_size,
         crop=shown_to.crop,
+        fold=int(given.get("fold", 0)),
     )
     if data.manifest_hash != train.data.manifest_hash:
         remedy = "give their folder as data_root" if get_dataset(dataset).reads_files else "run the series again"

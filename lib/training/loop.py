@@ -19,7 +19,7 @@ from lib.analysis.calibration import fit_temperature, fit_threshold, probabiliti
 from lib.data import Data, Split
 from lib.data.images import WHOLE
 from lib.data.preprocessing import Preprocessing, fit_preprocessing
-from lib.data.sets.synthetic import NUM_BESIDE, drawn_beside
+from lib.data.sets.synthetic import drawn_beside
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME
 from lib.machine import flags_for, has_any, keep_freed_memory
@@ -375,7 +375,7 @@ def images_beside(recipe: Recipe, data: Data, progress: Progress = silent) -> tu
     """The drawn images that a recipe takes beside these data and their hash; only beside photographs of these signs."""
     if not recipe.drawn_share or not data.train.sources[0] or data.classes != CLASS_NAMES or data.crop != WHOLE:
         return None, ""
-    return drawn_beside(NUM_BESIDE, data.image_size, progress)
+    return drawn_beside(recipe.drawn_images, data.image_size, progress)
 
 
 def check_shards(shards: int, batch_size: int, num_processes: int) -> None:

@@ -53,6 +53,7 @@ class Recipe:
     image_size: int = IMAGE_SIZE  # pixels that the images are loaded at
     bf16: bool = False  # autocast where oneDNN has bf16 convolutions for the CPU, backward too
     drawn_share: float = 0.0  # of the images of an epoch: drawn signs beside the real ones
+    drawn_images: int = 0  # that are drawn once, and that the epochs take theirs from
     shards: int = 1  # parts of a batch with statistics of batch norm of their own; docs/training says why
     smoke_steps: int = 150  # that `smoke` takes instead of its epochs
     limit_s: int = 45 * 60  # that its training may take
@@ -62,7 +63,7 @@ _MINUTE = Recipe(
     name="minute",
     title="a light residual net with strong warping and lighting: about a minute on two cores with bf16",
     architecture="signnet_light",
-    num_epochs=5,
+    num_epochs=4,
     optimizer="sgd",
     lr=0.2,
     batch_size=128,
@@ -71,8 +72,10 @@ _MINUTE = Recipe(
     label_smoothing=0.1,
     augmentation=Augmentation(),
     bf16=True,
+    drawn_share=0.25,
+    drawn_images=8_000,
 )
-_LONG = replace(_MINUTE, lr=0.3, batch_size=256, drawn_share=0.25)
+_LONG = replace(_MINUTE, lr=0.3, batch_size=256, drawn_images=45_000)
 # What was tried on the way to these is in docs/training.
 _RECIPES = (
     _MINUTE,

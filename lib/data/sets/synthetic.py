@@ -30,7 +30,6 @@ DRAWN_SIZE = 32  # pixels of a drawn image
 FRAMES_PER_TRACK = 30  # as in GTSRB
 
 # Of drawn images beside real ones, as they were tried: docs/training
-NUM_BESIDE = 45_000
 FRAMES_BESIDE = 6
 POWER_BESIDE = 0.75
 SEED_BESIDE = 1_000_003

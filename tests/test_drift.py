@@ -17,9 +17,6 @@ from lib.cli import main
 from lib.records.network_outputs import Outputs
 from lib.records.schema import Drift
 from lib.release import Release, verify
-from lib.serving.app import create_app
-from lib.serving.engine import Engine, Served
-from lib.serving.metrics import Metrics
 from tests.conftest import Refused
 from tests.made_release import made_run, release_of
 from tests.test_release import edit, rehash
@@ -80,17 +77,22 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return release_of(made_run(tmp_path_factory.mktemp("run"), ("onnxruntime",)))
 
 
-def answered(served: Served, requests: list[tuple[int, str]], size: int = 100) -> httpx.Response:
+def answered(release: Path, requests: list[tuple[int, str]], size: int = 100) -> httpx.Response:
     """`GET /window` after requests with so many images, and with the name of a sequence."""
 
+    pytest.importorskip("fastapi", reason="serving is not installed: make EXTRAS=serve .venv")
+    from lib.serving.app import create_app
+    from lib.serving.engine import Engine, Served
+    from lib.serving.metrics import Metrics
+
     async def talk() -> httpx.Response:
-        app = create_app(Engine(served, Metrics()), size)
+        app = create_app(Engine(Served.load(release, 1), Metrics()), size)
         transport = httpx.ASGITransport(app)
         async with (
             app.routed.router.lifespan_context(app.routed),
             httpx.AsyncClient(transport=transport, base_url="http://sign.test") as client,
         ):
-            image = (served.release.path / "samples/00.png").read_bytes()
+            image = (release / "samples/00.png").read_bytes()
             for count, name in requests:
                 headers = {"X-Sequence": name} if name else {}
                 files = [("image", ("a.png", image, "image/png"))] * count
@@ -103,7 +105,7 @@ def answered(served: Served, requests: list[tuple[int, str]], size: int = 100) -
 
 
 def test_server_keeps_no_window_unless_it_is_asked_to(release: Path) -> None:
-    answer = answered(Served.load(release, 1), [(1, "")], size=0)
+    answer = answered(release, [(1, "")], size=0)
     assert answer.status_code == 404 and "--window" in answer.json()["error"]
 
 
@@ -111,7 +113,7 @@ def test_window_has_the_last_answers_by_sequence_and_the_command_compares_them(
     release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     window = tmp_path / "window"
-    window.write_bytes(answered(Served.load(release, 1), [(1, ""), (31, ""), (2, "car 7"), (1, "car 7")], 34).content)
+    window.write_bytes(answered(release, [(1, ""), (31, ""), (2, "car 7"), (1, "car 7")], 34).content)
     outputs = Outputs.load(window)
     _, sizes = np.unique(outputs.sequences, return_counts=True)
     assert sorted(sizes) == [2, 3, 29], "the oldest is gone; blocks of 30 without a name; a name is one sequence"

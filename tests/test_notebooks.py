@@ -185,7 +185,7 @@ def test_run_with_onnx_runtime_is_released_and_judged_against_a_champion(finishe
     status, last = papermill(tmp_path, "05_release", "-p", "run_dir", str(run_dir))
     assert status == 0, last
     record = read_record(run_dir / "results/05_release.json", ReleaseRecord)
-    assert record.digest == verify(run_dir)[0].digest and len(record.links) == 8
+    assert record.digest == verify(run_dir)[0].digest and len(record.links) == 10
     assert record.promotion is None and "Nothing is compared" in (tmp_path / "out.ipynb").read_text()
     assert "there is no signature" in record.notes[-1]
     champion = shutil.copytree(run_dir / record.place, tmp_path / "champion")

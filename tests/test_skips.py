@@ -61,8 +61,10 @@ def test_each_listed_skip_has_a_reason_and_stands_for_a_test_that_exists() -> No
         assert files, f"{skip.tests} is the name of no file"
 
 
-def test_the_weekly_suite_installs_all_that_any_backend_the_server_and_signing_need() -> None:
+def test_the_weekly_suite_installs_all_that_any_backend_the_server_signing_and_engines_need() -> None:
     workflow = (PROJECT_ROOT / ".github/workflows/weekly.yml").read_text()
-    extras = sorted({backend.extra for backend in all_backends() if backend.extra} | {"serve", "serve-test", "sign"})
+    extras = sorted(
+        {backend.extra for backend in all_backends() if backend.extra} | {"serve", "serve-test", "sign", "ray", "slurm"}
+    )
     assert f"extras: {' '.join(extras)}\n" in workflow
     assert "--all-backends --no-unlisted-skip" in workflow and "playwright install" in workflow

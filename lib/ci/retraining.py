@@ -123,7 +123,7 @@ def report(run_dir: Path, environ: Mapping[str, str]) -> str:
         f"Page of 05: {environ.get('PAGE_URL') or run}. [The run]({run}) has all pages, and in the artifact `retrained`"
         f" the release with digest `{record.digest}`. The champion is {environ.get('CHAMPION', '')}.",
         "",
-        "Nothing is promoted by itself. After a look at the page, unpack the artifact, and let servers follow:",
+        "Nothing is promoted without you. After a look at the page, unpack the artifact, and let servers follow:",
         "",
         "    python -m lib promote --to retrained/release",
         "",

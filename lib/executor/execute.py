@@ -168,7 +168,7 @@ def _literal(path: Path) -> str:
 
 def main() -> None:
     """Read one JSON object from standard input and run it."""
-    end_with_parent()  # the kernel notices by itself
+    end_with_parent()  # the kernel notices without us
     spec = json.load(sys.stdin)
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # the kernel's debugger warns about frozen modules
     execute(

@@ -1,4 +1,4 @@
-"""Whoever is killed leaves nothing running that it has started."""
+"""A killed process leaves nothing running that it has started."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from safetensors.numpy import save
 
 from lib.errors import UserError
 
-UNKNOWN = -1  # label of an image that nobody has labelled
+UNKNOWN = -1  # label of an image without a label
 _TENSORS = {"log_probabilities": (np.float16, 2), "sequences": (np.int64, 1), "labels": (np.int64, 1)}
 
 

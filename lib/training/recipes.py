@@ -73,7 +73,7 @@ _MINUTE = Recipe(
     augmentation=Augmentation(),
     bf16=True,
     drawn_share=0.25,
-    drawn_images=8_000,
+    drawn_images=12_000,
 )
 _LONG = replace(_MINUTE, lr=0.3, batch_size=256, drawn_images=45_000)
 # What was tried on the way to these is in docs/training.

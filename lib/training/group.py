@@ -97,7 +97,7 @@ def joined(device: torch.device) -> Iterator[Group]:
         if not isinstance(error, dist.DistError) and kind not in str(error).lower():
             raise
         reason = str(error).splitlines()[0]
-        raise RefusedError(f"a process of the training was lost ({reason}); go on with -p resume true") from None
+        raise RefusedError(f"a process was lost ({reason}); go on with -p resume true") from None
 
 
 def _interface(first: str, *, one_host: bool) -> str:

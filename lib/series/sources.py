@@ -17,7 +17,6 @@ _MODULE = re.compile(r"lib(\.\w+)+")
 _FINDS_ITS_MODULES = "import_modules(__name__"  # in packages whose files are found by being there
 
 
-@cache
 def code_hash(notebook: str) -> str:
     """SHA-256 over the code cells of a notebook and the modules of this project that they import: directly or through
     other modules, also inside functions, and those that they start as processes. Text cells and outputs do not count.
@@ -30,8 +29,12 @@ def code_hash(notebook: str) -> str:
     code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     found: dict[Path, str] = {path: code}
     waiting = [*_imported("\n".join(line for line in code.splitlines() if not line.lstrip().startswith(("%", "!"))))]
+    seen: set[str] = set()
     while waiting:
-        for file in _files(waiting.pop()):
+        if (name := waiting.pop()) in seen:
+            continue
+        seen.add(name)
+        for file in _files(name):
             if file not in found:
                 found[file] = file.read_text(encoding="utf-8")
                 waiting += _imported(found[file])

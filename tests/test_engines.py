@@ -17,6 +17,8 @@ from lib.data import load_data
 from lib.data.cache import SENT_VARIABLE, folder_of
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
+from lib.records.run import Job
+from lib.records.schema import BENCHMARK
 from lib.series import combination, sources
 from lib.series.combination import Combination, packed, run_combination, unpack
 from lib.series.engines import Task, get_engine
@@ -68,7 +70,8 @@ def test_what_measures_runs_alone_after_the_others_which_share_the_cores(
         folders = [tmp_path / f"{number}" for number in range(len(whole))]
         for folder in folders:
             folder.mkdir()
-        tasks = [Task(made(folder.name), folder, [], 0, alone) for folder, alone in zip(folders, whole, strict=True)]
+        jobs = [[Job(BENCHMARK)] if alone else [] for alone in whole]
+        tasks = [Task(made(folder.name), folder, its) for folder, its in zip(folders, jobs, strict=True)]
         events = list(get_engine("local")(2, "").run(tasks))
         assert {event.task.run_dir for event in events if event.reason == ""} == set(folders)
         return (tuple(json.loads((folder / combination.LOG).read_text())) for folder in folders)
@@ -171,12 +174,6 @@ def test_combination_runs_elsewhere_and_any_engine_goes_on_from_there(
     assert "seed 1: done already" in capsys.readouterr().err
 
 
-def test_address_at_which_no_cluster_answers_is_refused(refused: Refused, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="needs ray: make EXTRAS=ray .venv")
-    line = refused("sweep", "01", *SMALL, "--engine", "ray", "--at", "127.0.0.1:9", "--out", tmp_path / "sweep")
-    assert "no Ray cluster at 127.0.0.1:9" in line and "HOST:PORT" in line and not (tmp_path / "sweep").exists()
-
-
 @pytest.mark.parametrize(("at", "complaint"), [("colour=red", "colour"), ("slurm_partition=none", "no such partition")])
 def test_options_that_slurm_does_not_take_are_refused(
     at: str, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -189,4 +186,25 @@ def test_options_that_slurm_does_not_take_are_refused(
     engine = get_engine("slurm")(1, at)
     engine.connect()
     with pytest.raises(UserError, match=f"{complaint}.*give options of submitit, such as slurm_partition=NAME"):
-        list(engine.run([Task(made(), tmp_path / "one", [], 0, False)]))
+        list(engine.run([Task(made(), tmp_path / "one", [])]))
+
+
+def test_job_of_slurm_has_the_node_to_itself_only_where_it_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit", reason="needs submitit: make EXTRAS=slurm .venv")
+    for name, text in {"srun": "", "squeue": "", "sbatch": f'cat "$1" >>{tmp_path}/asked; exit 1'}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    def asked(notebook: str) -> list[str]:
+        (tmp_path / "asked").unlink(missing_ok=True)
+        jobs = plan_jobs([notebook], {"num_threads": "3"}, [])
+        with pytest.raises(UserError, match="Slurm takes no job"):
+            list(get_engine("slurm")(1, "").run([Task(made(), tmp_path / "one", jobs)]))
+        return [line for line in (tmp_path / "asked").read_text().splitlines() if line.startswith("#SBATCH")]
+
+    trains, measures = asked("02"), asked("03")
+    assert "#SBATCH --cpus-per-task=3" in trains and not [line for line in trains if "exclusive" in line]
+    assert "#SBATCH --exclusive" in measures

@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -16,12 +17,13 @@ from lib.cli import main
 from lib.data import load_data
 from lib.data.cache import SENT_VARIABLE, folder_of
 from lib.errors import UserError
-from lib.files import PROJECT_ROOT
+from lib.files import PROJECT_ROOT, locked
 from lib.records.run import Job
 from lib.records.schema import BENCHMARK
 from lib.series import combination, sources
 from lib.series.combination import Combination, packed, run_combination, unpack
 from lib.series.engines import Task, get_engine
+from lib.series.engines.ray import on_node
 from lib.series.jobs import plan_jobs
 from lib.series.preflight import image_caches, image_hashes
 from lib.series.sources import code_hash
@@ -208,3 +210,41 @@ def test_job_of_slurm_has_the_node_to_itself_only_where_it_measures(
     trains, measures = asked("02"), asked("03")
     assert "#SBATCH --cpus-per-task=3" in trains and not [line for line in trains if "exclusive" in line]
     assert "#SBATCH --exclusive" in measures
+
+
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
+    """In place of the package: a cluster in which nothing ends."""
+    stub = MagicMock()
+    stub.exceptions.RayError = NotImplementedError
+    stub.wait.side_effect = lambda answers, timeout: ([], answers)
+    stub.get.return_value = {}
+    stub.get_runtime_context().get_node_id.return_value = "abcdef0"
+    monkeypatch.setitem(sys.modules, "ray", stub)
+    return stub
+
+
+def test_combination_fails_once_no_node_with_the_cores_that_it_asked_for_is_left(
+    ray: MagicMock, tmp_path: Path
+) -> None:
+    large, small = ({"Alive": True, "Resources": {"CPU": cores}} for cores in (8.0, 4.0))
+    ray.nodes.side_effect = [[large, small], [large, small], [small, {**large, "Alive": False}]]
+    engine = get_engine("ray")(1, "")
+    engine.connect()
+    (event,) = (event for event in engine.run([Task(made(), tmp_path, [Job(BENCHMARK)])]) if event.reason is not None)
+    assert event.reason == "no node with 8 cores is left in the cluster; start one, and run the sweep again"
+
+
+def test_run_folder_of_a_worker_that_was_killed_is_removed_by_the_next(
+    ray: MagicMock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GTSRB_CACHE", str(tmp_path))
+    monkeypatch.setattr(combination, "COMMAND", (sys.executable, "-c", SLEEPER))
+    for name in ("sweeps/killed", "sweeps/runs", "new"):
+        (tmp_path / name).mkdir(parents=True)
+    with locked(tmp_path / "sweeps/runs.lock"):
+        node, reason, content = on_node(vars(made()), packed(tmp_path / "new"), {}, 1, ray.remote()()())
+    assert node.endswith(" abcdef") and reason == ""
+    unpack(content, tmp_path / "back")
+    assert (tmp_path / "back" / combination.LOG).exists()
+    assert [path.name for path in (tmp_path / "sweeps").iterdir()] == ["runs"]

@@ -30,7 +30,6 @@ from lib.series.preflight import image_caches
 SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9"}
 USUAL = {
     "RAY_AUTH_MODE": "token",
-    "RAY_BACKEND_LOG_LEVEL": "error",
     "RAY_gcs_rpc_server_connect_timeout_s": "5",
     "RAY_raylet_start_wait_time_s": "120",
 }
@@ -57,10 +56,12 @@ class Ray(Engine):
                 socket.create_connection((host, int(port)), timeout=5).close()
             self.ray.init(address=self.at or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
         except Exception as error:  # of many kinds: nothing answers, other versions, no token
-            raise UserError(
-                f"no Ray cluster at {self.at or 'this machine'} ({' '.join(str(error).split())[:200]}); give HOST:PORT "
-                "as `ray start --head` printed it, or leave out --at for a cluster on this machine"
-            ) from None
+            why, here = " ".join(str(error).split())[:200], "leave out --at for a cluster on this machine"
+            if self.at:
+                raise UserError(
+                    f"no Ray cluster at {self.at} ({why}); give HOST:PORT as `ray start --head` printed it, or {here}"
+                ) from None
+            raise UserError(f"Ray does not start here ({why}); see /tmp/ray/session_latest/logs") from None
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Event]:
         """See `Engine`."""

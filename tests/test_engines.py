@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -16,10 +17,13 @@ from lib.cli import main
 from lib.data import load_data
 from lib.data.cache import SENT_VARIABLE, folder_of
 from lib.errors import UserError
-from lib.files import PROJECT_ROOT
+from lib.files import PROJECT_ROOT, locked
+from lib.records.run import Job
+from lib.records.schema import BENCHMARK
 from lib.series import combination, sources
 from lib.series.combination import Combination, packed, run_combination, unpack
 from lib.series.engines import Task, get_engine
+from lib.series.engines.ray import on_node
 from lib.series.jobs import plan_jobs
 from lib.series.preflight import image_caches, image_hashes
 from lib.series.sources import code_hash
@@ -68,7 +72,8 @@ def test_what_measures_runs_alone_after_the_others_which_share_the_cores(
         folders = [tmp_path / f"{number}" for number in range(len(whole))]
         for folder in folders:
             folder.mkdir()
-        tasks = [Task(made(folder.name), folder, [], 0, alone) for folder, alone in zip(folders, whole, strict=True)]
+        jobs = [[Job(BENCHMARK)] if alone else [] for alone in whole]
+        tasks = [Task(made(folder.name), folder, its) for folder, its in zip(folders, jobs, strict=True)]
         events = list(get_engine("local")(2, "").run(tasks))
         assert {event.task.run_dir for event in events if event.reason == ""} == set(folders)
         return (tuple(json.loads((folder / combination.LOG).read_text())) for folder in folders)
@@ -171,12 +176,6 @@ def test_combination_runs_elsewhere_and_any_engine_goes_on_from_there(
     assert "seed 1: done already" in capsys.readouterr().err
 
 
-def test_address_at_which_no_cluster_answers_is_refused(refused: Refused, tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="needs ray: make EXTRAS=ray .venv")
-    line = refused("sweep", "01", *SMALL, "--engine", "ray", "--at", "127.0.0.1:9", "--out", tmp_path / "sweep")
-    assert "no Ray cluster at 127.0.0.1:9" in line and "HOST:PORT" in line and not (tmp_path / "sweep").exists()
-
-
 @pytest.mark.parametrize(("at", "complaint"), [("colour=red", "colour"), ("slurm_partition=none", "no such partition")])
 def test_options_that_slurm_does_not_take_are_refused(
     at: str, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -189,4 +188,63 @@ def test_options_that_slurm_does_not_take_are_refused(
     engine = get_engine("slurm")(1, at)
     engine.connect()
     with pytest.raises(UserError, match=f"{complaint}.*give options of submitit, such as slurm_partition=NAME"):
-        list(engine.run([Task(made(), tmp_path / "one", [], 0, False)]))
+        list(engine.run([Task(made(), tmp_path / "one", [])]))
+
+
+def test_job_of_slurm_has_the_node_to_itself_only_where_it_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("submitit", reason="needs submitit: make EXTRAS=slurm .venv")
+    for name, text in {"srun": "", "squeue": "", "sbatch": f'cat "$1" >>{tmp_path}/asked; exit 1'}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+
+    def asked(notebook: str) -> list[str]:
+        (tmp_path / "asked").unlink(missing_ok=True)
+        jobs = plan_jobs([notebook], {"num_threads": "3"}, [])
+        with pytest.raises(UserError, match="Slurm takes no job"):
+            list(get_engine("slurm")(1, "").run([Task(made(), tmp_path / "one", jobs)]))
+        return [line for line in (tmp_path / "asked").read_text().splitlines() if line.startswith("#SBATCH")]
+
+    trains, measures = asked("02"), asked("03")
+    assert "#SBATCH --cpus-per-task=3" in trains and not [line for line in trains if "exclusive" in line]
+    assert "#SBATCH --exclusive" in measures
+
+
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
+    """In place of the package: a cluster in which nothing ends."""
+    stub = MagicMock()
+    stub.exceptions.RayError = NotImplementedError
+    stub.wait.side_effect = lambda answers, timeout: ([], answers)
+    stub.get.return_value = {}
+    stub.get_runtime_context().get_node_id.return_value = "abcdef0"
+    monkeypatch.setitem(sys.modules, "ray", stub)
+    return stub
+
+
+def test_combination_fails_once_no_node_with_the_cores_that_it_asked_for_is_left(
+    ray: MagicMock, tmp_path: Path
+) -> None:
+    large, small = ({"Alive": True, "Resources": {"CPU": cores}} for cores in (8.0, 4.0))
+    ray.nodes.side_effect = [[large, small], [large, small], [small, {**large, "Alive": False}]]
+    engine = get_engine("ray")(1, "")
+    engine.connect()
+    (event,) = (event for event in engine.run([Task(made(), tmp_path, [Job(BENCHMARK)])]) if event.reason is not None)
+    assert event.reason == "no node with 8 cores is left in the cluster; start one, and run the sweep again"
+
+
+def test_run_folder_of_a_worker_that_was_killed_is_removed_by_the_next(
+    ray: MagicMock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GTSRB_CACHE", str(tmp_path))
+    monkeypatch.setattr(combination, "COMMAND", (sys.executable, "-c", SLEEPER))
+    for name in ("sweeps/killed", "sweeps/runs", "new"):
+        (tmp_path / name).mkdir(parents=True)
+    with locked(tmp_path / "sweeps/runs.lock"):
+        node, reason, content = on_node(vars(made()), packed(tmp_path / "new"), {}, 1, ray.remote()()())
+    assert node.endswith(" abcdef") and reason == ""
+    unpack(content, tmp_path / "back")
+    assert (tmp_path / "back" / combination.LOG).exists()
+    assert [path.name for path in (tmp_path / "sweeps").iterdir()] == ["runs"]

@@ -16,7 +16,7 @@ from lib.errors import UserError
 from lib.files import sha256_file
 from lib.records.run import RunFolder
 from lib.series import combination
-from lib.series.combination import unfinished
+from lib.series.combination import Combination, unfinished
 from lib.series.jobs import plan_jobs
 from lib.series.sources import code_hash
 from lib.series.sweep import Plan, folder_name, headline, plan_points, split_values
@@ -73,6 +73,8 @@ def test_name_of_a_folder_cannot_lead_out_of_it_and_is_never_shared() -> None:
         (["02", "--jobs", "1000"], "cores are granted here; give at most as many jobs"),
         (["02", "--engine", "slurm", "--jobs", "2"], "--jobs is not for --engine slurm"),
         (["02", "--engine", "slurm"], "there is no sbatch here"),
+        (["02", "--engine", "ray", "--at", "127.0.0.1:9"], "no Ray cluster at 127.0.0.1:9 ([Errno 111] Connection ref"),
+        (["02", "--engine", "ray", "--at", "node1"], "give HOST:PORT as `ray start --head` printed it"),
         (["docs/sweeps/seeds.toml", "03"], "give no notebooks, -p or --backends beside it"),
         (["docs/sweeps/none.toml"], "none.toml is not a sweep (No such file or directory)"),
     ],
@@ -80,7 +82,8 @@ def test_name_of_a_folder_cannot_lead_out_of_it_and_is_never_shared() -> None:
 def test_bad_sweep_ends_in_one_line_and_status_2_and_writes_nothing(
     argv: list[str], complaint: str, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "submitit", ModuleType("submitit"))  # whether it is installed or not
+    for package in ("ray", "submitit"):  # whether they are installed or not
+        monkeypatch.setitem(sys.modules, package, ModuleType(package))
     monkeypatch.setenv("PATH", "")
     assert complaint in refused("sweep", *argv, "--out", tmp_path / "sweep")
     assert not (tmp_path / "sweep").exists()
@@ -132,16 +135,18 @@ def test_record_of_another_network_or_parameters_or_images_or_code_is_made_again
     run = RunFolder(tmp_path, "", [listed], {job.label: record})
     record.params, record.checkpoint_sha256 = dict(job.parameters), sha256_file(tmp_path / "checkpoint.safetensors")
     assert record.data is not None
-    assert unfinished([job], run, {}) == unfinished([job], run, {job.label: record.data.manifest_hash}) == []
-    assert unfinished([job], run, {job.label: "of other images"}) == [job]
+    expected = Combination("one", ["03"], {}, [], {job.notebook: code_hash("03")}, {}, {})
+    same, other = ({job.label: images} for images in (record.data.manifest_hash, "of other images"))
+    assert unfinished([job], run, expected) == unfinished([job], run, replace(expected, images=same)) == []
+    assert unfinished([job], run, replace(expected, images=other)) == [job]
     listed.code = "of other code"
-    assert unfinished([job], run, {}) == [job]
+    assert unfinished([job], run, expected) == [job]
     listed.code = code_hash("03")
     record.params["num_threads"] = 2
-    assert unfinished([job], run, {}) == [job]
+    assert unfinished([job], run, expected) == [job]
     record.params["num_threads"] = 1
     (tmp_path / "checkpoint.safetensors").write_bytes(b"other weights")
-    assert unfinished([job], run, {}) == [job]
+    assert unfinished([job], run, expected) == [job]
 
 
 def test_figures_of_a_benchmark_are_its_ratio_with_bounds_and_its_times() -> None:

@@ -110,10 +110,10 @@ def test_workflow_runs_each_combination_of_a_file_once_and_puts_together_what_ca
     folders = json.loads(found["folders"])
     assert len({*folders}) == 12 and (found["dataset"], found["data_key"], found["extras"]) == ("synthetic", "", "")
     for folder in folders[1:]:
-        written(tmp_path / "parts" / f"part.{folder}", trained(8, 0))
-    assert "11 of 12" in collect_sweep(SEEDS, tmp_path / "parts", tmp_path / "sweep")
-    statuses = [row["status"] for row in csv.DictReader(io.StringIO((tmp_path / "sweep/sweep.csv").read_text()))]
-    assert statuses == ["not run", *["ok"] * 11] and (tmp_path / "sweep/sweep.html").exists()
+        written(tmp_path / folder, trained(8, 0))
+    assert "11 of 12" in collect_sweep(SEEDS, tmp_path)
+    statuses = [row["status"] for row in csv.DictReader(io.StringIO((tmp_path / "sweep.csv").read_text()))]
+    assert statuses == ["not run", *["ok"] * 11] and (tmp_path / "sweep.html").exists()
 
 
 @pytest.mark.parametrize(

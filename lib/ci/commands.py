@@ -175,7 +175,7 @@ def _sweep_plan(arguments: _Arguments) -> None:
 def _sweep_collect(arguments: _Arguments) -> None:
     from lib.ci.sweeping import collect_sweep
 
-    print(collect_sweep(arguments.file, arguments.parts, arguments.out))
+    print(collect_sweep(arguments.file, arguments.out))
 
 
 def _annotate(arguments: _Arguments) -> None:
@@ -279,8 +279,7 @@ def add_commands(commands: Any) -> None:
     sweep_collect = add(actions, "sweep-collect", _sweep_collect, "table and page from the jobs of a sweep", run=False)
     for parser in (sweep_plan, sweep_collect):
         parser.add_argument("file", metavar="FILE", help="TOML, in this repository")
-    sweep_collect.add_argument("--parts", type=Path, required=True, metavar="PARTS", help="a folder for each artifact")
-    sweep_collect.add_argument("--out", type=Path, required=True, metavar="DIR")
+    sweep_collect.add_argument("--out", type=Path, required=True, metavar="DIR", help="with the run folders that came")
 
     add(actions, "annotate", _annotate, "annotations at the notebook cells that failed")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 from lib.backends import get_backend
@@ -38,21 +37,14 @@ def sweep_settings(file: str) -> dict[str, str]:
     }
 
 
-def collect_sweep(file: str, parts: Path, out: Path) -> str:
-    """Put the run folders of all jobs into one folder, with the table and the page; returns what came, in a line.
+def collect_sweep(file: str, out: Path) -> str:
+    """Write the table and the page of a sweep from the run folders that came; returns how many, in a line.
 
     Args:
-        parts: holds one folder for each artifact, named `part.` and the folder of the combination; or the files of the
-            only one that arrived.
-        out: made if needed.
+        out: folder with the run folders, made if needed.
     """
-    plan, source, target = _plan(file), project_path(parts), prepare_run_dir(out)
-    points = plan_points(plan)
-    for point in points:
-        part = source / f"part.{point.folder}"
-        if part.is_dir() or len(points) == 1:  # download-artifact unpacks the only one without a folder of its name
-            shutil.copytree(part if part.is_dir() else source, target / point.folder, dirs_exist_ok=True)
-    rows = write_results(target, points, plan)
+    plan, target = _plan(file), prepare_run_dir(out)
+    rows = write_results(target, plan_points(plan), plan)
     return f"{sum(row['status'] == 'ok' for row in rows)} of {len(rows)} notebook runs are ok: {target}"
 
 

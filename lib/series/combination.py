@@ -122,29 +122,26 @@ def run_combination(combination: Combination, run_dir: Path) -> None:
     with claimed(run_dir, wait=True):
         jobs = plan_jobs(combination.notebooks, dict(combination.given), combination.backends)
         if not combination.again:
-            jobs = unfinished(jobs, load_run(run_dir), combination.images)
+            jobs = unfinished(jobs, load_run(run_dir), combination)
         check_inputs(jobs, run_dir)
         with writing(run_dir):
             run_jobs(jobs, run_dir, **combination.limits)
 
 
-def unfinished(jobs: Sequence[Job], run: RunFolder, images: Mapping[str, str]) -> list[Job]:
-    """Those jobs that did not end well in this folder, or ran other code, with other parameters, on other images or on
-    another checkpoint.
+def unfinished(jobs: Sequence[Job], run: RunFolder, combination: Combination) -> list[Job]:
+    """Those jobs of a combination that did not end well in this folder, or ran other code, with other parameters, on
+    other images or on another checkpoint.
 
     One that has to run again takes along all that come after it: they read what it writes.
-
-    Args:
-        images: by label of a job, the manifest hash that its record must have; a job without one reads no files.
     """
     checkpoint = run.path / CHECKPOINT_NAME
     sha256 = sha256_file(checkpoint) if checkpoint.exists() else None
     ended = {job.label: job.code for job in run.jobs if job.status in ("ok", "unavailable")}
     stale: list[Job] = []
     for job in jobs:
-        same_code = ended.get(job.label) == code_hash(job.notebook)
+        same_code = ended.get(job.label) == combination.code[job.notebook]
         upstream = any(earlier.notebook < job.notebook for earlier in stale)
-        if upstream or not same_code or not _fits(run, job, sha256, images.get(job.label, "")):
+        if upstream or not same_code or not _fits(run, job, sha256, combination.images.get(job.label, "")):
             stale.append(job)
     return stale
 

@@ -179,7 +179,7 @@ def sweep(
     runner = get_engine(engine)(num_jobs, at)
     runner.connect()
     folder = prepare_run_dir(out)
-    by_folder = {point.folder: point for point in points}
+    code = {notebook: code_hash(notebook) for notebook in {job.notebook for point in points for job in point.jobs}}
     with claimed(folder):
         tasks = []
         for point in points:
@@ -187,35 +187,29 @@ def sweep(
                 continue
             run_dir = prepare_run_dir(folder / point.folder)
             _bring(checkpoint, run_dir)
-            if again or unfinished(point.jobs, load_run(run_dir), images[point.folder]):
-                code = {job.notebook: code_hash(job.notebook) for job in point.jobs}
-                combination = Combination(
-                    point.folder, plan.notebooks, point.given, plan.backends, code, images[point.folder],
-                    limits or {}, again,
-                )  # fmt: skip
-                tasks.append(task_of(combination, run_dir, point.jobs))
+            combination = Combination(
+                point.folder, plan.notebooks, point.given, plan.backends, code, images[point.folder],
+                limits or {}, again,
+            )  # fmt: skip
+            if again or unfinished(point.jobs, load_run(run_dir), combination):
+                tasks.append(Task(combination, run_dir, point.jobs))
             else:
                 to_stderr(f"{_words(point.given)}: done already")
-        known_rows = {point.folder: table_rows(folder, [point]) for point in points}
+        by_folder = {point.folder: point for point in points}
+        known_rows = {name: table_rows(folder, [point]) for name, point in by_folder.items()}
         board = Board(sys.stderr, len(tasks))
         for event in runner.run(tasks):
             board.show(event)
             if event.reason is not None:
-                point = by_folder[event.task.combination.folder]
-                _keep_reason(point, event.task.run_dir, images[point.folder], event.reason)
-                known_rows[point.folder] = table_rows(folder, [point])
+                _keep_reason(event.task, event.reason)
+                name = event.task.combination.folder
+                known_rows[name] = table_rows(folder, [by_folder[name]])
                 write_atomic(folder / TABLE, to_csv([row for rows in known_rows.values() for row in rows]))
         rows = write_results(folder, points, plan)
     print(to_table(rows, [name for name, choices in plan.values.items() if len(choices) > 1]))
     print(f"\ntable: {folder / TABLE}\npage: {folder / PAGE}\npages: {folder}/*/index.html")
     mine = [row for row in rows if only in ("", row["folder"])]
     return 1 if any(row["status"] not in ("ok", "unavailable") for row in mine) else 0
-
-
-def task_of(combination: Combination, run_dir: Path, jobs: Sequence[Job]) -> Task:
-    """What an engine must know of a combination to place it."""
-    num_threads = max((int(job.values.get("num_threads", 0)) for job in jobs), default=0)
-    return Task(combination, run_dir, jobs, num_threads, any(job.notebook == BENCHMARK for job in jobs))
 
 
 def write_results(folder: Path, points: Sequence[Point], plan: Plan) -> list[dict[str, Value]]:
@@ -228,15 +222,15 @@ def write_results(folder: Path, points: Sequence[Point], plan: Plan) -> list[dic
     return rows
 
 
-def _keep_reason(point: Point, run_dir: Path, images: Mapping[str, str], reason: str) -> None:
+def _keep_reason(task: Task, reason: str) -> None:
     """Put into the list of a run folder what its launch could not write there."""
-    run = load_run(run_dir)
+    run = load_run(task.run_dir)
     ended = {job.label: job.status for job in run.jobs}
-    left = unfinished(point.jobs, run, images)
+    left = unfinished(task.jobs, run, task.combination)
     if not reason:
         reason, left = OTHER_INPUT, [job for job in left if ended.get(job.label) == "ok"]
     if left:
-        add_jobs(run_dir, [replace(job, status="failed", reason=reason) for job in left])
+        add_jobs(task.run_dir, [replace(job, status="failed", reason=reason) for job in left])
 
 
 class Board:

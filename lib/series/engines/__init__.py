@@ -16,7 +16,10 @@ from typing import Any, ClassVar
 from lib.errors import UserError, unknown
 from lib.files import import_modules
 from lib.records.run import Job
+from lib.records.schema import BENCHMARK
 from lib.series.combination import Combination
+
+AGAIN = ", and run the sweep again"  # at the end of why a combination did not run
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,16 @@ class Task:
     combination: Combination
     run_dir: Path
     jobs: Sequence[Job]  # of the combination
-    num_threads: int  # that its parameters ask for; 0: as many as there are cores for it
-    whole_node: bool  # it measures times, so nothing may run beside it
+
+    @property
+    def num_threads(self) -> int:
+        """Threads that its parameters ask for; 0: as many as there are cores for it."""
+        return max((int(job.values.get("num_threads", 0)) for job in self.jobs), default=0)
+
+    @property
+    def whole_node(self) -> bool:
+        """Whether it measures times, so that nothing may run beside it."""
+        return any(job.notebook == BENCHMARK for job in self.jobs)
 
 
 @dataclass(frozen=True)
@@ -97,3 +108,8 @@ def imported(package: str, engine: str) -> Any:
             f"{error.name} is not installed; `make EXTRAS={engine} .venv` installs what --engine {engine} needs, and "
             "--engine local needs nothing"
         ) from None
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first; its type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -10,9 +10,12 @@ import hashlib
 import logging
 import os
 import platform
-import tempfile
+import shutil
+import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +23,17 @@ from lib.errors import UserError
 from lib.files import cache_dir, locked, writing
 from lib.granted import num_cores
 from lib.series.combination import LOG, Combination, Process, last_line, packed, unpack
-from lib.series.engines import Engine, Event, Task, imported
+from lib.series.engines import AGAIN, Engine, Event, Task, first_line, imported
 from lib.series.preflight import image_caches
 
 # Ray reports nothing: with the first alone, the head of a cluster still reports that it is switched off.
 SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_USAGE_STATS_REPORT_URL": "http://127.0.0.1:9"}
-USUAL = {"RAY_AUTH_MODE": "token", "RAY_gcs_rpc_server_connect_timeout_s": "5", "RAY_raylet_start_wait_time_s": "120"}
+USUAL = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_gcs_rpc_server_connect_timeout_s": "5",
+    "RAY_raylet_start_wait_time_s": "120",
+}
+ONE_TRY = {"RAY_gcs_server_port_wait_time_s": "1", "RAY_py_gcs_connect_timeout_s": "5"}  # else Ray tries for minutes
 RETRIES = 3  # of a combination whose node is lost
 POLL_S = 1.0
 
@@ -38,65 +46,88 @@ class Ray(Engine):
     def connect(self) -> None:
         """See `Engine`. Where no address is given, a cluster of this machine alone is made."""
         os.environ.update(SILENT)
-        for name, usual in USUAL.items():
+        for name, usual in (USUAL | ONE_TRY if self.at else USUAL).items():
             os.environ.setdefault(name, usual)
-        ray = imported("ray", self.name)
+        self.ray = imported("ray", self.name)
         here = {} if self.at else {"num_cpus": num_cores(), "include_dashboard": False}
         try:
-            ray.init(address=self.at or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
+            if self.at:
+                host, _, port = self.at.rpartition(":")
+                socket.create_connection((host, int(port)), timeout=5).close()
+            self.ray.init(address=self.at or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
         except Exception as error:  # of many kinds: nothing answers, other versions, no token
-            raise UserError(
-                f"no Ray cluster at {self.at or 'this machine'} ({' '.join(str(error).split())[:200]}); give HOST:PORT "
-                "as `ray start --head` printed it, or leave out --at for a cluster on this machine"
-            ) from None
+            why, here = " ".join(str(error).split())[:200], "leave out --at for a cluster on this machine"
+            if self.at:
+                raise UserError(
+                    f"no Ray cluster at {self.at} ({why}); give HOST:PORT as `ray start --head` printed it, or {here}"
+                ) from None
+            raise UserError(f"Ray does not start here ({why}); see /tmp/ray/session_latest/logs") from None
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Event]:
         """See `Engine`."""
-        ray = imported("ray", self.name)
+        ray = self.ray
         try:
             where = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
                 ray.get_runtime_context().get_node_id(), soft=False
             )
-            board = ray.remote(num_cpus=0, scheduling_strategy=where)(Board).remote()
+            lines = ray.remote(num_cpus=0, scheduling_strategy=where)(Lines).remote()
             caches: dict[Path, Any] = {}
-            waiting = {self._submitted(task, board, caches): task for task in tasks}
+            waiting: dict[Any, tuple[Task, int]] = {}
+            for task in tasks:
+                num_cores = self._cores(task)
+                waiting[self._submitted(task, num_cores, lines, caches)] = task, num_cores
             while waiting:
                 ended, _ = ray.wait(list(waiting), timeout=POLL_S)
                 for answer in ended:
-                    yield _ended(waiting.pop(answer), answer)
-                lines = ray.get(board.read.remote())
-                for answer, task in list(waiting.items()):
-                    if (needed := self._cores(task)) > max(_cores_of_nodes(), default=0):
+                    yield self._ended(waiting.pop(answer)[0], answer)
+                last, largest = ray.get(lines.read.remote()), max(self._cores_of_nodes())
+                for answer, (task, num_cores) in list(waiting.items()):
+                    if num_cores > largest:
                         ray.cancel(answer, force=True)
-                        lost = f"no node with {needed} cores is left in the cluster; start one, and run the sweep again"
-                        yield Event(waiting.pop(answer), "", reason=lost)
-                    elif found := lines.get(task.combination.folder):
+                        lost = f"no node with {num_cores} cores is left in the cluster; start one{AGAIN}"
+                        yield Event(waiting.pop(answer)[0], "", reason=lost)
+                    elif found := last.get(task.combination.folder):
                         yield Event(task, *found)
         except ray.exceptions.RayError as error:
-            first = str(error).splitlines()[0]
-            raise UserError(f"the Ray cluster is gone ({first}); start it, and run the sweep again") from None
+            raise UserError(f"the Ray cluster is gone ({first_line(error)}); start it{AGAIN}") from None
         finally:
             ray.shutdown()
+
+    def _cores_of_nodes(self) -> list[int]:
+        """Of each node that is left, without those that have none to give; never empty."""
+        cores = [int(node["Resources"].get("CPU", 0)) for node in self.ray.nodes() if node["Alive"]]
+        return [count for count in cores if count] or [0]
 
     def _cores(self, task: Task) -> int:
         """That Ray must grant: for what measures those of the largest node, which has no room for others then."""
         if task.whole_node:
-            return max(_cores_of_nodes(), default=1)
-        return task.num_threads or max(1, min(_cores_of_nodes(), default=1) // self.jobs)
+            return max(1, *self._cores_of_nodes())
+        return task.num_threads or max(1, min(self._cores_of_nodes()) // self.jobs)
 
-    def _submitted(self, task: Task, board: Any, caches: dict[Path, Any]) -> Any:
-        ray = imported("ray", self.name)
+    def _submitted(self, task: Task, num_cores: int, lines: Any, caches: dict[Path, Any]) -> Any:
+        """The answer to come, of a task that may run anywhere. Caches that were put into Ray's store are added."""
         images = image_caches(task.jobs, task.run_dir)
         for cache in images.values():
             if cache not in caches:
                 content = packed(cache)
-                caches[cache] = hashlib.sha256(content).hexdigest(), ray.put(content)
+                caches[cache] = hashlib.sha256(content).hexdigest(), self.ray.put(content)
         sent = {name: caches[cache] for name, cache in images.items()}
-        run = ray.remote(num_cpus=self._cores(task), max_retries=RETRIES)(on_node)
-        return run.remote(vars(task.combination), packed(task.run_dir), sent, self._cores(task), board)
+        run = self.ray.remote(num_cpus=num_cores, max_retries=RETRIES)(on_node)
+        return run.remote(vars(task.combination), packed(task.run_dir), sent, num_cores, lines)
+
+    def _ended(self, task: Task, answer: Any) -> Event:
+        try:
+            node, reason, content = self.ray.get(answer)
+        except self.ray.exceptions.RayError as error:  # the node is lost, has no such project, or no memory
+            cause = getattr(error, "cause", None) or error
+            why = f"its node did not run it ({type(cause).__name__}: {first_line(cause)}); start Ray there in the "
+            return Event(task, "", reason=f"{why}environment of this project, at the same commit{AGAIN}")
+        if content:
+            unpack(content, task.run_dir)
+        return Event(task, node, reason=reason)
 
 
-class Board:
+class Lines:
     """What each launch printed last, and on which node. An actor, on the node where the sweep was started."""
 
     def __init__(self) -> None:
@@ -111,28 +142,8 @@ class Board:
         return self._lines
 
 
-def _cores_of_nodes() -> list[int]:
-    ray = imported("ray", Ray.name)
-    cores = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-    return [count for count in cores if count]
-
-
-def _ended(task: Task, answer: Any) -> Event:
-    ray = imported("ray", Ray.name)
-    try:
-        node, reason, content = ray.get(answer)
-        if content:
-            unpack(content, task.run_dir)
-        return Event(task, node, reason=reason)
-    except ray.exceptions.RayError as error:  # the node is lost, has no such project, or no memory
-        cause = getattr(error, "cause", None) or error
-        first = next(iter(str(cause).strip().splitlines()), "")
-        why = f"its node did not run it ({type(cause).__name__}: {first}); start Ray there in the environment of this "
-        return Event(task, "", reason=f"{why}project, at the same commit, and run the sweep again")
-
-
 def on_node(
-    combination: dict[str, Any], content: bytes, images: Mapping[str, Any], num_cores: int, board: Any
+    combination: dict[str, Any], content: bytes, images: Mapping[str, Any], num_cores: int, lines: Any
 ) -> tuple[str, str, bytes]:
     """What a node does: take the run folder, fetch the images that it lacks, run.
 
@@ -142,30 +153,44 @@ def on_node(
     ray = imported("ray", Ray.name)
     node, name = f"{platform.node()} {ray.get_runtime_context().get_node_id()[:6]}", str(combination["folder"])
     try:
-        with writing(f"{platform.node()}:{cache_dir()}", "set GTSRB_CACHE to another folder there"):
-            cache_dir().mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".sweep-", dir=cache_dir()) as place:
-                unpack(content, run_dir := Path(place, name))
-                process = Process(Combination(**combination), run_dir, num_cores=num_cores, sent=_received(images))
-                try:
-                    while process.runs():
-                        board.put.remote(name, node, last_line(run_dir / LOG))
-                        time.sleep(POLL_S)
-                finally:
-                    process.stop()
-                return node, process.reason(), packed(run_dir)
+        with writing(f"{platform.node()}:{cache_dir()}", "set GTSRB_CACHE to another folder there"), _place() as place:
+            unpack(content, run_dir := place / name)
+            sent = _received(images, ray.get)
+            process = Process(Combination(**combination), run_dir, num_cores=num_cores, sent=sent)
+            try:
+                while process.runs():
+                    lines.put.remote(name, node, last_line(run_dir / LOG))
+                    time.sleep(POLL_S)
+            finally:
+                process.stop()
+            return node, process.reason(), packed(run_dir)
     except UserError as error:
         return node, str(error), b""
 
 
-def _received(images: Mapping[str, tuple[str, Any]]) -> str:
-    """The folder with these caches; what is not there comes from Ray's store. Their hashes are checked on reading."""
-    ray = imported("ray", Ray.name)
+@contextmanager
+def _place() -> Iterator[Path]:
+    """A temporary folder in the cache. Whatever comes next removes those of processes that were killed."""
+    folder = cache_dir() / "sweeps"
+    folder.mkdir(parents=True, exist_ok=True)
+    for orphan in [path for path in folder.iterdir() if path.is_dir()]:
+        with suppress(BlockingIOError), locked(orphan.with_suffix(".lock"), wait=False):
+            shutil.rmtree(orphan, ignore_errors=True)
+    with locked(folder / f"{(name := uuid.uuid4().hex)}.lock"):
+        (place := folder / name).mkdir()
+        try:
+            yield place
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _received(images: Mapping[str, tuple[str, Any]], fetch: Callable[[Any], bytes]) -> str:
+    """The folder with these caches; what is not there is fetched. Their hashes are checked on reading."""
     together = hashlib.sha256("".join(sha256 for sha256, _ in images.values()).encode()).hexdigest()
     folder = cache_dir() / "sent" / together[:16]
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder.with_suffix(".lock")):
         for name, (_, place) in images.items():
             if not (folder / name).is_dir():
-                unpack(ray.get(place), folder / name)
+                unpack(fetch(place), folder / name)
     return str(folder)

@@ -10,7 +10,7 @@ from typing import Any
 
 from lib.errors import UserError
 from lib.series.combination import LOG, Combination, Process, last_line
-from lib.series.engines import Engine, Event, Task, imported
+from lib.series.engines import AGAIN, Engine, Event, Task, first_line, imported
 
 LOCAL = "local"  # in place of options: processes of this machine, to try it without Slurm
 FOLDER = ".slurm"  # in the folder of a sweep: what submitit keeps of its jobs
@@ -56,7 +56,8 @@ class Slurm(Engine):
         """See `Engine`."""
         jobs: list[tuple[Task, Any]] = []
         try:
-            jobs += ((task, self._submitted(task)) for task in tasks)
+            for task in tasks:
+                jobs.append((task, self._submitted(task)))
             while jobs:
                 time.sleep(POLL_S)
                 for task, job in list(jobs):
@@ -72,7 +73,8 @@ class Slurm(Engine):
     def _submitted(self, task: Task) -> Any:
         from submitit import AutoExecutor
 
-        options: dict[str, Any] = {**USUAL, "slurm_exclusive": task.whole_node}
+        options: dict[str, Any] = dict(USUAL)
+        options |= {"slurm_exclusive": True} if task.whole_node else {}  # False would become a bad option of sbatch
         options |= {"cpus_per_task": task.num_threads} if task.num_threads else {}
         for name, _, text in (part.partition("=") for part in self.at.split(",") if part not in ("", LOCAL)):
             options[name.strip()] = int(text) if text.strip().isdecimal() else text.strip()
@@ -83,7 +85,7 @@ class Slurm(Engine):
             return executor.submit(Preemptible(), vars(task.combination), str(task.run_dir))
         except (NameError, ValueError, AssertionError, RuntimeError) as error:
             raise UserError(
-                f"Slurm takes no job with --at {self.at!r}: {str(error).splitlines()[0]}; give options of submitit, "
+                f"Slurm takes no job with --at {self.at!r}: {first_line(error)}; give options of submitit, "
                 "such as slurm_partition=NAME,timeout_min=600,cpus_per_task=8"
             ) from None
 
@@ -93,5 +95,4 @@ def _reason(job: Any) -> str:
     try:
         return str(job.result())
     except Exception as error:  # whatever the job raised, or what became of it
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        return f"job {job.job_id} ended as {job.state}: {first}; see {job.paths.stderr}, and run the sweep again"
+        return f"job {job.job_id} ended as {job.state}: {first_line(error)}; see {job.paths.stderr}{AGAIN}"

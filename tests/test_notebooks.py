@@ -147,6 +147,7 @@ def test_one_network_goes_through_the_whole_series(finished: Path) -> None:
     assert trained.data.manifest_hash == measured.data.manifest_hash
     low, high = measured.accuracy["val"].top1_interval or (0, 0)
     assert low <= trained.accuracy["val"].top1 <= high, "the benchmark's is of a sample of the same images"
+    assert not (finished / "training").exists(), "nothing is left to resume"
 
 
 def test_smoke_records_are_marked_and_every_page_says_so(finished: Path) -> None:

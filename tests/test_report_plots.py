@@ -128,7 +128,7 @@ PLOTS: dict[str, tuple[Callable[[], Axes], str, str]] = {
     "confidence": (
         lambda: train.plot_confidence(replace(judged()[1], temperature=2.0), replace(judged()[0], name="test")),
         "Reliability, and risk by coverage",
-        r"It is more sure than right, by 2\.9 points .*; 24\.8 without the temperature, 2\.00\. .* it is surest",
+        r"Confidence misses the share of right answers by 2\.9 points .*; by 24\.8 without the temperature, 2\.00\. ",
     ),
     "rejection": (
         lambda: examination.plot_rejection(np.linspace(0.5, 1, 99), np.linspace(0, 0.8, 99), made_confidence()),

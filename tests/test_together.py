@@ -100,6 +100,13 @@ def test_what_cannot_be_trained_together_is_refused(
     assert not (tmp_path / CHECKPOINT_NAME).exists()
 
 
+def test_shards_that_do_not_fit_are_refused_before_a_notebook_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "02", "-p", "shards", "3", "--out", str(tmp_path)]) == 2
+    assert "shards must be a power of two" in capsys.readouterr().err and not any(tmp_path.rglob("*.*"))
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
 @pytest.mark.parametrize("command", [["train"], ["run", "02"]])
 def test_cuda_that_is_not_there_is_refused_before_anything_starts(

@@ -14,17 +14,17 @@ import numpy as np
 
 from lib.analysis.statistics import track_bootstrap
 from lib.data import Data, Split
-from lib.data.dataset import ARRAYS
+from lib.data.dataset import joined
 from lib.data.loading import load_data
 from lib.data.sets.synthetic import FRAMES_BESIDE, POWER_BESIDE, generate
 from lib.data.splitting import choose_val
 from lib.errors import UserError
 from lib.machine import collect_environment
-from lib.progress import Progress
+from lib.progress import Progress, silent
 from lib.signs import CLASS_NAMES
 from lib.signs.renderer import FITTED, Fitted
 from lib.training.evaluation import predict_logits
-from lib.training.loop import train
+from lib.training.loop import epoch_line, train
 
 # logarithms, whose steps are added; all other constants are multiplied by exp(step)
 _ADDED = ("exposure", "behind", "log_noise")
@@ -56,8 +56,7 @@ def real_halves(data_root: str) -> tuple[dict[str, Split], str]:
         UserError: they are not there.
     """
     data = load_data("gtsrb", data_root=data_root)
-    parts = (data.train, data.val)
-    both = Split("real", *(np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS))
+    both = joined("real", data.train, data.val)
     tuning = np.array([in_tuning_half(both.track_name(index)) for index in range(both.num_images)])
     return {"tuning": both.take(tuning), "judging": both.take(~tuning)}, data.manifest_hash
 
@@ -78,31 +77,35 @@ def judge(logits: np.ndarray, split: Split) -> Judged:
     )
 
 
-def train_on_drawn(
-    recipe: str, num_images: int, halves: dict[str, Split], *, seed: int = 0, num_epochs: int = 0,
-    fitted: Fitted = FITTED, progress: Progress,
-) -> dict[str, Judged]:  # fmt: skip
-    """Draw images, train a recipe on them, and read both halves.
+@dataclass(frozen=True)
+class Trial:
+    """A recipe that learns from drawn signs alone, and the real images that judge it."""
 
-    Args:
-        num_images: drawn ones; a few tracks of each class only validate.
-        num_epochs: 0 = as the recipe has it.
-    """
-    drawn = generate(num_images, seed, progress, frames=FRAMES_BESIDE, power=POWER_BESIDE, fitted=fitted)
-    is_val = choose_val(drawn.labels, drawn.track_ids)
-    train_part, val_part = (
-        replace(drawn.take(mask), name=name) for name, mask in (("train", ~is_val), ("val", is_val))
-    )
-    manifest = hashlib.sha256(f"{num_images} {seed} {fitted}".encode()).hexdigest()
-    data = Data("synthetic", manifest, CLASS_NAMES, train_part, val_part, test=None, notes=[])
-    trained = train(
-        recipe, data, seed=seed, num_epochs=num_epochs,
-        on_epoch=lambda epoch, total: progress(f"epoch {epoch.epoch}/{total}: drawn val top-1 {epoch.val_top1:.2%}"),
-    )  # fmt: skip
-    preprocessing = trained.metadata.preprocessing
-    return {
-        name: judge(predict_logits(trained.model, preprocessing, half.images), half) for name, half in halves.items()
-    }
+    recipe: str
+    num_images: int  # drawn ones; a few tracks of each class only validate
+    num_epochs: int  # 0 = as the recipe has it
+    halves: dict[str, Split]
+    progress: Progress
+
+    def judged(self, seed: int, fitted: Fitted) -> dict[str, Judged]:
+        """Draw images with these constants, train, and read each half."""
+        drawn = generate(self.num_images, seed, self.progress, frames=FRAMES_BESIDE, power=POWER_BESIDE, fitted=fitted)
+        is_val = choose_val(drawn.labels, drawn.track_ids)
+        train_part, val_part = (
+            replace(drawn.take(mask), name=name) for name, mask in (("train", ~is_val), ("val", is_val))
+        )
+        trained = train(
+            self.recipe,
+            Data("synthetic", "", CLASS_NAMES, train_part, val_part, test=None, notes=[]),
+            seed=seed,
+            num_epochs=self.num_epochs,
+            on_epoch=lambda epoch, total: self.progress(epoch_line(epoch, total)),
+        )
+        preprocessing = trained.metadata.preprocessing
+        return {
+            name: judge(predict_logits(trained.model, preprocessing, half.images), half)
+            for name, half in self.halves.items()
+        }
 
 
 def _searched() -> list[tuple[str, int | None]]:
@@ -130,15 +133,13 @@ def moved(start: Fitted, steps: np.ndarray) -> Fitted:
     return Fitted(**values)
 
 
-def search(
-    recipe: str, num_images: int, halves: dict[str, Split], *, generations: int, seed: int, num_epochs: int,
-    progress: Progress,
-) -> tuple[Fitted, list[dict[str, Any]]]:  # fmt: skip
+def search(trial: Trial, *, generations: int, seed: int) -> tuple[Fitted, list[dict[str, Any]]]:
     """Separable natural evolution strategy (Wierstra et al. 2014, JMLR 15) on top-1 of the tuning half.
 
     Returns:
         The constants at the centre of the last generation, and by generation their mean and best top-1.
     """
+    quiet = replace(trial, halves={"tuning": trial.halves["tuning"]}, progress=silent)
     generator = np.random.default_rng(seed)
     centre, width = np.zeros(len(_searched())), np.full(len(_searched()), 0.7)
     utility = np.maximum(0, math.log(_POPULATION / 2 + 1) - np.log(np.arange(1, _POPULATION + 1)))
@@ -147,19 +148,15 @@ def search(
     for generation in range(1, generations + 1):
         half = generator.standard_normal((_POPULATION // 2, len(centre)))
         steps = np.concatenate([half, -half])
-        tuning = {"tuning": halves["tuning"]}
         scores = [
-            train_on_drawn(
-                recipe, num_images, tuning, seed=seed + generation, num_epochs=num_epochs,
-                fitted=moved(FITTED, centre + width * step), progress=lambda line: None,
-            )["tuning"].top1
-            for step in steps
-        ]  # fmt: skip
+            quiet.judged(seed + generation, moved(FITTED, centre + width * step))["tuning"].top1 for step in steps
+        ]
         best_first = steps[np.argsort(scores)[::-1]]
         centre = centre + width * (utility @ best_first)
         width = width * np.exp(0.075 * (utility @ (best_first**2 - 1)))
-        curve.append({"generation": generation, "mean": float(np.mean(scores)), "best": float(max(scores))})
-        progress(f"generation {generation}: top-1 on the tuning half {np.mean(scores):.2%}, best {max(scores):.2%}")
+        mean, best = float(np.mean(scores)), max(scores)
+        curve.append({"generation": generation, "mean": mean, "best": best})
+        trial.progress(f"generation {generation}: top-1 on the tuning half {mean:.2%}, best {best:.2%}")
     return moved(FITTED, centre), curve
 
 
@@ -174,17 +171,11 @@ def measure_drawn(
     if num_images < 20 * len(CLASS_NAMES):
         raise UserError(f"{num_images} drawn images are too few; give --images {20 * len(CLASS_NAMES)} or more")
     halves, data_hash = real_halves(data_root)
-    fitted = FITTED
-    curve: list[dict[str, Any]] = []
-    if generations:
-        fitted, curve = search(
-            recipe, num_images, halves, generations=generations, seed=1000, num_epochs=num_epochs, progress=progress
-        )
+    trial = Trial(recipe, num_images, num_epochs, halves, progress)
+    fitted, curve = search(trial, generations=generations, seed=1000) if generations else (FITTED, [])
     by_seed = []
     for seed in range(seeds):
-        judged = train_on_drawn(
-            recipe, num_images, halves, seed=seed, num_epochs=num_epochs, fitted=fitted, progress=progress
-        )
+        judged = trial.judged(seed, fitted)
         for name, half in judged.items():
             low, high = half.interval or (half.top1, half.top1)
             progress(

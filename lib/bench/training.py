@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,30 +23,20 @@ STEPS = 4  # of one turn
 WARM_UP_TURNS = 1
 
 
-@dataclass
-class _Side:
-    """One recipe and the seconds of each stage, by step."""
-
-    recipe: Recipe
-    stepper: Stepper
-    seconds: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
-
-    def take_turn(self) -> float:
-        """Run a few steps; returns the seconds of a step."""
-        started = time.perf_counter()
-        for indices in self.stepper.epoch()[:STEPS]:
-            marks = [time.perf_counter()]
-            ((images, labels),) = self.stepper.load(indices)
-            marks.append(time.perf_counter())
-            _, loss = self.stepper.forward(images, labels)
-            marks.append(time.perf_counter())
-            self.stepper.backward(loss)
-            marks.append(time.perf_counter())
-            self.stepper.update(0.001)
-            marks.append(time.perf_counter())
-            for stage, taken in zip(STAGES, np.diff(marks), strict=True):
-                self.seconds[stage].append(float(taken))
-        return (time.perf_counter() - started) / STEPS
+def _turn(stepper: Stepper) -> np.ndarray:
+    """Run a few steps; returns the seconds of their stages, (steps, stages)."""
+    marks = []
+    for indices in stepper.epoch()[:STEPS]:
+        begun = time.perf_counter()
+        ((images, labels),) = stepper.load(indices)
+        loaded = time.perf_counter()
+        _, loss = stepper.forward(images, labels)
+        forwarded = time.perf_counter()
+        loss.backward()
+        backwarded = time.perf_counter()
+        stepper.update(0.001)
+        marks.append((begun, loaded, forwarded, backwarded, time.perf_counter()))
+    return np.diff(marks, axis=1)
 
 
 @dataclass(frozen=True)
@@ -61,7 +51,7 @@ class TrainingCost:
     reference_epoch_s: float
     ratios: tuple[float, float, float]  # epochs of the reference that it costs: median and the quartiles over turns
     precision: str
-    peaks: Peaks | None
+    peaks: Peaks | None  # None where nothing could be measured
 
     @property
     def images_per_s(self) -> float:
@@ -84,34 +74,30 @@ def measure_training(recipe: Recipe, data: Data, *, seconds: float = 30.0, num_t
     if num_threads:
         torch.set_num_threads(num_threads)
     keep_freed_memory()
-    one, other = (_Side(each, Stepper(each, data, 0)) for each in (recipe, RECIPES[REFERENCE]))
-    taken: list[tuple[float, float]] = []
+    one, other = (Stepper(each, data, 0) for each in (recipe, RECIPES[REFERENCE]))
+    turns = []
     ends = time.monotonic() + seconds
-    while time.monotonic() < ends or len(taken) < WARM_UP_TURNS + 3:
-        taken.append((one.take_turn(), other.take_turn()))
-        if len(taken) == WARM_UP_TURNS:
-            for side in (one, other):
-                side.seconds = {stage: [] for stage in STAGES}
+    while time.monotonic() < ends or len(turns) < WARM_UP_TURNS + 3:
+        turns.append((_turn(one), _turn(other)))
+    stages_s, reference_s = (np.array(side) for side in zip(*turns[WARM_UP_TURNS:], strict=True))
     started = time.perf_counter()
-    predict_logits(one.stepper.model, one.stepper.preprocessing, data.val.images)
+    predict_logits(one.model, one.preprocessing, data.val.images)
     validation_s = time.perf_counter() - started
-    steps_s, reference_s = np.array(taken[WARM_UP_TURNS:]).T
-    num_batches = one.stepper.num_batches / (1 - recipe.drawn_share)  # drawn images cost what real ones do
-    epochs_s = recipe.num_epochs * (steps_s * num_batches + validation_s)
-    reference_epochs_s = reference_s * other.stepper.num_batches
+    num_batches = one.num_batches / (1 - recipe.drawn_share)  # drawn images cost what real ones do
+    epochs_s = recipe.num_epochs * (stages_s.sum(2).mean(1) * num_batches + validation_s)
+    reference_epochs_s = reference_s.sum(2).mean(1) * other.num_batches
     low, middle, high = np.percentile(epochs_s / reference_epochs_s, (25, 50, 75))
-    peaks = measure_peaks(torch.get_num_threads())
-    layers = leaf_layers(one.stepper.model, one.stepper.preprocessing.image_shape)
+    layers = leaf_layers(one.model, one.preprocessing.image_shape)
     return TrainingCost(
         recipe=recipe,
-        stage_s={stage: float(np.median(taken_s)) for stage, taken_s in one.seconds.items()},
-        batch_size=one.stepper.batch_size,
+        stage_s=dict(zip(STAGES, np.median(stages_s, axis=(0, 1)).tolist(), strict=True)),
+        batch_size=one.batch_size,
         num_macs=sum(layer.num_macs for layer in layers),
         train_s=float(np.median(epochs_s)),
         reference_epoch_s=float(np.median(reference_epochs_s)),
         ratios=(float(middle), float(low), float(high)),
-        precision=one.stepper.precision,
-        peaks=peaks,
+        precision=one.precision,
+        peaks=measure_peaks(torch.get_num_threads()),
     )
 
 

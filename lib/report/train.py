@@ -243,12 +243,11 @@ def plot_confidence(evaluation: Evaluation, split: Split) -> Axes:
         panel.set_xlim(0, 100)
         panel.set_ylim(bottom=0)
         panel.grid()
-    side = "less" if confidence.mean() < right.mean() else "more"
     nine_in_ten = wrong[max(0, round(0.9 * len(wrong)) - 1)]
     says = (
-        f"It is {side} sure than right, by {100 * calibration_error(confidence, right):.1f} points (expected "
-        f"calibration error); {100 * calibration_error(bare, right):.1f} without the temperature, "
-        f"{evaluation.temperature:.2f}. If it answered only "
+        f"Confidence misses the share of right answers by {100 * calibration_error(confidence, right):.1f} points "
+        f"(expected calibration error); by {100 * calibration_error(bare, right):.1f} without the temperature, "
+        f"{evaluation.temperature:.2f}. If the network answered only "
         f"the 90 % of which it is surest, {100 * nine_in_ten:.2f} % of these would be wrong instead of "
         f"{100 * wrong[-1]:.2f} %."
     )

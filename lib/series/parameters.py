@@ -58,7 +58,7 @@ class Parameter:
             return ", ".join(self.choices)
         if self.type == "bool":
             return "true, false"
-        limits = [f"{limit:,g}" if limit is not None else "" for limit in (self.low, self.high)]
+        limits = [f"{limit:,.10g}" if limit is not None else "" for limit in (self.low, self.high)]
         return f"{self.type} in {limits[0]}..{limits[1]}" if any(limits) else self.type
 
     def parse(self, value: object) -> ParameterValue:

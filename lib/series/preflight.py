@@ -30,7 +30,7 @@ from lib.records.run import Job, run_folder
 from lib.records.schema import BENCHMARK, COMPARE, TRAIN, ParameterValue
 from lib.release.writer import plan_release, training_data
 from lib.series.compared import load_records
-from lib.training.recipes import choose_recipe
+from lib.training.recipes import check_shards, choose_recipe
 
 if TYPE_CHECKING:
     from lib.model import Checkpoint
@@ -140,10 +140,8 @@ def check_inputs(jobs: Sequence[Job], run_dir: Path) -> None:
     """
     notebooks = {job.notebook for job in jobs}
     for job in jobs:
-        if job.values.get("device") == "cuda":
-            from lib.training.group import choose_device  # imports torch
-
-            choose_device("cuda")
+        if job.notebook == TRAIN:
+            check_training(job.values)
         if folds := job.values.get("folds"):
             load_folds(str(folds))
         if history := job.values.get("history"):
@@ -157,6 +155,20 @@ def check_inputs(jobs: Sequence[Job], run_dir: Path) -> None:
         _check_temporary_folder(benchmark)
     if notebooks == {COMPARE}:
         load_records(run_dir, str(jobs[0].values.get("backends", "")))
+
+
+def check_training(values: Mapping[str, ParameterValue], num_processes: int = 1) -> None:
+    """Refuse a device that is not there, and parts of a batch that do not fit.
+
+    Raises:
+        UserError: they are such.
+    """
+    if values["device"] == "cuda":
+        from lib.training.group import choose_device  # imports torch
+
+        choose_device("cuda")
+    recipe = choose_recipe(str(values["recipe"]), str(values["profile"]), int(values["shards"]))
+    check_shards(recipe, recipe.batch_size, num_processes)
 
 
 def _check_champion(path: str, jobs: Sequence[Job], release: Job, run_dir: Path) -> None:

@@ -40,6 +40,7 @@ from lib.report.table import FileNote
 from lib.series.notebook import Run
 from lib.training.evaluation import Evaluation, track_results
 from lib.training.loop import Trained
+from lib.training.states import States
 
 
 def _percentiles(values: np.ndarray) -> dict[str, float]:
@@ -78,7 +79,10 @@ def write_train(
     by_seed: dict[str, SeedsAccuracy],
     examination: Examination | None = None,
 ) -> FileNote:
-    """Record of 02: the network, its learning curve, its accuracy by split, and what else was examined."""
+    """Record of 02: the network, its learning curve, its accuracy by split, and what else was examined.
+
+    The states of its training are removed: there is nothing left to resume.
+    """
     common, network = run.common(data, checkpoint.sha256), trained.metadata
     common["warnings"] = [*run.warnings, *memorized(data, audit_splits(data))]
     if doubt := trained.kernels.investigate:
@@ -110,7 +114,9 @@ def write_train(
         by_seed=by_seed,
         examination=examination,
     )
-    return _written(run, run.write(record))
+    path = run.write(record)
+    States(run.run_dir).clear()
+    return _written(run, path)
 
 
 def benchmark_record(run: Run, session: Session) -> BenchmarkRecord:

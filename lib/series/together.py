@@ -11,15 +11,13 @@ from pathlib import Path
 from lib.errors import RefusedError, UserError
 from lib.files import CHECKPOINT_NAME, search_path
 from lib.granted import num_cores
-from lib.model import save_checkpoint
 from lib.progress import silent, to_stdout
 from lib.records.schema import TRAIN, ParameterValue
 from lib.series.jobs import plan_jobs
-from lib.series.preflight import check_data, load_given
+from lib.series.preflight import check_data, check_training, load_given
 from lib.series.rundir import claimed, prepare_run_dir
 from lib.training.group import ALONE, choose_device, device_name, joined, under_torchrun
-from lib.training.loop import check_shards, epoch_line, train
-from lib.training.recipes import choose_recipe
+from lib.training.loop import epoch_line, train
 
 LOG = "torchrun.log"  # in the run folder
 
@@ -41,9 +39,7 @@ def train_together(given: dict[str, str], out: str, num_processes: int) -> int:
     values = job.values
     if values["seeds"] != 1:
         raise UserError("`train` trains one network; several seeds are `sweep 02 -p seed 0,1,2`")
-    choose_device(str(values["device"]))
-    recipe = choose_recipe(str(values["recipe"]), str(values["profile"]))
-    check_shards(int(values["shards"]) or recipe.shards, recipe.batch_size, num_processes)
+    check_training(values, num_processes)
     folder = prepare_run_dir(out)
     if num_processes == 1:
         _train(values, folder)
@@ -71,7 +67,7 @@ def _train(values: dict[str, ParameterValue], folder: Path) -> None:
     with joined(device) if under_torchrun() else nullcontext(ALONE) as group:
         first = group.rank == 0
         progress = to_stdout if first else silent
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if under_torchrun() else 1
+        here = int(os.environ["LOCAL_WORLD_SIZE"]) if under_torchrun() else 1
         threads = int(values["num_threads"]) or max(1, num_cores() // here)
         data = load_given(values, progress)
         progress(f"{device_name(device)}{group.words}; threads of each process: {threads}")
@@ -91,5 +87,5 @@ def _train(values: dict[str, ParameterValue], folder: Path) -> None:
                 on_epoch=lambda epoch, total: progress(epoch_line(epoch, total)),
             )
             if first:
-                sha256 = save_checkpoint(folder / CHECKPOINT_NAME, trained.model, trained.metadata)
+                sha256 = trained.save(folder / CHECKPOINT_NAME)
                 progress(f"{trained.device}\n{folder / CHECKPOINT_NAME}: {sha256}")

@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -39,9 +39,9 @@ from lib.training.estimate import Estimate, Estimator
 from lib.training.evaluation import predict_logits
 from lib.training.group import ALONE, Group, choose_device, device_name
 from lib.training.kernels import step_kernels
-from lib.training.recipes import Recipe, choose_recipe
+from lib.training.recipes import Recipe, check_shards, choose_recipe
 from lib.training.shards import Shards
-from lib.training.states import FOLDER, States
+from lib.training.states import States
 
 # Flags of CPUs for which oneDNN has bf16 convolutions backward. On Arm it has them forward only (seen with 3.12):
 # backward runs on its reference code, on which a step takes a hundred times as long.
@@ -67,10 +67,8 @@ class Trained:
     drawn_hash: str = ""  # of what made them
 
     def save(self, path: Path) -> str:
-        """Write the checkpoint and return its SHA-256. The states beside it are not needed any more."""
-        sha256 = save_checkpoint(path, self.model, self.metadata)
-        States(path.parent / FOLDER).clear()
-        return sha256
+        """Write the checkpoint and return its SHA-256."""
+        return save_checkpoint(path, self.model, self.metadata)
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -183,17 +181,13 @@ class Stepper:
             logits = self.model(images.contiguous(memory_format=torch.channels_last))
         return logits, F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
 
-    def backward(self, loss: Tensor) -> None:
-        """Gradients of this loss, added to those since the last update."""
-        loss.backward()
-
     def gradients(self, shards: Sequence[tuple[Tensor, Tensor]]) -> tuple[float, float]:
         """Gradients of a batch, from the shards of this process and of all others; its mean loss and its top-1."""
         if self.shards is not None:
             self.shards.begin()
         for images, labels in shards:
             logits, loss = self.forward(images, labels)
-            self.backward(loss)
+            loss.backward()
             figures = torch.stack([loss.detach(), (logits.argmax(1) == labels).float().mean()])
             if self.shards is not None:
                 self.shards.add(figures)
@@ -242,7 +236,7 @@ def train(
         shards: of a batch, see `Recipe`; 0 = as the recipe has it.
         group: the processes that share them. Each ends with the same network.
         seconds_left: until a time limit ends the training; the estimate says whether it will. None = there is none.
-        run_dir: keeps a state after each epoch until the checkpoint is written there. None = none is kept.
+        run_dir: keeps a state after each epoch, which `States.clear` removes. None = none is kept.
         resume: go on from the newest state in `run_dir` if the same training left one there; it ends as it would have
             without a stop.
         progress: called while images are drawn.
@@ -254,11 +248,10 @@ def train(
         UserError: unknown recipe or profile, no such device, a training set smaller than two images, shards that do not
             fit, or a loss that is not finite.
     """
-    chosen, where = choose_recipe(recipe, profile), choose_device(device)
-    chosen = replace(chosen, shards=shards or chosen.shards)
+    chosen, where = choose_recipe(recipe, profile, shards), choose_device(device)
     if data.train.num_images < 2:
         raise UserError(f"{data.train.num_images} training images are too few to train on; raise num_images")
-    check_shards(chosen.shards, min(chosen.batch_size, data.train.num_images), group.size)
+    check_shards(chosen, data.train.num_images, group.size)
     if num_threads:
         torch.set_num_threads(num_threads)
 
@@ -277,7 +270,7 @@ def train(
     kernels = StepKernels({})
     step = 0
     precision, trained_on = stepper.precision, device_name(where) + group.words
-    states = States(run_dir and run_dir / FOLDER, *_made_for(chosen, data, drawn_hash, num_steps, seed, stepper))
+    states = States(run_dir, *_made_for(chosen, data, drawn_hash, num_steps, seed, stepper))
     if resume and (state := group.from_first(states.newest())) is not None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
@@ -376,19 +369,6 @@ def images_beside(recipe: Recipe, data: Data, progress: Progress = silent) -> tu
     if not recipe.drawn_share or not data.train.sources[0] or data.classes != CLASS_NAMES or data.crop != WHOLE:
         return None, ""
     return drawn_beside(recipe.drawn_images, data.image_size, progress)
-
-
-def check_shards(shards: int, batch_size: int, num_processes: int) -> None:
-    """Refuse shards that cannot be added in pairs, or are not shared out equally, or have less than two images.
-
-    Raises:
-        UserError: they are such.
-    """
-    if shards & (shards - 1) or shards % num_processes or batch_size % shards or batch_size < 2 * shards:
-        raise UserError(
-            f"shards: {shards}, images of a batch: {batch_size}, processes: {num_processes}; shards must be a power of "
-            "two that the processes and the batch can share out, with two images each"
-        )
 
 
 def _made_for(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from lib.data.images import IMAGE_SIZE
-from lib.errors import unknown
+from lib.errors import UserError, unknown
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,11 @@ AUTO = "auto"
 _AUTOMATIC = {"smoke": "minute", "fast": "minute", "full": "record"}  # by profile
 
 
-def choose_recipe(name: str, profile: str) -> Recipe:
+def choose_recipe(name: str, profile: str, shards: int = 0) -> Recipe:
     """The recipe of this name; `auto` leaves the choice to the profile.
+
+    Args:
+        shards: of a batch; 0 = as the recipe has it.
 
     Raises:
         UserError: unknown recipe or profile.
@@ -133,7 +136,24 @@ def choose_recipe(name: str, profile: str) -> Recipe:
     name = _AUTOMATIC[profile] if name == AUTO else name
     if name not in RECIPES:
         raise unknown("recipe", name, recipe_names())
-    return RECIPES[name]
+    return replace(RECIPES[name], shards=shards or RECIPES[name].shards)
+
+
+def check_shards(recipe: Recipe, num_images: int, num_processes: int = 1) -> None:
+    """Refuse shards that cannot be added in pairs, or are not shared out equally, or have less than two images.
+
+    Args:
+        num_images: of the training; a batch has no more.
+
+    Raises:
+        UserError: they are such.
+    """
+    shards, batch_size = recipe.shards, min(recipe.batch_size, num_images)
+    if shards & (shards - 1) or shards % num_processes or batch_size % shards or batch_size < 2 * shards:
+        raise UserError(
+            f"shards: {shards}, images of a batch: {batch_size}, processes: {num_processes}; shards must be a power of "
+            "two that the processes and the batch can share out, with two images each"
+        )
 
 
 def recipe_names() -> list[str]:

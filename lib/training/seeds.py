@@ -31,7 +31,7 @@ def train_seeds(
 ) -> list[Trained]:
     """Train so many networks on the same images, with the seeds from `seed` on.
 
-    The states of all stay until the checkpoint of the first is written, so that each can be resumed.
+    The states of all are in the run folder, so that each can be resumed.
 
     Args:
         seconds_left: until a time limit ends all of them; None = there is none.

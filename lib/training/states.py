@@ -12,22 +12,23 @@ import torch
 
 from lib.files import write_atomic
 
-FOLDER = "training"  # in the run folder, until the checkpoint is written
+FOLDER = "training"  # in the run folder, until 02 has written its record
 _NUM_KEPT = 2
 
 
 class States:
     """The newest states of one training, each in a file with the epoch and the beginning of its SHA-256 in its name."""
 
-    def __init__(self, folder: Path | None, what: str = "", where: str = "") -> None:
+    def __init__(self, run_dir: Path | None, what: str = "", where: str = "") -> None:
         """
         Args:
-            folder: None = states are not kept.
+            run_dir: None = states are not kept.
             what: text that differs where a training would take other steps. Another one's states are not read.
             where: text that differs where the same steps would be computed otherwise. From elsewhere, only the state
                 after the last step is read.
         """
-        self._folder, self._what, self._where = folder, what, where
+        self._folder = run_dir and run_dir / FOLDER
+        self._what, self._where = what, where
 
     def _files(self) -> list[Path]:
         """Oldest first."""

@@ -36,7 +36,7 @@ def test_no_step_leaves_the_constants_and_each_step_moves_one() -> None:
 
 def test_constants_that_are_searched_change_what_is_drawn() -> None:
     paler = replace(FITTED, exposure=(0.0, 0.1, 0.1))
-    assert generate(172, fitted=paler).images.mean() > 1.2 * generate(172).images.mean()
+    assert generate(43, fitted=paler).images.mean() > 1.2 * generate(43).images.mean()
 
 
 def test_halves_share_the_tracks_about_equally() -> None:
@@ -87,7 +87,7 @@ def test_too_few_drawn_images_and_missing_real_ones_end_in_one_line(
 def test_real_images_are_trained_with_a_share_of_drawn_ones_and_drawn_images_are_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(RECIPES, "minute", replace(RECIPES["minute"], drawn_images=860, batch_size=16))
+    monkeypatch.setitem(RECIPES, "minute", replace(RECIPES["minute"], drawn_images=172, batch_size=16))
     labels = np.arange(480) // 6 % 43
     split = made_split("train", np.zeros((480, 3, 32, 32), np.uint8), labels, np.arange(480) // 6)
     val = made_split("val", np.zeros((86, 3, 32, 32), np.uint8), np.arange(86) // 2, 80 + np.arange(86) // 2)
@@ -103,10 +103,10 @@ def test_real_images_are_trained_with_a_share_of_drawn_ones_and_drawn_images_are
 
 
 def test_drawn_images_beside_real_ones_are_the_same_at_every_call() -> None:
-    one, digest = drawn_beside(860, 32)
-    again, same = drawn_beside(860, 32)
+    one, digest = drawn_beside(172, 32)
+    again, same = drawn_beside(172, 32)
     assert np.array_equal(one.images, again.images) and digest == same
-    assert drawn_beside(903, 32)[1] != digest
+    assert drawn_beside(86, 32)[1] != digest
 
 
 def test_recipes_for_hours_take_drawn_signs_and_the_reference_does_not() -> None:

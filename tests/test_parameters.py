@@ -47,7 +47,7 @@ def test_cell_gives_names_types_defaults_and_limits(schema: Schema) -> None:
         ("a: bool = 1  # wrong default", "literal of type bool"),
         ("import os  # code", "must read"),
         ("a: int = f()  # call", "literal of type int"),
-        ("a: int = 9  # default out of range [0..5]", "must be int in 0..5: got 9"),
+        ("a: int = -9  # default out of range [0..1000000]", "must be int in 0..1,000,000: got -9"),
         ('a: str = "y"  # default out of the choices [x|z]', "unknown a 'y'"),
         ("a: int = 1 2  # two values", "is not Python"),
         ('api_key: str = ""  # secret', "looks like a secret"),

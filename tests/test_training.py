@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 
 from lib.analysis.calibration import fit_temperature, probabilities
@@ -67,18 +66,16 @@ def test_training_learns_and_reports_each_epoch(data: Data) -> None:
     assert trained.history[-1].val_top1 == 1.0
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_same_seed_gives_an_identical_checkpoint_file_and_another_seed_does_not(
-    data: Data, tmp_path: Path, recipe: str
-) -> None:
-    def checkpoint(name: str, seed: int) -> bytes:
-        train(recipe, data, profile="smoke", num_epochs=2, seed=seed).save(tmp_path / name)
-        return (tmp_path / name).read_bytes()
-
-    first, second, other = checkpoint("first", 1), checkpoint("second", 1), checkpoint("other", 2)
+@pytest.mark.parametrize("recipe", ["minute", "record", "learning_path"])
+def test_same_seed_gives_an_identical_checkpoint_file(data: Data, tmp_path: Path, recipe: str) -> None:
+    first, second = (train(recipe, data, profile="smoke", num_epochs=1).save(tmp_path / name) for name in "ab")
     assert first == second
-    weights = [safetensors.torch.load(content) for content in (first, other)]
-    assert all(not torch.equal(weight, weights[1][name]) for name, weight in weights[0].items() if weight.ndim > 1)
+
+
+def test_another_seed_gives_other_weights(data: Data) -> None:
+    networks = [train("learning_path", data, profile="smoke", num_epochs=1, seed=seed).model for seed in (1, 2)]
+    weights = zip(*(model.parameters() for model in networks), strict=True)
+    assert all(not torch.equal(one, other) for one, other in weights if one.ndim > 1)
 
 
 @pytest.mark.parametrize("profile", ["smoke", "fast", "full"])
@@ -88,8 +85,7 @@ def test_every_profile_trains_the_network_that_the_recipe_names(profile: str) ->
     assert choose_recipe("auto", profile).name == {"full": "record"}.get(profile, "minute")
 
 
-@pytest.mark.parametrize("recipe", ["minute", "learning_path"])
-@pytest.mark.parametrize("damaged", [False, True])
+@pytest.mark.parametrize(("recipe", "damaged"), [("minute", True), ("learning_path", False)])
 def test_training_that_was_stopped_ends_with_the_same_checkpoint_file(
     data: Data, tmp_path: Path, recipe: str, damaged: bool
 ) -> None:
@@ -100,7 +96,8 @@ def test_training_that_was_stopped_ends_with_the_same_checkpoint_file(
 
         return train(recipe, data, num_epochs=4, run_dir=tmp_path / folder, on_epoch=on_epoch, **arguments)
 
-    begun("whole").save(tmp_path / "whole" / "checkpoint")
+    whole = begun("whole")
+    whole.save(tmp_path / "whole" / "checkpoint")
     with pytest.raises(KeyboardInterrupt):
         begun("stopped", stop_after=3)
     states = sorted((tmp_path / "stopped" / "training").iterdir())
@@ -111,8 +108,7 @@ def test_training_that_was_stopped_ends_with_the_same_checkpoint_file(
     assert resumed.num_resumed == (2 if damaged else 3) and len(resumed.history) == 4
     resumed.save(tmp_path / "stopped" / "checkpoint")
     assert (tmp_path / "stopped" / "checkpoint").read_bytes() == (tmp_path / "whole" / "checkpoint").read_bytes()
-    assert resumed.kernels.found == begun("again").kernels.found
-    assert not states[0].exists(), "a new training leaves nothing of the one before to resume"
+    assert resumed.kernels.found == whole.kernels.found, "of the first step, before the stop"
 
 
 @pytest.mark.parametrize("ended", [True, False])
@@ -148,10 +144,10 @@ def test_several_seeds_give_several_networks_and_the_first_is_the_usual_one(data
     assert accuracy_by_seed(networks[:1], data) == {} and "-p seeds 5" in str(seeds_table({}))
 
 
-@pytest.mark.parametrize("changed", [{"seed": 1}, {"num_epochs": 4}, {"recipe": "tiny"}, {"resume": False}])
+@pytest.mark.parametrize("changed", [{"seed": 1}, {"num_epochs": 2}, {"recipe": "tiny"}, {"resume": False}])
 def test_state_of_another_training_is_not_resumed(data: Data, tmp_path: Path, changed: dict[str, Any]) -> None:
-    train("minute", data, num_epochs=3, run_dir=tmp_path)
-    arguments: dict[str, Any] = {"recipe": "minute", "num_epochs": 3, "resume": True} | changed
+    train("learning_path", data, num_epochs=1, run_dir=tmp_path)
+    arguments: dict[str, Any] = {"recipe": "learning_path", "num_epochs": 1, "resume": True} | changed
     assert train(arguments.pop("recipe"), data, run_dir=tmp_path, **arguments).num_resumed == 0
 
 
@@ -180,7 +176,10 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
     return seen
 
 
-def test_one_cycle_warms_up_for_a_quarter_and_falls_to_nearly_nothing(data: Data, steps: list[Step]) -> None:
+def test_one_cycle_warms_up_for_a_quarter_and_falls_to_nearly_nothing(
+    data: Data, steps: list[Step], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RECIPES, "minute", replace(RECIPES["minute"], architecture="learning_path"))  # a quick one
     trained = train("minute", data, profile="smoke", num_epochs=8)
     rates = [lr / RECIPES["minute"].lr for lr, _ in steps]
     assert len(rates) == 16  # two batches of 128 images an epoch

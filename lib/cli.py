@@ -193,8 +193,9 @@ def _drawn_signs(arguments: argparse.Namespace) -> int:
     from lib.bench.drawn_signs import measure_drawn
     from lib.files import project_path, write_atomic
     from lib.progress import to_stderr
+    from lib.report.train import worst_pairs_png
 
-    found = measure_drawn(
+    found, images = measure_drawn(
         arguments.recipe,
         arguments.images,
         arguments.data_root,
@@ -203,8 +204,11 @@ def _drawn_signs(arguments: argparse.Namespace) -> int:
         generations=arguments.generations,
         progress=to_stderr,
     )
-    write_atomic(project_path(arguments.out), json.dumps(found, indent=1) + "\n")
-    print(f"written: {arguments.out}")
+    out = project_path(arguments.out)
+    write_atomic(out, json.dumps(found, indent=1) + "\n")
+    if worst := found["by_seed"][0]["judging"]["confusions"]:
+        write_atomic(out.with_suffix(".png"), worst_pairs_png(images, worst))
+    print(f"written: {arguments.out}, and the worst pairs as a picture beside it")
     return OK
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import lib.training.loop
 from lib.bench.drawn_signs import in_tuning_half, judge, moved
@@ -48,7 +49,7 @@ def test_judgement_counts_the_most_frequent_confusions() -> None:
     labels = np.array([1, 1, 1, 2, 2])
     logits = np.eye(43)[[1, 2, 2, 2, 3]]
     judged = judge(logits, made_split("real", np.zeros((5, 3, 32, 32), np.uint8), labels, np.arange(5)))
-    assert judged.top1 == pytest.approx(2 / 5) and judged.confusions == [(1, 2, 2), (2, 3, 1)]
+    assert judged.top1 == pytest.approx(2 / 5) and judged.confusions == [(1, 2, 2, 1), (2, 3, 1, 4)]
 
 
 def test_command_judges_both_halves_and_keeps_the_curve_of_a_search(
@@ -73,6 +74,7 @@ def test_command_judges_both_halves_and_keeps_the_curve_of_a_search(
     assert halves["tuning"]["num_tracks"] + halves["judging"]["num_tracks"] == 4 * 43
     assert len(found["curve"]) == 1 and found["fitted"] != asdict(FITTED) and found["data_hash"]
     assert "judging half: top-1" in capsys.readouterr().err
+    assert Image.open(tmp_path / "drawn.png").width > 1000, "the worst pairs"
 
 
 def test_too_few_drawn_images_and_missing_real_ones_end_in_one_line(

@@ -30,6 +30,7 @@ from lib.training.loop import epoch_line, train
 _ADDED = ("exposure", "behind", "log_noise")
 _STEP = 0.3
 _KEPT = ("growth", "margin")  # known from how the official images were cut, and not searched
+NUM_CONFUSIONS = 12
 _POPULATION = 20  # of a generation, in mirrored pairs
 
 
@@ -41,7 +42,8 @@ class Judged:
     interval: tuple[float, float] | None  # 95 %, over tracks
     num_images: int
     num_tracks: int
-    confusions: list[tuple[int, int, int]]  # true class, answered class, images: the ten most frequent
+    # the most frequent ones: true class, answered class, how many images, and the row of one of them in the half
+    confusions: list[tuple[int, int, int, int]]
 
 
 def in_tuning_half(track: str) -> bool:
@@ -65,15 +67,16 @@ def judge(logits: np.ndarray, split: Split) -> Judged:
     """Logits (N, 43) of a half."""
     answers = logits.argmax(1)
     right = answers == split.labels
-    pairs = np.stack([split.labels[~right], answers[~right]], 1)
-    found, counts = np.unique(pairs, axis=0, return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:10]
+    wrong = np.flatnonzero(~right)
+    pairs = np.stack([split.labels[wrong], answers[wrong]], 1)
+    found, first, counts = np.unique(pairs, axis=0, return_index=True, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:NUM_CONFUSIONS]
     return Judged(
         top1=float(right.mean()),
         interval=track_bootstrap(right.astype(float), split.track_ids),
         num_images=len(right),
         num_tracks=len(np.unique(split.track_ids)),
-        confusions=[(int(found[k][0]), int(found[k][1]), int(counts[k])) for k in order],
+        confusions=[(*found[k].tolist(), int(counts[k]), int(wrong[first[k]])) for k in order],
     )
 
 
@@ -162,8 +165,9 @@ def search(trial: Trial, *, generations: int, seed: int) -> tuple[Fitted, list[d
 
 def measure_drawn(
     recipe: str, num_images: int, data_root: str, *, seeds: int, num_epochs: int, generations: int, progress: Progress
-) -> dict[str, Any]:
-    """What the command `drawn-signs` writes: constants, curve of the search, and both halves by seed.
+) -> tuple[dict[str, Any], np.ndarray]:
+    """What the command `drawn-signs` writes: constants, curve of the search, and both halves by seed; and the images of
+    the judging half, uint8 (N, 3, H, W).
 
     Raises:
         UserError: no real images, or fewer drawn ones than the classes need.
@@ -182,7 +186,8 @@ def measure_drawn(
                 f"seed {seed}, {name} half: top-1 {half.top1:.2%} [{low:.2%}, {high:.2%}] of {half.num_images:,} images"
             )
         by_seed.append({"seed": seed, **{name: asdict(half) for name, half in judged.items()}})
-    return {
+    found = {
         "recipe": recipe, "num_images": num_images, "num_epochs": num_epochs, "data_hash": data_hash,
         "environment": asdict(collect_environment()), "fitted": asdict(fitted), "curve": curve, "by_seed": by_seed,
     }  # fmt: skip
+    return found, halves["judging"].images

@@ -75,7 +75,7 @@ def measure_training(recipe: Recipe, data: Data, *, seconds: float = 30.0, num_t
         torch.set_num_threads(num_threads)
     keep_freed_memory()
     one, other = (Stepper(each, data, 0) for each in (recipe, RECIPES[REFERENCE]))
-    turns = []
+    turns: list[tuple[np.ndarray, np.ndarray]] = []
     ends = time.monotonic() + seconds
     while time.monotonic() < ends or len(turns) < WARM_UP_TURNS + 3:
         turns.append((_turn(one), _turn(other)))

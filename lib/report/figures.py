@@ -127,7 +127,7 @@ def _svg(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
     """At twice the CSS resolution; with 256 colours where it would be too big, then at a lower resolution."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=2 * CSS_DPI)
@@ -154,7 +154,7 @@ def figure_html(figure: Figure, alt: str, caption: str = "") -> str:
     if len(images) + len(artwork) <= MANY_IMAGES:
         content = _svg(figure)
     if not 0 < len(content) <= SVG_LIMIT:
-        content, mime = _png(figure), "image/png"
+        content, mime = png(figure), "image/png"
     width, height = (round(inches * CSS_DPI) for inches in figure.get_size_inches())
     names = "r-figure" + " r-wide" * (width > WIDE_PX) + " r-picture" * is_picture
     text = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""

@@ -25,6 +25,7 @@ from lib.report.figures import (
     fixed_ticks,
     new_axes,
     new_panels,
+    png,
     show,
     styled,
     text_colour,
@@ -332,19 +333,41 @@ def plot_confident_errors(
         images: uint8 (N, 3, H, W), the most confident error first.
         probs: probability of the predicted class, 0..1, (N,).
     """
-    columns, right, down = 6, 2.45, 1.5
-    ax = sheet([*images], [f"p = {100 * float(prob):.1f} %" for prob in probs], columns, (right, down))
-    for position, (true, predicted) in enumerate(zip(labels, preds, strict=True)):
-        x, y = position % columns * right, position // columns * down
-        put_artwork(ax, classes[true], (x + 1.33, y + 0.27), 29)
-        put_artwork(ax, classes[predicted], (x + 1.33, y + 0.78), 29)
-        ax.text(x + 1.63, y + 0.27, f"true\n{true}", va="center", fontsize=6.8)
-        ax.text(x + 1.63, y + 0.78, f"taken for\n{predicted}", va="center", fontsize=6.8, color=PALETTE[1])
+    texts = [f"p = {100 * float(prob):.1f} %" for prob in probs]
+    ax = _errors_sheet(images, [*zip(labels, preds, strict=True)], texts, classes)
     listed = "; ".join(
         f"{classes[true]} taken for {classes[predicted]} at {100 * float(prob):.0f} %"
         for true, predicted, prob in [*zip(labels, preds, probs, strict=True)][:6]
     )
     return describe(ax, f"The {len(images)} most confident errors. First: {listed}.")
+
+
+def _errors_sheet(
+    images: np.ndarray, pairs: Sequence[tuple[int, int]], texts: Sequence[str], classes: Sequence[str]
+) -> Axes:
+    """Images, each beside the artwork of its true and of its predicted class, above its text."""
+    columns, right, down = 6, 2.45, 1.5
+    ax = sheet([*images], texts, columns, (right, down))
+    for position, (true, predicted) in enumerate(pairs):
+        x, y = position % columns * right, position // columns * down
+        put_artwork(ax, classes[true], (x + 1.33, y + 0.27), 29)
+        put_artwork(ax, classes[predicted], (x + 1.33, y + 0.78), 29)
+        ax.text(x + 1.63, y + 0.27, f"true\n{true}", va="center", fontsize=6.8)
+        ax.text(x + 1.63, y + 0.78, f"taken for\n{predicted}", va="center", fontsize=6.8, color=PALETTE[1])
+    return ax
+
+
+@styled
+def worst_pairs_png(images: np.ndarray, confusions: Sequence[tuple[int, int, int, int]]) -> bytes:
+    """The most frequent confusions as a picture, with one image of each.
+
+    Args:
+        images: uint8 (N, 3, H, W).
+        confusions: true class, predicted class, number of images, and the row of one of them.
+    """
+    pairs = [(true, predicted) for true, predicted, *_ in confusions]
+    texts = [f"{number} images" for _, _, number, _ in confusions]
+    return png(figure_of(_errors_sheet(images[[row for *_, row in confusions]], pairs, texts, CLASS_NAMES)))
 
 
 def misread_tracks(

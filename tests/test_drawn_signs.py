@@ -15,7 +15,7 @@ from lib.bench.drawn_signs import in_tuning_half, judge, moved
 from lib.cli import main
 from lib.data.sets.synthetic import drawn_beside, generate
 from lib.signs.renderer import FITTED
-from lib.training.recipes import RECIPES, choose_recipe
+from lib.training.recipes import RECIPES
 from tests.gtsrb_layout import write_layout
 from tests.made_data import made_data, made_split
 
@@ -57,17 +57,8 @@ def test_command_judges_both_halves_and_keeps_the_curve_of_a_search(
 ) -> None:
     monkeypatch.setattr("lib.bench.drawn_signs._POPULATION", 2)
     write_layout(tmp_path, tracks_per_class=4, frames=1)
-    arguments = [
-        "drawn-signs",
-        "--recipe",
-        "learning_path",
-        "--images",
-        "860",
-        "--num-epochs",
-        "1",
-        "--generations",
-        "1",
-    ]
+    options = "--recipe learning_path --images 860 --num-epochs 1 --generations 1"
+    arguments = ["drawn-signs", *options.split()]
     assert main([*arguments, "--data-root", str(tmp_path), "--out", str(tmp_path / "drawn.json")]) == 0
     found = json.loads((tmp_path / "drawn.json").read_text())
     halves = found["by_seed"][0]
@@ -109,8 +100,3 @@ def test_drawn_images_beside_real_ones_are_the_same_at_every_call() -> None:
     again, same = drawn_beside(172, 32)
     assert np.array_equal(one.images, again.images) and digest == same
     assert drawn_beside(86, 32)[1] != digest
-
-
-def test_recipes_for_hours_take_drawn_signs_and_the_reference_does_not() -> None:
-    assert choose_recipe("record", "full").drawn_share == 0.25
-    assert choose_recipe("learning_path", "full").drawn_share == 0

@@ -29,6 +29,7 @@ from lib.training.loop import epoch_line, train
 # logarithms, whose steps are added; all other constants are multiplied by exp(step)
 _ADDED = ("exposure", "behind", "log_noise")
 _STEP = 0.3
+_LOW_HIGH = ("focus_px", "curve", "chroma", "paint_gamma", "black", "log_noise")  # pairs that stay in this order
 _KEPT = ("growth", "margin")  # known from how the official images were cut, and not searched
 NUM_CONFUSIONS = 12
 _POPULATION = 20  # of a generation, in mirrored pairs
@@ -111,15 +112,6 @@ class Trial:
         }
 
 
-def _searched() -> list[tuple[str, int | None]]:
-    """All constants that are searched: field and place in it."""
-    found: list[tuple[str, int | None]] = []
-    for name, value in asdict(FITTED).items():
-        if name not in _KEPT:
-            found += [(name, place) for place in range(len(value))] if isinstance(value, tuple) else [(name, None)]
-    return found
-
-
 def moved(start: Fitted, steps: np.ndarray) -> Fitted:
     """Constants so many steps away from others.
 
@@ -127,12 +119,12 @@ def moved(start: Fitted, steps: np.ndarray) -> Fitted:
         steps: float (constants,), in the order of the fields.
     """
     values: dict[str, Any] = asdict(start)
-    for (name, place), step in zip(_searched(), steps, strict=True):
-        old = values[name] if place is None else values[name][place]
-        new = old + _STEP * step if name in _ADDED else old * math.exp(_STEP * step)
-        values[name] = new if place is None else tuple(new if k == place else v for k, v in enumerate(values[name]))
-    for name in ("focus_px", "curve", "chroma", "paint_gamma", "black", "log_noise"):  # low, high
-        values[name] = tuple(sorted(values[name]))
+    left = iter(_STEP * steps)
+    for name in [name for name in values if name not in _KEPT]:
+        old = values[name] if isinstance(values[name], tuple) else (values[name],)
+        new = [each + next(left) if name in _ADDED else each * math.exp(next(left)) for each in old]
+        in_order = tuple(sorted(new) if name in _LOW_HIGH else new)
+        values[name] = in_order if isinstance(values[name], tuple) else in_order[0]
     return Fitted(**values)
 
 
@@ -144,7 +136,8 @@ def search(trial: Trial, *, generations: int, seed: int) -> tuple[Fitted, list[d
     """
     quiet = replace(trial, halves={"tuning": trial.halves["tuning"]}, progress=silent)
     generator = np.random.default_rng(seed)
-    centre, width = np.zeros(len(_searched())), np.full(len(_searched()), 0.7)
+    num_constants = sum(np.size(value) for name, value in asdict(FITTED).items() if name not in _KEPT)
+    centre, width = np.zeros(num_constants), np.full(num_constants, 0.7)
     utility = np.maximum(0, math.log(_POPULATION / 2 + 1) - np.log(np.arange(1, _POPULATION + 1)))
     utility = utility / utility.sum() - 1 / _POPULATION
     curve: list[dict[str, Any]] = []

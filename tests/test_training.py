@@ -386,5 +386,5 @@ def test_accuracy_is_given_without_the_test_images_that_training_has_too(
     assert fewer is not None and fewer.num_images == 36 and fewer.top1 == 35 / 36
     assert found["test"].accuracy.num_images == 40 and found["test"].accuracy.top1 == 37 / 40
     text = str(accuracy(found))
-    assert re.search(r"test, without 4 duplicates +97\.22 %", text) and "01_explore shows them" in text
+    assert re.search(r"test, without duplicates \(4\) +97\.22 %", text) and "01_explore shows them" in text
     assert "duplicates" not in str(accuracy({"val": found["val"]}))

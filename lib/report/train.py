@@ -138,7 +138,7 @@ def accuracy(evaluations: Mapping[str, Evaluation], classes: Sequence[str] = CLA
     for name, evaluation in evaluations.items():
         found[name] = evaluation.accuracy
         if (fewer := evaluation.without_duplicates) is not None:
-            found[f"{name}, without {evaluation.accuracy.num_images - fewer.num_images:,} duplicates"] = fewer
+            found[f"{name}, without duplicates ({evaluation.accuracy.num_images - fewer.num_images:,})"] = fewer
             note = "Duplicates are images that training or validation has too, pixel for pixel; 01_explore shows them."
     scores = ", ".join(f"{percent(macro_f1(np.array(e.confusion)))} on {name}" for name, e in evaluations.items())
     return accuracy_table(found, f"Macro-F1, in which each class counts alike: {scores}. {note}".strip(), classes)

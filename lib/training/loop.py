@@ -393,7 +393,8 @@ def _calibration(model: nn.Module, preprocessing: Preprocessing, data: Data) -> 
     """Temperature and least confidence of a sign, fitted on validation in fp32, as the network is saved."""
     logits = predict_logits(model, preprocessing, data.val.images)
     temperature = round(fit_temperature(logits, data.val.labels), 4)
-    return temperature, round(fit_threshold(probabilities(logits, temperature).max(axis=1)), 4)
+    threshold = fit_threshold(probabilities(logits, temperature).max(axis=1))
+    return temperature, math.floor(1e4 * threshold) / 1e4  # down: it must not reject the image that set it
 
 
 def epoch_line(epoch: Epoch, total: int) -> str:

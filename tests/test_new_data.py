@@ -168,6 +168,10 @@ def _copied(split: str) -> Callable[[Path, Data], object]:
             "more than 1024; crop it to the sign",
         ),
         (lambda folder, _: shutil.copy(folder / "14/00001_00000.ppm", folder / "00003"), "and also as"),
+        (
+            lambda folder, _: (folder / "14/00001_00000.ppm").rename(folder / "14/caf\udce9.ppm"),
+            "is not UTF-8; rename it",
+        ),
         (lambda folder, _: shutil.rmtree(folder), "No such file"),
         (_emptied, "has no images"),
         (lambda folder, _: [(folder / name).write_text("") for name in ("a.csv", "b.csv")], "has 2 csv files"),
@@ -175,7 +179,11 @@ def _copied(split: str) -> Callable[[Path, Data], object]:
         (_csv("a.png;9;9;0;0;900;9;3"), "is not in its"),
         (_csv("a.png;9;9;5;0;5;9;3"), "has no box"),
         (_csv("a.png;9;9;-1;0;5;9;3"), "has no box"),
-        (_csv("../here/x.png;9;9;0;0;5;9;3"), "which is not in"),
+        (_csv(f"a.png;9;9;0;0;5;9;{'9' * 5000}"), "is cut off or damaged"),
+        (_csv(f"a.png;9;9;0;0;{'9' * 5000};9;3"), "has no box"),
+        (_csv("a\0.png;9;9;0;0;5;9;3"), "is not a readable image (embedded null byte)"),
+        (_csv("../here/x.png;9;9;0;0;5;9;3"), "give paths below"),
+        (_csv("/x.png;9;9;0;0;5;9;3"), "give paths below"),
         (_csv("b.png;9;9;0;0;5;9;3"), "no file"),
         (_csv("a.png;9;9;0;0"), "is cut off or damaged"),
         (_copied("test"), "1 of the extra images are in the test or validation part of gtsrb, pixel for pixel: "),
@@ -260,6 +268,7 @@ def test_removing_keeps_what_others_need_and_asks_where_releases_were_trained_wi
     assert main(["data", "remove", extra.hash[:8]]) == 0 and len(kept(store)) == 1 + 5
     assert main(["data", "remove", larger.hash, "--yes"]) == 0 and kept(store) == []
     assert str(release.path) in capsys.readouterr().out
+    assert main(["data", "list"]) == 0 and capsys.readouterr().out == f"no extra data in {store}\n"
     assert f"no extra data have the hash '{extra.hash}'" in refused("data", "remove", extra.hash)
 
 
@@ -302,6 +311,8 @@ def test_what_is_damaged_is_found_and_not_trained_with(
     assert main(["data", "verify"]) != 0
     with pytest.raises(UserError, match="damaged"):
         with_extra(data, extra.hash)
+    if fault != "manifest":
+        assert not add(folder, data)[1] and main(["data", "verify"]) == 0, "adding the folder again repairs it"
 
 
 def test_other_data_than_those_that_they_were_checked_with_are_checked_again(folder: Path, data: Data) -> None:

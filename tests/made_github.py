@@ -14,14 +14,9 @@ HOST = "github.test"  # where tests send what goes there through a proxy; elsewh
 
 def made_workflow_run(number: int, commit: str, artifact: str = "release.arm64", **changes: Any) -> dict[str, Any]:
     """A run of `notebooks` as a push to `main` leaves it."""
-    usual = {
-        "workflow": "notebooks.yml",
-        "status": "success",
-        "branch": "main",
-        "event": "push",
-        "head_repository": {"full_name": REPOSITORY},
-    }
-    return {"id": number, "head_sha": commit, "artifact": artifact, **usual, **changes}
+    usual = {"status": "success", "branch": "main", "event": "push", "head_repository": {"full_name": REPOSITORY}}
+    own = {"id": number, "workflow": "notebooks.yml", "head_sha": commit, "artifact": artifact}
+    return {**own, **usual, **changes}
 
 
 class MadeGithub(Api):

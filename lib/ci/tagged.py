@@ -61,8 +61,8 @@ def tagged(environ: Mapping[str, str], root: Path = PROJECT_ROOT) -> dict[str, s
         which = f"run {asked!r} is not" if asked else "no push and no schedule started"
         raise RefusedError(
             f"{which} a successful run of {WORKFLOW} or {RETRAINING} on main with a release of the code of {tag} "
-            f"(there are: {', '.join(runs) or 'none'}); start {WORKFLOW} by hand while main is at the tagged commit, then this "
-            f"workflow on {tag} with the number of that run"
+            f"(there are: {', '.join(runs) or 'none'}); start {WORKFLOW} by hand while main is at the tagged commit, "
+            f"then this workflow on {tag} with the number of that run"
         )
     release = hub.release(tag)
     return {

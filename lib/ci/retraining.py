@@ -12,7 +12,6 @@ import re
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from lib.ci.github import run_url
 from lib.ci.hub import Hub, needed
@@ -60,11 +59,10 @@ def plan(environ: Mapping[str, str]) -> dict[str, str]:
         *(chosen[name] for name in ("profile", "dataset", "recipe", "data_key")),
     ]
     key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
-    decided = [issue["html_url"] for issue in _issues(hub) if key in (issue["body"] or "")]
     if not champion:
         print("no release is published: there is no champion that another network could replace")
-    for address in decided[:1]:
-        print(f"these inputs are decided already: {address}")
+    if decided := _decided(hub, key):
+        print(f"these inputs are decided already: {decided}")
     train = bool(champion) and not decided
     return {**chosen, "extra_data": extra, "champion": champion, "key": key, "train": str(train).lower()}
 
@@ -107,9 +105,8 @@ def report(run_dir: Path, environ: Mapping[str, str]) -> str:
         RefusedError: 05 compared nothing, or GitHub does not answer.
     """
     (key, number), hub = needed(environ, "KEY", "GITHUB_RUN_ID"), Hub(environ)
-    for issue in _issues(hub):
-        if key in (issue["body"] or ""):
-            return str(issue["html_url"])
+    if decided := _decided(hub, key):
+        return decided
     record = read_record(record_path(project_path(run_dir), RELEASE), ReleaseRecord)
     if record.promotion is None:
         raise RefusedError(f"the record of 05 in {run_dir} has no comparison with a champion; see its page")
@@ -141,6 +138,7 @@ def report(run_dir: Path, environ: Mapping[str, str]) -> str:
     return str(opened["html_url"])
 
 
-def _issues(hub: Hub) -> list[dict[str, Any]]:
-    """The last hundred about retraining, open or closed."""
-    return hub.listed("", "issues", {"labels": LABEL, "state": "all", "per_page": "100"})
+def _decided(hub: Hub, key: str) -> str:
+    """The issue that has decided on a key, of the last hundred about retraining, open or closed; empty: none has."""
+    issues = hub.listed("", "issues", {"labels": LABEL, "state": "all", "per_page": "100"})
+    return next((str(issue["html_url"]) for issue in issues if key in (issue["body"] or "")), "")

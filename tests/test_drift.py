@@ -164,8 +164,9 @@ def test_promote_turns_the_link_there_and_back(
     release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     link, promote = link_of(tmp_path)
+    link.symlink_to(link)  # a broken one is replaced
     other = release_of(made_run(tmp_path / "other", ("onnxruntime",), seed=1))
-    assert promote(release) == 0 and link.resolve() == release
+    assert promote(release) == 0 and link.resolve() == release and "back to" not in capsys.readouterr().out
     assert promote(other.parent) == 0 and link.resolve() == other
     assert capsys.readouterr().out.strip().endswith(f"promote --to {release}")
     assert promote(release) == 0 and link.resolve() == release

@@ -36,7 +36,7 @@ def promote(path: str, current: str) -> str:
         raise RefusedError(
             f"{release.path} is not promoted: 05 decided to keep {decided.champion}, see the page of that run"
         )
-    before = link.resolve() if link.is_symlink() else None
+    before = link.resolve() if link.exists() else None
     temporary = link.with_name(f".{link.name}.{os.getpid()}")
     with writing(link, "choose another place with --current"):
         link.parent.mkdir(parents=True, exist_ok=True)

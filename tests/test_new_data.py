@@ -134,6 +134,12 @@ def _emptied(folder: Path, data: Data) -> None:
         shutil.rmtree(path)
 
 
+def _all_known(folder: Path, data: Data) -> None:
+    _emptied(folder, data)
+    (folder / "0").mkdir()
+    shutil.copy(folder.parent / "here" / data.train.sources[0], folder / "0")
+
+
 def _csv(*rows: str) -> Callable[[Path, Data], object]:
     """Instead of class folders."""
 
@@ -189,6 +195,7 @@ def _copied(split: str) -> Callable[[Path, Data], object]:
         (_copied("test"), "1 of the extra images are in the test or validation part of gtsrb, pixel for pixel: "),
         (_copied("val"), "1 of the extra images are in the test or validation part of gtsrb, pixel for pixel: "),
         (_copied("train"), "is given as class 14, and also as 0"),
+        (_all_known, "has nothing new: all images are in the training part of gtsrb"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
@@ -198,14 +205,6 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     spoil(folder, data)
     assert message in refused("data", "add", folder, "--data-root", official)
     assert kept(store) == []
-
-
-def test_images_that_are_all_in_training_are_refused(tmp_path: Path, official: Path, data: Data) -> None:
-    source = Path(str(data.train.sources[0]))
-    (tmp_path / "old" / source.parent.name).mkdir(parents=True)
-    shutil.copy(official / source, tmp_path / "old" / source.parent.name)
-    with pytest.raises(UserError, match="has nothing new"):
-        add(tmp_path / "old", data)
 
 
 def test_a_disk_that_is_full_in_the_middle_leaves_what_was_there(
@@ -312,8 +311,7 @@ def test_what_is_damaged_is_found_and_not_trained_with(
     assert main(["data", "verify"]) != 0
     with pytest.raises(UserError, match="damaged"):
         with_extra(data, extra.hash)
-    if fault != "manifest":
-        assert not add(folder, data)[1] and main(["data", "verify"]) == 0, "adding the folder again repairs it"
+    assert add(folder, data)[0].hash == extra.hash and main(["data", "verify"]) == 0, "adding it again repairs it"
 
 
 def test_other_data_than_those_that_they_were_checked_with_are_checked_again(folder: Path, data: Data) -> None:

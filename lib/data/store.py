@@ -223,7 +223,7 @@ def add(folder: Path, data: Data, progress: Progress = silent) -> tuple[Extra, b
         progress(f"{len(kept):,} of {len(given):,} images are new")
         added = datetime.now(UTC).isoformat(timespec="seconds")
         extra = Extra(kept, list(data.classes), folder.resolve().name, data.source, added)
-        if _manifest_path(extra.hash).exists():
+        with suppress(UserError):  # there is none, or a damaged one
             return find_extra(extra.hash), False
         write_atomic(_manifest_path(extra.hash), json.dumps(asdict(extra), indent=1) + "\n")
     return extra, True
@@ -280,7 +280,7 @@ def _read(path: Path) -> Extra:
     except (OSError, pydantic.ValidationError):
         extra = None
     if extra is None or extra.hash != path.stem:
-        raise UserError(f"{path} is damaged; remove it and add its images again")
+        raise UserError(f"{path} is damaged; add its images again, or remove it")
     return extra
 
 

@@ -68,8 +68,8 @@ class MadeGithub(Api):
         match method, place.split("/"):
             case "GET", ["actions", "workflows", file, "runs"]:
                 wanted = [(key, asked[key][0]) for key in ("status", "branch", "head_sha", "event") if key in asked]
-                wanted.append(("workflow", file))
-                runs = [run for run in self.workflow_runs if all(run[key] == value for key, value in wanted)]
+                runs = [run for run in self.workflow_runs if run["workflow"] == file]
+                runs = [run for run in runs if all(run[key] == value for key, value in wanted)]
                 return 200, {"workflow_runs": sorted(runs, key=lambda run: -run["id"])}
             case "GET", ["actions", "runs", number, "artifacts"]:
                 names = [run["artifact"] for run in self.workflow_runs if str(run["id"]) == number]

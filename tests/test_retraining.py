@@ -7,6 +7,7 @@ import re
 import shutil
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from tests.made_github import HOST, MadeGithub
 from tests.made_records import made_scenario
 from tests.made_release import made_series_run
 from tests.rehearsal import standins
-from tests.rehearsal.results import Event, Walk
+from tests.rehearsal.results import Event
 from tests.rehearsal.runner import Runner, read_workflow
 from tests.rehearsal.standins import Command
 
@@ -85,34 +86,29 @@ def test_the_same_inputs_are_decided_once_and_others_anew(github: MadeGithub, en
     assert plan(environ)["train"] == "true", "another champion under the same tag"
 
 
-@pytest.fixture(scope="module")
-def walked(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Walk, MadeGithub]]:
-    """The workflow as GitHub would run it; a made run stands in for the series and for real images."""
-    folder, github = tmp_path_factory.mktemp("retrain"), MadeGithub()
-    write_image(folder / "new/14/IMG_1.png", 14, 1)
-    with pytest.MonkeyPatch.context() as patched, github.serving():
-        patched.setenv("GTSRB_STORE", str(folder / "store"))
-        extra, _ = add(folder / "new", made_data(noise("train", 86), noise("val", 43, seed=1), source="gtsrb"))
-        with tarfile.open(folder / "store.tar", "w") as archive:
-            archive.add(folder / "store", "store")
-        list(publish(run / "release", run / "notes.md", "image", github.environ("v1.0.0", contents="write")))
-        download = f'test "$TAG" = extra-{extra.hash} && cp {folder}/store.tar .'
-        commands = [
-            Command(r"-m lib data get\b", "nothing; it would download images"),
-            Command(r"\bgh release download\b", "copies it",
-                    lambda job, text: re.sub(r"gh release .*?store\.tar", download, text)),
-            Command(r"-m lib run --backends", "says it", lambda job, text: f"echo {text.strip()} && cp -r {run} run"),
-        ]  # fmt: skip
-        patched.setattr(standins, "COMMANDS", (*standins.COMMANDS, *commands))
-        runner = Runner(PROJECT_ROOT, folder / "walk", Event(inputs={"extra_data": extra.hash}))
-        runner.api = github
-        yield runner.run(WORKFLOW), github
-
-
 def test_the_workflow_trains_with_the_new_images_and_opens_one_issue_with_the_evidence(
-    walked: tuple[Walk, MadeGithub], run: Path
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    walk, github = walked
+    """Walked as GitHub would run it; a made run stands in for the series and for real images."""
+    github = MadeGithub()
+    write_image(tmp_path / "new/14/IMG_1.png", 14, 1)
+    monkeypatch.setenv("GTSRB_STORE", str(tmp_path / "store"))
+    extra, _ = add(tmp_path / "new", made_data(noise("train", 86), noise("val", 43, seed=1), source="gtsrb"))
+    with tarfile.open(tmp_path / "store.tar", "w") as archive:
+        archive.add(tmp_path / "store", "store")
+    download = f'test "$TAG" = extra-{extra.hash} && cp {tmp_path}/store.tar .'
+    commands = [
+        Command(r"-m lib data get\b", "nothing; it would download images"),
+        Command(r"\bgh release download\b", "copies it",
+                lambda job, text: re.sub(r"gh release .*?store\.tar", download, text)),
+        Command(r"-m lib run --backends", "says it", lambda job, text: f"echo {text.strip()} && cp -r {run} run"),
+    ]  # fmt: skip
+    monkeypatch.setattr(standins, "COMMANDS", (*standins.COMMANDS, *commands))
+    runner = Runner(PROJECT_ROOT, tmp_path / "walk", Event(inputs={"extra_data": extra.hash}))
+    runner.api = github
+    with github.serving():
+        list(publish(run / "release", run / "notes.md", "image", github.environ("v1.0.0", contents="write")))
+    walk = runner.run(WORKFLOW)
     log = "\n".join(job.log[-2000:] for job in walk.jobs)
     assert walk.results == dict.fromkeys(("plan", "train", "report"), "success"), log
     ran = {(job.id, step.name) for job in walk.jobs for step in job.steps if step.outcome == "success"}
@@ -131,11 +127,18 @@ def test_the_workflow_trains_with_the_new_images_and_opens_one_issue_with_the_ev
     assert {"release.arm64", "gtsrb-notebooks.arm64", "05_release.arm64.html"} == {*walk.artifacts.stored}
 
 
-def test_run_without_a_comparison_opens_no_issue(github: MadeGithub, environ: Environ, tmp_path: Path) -> None:
+def test_run_without_a_comparison_opens_no_issue_and_one_that_lost_has_no_way_to_promote_it(
+    github: MadeGithub, environ: Environ, tmp_path: Path
+) -> None:
     alone = made_series_run(tmp_path / "run")
     with pytest.raises(RefusedError, match="no comparison with a champion"):
         report(alone, {**environ, "KEY": "k"})
     assert github.issues == []
+    path = record_path(alone, RELEASE)
+    lost = Promotion("the old one", "ab" * 32, 900, 40, [], [], "keep", made_scenario("single_stream", 1.0))
+    write_record(replace(read_record(path, ReleaseRecord), promotion=lost), path)
+    report(alone, {**environ, "KEY": "k"})
+    assert "the champion stays" in github.issues[0]["body"] and "promote --to" not in github.issues[0]["body"]
 
 
 @pytest.mark.parametrize("given", ["; id", "abababababab"])

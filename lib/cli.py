@@ -278,10 +278,11 @@ def _data(arguments: argparse.Namespace) -> int:
 def _data_add(arguments: argparse.Namespace) -> int:
     from lib.data import load_data
     from lib.data.store import add
+    from lib.files import project_path
     from lib.progress import to_stderr
 
     data = load_data(arguments.dataset, data_root=arguments.data_root, progress=to_stderr)
-    extra, new = add(Path(arguments.directory), data, to_stderr)
+    extra, new = add(project_path(arguments.directory), data, to_stderr)
     print(
         f"{extra.words}; {'use them' if new else 'they were there already, use them'} with -p extra_data {extra.hash}"
     )
@@ -289,8 +290,10 @@ def _data_add(arguments: argparse.Namespace) -> int:
 
 
 def _data_show(arguments: argparse.Namespace) -> int:
-    from lib.data.store import list_store, verify_store
+    from lib.data.store import all_extras, list_store, store_dir, verify_store
 
+    if not all_extras():
+        print(f"no extra data in {store_dir()}")
     for line in list_store() if arguments.action == "list" else verify_store():
         print(line)
     return OK
@@ -554,7 +557,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _report(f"error: {error}")
         return FAILED if isinstance(error, RefusedError) else USAGE
     except KeyboardInterrupt:
-        _report("interrupted: what had finished is kept in its run folder")
+        _report("interrupted; a run folder keeps what had finished")
         return INTERRUPTED
     except OSError as error:
         if not _silence(sys.stdout, "\n"):  # unbuffered, it has forgotten what it could not write

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
+from scipy.stats import binomtest
 
 from lib.analysis.drift import ALPHA, find_drift, is_drift
 from lib.data import load_data, num_images_for, resize_image
@@ -80,9 +80,9 @@ class Found:
     @property
     def share(self) -> tuple[float, float, float]:
         """Windows in which drift is found, with the 95 % interval of Wilson."""
-        share, n, z = self.num_found / self.num_windows, self.num_windows, 1.96
-        middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-        return share, (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+        found = binomtest(self.num_found, self.num_windows)
+        interval = found.proportion_ci(method="wilson")
+        return found.statistic, interval.low, interval.high
 
 
 def answers(run: Path) -> tuple[dict[str, Outputs], list[str]]:

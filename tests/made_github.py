@@ -15,7 +15,8 @@ HOST = "github.test"  # where tests send what goes there through a proxy; elsewh
 def made_workflow_run(number: int, commit: str, artifact: str = "release.arm64", **changes: Any) -> dict[str, Any]:
     """A run of `notebooks` as a push to `main` leaves it."""
     usual = {"status": "success", "branch": "main", "event": "push", "head_repository": {"full_name": REPOSITORY}}
-    return {"id": number, "head_sha": commit, "artifact": artifact, **usual, **changes}
+    own = {"id": number, "workflow": "notebooks.yml", "head_sha": commit, "artifact": artifact}
+    return {**own, **usual, **changes}
 
 
 class MadeGithub(Api):
@@ -65,9 +66,10 @@ class MadeGithub(Api):
 
     def _answer(self, method: str, place: str, asked: dict[str, list[str]], may_write: bool, body: bytes) -> Any:
         match method, place.split("/"):
-            case "GET", ["actions", "workflows", "notebooks.yml", "runs"]:
+            case "GET", ["actions", "workflows", file, "runs"]:
                 wanted = [(key, asked[key][0]) for key in ("status", "branch", "head_sha", "event") if key in asked]
-                runs = [run for run in self.workflow_runs if all(run[key] == value for key, value in wanted)]
+                runs = [run for run in self.workflow_runs if run["workflow"] == file]
+                runs = [run for run in runs if all(run[key] == value for key, value in wanted)]
                 return 200, {"workflow_runs": sorted(runs, key=lambda run: -run["id"])}
             case "GET", ["actions", "runs", number, "artifacts"]:
                 names = [run["artifact"] for run in self.workflow_runs if str(run["id"]) == number]
@@ -75,7 +77,8 @@ class MadeGithub(Api):
             case "GET", ["releases"]:
                 return 200, [self._with_assets(one) for one in self.releases if may_write or not one["draft"]]
             case "GET", ["releases", "latest"]:
-                return 200, self._with_assets(next(one for one in self.releases[::-1] if not one["draft"]))
+                fit = [one for one in self.releases[::-1] if not (one["draft"] or one.get("prerelease"))]
+                return (200, self._with_assets(fit[0])) if fit else (404, {"message": "Not Found"})
             case "GET", ["releases", "assets", number]:
                 return 200, self.assets[int(number)]["content"]
             case "GET", ["issues"]:

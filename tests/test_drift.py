@@ -15,9 +15,10 @@ import pytest
 from lib.analysis.drift import find_drift, is_drift
 from lib.cli import main
 from lib.records.network_outputs import Outputs
-from lib.records.schema import Drift
+from lib.records.schema import RELEASE, Drift, Promotion, record_path, write_record
 from lib.release import Release, verify
 from tests.conftest import Refused
+from tests.made_records import made_released, made_scenario
 from tests.made_release import made_run, release_of
 from tests.test_release import edit, rehash
 
@@ -163,8 +164,9 @@ def test_promote_turns_the_link_there_and_back(
     release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     link, promote = link_of(tmp_path)
+    link.symlink_to(link)  # a broken one is replaced
     other = release_of(made_run(tmp_path / "other", ("onnxruntime",), seed=1))
-    assert promote(release) == 0 and link.resolve() == release
+    assert promote(release) == 0 and link.resolve() == release and "back to" not in capsys.readouterr().out
     assert promote(other.parent) == 0 and link.resolve() == other
     assert capsys.readouterr().out.strip().endswith(f"promote --to {release}")
     assert promote(release) == 0 and link.resolve() == release
@@ -183,3 +185,18 @@ def test_a_release_that_does_not_verify_is_not_promoted(
     assert promote(broken) == 1 and "derived: config.json" in capsys.readouterr().err
     assert link.resolve() == release
     assert "is not a link" in refused("promote", "--to", release, "--current", tmp_path / "broken")
+
+
+def test_a_challenger_that_lost_is_not_promoted_by_whatever_path_it_is_named(
+    release: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    link, promote = link_of(tmp_path)
+    run = tmp_path / "run"
+    shutil.copytree(release, run / "release")
+    lost = Promotion("the old one", "ab" * 32, 900, 40, [], [], "keep", made_scenario("single_stream", 1.0))
+    record = made_released(digest=Release.load(release).digest, promotion=lost)
+    write_record(record, record_path(run, RELEASE))
+    for path in (run, run / "release"):
+        assert promote(path) == 1 and "05 decided to keep the old one" in capsys.readouterr().err
+    write_record(replace(record, digest="cd" * 32), record_path(run, RELEASE))
+    assert promote(run) == 0 and link.resolve() == run / "release", "another release was decided on"

@@ -134,6 +134,12 @@ def _emptied(folder: Path, data: Data) -> None:
         shutil.rmtree(path)
 
 
+def _all_known(folder: Path, data: Data) -> None:
+    _emptied(folder, data)
+    (folder / "0").mkdir()
+    shutil.copy(folder.parent / "here" / data.train.sources[0], folder / "0")
+
+
 def _csv(*rows: str) -> Callable[[Path, Data], object]:
     """Instead of class folders."""
 
@@ -168,6 +174,10 @@ def _copied(split: str) -> Callable[[Path, Data], object]:
             "more than 1024; crop it to the sign",
         ),
         (lambda folder, _: shutil.copy(folder / "14/00001_00000.ppm", folder / "00003"), "and also as"),
+        (
+            lambda folder, _: (folder / "14/00001_00000.ppm").rename(folder / "14/caf\udce9.ppm"),
+            "is not UTF-8; rename it",
+        ),
         (lambda folder, _: shutil.rmtree(folder), "No such file"),
         (_emptied, "has no images"),
         (lambda folder, _: [(folder / name).write_text("") for name in ("a.csv", "b.csv")], "has 2 csv files"),
@@ -175,12 +185,17 @@ def _copied(split: str) -> Callable[[Path, Data], object]:
         (_csv("a.png;9;9;0;0;900;9;3"), "is not in its"),
         (_csv("a.png;9;9;5;0;5;9;3"), "has no box"),
         (_csv("a.png;9;9;-1;0;5;9;3"), "has no box"),
-        (_csv("../here/x.png;9;9;0;0;5;9;3"), "which is not in"),
+        (_csv(f"a.png;9;9;0;0;5;9;{'9' * 5000}"), "is cut off or damaged"),
+        (_csv(f"a.png;9;9;0;0;{'9' * 5000};9;3"), "has no box"),
+        (_csv("a\0.png;9;9;0;0;5;9;3"), "is not a readable image (embedded null byte)"),
+        (_csv("../here/x.png;9;9;0;0;5;9;3"), "give paths below"),
+        (_csv("/x.png;9;9;0;0;5;9;3"), "give paths below"),
         (_csv("b.png;9;9;0;0;5;9;3"), "no file"),
         (_csv("a.png;9;9;0;0"), "is cut off or damaged"),
         (_copied("test"), "1 of the extra images are in the test or validation part of gtsrb, pixel for pixel: "),
         (_copied("val"), "1 of the extra images are in the test or validation part of gtsrb, pixel for pixel: "),
         (_copied("train"), "is given as class 14, and also as 0"),
+        (_all_known, "has nothing new: all images are in the training part of gtsrb"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
@@ -190,14 +205,6 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     spoil(folder, data)
     assert message in refused("data", "add", folder, "--data-root", official)
     assert kept(store) == []
-
-
-def test_images_that_are_all_in_training_are_refused(tmp_path: Path, official: Path, data: Data) -> None:
-    source = Path(str(data.train.sources[0]))
-    (tmp_path / "old" / source.parent.name).mkdir(parents=True)
-    shutil.copy(official / source, tmp_path / "old" / source.parent.name)
-    with pytest.raises(UserError, match="has nothing new"):
-        add(tmp_path / "old", data)
 
 
 def test_a_disk_that_is_full_in_the_middle_leaves_what_was_there(
@@ -226,8 +233,8 @@ def test_two_processes_that_add_at_once_both_end_well(folder: Path, official: Pa
     other = shutil.copytree(folder, folder.parent / "other")
     write_image(other / "14/00002_00000.ppm", 14, 7000)
     command = [sys.executable, "-m", "lib", "data", "add", "--data-root", str(official)]
-    begun = [subprocess.Popen([*command, str(place)], cwd=PROJECT_ROOT) for place in (folder, other, folder)]
-    assert [process.wait() for process in begun] == [0, 0, 0]
+    begun = [subprocess.Popen([*command, str(place)], cwd=PROJECT_ROOT) for place in (folder, other)]
+    assert [process.wait() for process in begun] == [0, 0]
     assert sorted(len(extra.images) for extra in all_extras()) == [4, 5]
     assert main(["data", "verify"]) == 0 and len(kept(store)) == 2 + 5
 
@@ -260,6 +267,7 @@ def test_removing_keeps_what_others_need_and_asks_where_releases_were_trained_wi
     assert main(["data", "remove", extra.hash[:8]]) == 0 and len(kept(store)) == 1 + 5
     assert main(["data", "remove", larger.hash, "--yes"]) == 0 and kept(store) == []
     assert str(release.path) in capsys.readouterr().out
+    assert main(["data", "list"]) == 0 and capsys.readouterr().out == f"no extra data in {store}\n"
     assert f"no extra data have the hash '{extra.hash}'" in refused("data", "remove", extra.hash)
 
 
@@ -271,6 +279,7 @@ def test_both_hashes_are_in_a_release_and_one_without_the_second_still_verifies(
     figures = release.manifest.figures
     assert (figures.data_hash, figures.extra_hash) == (released_data().manifest_hash, extra_hash)
     assert f"`{figures.data_hash}` and of the extra training images `{extra_hash}`" in release.text("README.md")
+    assert extra_hash in release.text(BOM)
     plan = plan_release(made_run(tmp_path / "earlier", ("onnxruntime",)))
     earlier = write_release(plan, released_data()).release
     assert earlier is not None
@@ -302,6 +311,7 @@ def test_what_is_damaged_is_found_and_not_trained_with(
     assert main(["data", "verify"]) != 0
     with pytest.raises(UserError, match="damaged"):
         with_extra(data, extra.hash)
+    assert add(folder, data)[0].hash == extra.hash and main(["data", "verify"]) == 0, "adding it again repairs it"
 
 
 def test_other_data_than_those_that_they_were_checked_with_are_checked_again(folder: Path, data: Data) -> None:

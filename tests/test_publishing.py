@@ -72,6 +72,7 @@ def github(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MadeGith
         made_workflow_run(14, same, head_repository={"full_name": "fork/repository"}),
         made_workflow_run(15, same, event="pull_request"),
         made_workflow_run(16, COMMIT),  # which is not in the checkout
+        made_workflow_run(17, same, workflow="retrain.yml", event="schedule"),
     )
     with made.serving():
         monkeypatch.setenv("http_proxy", made.address)
@@ -79,7 +80,7 @@ def github(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MadeGith
         yield made
 
 
-@pytest.mark.parametrize(("asked", "run_id"), [("", "8"), ("7", "7"), ("10", "10")])
+@pytest.mark.parametrize(("asked", "run_id"), [("", "8"), ("7", "7"), ("10", "10"), ("17", "17")])
 def test_tag_means_the_latest_run_of_its_code_or_the_one_that_is_asked_for(
     github: MadeGithub, checkout: Path, asked: str, run_id: str
 ) -> None:
@@ -91,8 +92,8 @@ def test_tag_means_the_latest_run_of_its_code_or_the_one_that_is_asked_for(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        *[({"INPUT_RUN_ID": run}, f"run '{run}' is not a successful run of notebooks.yml on main with a release of .*"
-           r"v1.0.0 \(there are: 10, 8, 7\)") for run in ("9", "11", "12", "13", "14", "15", "16", "8; id")],
+        *[({"INPUT_RUN_ID": run}, f"run '{run}' is not a successful run of notebooks.yml or retrain.yml on main with .*"
+           r"v1.0.0 \(there are: 10, 8, 7, 17\)") for run in ("9", "11", "12", "13", "14", "15", "16", "8; id")],
         ({"GITHUB_REF": "refs/heads/main"}, "refs/heads/main is not a tag such as v1.2.0"),
         ({"GITHUB_REF": "refs/tags/v1/../2"}, "is not a tag such as v1.2.0"),
         ({"GITHUB_API_URL": "http://127.0.0.1:1"}, "GitHub cannot be reached"),
@@ -107,7 +108,7 @@ def test_tag_without_such_a_run_is_refused(
 
 def test_code_that_only_runs_by_hand_have_is_not_released_unasked(github: MadeGithub, checkout: Path) -> None:
     github.workflow_runs = [run for run in github.workflow_runs if run["id"] not in (7, 8)]
-    with pytest.raises(RefusedError, match=r"no push and no schedule .*\(there are: 10\); start notebooks.yml by hand"):
+    with pytest.raises(RefusedError, match=r"no push and no schedule .*\(there are: 10, 17\); start notebooks.yml"):
         tagged(github.environ("v1.0.0"), checkout)
 
 
@@ -118,7 +119,7 @@ def notes_of(run: Path, commit: str = COMMIT) -> str:
 
 def test_notes_name_run_digest_gate_and_how_to_check_and_have_the_model_card(run: Path) -> None:
     notes, release = notes_of(run), Release.load(run)
-    parts = [f"[run 8 of notebooks](https://github.com/owner/repository/actions/runs/8), which ran commit {COMMIT}"]
+    parts = [f"[run 8](https://github.com/owner/repository/actions/runs/8), which ran commit {COMMIT}"]
     parts += [release.digest, "- to be looked at: top-1 val", "## Intended use"]
     parts += ["https://github.com/owner/repository/.github/workflows/release.yml@refs/tags/v1.0.0"]
     folder = f"{release.name}-{release.version}"

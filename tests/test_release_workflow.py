@@ -44,8 +44,7 @@ class Walks(NamedTuple):
     first: Walk
     draft: bool  # what the first left
     second: Walk
-    published: Walk  # started by hand, after those
-    back: Walk  # started by hand, to make it the latest again
+    back: Walk  # started by hand after those, to make it the latest again
     digest: str  # of the release
 
 
@@ -84,12 +83,8 @@ def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walks]:
         github.failing = ""
         again = Variation(attempt=2, earlier=first, kept=("check", "sign", "image"))
         second = walk(Runner(PROJECT_ROOT, folder / "second", push, again), github)
-        by_hand = Event("workflow_dispatch", {"run_id": RUN}, changed=push.changed)
-        third = Runner(PROJECT_ROOT, folder / "third", by_hand)
-        third.repository, third.sha = runner.repository, runner.sha
-        published = walk(third, github)
         back = walk(Runner(PROJECT_ROOT, folder / "back", Event("workflow_dispatch", {"action": "rollback"})), github)
-        yield Walks(github, first, draft, second, published, back, Release.load(folder / "run").digest)
+        yield Walks(github, first, draft, second, back, Release.load(folder / "run").digest)
 
 
 def walk(runner: Runner, github: MadeGithub) -> Walk:
@@ -104,11 +99,6 @@ def test_attempt_that_breaks_off_leaves_a_draft_and_the_next_publishes_it_once(w
     assert (walked.first.results, walked.second.results) == ({**good, "publish": "failure"}, good), logs
     assert walked.first.job("publish").failed_steps == ["Fill the draft and publish it once"]
     assert walked.draft is True and [one["draft"] for one in walked.github.releases] == [False]
-
-
-def test_published_tag_is_checked_again_and_left_alone(walked: Walks) -> None:
-    results = {"check": "success", **dict.fromkeys(("rollback", "sign", "image", "publish"), "skipped")}
-    assert walked.published.results == results, walked.published.job("check").log[-2000:]
 
 
 def test_rollback_marks_a_published_release_as_the_latest_and_makes_no_other(walked: Walks) -> None:

@@ -56,7 +56,7 @@ def touched_backends(paths: Iterable[str], root: Path = PROJECT_ROOT) -> list[st
 
 def _is_imported(module: str, root: Path) -> bool:
     """Whether code of the project names a module of the backends."""
-    named = re.compile(rf"lib\.backends\.{module}\b|from lib\.backends import\b.*\b{module}\b")
+    named = re.compile(rf"lib\.backends\.{module}\b|from lib\.backends import\b[\s\w,(]*\b{module}\b")
     files = [*(root / "lib").rglob("*.py"), *(root / "notebooks").glob("*.ipynb")]
     return any(named.search(file.read_text(encoding="utf-8")) for file in files)
 

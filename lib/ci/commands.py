@@ -256,7 +256,7 @@ def add_commands(commands: Any) -> None:
     add(actions, "suspects", _suspects, "backends that 04 suspects to be slower than in earlier runs")
     add(actions, "release", _release, "whether a run was released, and whether every link of that release holds")
 
-    add(actions, "tagged", _tagged, "which run of notebooks a tag means, and whether it is released already", run=False)
+    add(actions, "tagged", _tagged, "which run a tag means, and whether it is released already", run=False)
     notes = add(actions, "notes", _notes, "notes of a release, where the gate lets its run pass")
     notes.add_argument("--out", type=Path, required=True, metavar="FILE")
     publish = add(actions, "publish", _publish, "fill the draft of a release at GitHub and publish it", run=False)

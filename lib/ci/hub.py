@@ -78,8 +78,10 @@ class Hub:
 
     def latest(self) -> dict[str, Any] | None:
         """The published release that is marked as the latest; None where there is none."""
-        listed = self.listed("", "releases", {"per_page": "1"})  # GitHub answers 404 to the next question without any
-        found: dict[str, Any] | None = self.ask("GET", "releases/latest").json() if listed else None
+        listed = self.listed("", "releases", {"per_page": "100"})
+        marked = [one for one in listed if not (one["draft"] or one["prerelease"])]
+        # GitHub answers 404 without any of these.
+        found: dict[str, Any] | None = self.ask("GET", "releases/latest").json() if marked else None
         return found
 
     def listed(self, key: str, path: str, parameters: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -60,7 +60,7 @@ def release_notes(run_dir: Path, environ: Mapping[str, str]) -> str:
         [
             f"Digest of the release: `{release.digest}`.",
             "",
-            f"Trained and measured by [run {number} of notebooks]({server}/{repository}/actions/runs/{number}), "
+            f"Trained and measured by [run {number}]({server}/{repository}/actions/runs/{number}), "
             f"which ran commit {commit}.",
             "",
             f"Gate of that run: {verdicts.words}",

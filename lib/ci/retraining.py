@@ -12,11 +12,11 @@ import re
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from lib.ci.github import run_url
 from lib.ci.hub import Hub, needed
 from lib.ci.settings import settings
+from lib.ci.tagged import ARTIFACT
 from lib.errors import RefusedError, UserError
 from lib.files import project_path
 from lib.records.schema import RELEASE, ReleaseRecord, read_record, record_path
@@ -25,14 +25,14 @@ from lib.report.promotion import rules_table, verdict_words
 from lib.report.words import capital
 
 LABEL = "retraining"  # of its issues
-_EXTRA = re.compile(r"[0-9a-f]{6,64}|")
+_EXTRA = re.compile(r"[0-9a-f]{64}|")  # all of it: the same images have one name, of their release too
 
 
 def plan(environ: Mapping[str, str]) -> dict[str, str]:
     """Outputs of the plan job.
 
     Args:
-        environ: what `settings` and `Hub` read, GITHUB_SHA, and INPUT_EXTRA_DATA (hash of added images, or empty).
+        environ: what `settings` and `Hub` read, GITHUB_SHA, and INPUT_EXTRA_DATA (whole hash of images, or empty).
 
     Returns:
         What `settings` gives; extra_data; champion (tag of the latest release; empty: none is published); key (SHA-256
@@ -46,7 +46,7 @@ def plan(environ: Mapping[str, str]) -> dict[str, str]:
     extra = environ.get("INPUT_EXTRA_DATA", "").strip()
     if not _EXTRA.fullmatch(extra):
         raise UserError(
-            f"extra_data is {extra[:80]!r}; give the hash that `python -m lib data add` printed, or nothing"
+            f"extra_data is {extra[:80]!r}; give the whole hash that `python -m lib data add` printed, or nothing"
         )
     chosen, latest = settings(environ), hub.latest()
     champion = latest["tag_name"] if latest else ""
@@ -59,11 +59,10 @@ def plan(environ: Mapping[str, str]) -> dict[str, str]:
         *(chosen[name] for name in ("profile", "dataset", "recipe", "data_key")),
     ]
     key = hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
-    decided = [issue["html_url"] for issue in _issues(hub) if key in (issue["body"] or "")]
     if not champion:
         print("no release is published: there is no champion that another network could replace")
-    for address in decided[:1]:
-        print(f"these inputs are decided already: {address}")
+    if decided := _decided(hub, key):
+        print(f"these inputs are decided already: {decided}")
     train = bool(champion) and not decided
     return {**chosen, "extra_data": extra, "champion": champion, "key": key, "train": str(train).lower()}
 
@@ -100,19 +99,26 @@ def report(run_dir: Path, environ: Mapping[str, str]) -> str:
 
     Args:
         run_dir: with the record of 05.
-        environ: KEY, PAGE_URL, CHAMPION, GITHUB_SERVER_URL, GITHUB_RUN_ID; what `Hub` reads, with `issues: write`.
+        environ: KEY, GITHUB_RUN_ID, PAGE_URL, CHAMPION, GITHUB_SERVER_URL; what `Hub` reads, with `issues: write`.
 
     Raises:
         RefusedError: 05 compared nothing, or GitHub does not answer.
     """
-    (key,), hub = needed(environ, "KEY"), Hub(environ)
-    for issue in _issues(hub):
-        if key in (issue["body"] or ""):
-            return str(issue["html_url"])
+    (key, number), hub = needed(environ, "KEY", "GITHUB_RUN_ID"), Hub(environ)
+    if decided := _decided(hub, key):
+        return decided
     record = read_record(record_path(project_path(run_dir), RELEASE), ReleaseRecord)
     if record.promotion is None:
         raise RefusedError(f"the record of 05 in {run_dir} has no comparison with a champion; see its page")
-    run = run_url(environ)
+    run, folder = run_url(environ), f"runs/retrained-{number}"
+    how = [
+        "Nothing is promoted without you. After a look at the page, let servers follow:",
+        "",
+        f"    gh run download {number} --name {ARTIFACT} --dir {folder}",
+        f"    python -m lib promote --to {folder}",
+        "",
+        f"`release` publishes it, started by hand on a tag of this commit with the run number {number}.",
+    ]
     body = [
         f"{capital(verdict_words(record.promotion))}.",
         "",
@@ -120,12 +126,10 @@ def report(run_dir: Path, environ: Mapping[str, str]) -> str:
         str(rules_table(record.promotion)),
         "```",
         "",
-        f"Page of 05: {environ.get('PAGE_URL') or run}. [The run]({run}) has all pages, and in the artifact `retrained`"
-        f" the release with digest `{record.digest}`. The champion is {environ.get('CHAMPION', '')}.",
+        f"Page of 05: {environ.get('PAGE_URL') or run}. [The run]({run}) has all pages, and in the artifact "
+        f"`{ARTIFACT}` the release with digest `{record.digest}`. The champion is {environ.get('CHAMPION', '')}.",
         "",
-        "Nothing is promoted without you. After a look at the page, unpack the artifact, and let servers follow:",
-        "",
-        "    python -m lib promote --to retrained/release",
+        *(how if record.promotion.verdict != "keep" else ["There is nothing to do: the champion stays."]),
         "",
         f"<!-- inputs {key} -->",
     ]
@@ -134,6 +138,7 @@ def report(run_dir: Path, environ: Mapping[str, str]) -> str:
     return str(opened["html_url"])
 
 
-def _issues(hub: Hub) -> list[dict[str, Any]]:
-    """The last hundred about retraining, open or closed."""
-    return hub.listed("", "issues", {"labels": LABEL, "state": "all", "per_page": "100"})
+def _decided(hub: Hub, key: str) -> str:
+    """The issue that has decided on a key, of the last hundred about retraining, open or closed; empty: none has."""
+    issues = hub.listed("", "issues", {"labels": LABEL, "state": "all", "per_page": "100"})
+    return next((str(issue["html_url"]) for issue in issues if key in (issue["body"] or "")), "")

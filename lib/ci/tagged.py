@@ -12,7 +12,7 @@ from lib.ci.publish import BY_HAND
 from lib.errors import RefusedError
 from lib.files import PROJECT_ROOT
 
-WORKFLOW = "notebooks.yml"
+WORKFLOW, RETRAINING = "notebooks.yml", "retrain.yml"
 ARTIFACT = "release.arm64"  # which only a run has that measured, and released what it measured
 _TAG = re.compile(r"refs/tags/v(\d[0-9A-Za-z.-]{0,60})")  # what the tag of an image may have, too
 
@@ -33,7 +33,7 @@ def tagged(environ: Mapping[str, str], root: Path = PROJECT_ROOT) -> dict[str, s
     """Which run a tag means: the latest one on `main` that released the same code, or INPUT_RUN_ID of these.
 
     The same code: the commits differ at most by files that run nothing, such as the changelog. A run whose inputs were
-    chosen by hand counts only where it is asked for.
+    chosen by hand counts only where it is asked for, and so does a retraining.
 
     Args:
         environ: GITHUB_REF, INPUT_RUN_ID, and what `Hub` reads.
@@ -47,19 +47,22 @@ def tagged(environ: Mapping[str, str], root: Path = PROJECT_ROOT) -> dict[str, s
         RefusedError: not a tag, no such run, or GitHub does not answer.
     """
     tag, hub = tag_of(environ), Hub(environ)
-    runs = {
-        str(run["id"]): run
-        for run in hub.runs(WORKFLOW)
-        if same_code(run["head_sha"], root) and hub.artifact_number(run["id"], ARTIFACT) is not None
-    }
-    asked = environ.get("INPUT_RUN_ID", "").strip()
-    chosen = asked or next((number for number, run in runs.items() if run["event"] != BY_HAND), "")
+    usual, retrained = (
+        {
+            str(run["id"]): run
+            for run in hub.runs(workflow)
+            if same_code(run["head_sha"], root) and hub.artifact_number(run["id"], ARTIFACT) is not None
+        }
+        for workflow in (WORKFLOW, RETRAINING)
+    )
+    asked, runs = environ.get("INPUT_RUN_ID", "").strip(), usual | retrained
+    chosen = asked or next((number for number, run in usual.items() if run["event"] != BY_HAND), "")
     if chosen not in runs:
         which = f"run {asked!r} is not" if asked else "no push and no schedule started"
         raise RefusedError(
-            f"{which} a successful run of {WORKFLOW} on main with a release of the code of {tag} (there are: "
-            f"{', '.join(runs) or 'none'}); start {WORKFLOW} by hand while main is at the tagged commit, then this "
-            f"workflow on {tag} with the number of that run"
+            f"{which} a successful run of {WORKFLOW} or {RETRAINING} on main with a release of the code of {tag} "
+            f"(there are: {', '.join(runs) or 'none'}); start {WORKFLOW} by hand while main is at the tagged commit, "
+            f"then this workflow on {tag} with the number of that run"
         )
     release = hub.release(tag)
     return {

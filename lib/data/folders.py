@@ -14,6 +14,7 @@ from lib.data.images import Box
 from lib.errors import UserError
 
 GET_DATA = "fetch it with `python -m lib data get`"
+NUMBER = re.compile(r"\d{1,9}")  # in a csv
 _LEFTOVERS = ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir")  # of macOS, Windows and Synology; others are hidden
 
 
@@ -137,7 +138,7 @@ def read_rows(file: Path | str, columns: Iterable[str], delimiter: str) -> list[
         named = " and ".join([", ".join([*columns][:-1]), [*columns][-1]])
         raise UserError(f"{file} has no columns {named}, separated by {delimiter!r}; unpack the data again")
     for number, row in enumerate(rows, start=2):
-        if None in (*row, *row.values()) or not row["ClassId"].isdecimal():
+        if None in (*row, *row.values()) or not NUMBER.fullmatch(row["ClassId"]):
             raise UserError(f"{file}, row {number}, is cut off or damaged: {lines[number - 1][:80]!r}")
     return rows
 

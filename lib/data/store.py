@@ -26,7 +26,7 @@ from PIL import Image
 from lib.data.audit import TEST, TRAIN, VAL
 from lib.data.cache import cached
 from lib.data.dataset import Data, Split, joined
-from lib.data.folders import read_rows, some, visible
+from lib.data.folders import NUMBER, read_rows, some, visible
 from lib.data.image_files import Entry, decode_entries, hash_manifest, hash_rows
 from lib.data.images import MAX_SIGN_SIDE, WHOLE, pixel_digest, read_image
 from lib.errors import RefusedError, UserError
@@ -138,22 +138,21 @@ def _in_classes(entries: Iterable[os.DirEntry[str]], num_classes: int) -> Iterat
             )
         for file in visible(Path(entry.path)):
             if not file.name.lower().endswith(".csv"):  # GTSRB's boxes: its images are crops already
-                yield Given(f"{entry.name}/{file.name}", Path(file.path), int(entry.name), None)
+                yield Given(f"{entry.name}/{file.name}", project_path(file.path), int(entry.name), None)
 
 
 def _in_table(folder: Path, table: str, num_classes: int) -> Iterator[Given]:
     for number, row in enumerate(read_rows(table, ("Filename", *_BOX, "ClassId"), ";"), start=2):
         where, name, label = f"{table}, row {number},", row["Filename"], int(row["ClassId"])
-        box = [int(row[side]) for side in _BOX if row[side].isdecimal()]
+        box = [int(row[side]) for side in _BOX if NUMBER.fullmatch(row[side])]
         if len(box) < len(_BOX) or box[0] >= box[2] or box[1] >= box[3]:
             raise UserError(f"{where} has no box of columns and rows: {', '.join(row[side] for side in _BOX)}")
         if label >= num_classes:
             raise UserError(f"{where} gives class {label} to {name}; classes are 0 to {num_classes - 1}")
-        file = (folder / name).resolve()
-        if not file.is_relative_to(folder.resolve()):
-            raise UserError(f"{where} names {name}, which is not in {folder}")
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise UserError(f"{where} names {name}; give paths below {folder}")
         left, top, right, bottom = box
-        yield Given(name, file, label, (left, top, right, bottom))
+        yield Given(name, folder / name, label, (left, top, right, bottom))
 
 
 def _cropped(image: Image.Image, box: tuple[int, int, int, int] | None, name: str) -> Image.Image:
@@ -214,17 +213,17 @@ def add(folder: Path, data: Data, progress: Progress = silent) -> tuple[Extra, b
             elif not split:
                 known[digest] = FOLDER, label
                 kept.append(Kept(_source(label, name, box), digest, label))
-                if not (path := _image_path(digest)).exists():
-                    with replacing(path) as temporary:
+                if not _holds(digest):
+                    made.append(_image_path(digest))
+                    with replacing(made[-1]) as temporary:
                         image.save(temporary, "PNG")
-                    made.append(path)
         _refuse_judges(judges, data)
         if not kept:
             raise UserError(f"{folder} has nothing new: all images are in the training part of {data.source}")
         progress(f"{len(kept):,} of {len(given):,} images are new")
         added = datetime.now(UTC).isoformat(timespec="seconds")
         extra = Extra(kept, list(data.classes), folder.resolve().name, data.source, added)
-        if _manifest_path(extra.hash).exists():
+        with suppress(UserError):  # there is none, or a damaged one
             return find_extra(extra.hash), False
         write_atomic(_manifest_path(extra.hash), json.dumps(asdict(extra), indent=1) + "\n")
     return extra, True
@@ -281,7 +280,7 @@ def _read(path: Path) -> Extra:
     except (OSError, pydantic.ValidationError):
         extra = None
     if extra is None or extra.hash != path.stem:
-        raise UserError(f"{path} is damaged; remove it and add its images again")
+        raise UserError(f"{path} is damaged; add its images again, or remove it")
     return extra
 
 

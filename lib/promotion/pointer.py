@@ -24,17 +24,19 @@ def promote(path: str, current: str) -> str:
         UserError: not a release, or `current` is not a link. Nothing has changed then.
         RefusedError: a link of its chain does not hold, or its run decided to keep the champion. The same holds.
     """
-    link, folder = project_path(current), project_path(path)
+    link = project_path(current)
     if link.exists() and not link.is_symlink():
         raise UserError(f"{link} is not a link; give --current another place, for `serve` too")
-    release, _ = verify(folder)
-    record_file = record_path(folder, RELEASE)
+    release, _ = verify(project_path(path))
+    target = release.path.resolve()
+    record_file = record_path(target.parent, RELEASE)  # of the run, where it was not copied out of it
     record = read_record(record_file, ReleaseRecord) if record_file.exists() else None
-    if record is not None and record.promotion is not None and record.promotion.verdict == "keep":
+    decided = record.promotion if record is not None and record.digest == release.digest else None
+    if decided is not None and decided.verdict == "keep":
         raise RefusedError(
-            f"{release.path} is not promoted: 05 decided to keep {record.promotion.champion}, see the page of that run"
+            f"{release.path} is not promoted: 05 decided to keep {decided.champion}, see the page of that run"
         )
-    before, target = link.resolve() if link.is_symlink() else None, release.path.resolve()
+    before = link.resolve() if link.exists() else None
     temporary = link.with_name(f".{link.name}.{os.getpid()}")
     with writing(link, "choose another place with --current"):
         link.parent.mkdir(parents=True, exist_ok=True)

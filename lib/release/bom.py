@@ -21,7 +21,8 @@ def bom_of(
         sums: SHA-256 by path of the other files.
     """
     figures = manifest.figures
-    data_ref = f"data:{figures.data}"
+    datasets = {figures.data: figures.data_hash} | ({"extra": figures.extra_hash} if figures.extra_hash else {})
+    data_refs = [f"data:{name}" for name in datasets]
     metrics = [
         {"type": "top-1", "slice": split, "value": repr(found.top1)} for split, found in figures.accuracy.items()
     ]
@@ -38,7 +39,7 @@ def bom_of(
                 "task": "image classification",
                 "architectureFamily": "convolutional neural network",
                 "modelArchitecture": network.architecture,
-                "datasets": [{"ref": data_ref}],
+                "datasets": [{"ref": ref} for ref in data_refs],
                 "inputs": [{"format": f"RGB image, {network.preprocessing.image_size} pixels a side"}],
                 "outputs": [{"format": f"logits of {len(network.classes)} classes"}],
             },
@@ -49,13 +50,16 @@ def bom_of(
             },
         },
     }
-    data = {
-        "type": "data",
-        "bom-ref": data_ref,
-        "name": figures.data,
-        "hashes": [{"alg": "SHA-256", "content": figures.data_hash}],
-        "data": [{"type": "dataset", "name": figures.data}],
-    }
+    data = [
+        {
+            "type": "data",
+            "bom-ref": ref,
+            "name": name,
+            "hashes": [{"alg": "SHA-256", "content": sha256}],
+            "data": [{"type": "dataset", "name": name}],
+        }
+        for ref, (name, sha256) in zip(data_refs, datasets.items(), strict=True)
+    ]
     files = [
         {"type": "file", "bom-ref": f"file:{path}", "name": path, "hashes": [{"alg": "SHA-256", "content": sha256}]}
         for path, sha256 in sums.items()
@@ -79,6 +83,6 @@ def bom_of(
         "serialNumber": f"urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, content)}",  # the same for the same content
         "version": 1,
         "metadata": {"component": model},
-        "components": [data, *files, *packages],
-        "dependencies": [{"ref": "model", "dependsOn": [data_ref, *(str(part["bom-ref"]) for part in packages)]}],
+        "components": [*data, *files, *packages],
+        "dependencies": [{"ref": "model", "dependsOn": [*data_refs, *(str(part["bom-ref"]) for part in packages)]}],
     }

@@ -224,7 +224,8 @@ async function watch() {
 
 byId("file").accept = "image/*";
 const numWeights = network.nodes.reduce((sum, { weights = [] }) => sum + weights.length, 0).toLocaleString("en");
-byId("model").textContent = `${network.name}, ${numWeights} weights of 8 bits. Images stay on this device.`;
+byId("model").textContent =
+  `${network.name} knows ${network.labels.length} signs; ${numWeights} weights of 8 bits. Images stay on this device.`;
 if (location.protocol === "https:" && navigator.mediaDevices) { // browsers ask for each file anew, and some never
   const button = document.createElement("button");
   Object.assign(button, { className: "button", textContent: "Use the camera", onclick: watch });

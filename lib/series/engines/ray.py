@@ -36,6 +36,7 @@ USUAL = {
 ONE_TRY = {"RAY_gcs_server_port_wait_time_s": "1", "RAY_py_gcs_connect_timeout_s": "5"}  # else Ray tries for minutes
 RETRIES = 3  # of a combination whose node is lost
 POLL_S = 1.0
+GONE_S = 30.0  # without an answer, a cluster is gone; after a minute without its head, Ray ends the whole process
 
 
 class Ray(Engine):
@@ -56,16 +57,17 @@ class Ray(Engine):
                 socket.create_connection((host, int(port)), timeout=5).close()
             self.ray.init(address=self.at or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
         except Exception as error:  # of many kinds: nothing answers, other versions, no token
-            why, here = " ".join(str(error).split())[:200], "leave out --at for a cluster on this machine"
-            if self.at:
-                raise UserError(
-                    f"no Ray cluster at {self.at} ({why}); give HOST:PORT as `ray start --head` printed it, or {here}"
-                ) from None
-            raise UserError(f"Ray does not start here ({why}); see /tmp/ray/session_latest/logs") from None
+            why = " ".join(str(error).split())[:200]
+            if not self.at:
+                raise UserError(f"Ray does not start here ({why}); see /tmp/ray/session_latest/logs") from None
+            raise UserError(
+                f"no Ray cluster at {self.at} ({why}); give HOST:PORT as `ray start --head` printed it, or leave out "
+                "--at for a cluster on this machine"
+            ) from None
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Event]:
         """See `Engine`."""
-        ray = self.ray
+        ray, gone = self.ray, False
         try:
             where = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
                 ray.get_runtime_context().get_node_id(), soft=False
@@ -76,11 +78,13 @@ class Ray(Engine):
             for task in tasks:
                 num_cores = self._cores(task)
                 waiting[self._submitted(task, num_cores, lines, caches)] = task, num_cores
+            ray.get(lines.read.remote())  # however long it takes to start
             while waiting:
                 ended, _ = ray.wait(list(waiting), timeout=POLL_S)
                 for answer in ended:
                     yield self._ended(waiting.pop(answer)[0], answer)
-                last, largest = ray.get(lines.read.remote()), max(self._cores_of_nodes())
+                last = ray.get(lines.read.remote(), timeout=GONE_S)
+                largest = max(self._cores_of_nodes())
                 for answer, (task, num_cores) in list(waiting.items()):
                     if num_cores > largest:
                         ray.cancel(answer, force=True)
@@ -89,9 +93,11 @@ class Ray(Engine):
                     elif found := last.get(task.combination.folder):
                         yield Event(task, *found)
         except ray.exceptions.RayError as error:
+            gone = True
             raise UserError(f"the Ray cluster is gone ({first_line(error)}); start it{AGAIN}") from None
         finally:
-            ray.shutdown()
+            if not gone:  # it would wait for the cluster
+                ray.shutdown()
 
     def _cores_of_nodes(self) -> list[int]:
         """Of each node that is left, without those that have none to give; never empty."""
@@ -124,7 +130,7 @@ class Ray(Engine):
             return Event(task, "", reason=f"{why}environment of this project, at the same commit{AGAIN}")
         if content:
             unpack(content, task.run_dir)
-        return Event(task, node, reason=reason)
+        return Event(task, node, reason=f"{node}: {reason}" if reason else "")
 
 
 class Lines:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 # nbformat imports jsonschema, which imports this optional package to check addresses with foreign letters. It builds 39
-# grammars on import, for a second; reading notebooks here needs none of them.
+# grammars on import, for seconds; reading notebooks here needs none of them. The lock leaves it out, conda does not.
 sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 try:

@@ -13,6 +13,7 @@ from typing import Any
 import coverage
 import pytest
 
+import lib.html  # noqa: F401  # before anything imports nbformat: see there
 from lib.files import PROJECT_ROOT
 from tests.skips import NoUnlistedSkip
 from tests.surroundings import fixed, unwanted
@@ -40,7 +41,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the launcher leaves of the whole series in `smoke`, with one backend and the control."""
     run_dir = tmp_path_factory.mktemp("finished") / "run"
     command = ["-m", "lib", "run", "--backends", "torch-blas,null", "-p", "profile", "smoke", "-p", "num_threads", "1"]
-    command += ["--out", str(run_dir)]
+    command += ["-p", "recipe", "learning_path", "-p", "num_images", "2000", "--out", str(run_dir)]
     ran = subprocess.run([sys.executable, *command], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return run_dir
@@ -71,13 +72,13 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--all-backends", action="store_true", help="also test the backends outside of the default set")
+    parser.addoption("--slow", action="store_true", help="also what takes long, and the backends that are not default")
     parser.addoption("--no-unlisted-skip", action="store_true", help="fail for skips that tests/skips.py does not list")
     parser.addoption("--lab", action="store_true", help="also run all notebooks in JupyterLab")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "all_backends: needs --all-backends")
+    config.addinivalue_line("markers", "slow: needs --slow")
     config.addinivalue_line("markers", "lab: needs --lab")
     if config.getoption("--no-unlisted-skip"):
         config.pluginmanager.register(NoUnlistedSkip())
@@ -98,7 +99,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.nodeid.split("::")[0] not in SHARE_THE_RUN)
-    for option, marker in (("--all-backends", "all_backends"), ("--lab", "lab")):
+    for option, marker in (("--slow", "slow"), ("--lab", "lab")):
         for item in items:
             if item.get_closest_marker(marker) and not config.getoption(option):
-                item.add_marker(pytest.mark.skip(reason=f"takes minutes: pytest {option}"))
+                item.add_marker(pytest.mark.skip(reason=f"takes long: pytest {option}"))

@@ -1,6 +1,6 @@
 """Which skips are fine where everything is installed that tests can use: the weekly suite fails for any other.
 
-    pytest --all-backends --no-unlisted-skip
+    pytest --slow --no-unlisted-skip
 
 A test that is skipped everywhere proves nothing, and nobody sees it: each skip on this list has its reason.
 """
@@ -29,7 +29,7 @@ LISTED = (
     Skip(r"tests/test_backends\.py", r"computes no network", "the control has nothing to be compared"),
     Skip(r"tests/test_backends_onnxruntime\.py", r"int8 activations are right elsewhere", "a fault of x86-64 alone"),
     Skip(r"tests/test_backends_onnxruntime\.py", r"the switch works on this machine", "its opposite is tested there"),
-    Skip(r"tests/test_lab\.py", r"takes minutes: pytest --lab", "`make test-lab` runs it and makes its pictures"),
+    Skip(r"tests/test_lab\.py", r"takes long: pytest --lab", "`make test-lab` runs it and makes its pictures"),
 )
 
 

@@ -70,7 +70,7 @@ def in_child(what: str, backend: type[Backend], checkpoint: Path, folder: Path) 
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(backend, id=backend.name, marks=() if backend.default else pytest.mark.all_backends)
+        pytest.param(backend, id=backend.name, marks=() if backend.default else pytest.mark.slow)
         for backend in BACKENDS
     ],
 )

@@ -16,7 +16,7 @@ from tests.untrained import save_untrained
 
 pytest.importorskip("executorch.exir")
 pytest.importorskip("torchao")
-pytestmark = pytest.mark.all_backends
+pytestmark = pytest.mark.slow
 
 FP32, INT8 = "executorch-xnnpack", "executorch-xnnpack-int8"
 

@@ -19,7 +19,7 @@ from tests.untrained import save_untrained
 
 pytest.importorskip("ncnn")
 pytest.importorskip("pnnx")
-pytestmark = pytest.mark.all_backends
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -27,15 +27,8 @@ NETWORKS = {"torch-compile": "signnet_small", "torch-aoti": "learning_path", "to
 Compiled = tuple[TorchCompiled, Path]  # the backend, and the checkpoint of its network
 
 
-# one compile takes 10 to 20 s of CPU time: one always, two more with --all-backends
-@pytest.fixture(
-    scope="module",
-    params=[
-        "torch-compile",
-        pytest.param("torch-aoti", marks=pytest.mark.all_backends),
-        pytest.param("torch-int8", marks=pytest.mark.all_backends),
-    ],
-)
+# one compile takes 10 to 20 s of CPU time
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS])
 def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Compiled:
     name = request.param
     backend = get_backend(name)
@@ -50,7 +43,7 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return instance, checkpoint
 
 
-in_process = pytest.mark.parametrize("compiled", ["torch-compile"], indirect=True)
+in_process = pytest.mark.parametrize("compiled", [pytest.param("torch-compile", marks=pytest.mark.slow)], indirect=True)
 
 
 @pytest.fixture
@@ -120,7 +113,7 @@ def test_batch_norm_is_folded_and_the_rest_fused_where_onednn_can_and_shorter_ty
     assert get_backend("torch-compile-bf16")().prove(in_bf16).passed
 
 
-@pytest.mark.all_backends
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", ["torch-aoti"], indirect=True)
 def test_sizes_that_were_not_prepared_are_compiled_where_they_turn_up(
     compiled: Compiled, monkeypatch: pytest.MonkeyPatch

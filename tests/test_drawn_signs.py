@@ -52,6 +52,7 @@ def test_judgement_counts_the_most_frequent_confusions() -> None:
     assert judged.top1 == pytest.approx(2 / 5) and judged.confusions == [(1, 2, 2, 1), (2, 3, 1, 4)]
 
 
+@pytest.mark.slow
 def test_command_judges_both_halves_and_keeps_the_curve_of_a_search(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,6 @@
 """The notebooks as somebody sees them in JupyterLab: `Run All`, progress bars and widgets, stop and run again.
 
-`make test` opens the first notebook only; `make test-lab` all four, with a screenshot of each in build/lab/. They are
+`pytest --slow` opens the first notebook only; `make test-lab` all, with a screenshot of each in build/lab/. They are
 copies whose parameters cell has the profile `smoke` and few images, so that one takes seconds and not minutes.
 """
 
@@ -79,6 +79,7 @@ def assert_all_ran(live: Lab, name: str) -> None:
     assert not [line for line in live.complaints if "widget" in line.lower()], live.complaints
 
 
+@pytest.mark.slow
 def test_first_notebook_runs_in_jupyterlab_with_its_widgets(live: Lab) -> None:
     assert_all_ran(live, "01_explore")
     chooser = live.page.locator(".widget-dropdown select")

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
 from bs4 import BeautifulSoup
 
+from lib.bench.plan import SessionPlan
 from lib.cli import main
 from lib.data import load_data, num_images_for
 from lib.files import PROJECT_ROOT
@@ -140,7 +142,7 @@ def test_series_leaves_pages_records_and_an_index(finished: Path) -> None:
 
 def test_one_network_goes_through_the_whole_series(finished: Path) -> None:
     trained = read_record(finished / "results/02_train.json", TrainRecord)
-    measured = read_record(finished / "results/03_benchmark.torch-blas.json", BenchmarkRecord)
+    measured = benchmark(finished, "torch-blas")
     compared = read_record(finished / "results/04_compare.json", CompareRecord)
     assert trained.checkpoint_sha256 == measured.checkpoint_sha256 == compared.checkpoint_sha256 is not None
     assert trained.data is not None and measured.data is not None
@@ -148,6 +150,36 @@ def test_one_network_goes_through_the_whole_series(finished: Path) -> None:
     low, high = measured.accuracy["val"].top1_interval or (0, 0)
     assert low <= trained.accuracy["val"].top1 <= high, "the benchmark's is of a sample of the same images"
     assert not (finished / "training").exists(), "nothing is left to resume"
+
+
+def benchmark(run_dir: Path, backend: str) -> BenchmarkRecord:
+    return read_record(run_dir / f"results/03_benchmark.{backend}.json", BenchmarkRecord)
+
+
+def test_backend_and_reference_are_measured_in_the_same_rounds(finished: Path) -> None:
+    record = benchmark(finished, "torch-blas")
+    assert record.status == "ok", record.error
+    assert record.parity is not None and record.parity.agreement > 0.999
+    assert record.proof is not None and record.proof.passed
+    for scenario, plan in zip(record.scenarios, SessionPlan("smoke").scenarios(), strict=True):
+        sides = (scenario.latencies_s, scenario.reference_latencies_s, scenario.control_latencies_s)
+        assert [len(latencies) for latencies in sides] == [plan.num_rounds] * 3
+    assert [table.scenario for table in record.layers] == ["single_stream", "offline"]
+    conv = record.layers[1].layers[0]
+    assert conv.name == "conv1" and conv.kernels != conv.reference_kernels
+    assert conv.num_inputs == 3 * 32 * 32 and conv.num_weights == 3 * 32 * 9 + 32
+    assert record.cold_start is not None and (record.cold_start.peak_memory_bytes or 0) > 1e7
+    assert (record.backend, record.reference, record.storage) == ("torch-blas", "torch-onednn", "fp32")
+    assert record.environment.versions["torch"]
+
+
+def test_null_measures_the_harness_and_has_no_accuracy(finished: Path) -> None:
+    record = benchmark(finished, "null")
+    assert record.status == "ok" and record.parity is None and record.accuracy == {} and record.layers == []
+    assert [scenario.name for scenario in record.scenarios] == ["single_stream", "offline"]
+    for scenario in record.scenarios:
+        calls, reference_calls = np.concatenate(scenario.latencies_s), np.concatenate(scenario.reference_latencies_s)
+        assert np.median(calls) < 0.02 * np.median(reference_calls), scenario.name
 
 
 def test_smoke_records_are_marked_and_every_page_says_so(finished: Path) -> None:
@@ -177,6 +209,7 @@ def test_run_without_onnx_runtime_has_no_release_and_a_page_that_says_so(finishe
     assert f"Nothing is released: {record.reason}." in (finished / "pages/05_release.html").read_text()
 
 
+@pytest.mark.slow
 def test_run_with_onnx_runtime_is_released_and_judged_against_a_champion(finished: Path, tmp_path: Path) -> None:
     run_dir = Path(shutil.copytree(finished, tmp_path / "run"))
     given = read_record(run_dir / "results/02_train.json", TrainRecord).params
@@ -220,12 +253,14 @@ def papermill(tmp_path: Path, name: str, *arguments: str) -> tuple[int, str]:
     return ran.returncode, ran.stderr.strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_first_notebook_somebody_opens_may_be_compare(tmp_path: Path) -> None:
     status, last = papermill(tmp_path, "04_compare", "-p", "run_dir", str(tmp_path / "run"))
     assert status == 0, last
     assert "python -m lib run" in (tmp_path / "out.ipynb").read_text()
 
 
+@pytest.mark.slow
 def test_first_notebook_somebody_opens_may_be_benchmark(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     few = ["-p", "profile", "smoke", "-p", "num_images", "1000", "-p", "num_threads", "1"]
@@ -236,20 +271,12 @@ def test_first_notebook_somebody_opens_may_be_benchmark(tmp_path: Path) -> None:
     assert read_record(run_dir / "results/03_benchmark.null.json", BenchmarkRecord).status == "ok"
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "complaint"),
-    [
-        ("num_epoch", "3", "unknown parameter 'num_epoch'; did you mean 'num_epochs'? allowed: "),
-        ("download", "maybe", "'download' must be true, false: got 'maybe'"),
-    ],
-)
-def test_bad_parameter_under_plain_papermill_ends_in_our_line_and_status_1(
-    tmp_path: Path, name: str, value: str, complaint: str
-) -> None:
-    status, last = papermill(tmp_path, "02_train", "-p", name, value, "-p", "run_dir", str(tmp_path))
-    assert status == 1 and complaint in last
+def test_bad_parameter_under_plain_papermill_ends_in_our_line_and_status_1(tmp_path: Path) -> None:
+    status, last = papermill(tmp_path, "02_train", "-p", "num_epoch", "3", "-p", "run_dir", str(tmp_path))
+    assert status == 1 and "unknown parameter 'num_epoch'; did you mean 'num_epochs'? allowed: " in last
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_shared", "status"), [(1, 0), (2, 1)])
 def test_test_images_that_training_has_too_are_shown_and_end_01_only_beyond_a_thousandth(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_shared: int, status: int

@@ -17,6 +17,8 @@ from tests.rehearsal.results import Event, Variation, Walk, WorkflowError
 from tests.rehearsal.runner import Runner, read_workflow
 from tests.rehearsal.standins import ACTIONS, COMMANDS, Action, Command, Given, Job
 
+pytestmark = pytest.mark.slow
+
 RELEASE = ".github/workflows/release.yml"
 RUN = "8"
 OIDC = ("id-token", "attestations")

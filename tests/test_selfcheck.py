@@ -9,7 +9,7 @@ import pytest
 
 from lib.cli import main
 
-pytestmark = pytest.mark.all_backends  # minutes
+pytestmark = pytest.mark.slow  # minutes
 
 
 def test_selfcheck_measures_equal_code_and_planted_work_and_never_overwrites_what_it_found(

@@ -20,7 +20,6 @@ from lib.analysis.judgement import record_warnings
 from lib.backends import Backend, get_backend
 from lib.backends.interface import Tolerance
 from lib.backends.null import Null
-from lib.backends.torch_onednn import TorchOneDnn
 from lib.bench import kept_models, peaks
 from lib.bench.client import WorkerClient
 from lib.bench.plan import SWEEPS, SessionPlan, SweepPlan
@@ -34,6 +33,7 @@ from lib.records.schema import PROFILES, BenchmarkRecord, Peak, Peaks, Preparati
 from lib.report.caveats import warning_words
 from lib.training.evaluation import evaluate, predict_logits
 from tests.made_data import made_data
+from tests.odd_backends import Exports, NeverEnough, RefusesFour
 from tests.test_bench import logits_for
 from tests.test_training import make_split
 from tests.untrained import save_untrained
@@ -55,11 +55,13 @@ Made = Callable[..., Session]
 
 
 @pytest.fixture
-def session(checkpoint: Checkpoint, data: Data) -> Iterator[Made]:
-    """Makes sessions of a backend, in smoke but for what is given, and closes them in the end."""
+def session(checkpoint: Checkpoint, data: Data, monkeypatch: pytest.MonkeyPatch) -> Iterator[Made]:
+    """Makes sessions of a backend, in smoke but for what is given, and closes them in the end. The reference is `null`
+    too: torch takes seconds to import."""
     made: list[Session] = []
 
     def make(backend: str | type[Backend], run_dir: Path | None = None, **changes: Any) -> Session:
+        monkeypatch.setattr("lib.bench.workers.REFERENCE", changes.pop("reference", "null"))
         own = {name: changes.pop(name, usual) for name, usual in (("checkpoint", checkpoint), ("data", data))}
         made.append(Session(backend, own["checkpoint"], own["data"], replace(SMOKE, **changes), run_dir))
         return made[-1]
@@ -82,44 +84,16 @@ def alive(pids: set[int]) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
-def test_backend_and_reference_are_measured_in_the_same_rounds(session: Made, checkpoint: Checkpoint) -> None:
-    record = measured(session("torch-blas"))
-    assert record.status == "ok", record.error
-    assert record.parity is not None and record.parity.agreement == 1.0
-    assert record.proof is not None and record.proof.passed
-    for scenario, plan in zip(record.scenarios, SMOKE.scenarios(), strict=True):
-        sides = (scenario.latencies_s, scenario.reference_latencies_s, scenario.control_latencies_s)
-        assert [len(latencies) for latencies in sides] == [plan.num_rounds] * 3
-    assert [table.scenario for table in record.layers] == ["single_stream", "offline"]
-    conv = record.layers[1].layers[0]
-    assert conv.name == "conv1" and conv.kernels != conv.reference_kernels
-    assert conv.num_inputs == 3 * 32 * 32 and conv.num_weights == 3 * 32 * 9 + 32
-    assert record.cold_start is not None and (record.cold_start.peak_memory_bytes or 0) > 1e7
-    assert record.environment.versions["torch"] and record.checkpoint_sha256 == checkpoint.sha256
-    assert (record.backend, record.reference, record.storage) == ("torch-blas", "torch-onednn", "fp32")
-
-
-def test_null_measures_the_harness_and_has_no_accuracy_and_its_steps_can_be_run_again(session: Made) -> None:
-    null = session("null")
-    record = measured(null)
-    null.measure()
-    assert record.status == "ok" and record.parity is None and record.accuracy == {} and record.layers == []
-    assert [scenario.name for scenario in record.scenarios] == ["single_stream", "offline"]
-    for scenario in record.scenarios:
-        calls, reference_calls = np.concatenate(scenario.latencies_s), np.concatenate(scenario.reference_latencies_s)
-        assert np.median(calls) < 0.02 * np.median(reference_calls), scenario.name
-
-
 def test_scenario_is_measured_in_sets_of_new_processes(session: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[tuple[bool, int]] = []  # whether it is the backend, and its pid
     load = WorkerClient.load
 
     def load_and_note(worker: WorkerClient, *arguments: Any) -> Any:
-        started.append((worker.backend.name == "null", worker.pid))
+        started.append((worker.backend is Exports, worker.pid))
         return load(worker, *arguments)
 
     monkeypatch.setattr(WorkerClient, "load", load_and_note)
-    made = session("null")
+    made = session(Exports)
     made.plans.left = [replace(plan, num_starts=3) for plan in made.plans.left]
     made.start()
     first_start = made.record.cold_start
@@ -137,7 +111,7 @@ def test_scenario_is_measured_in_sets_of_new_processes(session: Made, monkeypatc
 
 def test_full_gives_the_accuracy_on_all_test_images(session: Made, checkpoint: Checkpoint, data: Data) -> None:
     test = make_split("test", 90, 2)
-    made = session("torch-blas", data=replace(data, test=test), profile="full")
+    made = session("torch-blas", data=replace(data, test=test), profile="full", reference="torch-onednn")
     made.check_parity()
     record = made.record
     assert record.parity is not None and record.parity.num_images == 60, record.error
@@ -206,6 +180,7 @@ def test_undecided_backend_is_timed_and_says_that_it_is_not_ranked(
     answering({"reference": logits_for(labels), "backend": logits_for(labels, wrong=4)})  # all four of one track
     made = session("null")
     made.check_parity()
+    made.close()  # which ends no session: its steps can be run again
     made.measure()
     record = made.record
     assert record.status == "ok" and record.scenarios
@@ -268,37 +243,15 @@ def test_clock_that_goes_backwards_is_not_trusted(
         worker.measure(1, num_warmup=0, min_seconds=0, min_iterations=1, max_iterations=9, offset=0)
 
 
-class NeverEnough(TorchOneDnn):
-    """Has no memory for large batches."""
-
-    def trace(self, images: np.ndarray) -> dict[str, list[str]]:
-        if len(images) > 1:
-            raise MemoryError("Unable to allocate 9 TiB")
-        return super().trace(images)
-
-
 def test_batch_beyond_the_memory_is_left_out_and_the_rest_is_measured(session: Made) -> None:
     made = session(NeverEnough)
     for step in (made.check_proof, made.measure, made.measure_layers, made.close):
         step()
     record = made.record
     assert [scenario.name for scenario in record.scenarios] == ["single_stream"]
-    assert [table.scenario for table in record.layers] == ["single_stream"]
+    assert [plan.name for plan in made.plans.left] == ["single_stream"], "its layers alone are measured"
     assert record.status == "failed"
     assert "offline at batch 256 does not fit into memory" in record.error and "9 TiB" in record.error
-
-
-class RefusesFour(Null):
-    """Breaks with batches of four, and leaves behind which processes ran, with how many threads."""
-
-    def load(self, checkpoint: Path, folder: Path, num_threads: int) -> None:
-        super().load(checkpoint, folder, num_threads)
-        (checkpoint.parent / f"threads-{os.environ['OMP_NUM_THREADS']}-{os.getpid()}").touch()
-
-    def predict(self, images: np.ndarray) -> np.ndarray:
-        if len(images) == 4:
-            raise RuntimeError("four are too many")
-        return super().predict(images)
 
 
 def test_sweep_measures_batch_sizes_and_threads_and_notes_the_point_that_breaks(
@@ -340,14 +293,6 @@ def test_machine_is_measured_with_the_threads_of_the_session_unless_it_has_faile
     broken.fail("broken before")
     broken.measure_machine()
     assert broken.record.peaks is None and broken.record.preprocessing is None
-
-
-class Exports(Null):
-    """Has files."""
-
-    def prepare(self, checkpoint: Path, calibration: np.ndarray, folder: Path) -> None:
-        (folder / "parts").mkdir()
-        (folder / "parts" / "model.bin").write_bytes(b"weights")
 
 
 def kept(made: Session) -> Preparation:

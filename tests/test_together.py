@@ -47,6 +47,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_checkpoint(folder / CHECKPOINT_NAME).model.state_dict()
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_network_of_one(alone: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(tmp_path, "--nproc", "2", shards="4")) == 0
     assert "2 processes, gloo over lo; threads of each process: 1" in capfd.readouterr().out
@@ -66,6 +67,7 @@ def test_lost_process_ends_in_one_error_and_one_process_goes_on_to_the_same_file
     assert (tmp_path / CHECKPOINT_NAME).read_bytes() == (alone / CHECKPOINT_NAME).read_bytes()
 
 
+@pytest.mark.slow
 def test_training_that_was_killed_ends_with_the_same_file(
     alone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

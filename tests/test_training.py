@@ -66,7 +66,7 @@ def test_training_learns_and_reports_each_epoch(data: Data) -> None:
     assert trained.history[-1].val_top1 == 1.0
 
 
-@pytest.mark.parametrize("recipe", ["minute", "record", "learning_path"])
+@pytest.mark.parametrize("recipe", ["minute", pytest.param("record", marks=pytest.mark.slow), "learning_path"])
 def test_same_seed_gives_an_identical_checkpoint_file(data: Data, tmp_path: Path, recipe: str) -> None:
     first, second = (train(recipe, data, profile="smoke", num_epochs=1).save(tmp_path / name) for name in "ab")
     assert first == second

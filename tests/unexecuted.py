@@ -30,7 +30,7 @@ LISTED = (
     Unexecuted(
         r"lib/backends/(_aligned|_executorch|executorch_\w+|ncnn|_torch_compiled|torch_compile_bf16|torch_onednn_tuned)"
         r"\.py:.*|lib/bench/(selfcheck|loads)\.py:.*",
-        because="takes minutes: only with --all-backends, as in the weekly workflow",
+        because="takes long: only with --slow, as in the weekly workflow",
     ),
     Unexecuted("lib/bench/harness.py:harness_cost", because="takes 15 minutes; what it repeats is tested"),
     Unexecuted(

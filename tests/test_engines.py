@@ -23,7 +23,7 @@ from lib.records.schema import BENCHMARK
 from lib.series import combination, sources
 from lib.series.combination import Combination, packed, run_combination, unpack
 from lib.series.engines import Task, get_engine
-from lib.series.engines.ray import on_node
+from lib.series.engines.ray import cores_of_nodes, on_node
 from lib.series.jobs import plan_jobs
 from lib.series.preflight import image_caches, image_hashes
 from lib.series.sources import code_hash
@@ -218,7 +218,6 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> MagicMock:
     stub = MagicMock()
     stub.exceptions.RayError = NotImplementedError
     stub.wait.side_effect = lambda answers, timeout: ([], answers)
-    stub.get.return_value = {}
     stub.get_runtime_context().get_node_id.return_value = "abcdef0"
     monkeypatch.setitem(sys.modules, "ray", stub)
     return stub
@@ -228,7 +227,8 @@ def test_combination_fails_once_no_node_with_the_cores_that_it_asked_for_is_left
     ray: MagicMock, tmp_path: Path
 ) -> None:
     large, small = ({"Alive": True, "Resources": {"CPU": cores}} for cores in (8.0, 4.0))
-    ray.nodes.side_effect = [[large, small], [large, small], [small, {**large, "Alive": False}]]
+    ray.nodes.side_effect = [[large, small], [small, {**large, "Alive": False}]]
+    ray.get.side_effect = lambda _, timeout=0: ({}, cores_of_nodes()) if timeout else None
     engine = get_engine("ray")(1, "")
     engine.connect()
     (event,) = (event for event in engine.run([Task(made(), tmp_path, [Job(BENCHMARK)])]) if event.reason is not None)

@@ -83,10 +83,9 @@ class Ray(Engine):
                 ended, _ = ray.wait(list(waiting), timeout=POLL_S)
                 for answer in ended:
                     yield self._ended(waiting.pop(answer)[0], answer)
-                last = ray.get(lines.read.remote(), timeout=GONE_S)
-                largest = max(self._cores_of_nodes())
+                last, cores = ray.get(lines.read.remote(), timeout=GONE_S)
                 for answer, (task, num_cores) in list(waiting.items()):
-                    if num_cores > largest:
+                    if num_cores > max(cores):
                         ray.cancel(answer, force=True)
                         lost = f"no node with {num_cores} cores is left in the cluster; start one{AGAIN}"
                         yield Event(waiting.pop(answer)[0], "", reason=lost)
@@ -99,16 +98,11 @@ class Ray(Engine):
             if not gone:  # it would wait for the cluster
                 ray.shutdown()
 
-    def _cores_of_nodes(self) -> list[int]:
-        """Of each node that is left, without those that have none to give; never empty."""
-        cores = [int(node["Resources"].get("CPU", 0)) for node in self.ray.nodes() if node["Alive"]]
-        return [count for count in cores if count] or [0]
-
     def _cores(self, task: Task) -> int:
         """That Ray must grant: for what measures those of the largest node, which has no room for others then."""
         if task.whole_node:
-            return max(1, *self._cores_of_nodes())
-        return task.num_threads or max(1, min(self._cores_of_nodes()) // self.jobs)
+            return max(1, *cores_of_nodes())
+        return task.num_threads or max(1, min(cores_of_nodes()) // self.jobs)
 
     def _submitted(self, task: Task, num_cores: int, lines: Any, caches: dict[Path, Any]) -> Any:
         """The answer to come, of a task that may run anywhere. Caches that were put into Ray's store are added."""
@@ -143,9 +137,15 @@ class Lines:
         """Of the combination of this folder."""
         self._lines[folder] = node, line
 
-    def read(self) -> dict[str, tuple[str, str]]:
-        """Node and line by folder."""
-        return self._lines
+    def read(self) -> tuple[dict[str, tuple[str, str]], list[int]]:
+        """Node and line by folder; and `cores_of_nodes`, for which the driver would wait forever without a head."""
+        return self._lines, cores_of_nodes()
+
+
+def cores_of_nodes() -> list[int]:
+    """Of each node that is left, without those that have none to give; never empty."""
+    cores = [int(node["Resources"].get("CPU", 0)) for node in imported("ray", Ray.name).nodes() if node["Alive"]]
+    return [count for count in cores if count] or [0]
 
 
 def on_node(

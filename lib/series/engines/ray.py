@@ -31,6 +31,7 @@ SILENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_USAGE_STATS_REPORT_URL": "http://
 USUAL = {
     "RAY_AUTH_MODE": "token",
     "RAY_gcs_rpc_server_connect_timeout_s": "5",
+    "RAY_gcs_server_port_wait_time_s": "120",
     "RAY_raylet_start_wait_time_s": "120",
 }
 ONE_TRY = {"RAY_gcs_server_port_wait_time_s": "1", "RAY_py_gcs_connect_timeout_s": "5"}  # else Ray tries for minutes
@@ -46,24 +47,30 @@ class Ray(Engine):
 
     def connect(self) -> None:
         """See `Engine`. Where no address is given, a cluster of this machine alone is made."""
-        os.environ.update(SILENT)
+        if self.at:
+            host, _, port = self.at.rpartition(":")
+            try:
+                socket.create_connection((host, int(port)), timeout=5).close()
+            except (OSError, ValueError) as error:
+                raise self._refusal(error) from None
+        os.environ.update(SILENT)  # before Ray is imported
         for name, usual in (USUAL | ONE_TRY if self.at else USUAL).items():
             os.environ.setdefault(name, usual)
         self.ray = imported("ray", self.name)
         here = {} if self.at else {"num_cpus": num_cores(), "include_dashboard": False}
         try:
-            if self.at:
-                host, _, port = self.at.rpartition(":")
-                socket.create_connection((host, int(port)), timeout=5).close()
             self.ray.init(address=self.at or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
         except Exception as error:  # of many kinds: nothing answers, other versions, no token
-            why = " ".join(str(error).split())[:200]
-            if not self.at:
-                raise UserError(f"Ray does not start here ({why}); see /tmp/ray/session_latest/logs") from None
-            raise UserError(
-                f"no Ray cluster at {self.at} ({why}); give HOST:PORT as `ray start --head` printed it, or leave out "
-                "--at for a cluster on this machine"
-            ) from None
+            raise self._refusal(error) from None
+
+    def _refusal(self, error: Exception) -> UserError:
+        why = " ".join(str(error).split())[:200]
+        if not self.at:
+            return UserError(f"Ray does not start here ({why}); see /tmp/ray/session_latest/logs")
+        return UserError(
+            f"no Ray cluster at {self.at} ({why}); give HOST:PORT as `ray start --head` printed it, or leave out --at "
+            "for a cluster on this machine"
+        )
 
     def run(self, tasks: Sequence[Task]) -> Iterator[Event]:
         """See `Engine`."""

@@ -19,6 +19,7 @@ from lib.analysis.statistics import signal_to_error_db
 from lib.backends import Backend, backend_names, get_backend
 from lib.backends.interface import RUNTIME, TOLERANCES, register
 from lib.backends.null import Null
+from lib.backends.torch_blas import TorchBlas
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT
 from lib.machine import ISA_FLAGS, flags_for
@@ -139,6 +140,21 @@ class TestEveryBackend:
 
     def test_keeps_its_promise_in_large_batches(self, told: Told) -> None:
         assert not told[1]["reason"]
+
+
+def test_operator_that_waited_for_a_core_in_one_pass_is_not_the_kernel_of_its_layer() -> None:
+    class Disturbed(nn.Module):
+        num_passes = 0
+
+        def forward(self, batch: torch.Tensor) -> torch.Tensor:
+            self.num_passes += 1
+            torch.rand(10_000_000 if self.num_passes == 2 else 1)  # the first that the profiler sees
+            return batch.flatten(1) @ weights
+
+    weights = torch.ones(3 * 32 * 32, 256)
+    backend = TorchBlas()
+    backend.model = nn.Sequential(Disturbed())
+    assert backend.trace(images(32)) == {"0": ["mm"]}
 
 
 @pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+NUM_PROFILED = 3  # passes
+
+
 class TorchEager(Backend):
     """Eager mode in `eval` and `inference_mode`, contiguous NCHW."""
 
@@ -109,7 +112,17 @@ class TorchEager(Backend):
                 handle.remove()
 
     def _operators(self, images: np.ndarray) -> Kernels:
-        """The ATen operator that took most of each layer's time, from torch's profiler."""
+        """The ATen operator that takes most of each layer's time. Its shortest time of several passes counts: in one
+        alone, whatever had to wait for a core would look like the slowest."""
+        least: dict[str, dict[str, float]] = {}
+        for _ in range(NUM_PROFILED):
+            for layer, times in self._own_times(images).items():
+                before = least.get(layer, times)
+                least[layer] = {name: min(time, before.get(name, time)) for name, time in times.items()}
+        return {layer: [max(times, key=times.__getitem__)] for layer, times in least.items()}
+
+    def _own_times(self, images: np.ndarray) -> dict[str, dict[str, float]]:
+        """By layer and ATen operator: the longest own time of a call in one pass, from torch's profiler."""
         from torch.profiler import ProfilerActivity, profile, record_function
 
         prefix = "layer:"
@@ -124,12 +137,13 @@ class TorchEager(Backend):
 
         with self._hooks(enter, leave), profile(activities=[ProfilerActivity.CPU]) as profiler:
             self.predict(images)
-        most: dict[str, tuple[float, str]] = {}
+        longest: dict[str, dict[str, float]] = {}
         for event in profiler.events():
             layer = _enclosing(event, prefix)
             if layer and not event.name.startswith(prefix):
-                most[layer] = max(most.get(layer, (-1.0, "")), (float(event.self_cpu_time_total), event.name))
-        return {layer: [name.removeprefix("aten::").strip("_")] for layer, (_, name) in most.items()}
+                times, name = longest.setdefault(layer, {}), event.name.removeprefix("aten::").strip("_")
+                times[name] = max(times.get(name, 0.0), float(event.self_cpu_time_total))
+        return longest
 
     def _onednn_primitives(self, images: np.ndarray) -> Kernels:
         """oneDNN's own report of one pass. It prints to file descriptor 1, so where a layer's lines begin and end is

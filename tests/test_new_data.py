@@ -89,7 +89,7 @@ def test_what_is_added_is_listed_verified_and_there_once(
     assert main(command) == 0
     (extra,) = all_extras()
     first = capsys.readouterr()
-    assert f"4 images in 3 tracks of 2 classes; use them with -p extra_data {extra.hash}" in first.out
+    assert f"images: 4, tracks: 3, classes: 2; use them with -p extra_data {extra.hash}" in first.out
     assert "4 of 6 images are new" in first.err
     assert main(command) == 0 and "they were there already" in capsys.readouterr().out
     assert main(["data", "list"]) == 0 and main(["data", "verify"]) == 0

@@ -78,7 +78,7 @@ class Extra:
     def words(self) -> str:
         """How many images of what they are."""
         tracks, classes = len({_track(image.source) for image in self.images}), {image.label for image in self.images}
-        return f"{len(self.images):,} images in {tracks:,} tracks of {len(classes)} classes"
+        return f"images: {len(self.images):,}, tracks: {tracks:,}, classes: {len(classes)}"
 
 
 _EXTRA = pydantic.TypeAdapter(Extra)

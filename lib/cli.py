@@ -482,7 +482,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="default: 127.0.0.1, this machine alone")
     serve.add_argument("--port", type=int, default=8000, metavar="N", help="default: 8000; 0: any that is free")
     serve.add_argument(
-        "--num-threads", type=_at_least_one, default=0, metavar="N", help="of the network (default: all cores)"
+        "--num-threads", type=_at_least_one, default=0, metavar="N", help="of the network (default: all cores but one)"
     )
 
     serve.add_argument("--window", type=_at_least_one, default=0, metavar="N", help="last answers kept for GET /window")

@@ -10,20 +10,21 @@ generator costs the server nothing; latencies need a quiet machine with at least
 from __future__ import annotations
 
 import argparse
-import asyncio
 import io
 import json
 import math
 import random
 import re
+import select
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -38,11 +39,13 @@ from lib.granted import num_cores
 from lib.machine import collect_environment
 from lib.release import Release
 from lib.release.predicting import Model
+from lib.serving.engine import default_threads
 from tests.served import Server, made_release, serving
 
 NUM_IMAGES = 500
 LOST, REFUSED = 0, -1  # sent and never answered; not sent, as nothing listens
 CONNECTIONS = 32  # of the closed loop: the server's largest batch
+RETRY_S = 0.1  # until a client that nobody answered sends again
 LATE_S = 0.1  # an image that is sent later than this after its arrival was not offered in time
 OUT = PROJECT_ROOT / "build/serve-check"
 TYPES = {"JPEG": "image/jpeg", "PNG": "image/png", "PPM": "image/x-portable-pixmap"}
@@ -103,87 +106,132 @@ class Load:
         return float(np.quantile(self.latencies_s, share)) if self.latencies_s else math.nan
 
 
-class Client:
-    """One connection, opened again where it was lost. Small: what it costs is taken from the server."""
+@dataclass
+class _Exchange:
+    """One request on its way, and what came back of its answer."""
+
+    connection: socket.socket
+    since: float
+    to_send: memoryview
+    was_sent: bool = False
+    answer: bytearray = field(default_factory=bytearray)
+
+
+class Clients:
+    """Connections of many clients in one loop without threads: what they cost is taken from the server."""
 
     def __init__(self, port: int) -> None:
-        self._port = port
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._port, self._poll = port, select.epoll()
+        self._idle, self._busy = dict[int, socket.socket](), dict[int, _Exchange]()
 
-    async def send(self, request: bytes) -> int:
-        """Status of the answer, or LOST or REFUSED."""
-        try:
-            if self._streams is None:
-                self._streams = await asyncio.open_connection("127.0.0.1", self._port)
-        except OSError:
-            return REFUSED
-        reader, writer = self._streams
-        try:
-            writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
-            await reader.readexactly(int(length[1]) if length else 0)
-            if b"\r\nconnection: close\r\n" in head.lower():  # refused before the whole image was there
-                self.close()
-            return int(head[9:12])
-        except (OSError, asyncio.IncompleteReadError):
-            self.close()
-            return LOST
+    @property
+    def num_waiting(self) -> int:
+        return len(self._busy)
+
+    def send(self, request: bytes, since: float) -> None:
+        """Send on a connection that is idle, else on a new one."""
+        known = bool(self._idle)
+        exchange = _Exchange(self._idle.popitem()[1] if known else self._connect(), since, memoryview(request))
+        self._busy[exchange.connection.fileno()] = exchange
+        if known:
+            with suppress(OSError):  # it ended just now; that is an event, too
+                self._write(exchange)
+
+    def answers(self, wait_s: float) -> Iterator[tuple[int, float]]:
+        """What comes meanwhile: the status of each answer, or LOST or REFUSED, and its `since`."""
+        for number, events in self._poll.poll(max(0.0, wait_s)):
+            if (exchange := self._busy.get(number)) is None:  # the server ended an idle connection
+                self._idle.pop(number).close()
+            elif (status := self._proceed(exchange, events)) is not None:
+                del self._busy[number]
+                if status in (LOST, REFUSED) or b"\r\nconnection: close\r\n" in exchange.answer.lower():
+                    exchange.connection.close()
+                else:
+                    self._idle[number] = exchange.connection
+                yield status, exchange.since
 
     def close(self) -> None:
-        if self._streams is not None:
-            self._streams[1].close()
-            self._streams = None
+        for connection in (*self._idle.values(), *(exchange.connection for exchange in self._busy.values())):
+            connection.close()
+        self._poll.close()
+
+    def _connect(self) -> socket.socket:
+        connection = socket.socket()
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.connect_ex(("127.0.0.1", self._port))  # a refusal is an event, too
+        self._poll.register(connection)
+        return connection
+
+    def _write(self, exchange: _Exchange) -> None:
+        exchange.to_send = exchange.to_send[exchange.connection.send(exchange.to_send) :]
+        exchange.was_sent = True
+        self._poll.modify(exchange.connection, select.EPOLLIN | (select.EPOLLOUT if exchange.to_send else 0))
+
+    def _proceed(self, exchange: _Exchange, events: int) -> int | None:
+        try:
+            if events & select.EPOLLOUT:
+                self._write(exchange)
+            if events & ~select.EPOLLOUT:
+                received = exchange.connection.recv(65536)
+                exchange.answer += received
+                return _status(exchange.answer) if received else LOST
+        except OSError:
+            return LOST if exchange.was_sent else REFUSED
+        return None
 
 
-async def closed_loop(port: int, requests: list[bytes], seconds: float, load: Load | None = None) -> Load:
+def _status(answer: bytearray) -> int | None:
+    """Of an answer of HTTP, once all of it is there."""
+    end = answer.find(b"\r\n\r\n")
+    if end < 0:
+        return None
+    length = re.search(rb"content-length: (\d+)", answer[:end], re.IGNORECASE)
+    return int(answer[9:12]) if len(answer) >= end + 4 + int(length[1] if length else 0) else None
+
+
+def closed_loop(
+    port: int, requests: list[bytes], seconds: float, load: Load | None = None, stop: threading.Event | None = None
+) -> Load:
     """Each connection sends its next image when the last is answered.
 
     Args:
         load: gets the figures while it goes on.
+        stop: ends it early, when it is set.
     """
     load, begun = load or Load(), time.perf_counter()
-
-    async def run() -> None:
-        client = Client(port)
-        while time.perf_counter() - begun < seconds:
-            sent = time.perf_counter()
-            status = await client.send(random.choice(requests))
-            _note(load, status, sent)
-            if status in (LOST, REFUSED):  # a server that was killed still takes connections for a moment
-                await asyncio.sleep(0.1)
-        client.close()
-
-    await asyncio.gather(*(run() for _ in range(CONNECTIONS)))
+    with closing(Clients(port)) as clients:
+        due = [begun] * CONNECTIONS
+        while due or clients.num_waiting:
+            now = time.perf_counter()
+            if now >= begun + seconds or (stop is not None and stop.is_set()):
+                due = []
+            for _ in range(sum(moment <= now for moment in due)):
+                clients.send(random.choice(requests), now)
+            due = [moment for moment in due if moment > now]
+            for status, since in clients.answers(RETRY_S):
+                _note(load, status, since)
+                # a server that was killed still takes connections for a moment
+                due.append(time.perf_counter() + (RETRY_S if status in (LOST, REFUSED) else 0.0))
     load.seconds = time.perf_counter() - begun
     return load
 
 
-async def open_loop(port: int, requests: list[bytes], seconds: float, rate: float) -> Load:
+def open_loop(port: int, requests: list[bytes], seconds: float, rate: float) -> Load:
     """Images arrive at random times at this mean rate, whatever the server does; latency counts from the arrival."""
-    load, begun = Load(), time.perf_counter()
-    idle: list[Client] = []
-    tasks = set()
-    in_time = 0
-
-    async def run(arrival: float) -> None:
-        nonlocal in_time
-        client = idle.pop() if idle else Client(port)
-        in_time += time.perf_counter() < min(arrival + LATE_S, begun + seconds)
-        _note(load, await client.send(random.choice(requests)), arrival)
-        idle.append(client)
-
-    arrival = begun
-    while arrival < begun + seconds:
-        await asyncio.sleep(max(0.0, arrival - time.perf_counter()))
-        task = asyncio.create_task(run(arrival))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-        arrival += random.expovariate(rate)
-    await asyncio.gather(*tasks)
-    load.seconds, load.offered = time.perf_counter() - begun, in_time / seconds
-    for client in idle:
-        client.close()
+    load, begun, num_in_time = Load(), time.perf_counter(), 0
+    with closing(Clients(port)) as clients:
+        arrival = begun
+        while arrival < begun + seconds or clients.num_waiting:
+            now = time.perf_counter()
+            if arrival <= now and arrival < begun + seconds:
+                clients.send(random.choice(requests), arrival)
+                num_in_time += now < min(arrival + LATE_S, begun + seconds)
+                arrival += random.expovariate(rate)
+            more = arrival < begun + seconds
+            for status, since in clients.answers(arrival - now if more else RETRY_S):
+                _note(load, status, since)
+    load.seconds, load.offered = time.perf_counter() - begun, num_in_time / seconds
     return load
 
 
@@ -287,28 +335,28 @@ def measure(release: Release, num_threads: int, seconds: float, soak_s: float) -
     requests = raw_requests("/predict")
     with serving(release.path, "--port", "0", "--num-threads", str(num_threads)) as server:
         _say("capacity")
-        asyncio.run(closed_loop(server.port, requests, min(2.0, seconds)))  # warm-up
+        closed_loop(server.port, requests, min(2.0, seconds))  # warm-up
         before, used = batches(server), cpu_seconds(server.process.pid)
-        peak = asyncio.run(closed_loop(server.port, requests, seconds))
+        peak = closed_loop(server.port, requests, seconds)
         used, after = cpu_seconds(server.process.pid) - used, batches(server)
         mean_batch = (after[0] - before[0]) / (after[1] - before[1])
         _say("the bare loop")
         bare_rate, _ = bare(release, num_threads, max(1, round(mean_batch)), seconds)
         _, single_s = bare(release, num_threads, 1, seconds)
         _say("half load")
-        half = asyncio.run(open_loop(server.port, requests, seconds, peak.goodput / 2))
+        half = open_loop(server.port, requests, seconds, peak.goodput / 2)
         _say("overload")
-        over = asyncio.run(open_loop(server.port, requests, seconds, peak.goodput * 2))
+        over = open_loop(server.port, requests, seconds, peak.goodput * 2)
         _say(f"soak of {soak_s:.0f} s")
         process = psutil.Process(server.process.pid)
-        first = asyncio.run(closed_loop(server.port, requests, soak_s / 10))  # until allocators have settled
+        first = closed_loop(server.port, requests, soak_s / 10)  # until allocators have settled
         settled = process.memory_info().rss
-        soak = asyncio.run(closed_loop(server.port, requests, soak_s * 9 / 10))
+        soak = closed_loop(server.port, requests, soak_s * 9 / 10)
         wrong = sum((load.statuses for load in (peak, half, over, first, soak)), Counter[int]())
         del wrong[200], wrong[429]
         grown = process.memory_info().rss
     _say("kill -9 and restart")
-    in_flight, lost, restart_s = asyncio.run(_killed(release, num_threads, requests))
+    in_flight, lost, restart_s = killed(release, num_threads, requests)
     return Figures(
         machine=f"{collect_environment().cpu_model or 'unknown CPU'}, {num_cores()} cores",
         num_threads=num_threads,
@@ -334,27 +382,26 @@ def measure(release: Release, num_threads: int, seconds: float, soak_s: float) -
     )
 
 
-async def _killed(release: Release, num_threads: int, requests: list[bytes]) -> tuple[int, int, float]:
+def killed(release: Release, num_threads: int, requests: list[bytes]) -> tuple[int, int, float]:
     """Requests without a complete answer while no server ran, and at other times; seconds until a new one listens."""
-    options, load = ("--num-threads", str(num_threads)), Load()
+    options, load, stop = ("--num-threads", str(num_threads)), Load(), threading.Event()
     with serving(release.path, "--port", "0", *options) as server:
-        clients = asyncio.create_task(closed_loop(server.port, requests, math.inf, load))
-        await asyncio.sleep(1.0)
-        server.process.kill()
-        early = load.statuses[LOST]
-        begun = time.perf_counter()
-        await asyncio.to_thread(server.process.wait)
-        again = serving(release.path, "--port", str(server.port), *options)
-        await asyncio.to_thread(again.__enter__)
+        clients = threading.Thread(target=closed_loop, args=(server.port, requests, math.inf, load, stop))
+        clients.start()
         try:
-            restart_s = time.perf_counter() - begun
-            in_flight = load.statuses[LOST] - early
-            await asyncio.sleep(1.0)
+            time.sleep(1.0)
+            server.process.kill()
+            early = load.statuses[LOST]
+            begun = time.perf_counter()
+            server.process.wait()
+            with serving(release.path, "--port", str(server.port), *options):
+                restart_s = time.perf_counter() - begun
+                in_flight = load.statuses[LOST] - early
+                time.sleep(1.0)
+                stop.set()
+                clients.join()
         finally:
-            clients.cancel()
-            with suppress(asyncio.CancelledError):
-                await clients
-            again.__exit__(None, None, None)
+            stop.set()
     return in_flight, load.statuses[LOST] - in_flight, restart_s
 
 
@@ -383,18 +430,18 @@ def measure_plain(figures: Figures, checkpoint: Path, num_threads: int, seconds:
     _say("the plain server")
     requests = form_requests("/predict")
     with plain_server(checkpoint, num_threads) as (pid, port):
-        asyncio.run(closed_loop(port, requests, min(2.0, seconds)))
+        closed_loop(port, requests, min(2.0, seconds))
         used = cpu_seconds(pid)
-        peak = asyncio.run(closed_loop(port, requests, seconds))
+        peak = closed_loop(port, requests, seconds)
         figures.plain_per_cpu_second = peak.statuses[200] / (cpu_seconds(pid) - used)
         figures.plain_capacity = peak.goodput
-        half = asyncio.run(open_loop(port, requests, seconds, peak.goodput / 2))
+        half = open_loop(port, requests, seconds, peak.goodput / 2)
         figures.plain_half_load_p99_s = half.percentile(0.99)
 
 
 def table(figures: Figures) -> str:
     """For docs/serving.md."""
-    lines = [f"{figures.release}, {figures.num_threads} threads, {figures.machine}.", ""]
+    lines = [f"{figures.release}, threads of the network: {figures.num_threads}, {figures.machine}.", ""]
     lines += ["| asked | at least | measured | |", "|---|---|---|---|"]
     lines += [f"| {what} | {asked} | {found} | {'met' if met else '**not met**'} |"
               for what, asked, found, met in figures.checks]  # fmt: skip
@@ -427,14 +474,14 @@ def main() -> int:
     parser.add_argument("--release", default="", help="release or run folder; default: one with random weights is made")
     parser.add_argument("--seconds", type=float, default=30.0, help="of each phase (default 30)")
     parser.add_argument("--soak", type=float, default=1800.0, help="seconds of the soak (default 1800)")
-    parser.add_argument("--num-threads", type=int, default=0, help="default: all cores")
+    parser.add_argument("--num-threads", type=int, default=0, help="default: as the server takes it")
     parser.add_argument("--document", action="store_true", help="also write the table into docs/serving.md")
     arguments = parser.parse_args()
-    num_threads = arguments.num_threads or num_cores()
+    num_threads = arguments.num_threads or default_threads()
     with tempfile.TemporaryDirectory() as scratch:
         release = Release.load(arguments.release or made_release(Path(scratch)))
         figures = measure(release, num_threads, arguments.seconds, arguments.soak)
-        measure_plain(figures, release.path / "model.safetensors", num_threads, arguments.seconds)
+        measure_plain(figures, release.path / "model.safetensors", num_cores(), arguments.seconds)
     text = table(figures)
     write_atomic(OUT / "figures.json", json.dumps(asdict(figures), indent=1))
     write_atomic(OUT / "figures.md", text)

@@ -17,6 +17,7 @@ import pytest
 from lib.cli import main
 from lib.data import load_data
 from lib.data.cache import SENT_VARIABLE, folder_of
+from lib.data.store import add
 from lib.errors import UserError
 from lib.files import PROJECT_ROOT, locked
 from lib.records.run import Job
@@ -29,7 +30,7 @@ from lib.series.jobs import plan_jobs
 from lib.series.preflight import image_caches, image_hashes
 from lib.series.sources import code_hash
 from tests.conftest import Refused
-from tests.gtsrb_layout import write_layout
+from tests.gtsrb_layout import write_image, write_layout
 from tests.made_series import Write, write  # noqa: F401  # a fixture
 from tests.new_python import printed_by
 
@@ -126,15 +127,22 @@ def test_images_that_were_sent_stand_in_for_files_that_a_node_does_not_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GTSRB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("GTSRB_STORE", str(tmp_path / "store"))
     write_layout(tmp_path / "data")
+    write_image(tmp_path / "new/14/IMG_1.png", 14, 7000)
+    extra, _ = add(tmp_path / "new", load_data("gtsrb", data_root=str(tmp_path / "data")))
     given = {"dataset": "gtsrb", "data_root": str(tmp_path / "data"), "fold": "1", "recipe": "record"}
-    jobs = plan_jobs(["02"], given, [])
+    jobs = plan_jobs(["02"], {**given, "extra_data": extra.hash}, [])
     (expected,) = image_hashes(jobs, {}).values()
-    caches = image_caches(jobs, tmp_path)
-    assert list(caches) == ["gtsrb-32px"]
+    caches = image_caches(jobs, tmp_path, known := {})
+    assert sorted(caches) == ["gtsrb-32px", "store"] and expected.endswith(extra.hash)
     for name, cache in caches.items():
         unpack(packed(cache), tmp_path / "sent" / name)
+    shutil.rmtree(tmp_path / "store")
+    with pytest.raises(UserError, match="no extra data have the hash"):
+        image_hashes(jobs, {})
     shutil.rmtree(tmp_path / "data")
+    assert image_caches(plan_jobs(["02"], given, []), tmp_path, known) == {"gtsrb-32px": caches["gtsrb-32px"]}
     with pytest.raises(UserError, match="no folder"):
         image_hashes(jobs, {})
     monkeypatch.setenv(SENT_VARIABLE, str(tmp_path / "sent"))

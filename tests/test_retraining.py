@@ -19,12 +19,13 @@ from lib.errors import RefusedError, UserError
 from lib.files import PROJECT_ROOT
 from lib.records.schema import RELEASE, Promotion, ReleaseRecord, Rule, read_record, record_path, write_record
 from lib.release import Release
+from lib.release.writer import plan_release, write_release
 from lib.series.jobs import plan_jobs
 from tests.gtsrb_layout import write_image
 from tests.made_data import made_data, noise
 from tests.made_github import HOST, MadeGithub
 from tests.made_records import made_scenario
-from tests.made_release import made_series_run
+from tests.made_release import made_run, made_series_run, released_data
 from tests.rehearsal import standins
 from tests.rehearsal.results import Event
 from tests.rehearsal.runner import Runner, read_workflow
@@ -80,10 +81,27 @@ def test_the_same_inputs_are_decided_once_and_others_anew(github: MadeGithub, en
     opened = report(run, {**environ, "KEY": first["key"], "PAGE_URL": "https://github.com/page", "CHAMPION": "v1.0.0"})
     assert plan(environ) == {**first, "train": "false"}
     assert report(run, {**environ, "KEY": first["key"]}) == opened and len(github.issues) == 1
+    assert plan({**environ, "INPUT_EXTRA_DATA": "none"}) == {**first, "train": "false"}, "the champion has none either"
     for change in ({"INPUT_EXTRA_DATA": "ab" * 32}, {"GITHUB_SHA": "6" * 40}, {"INPUT_PROFILE": "full"}):
         assert plan({**environ, **change})["train"] == "true"
-    github.assets[1]["digest"] = "sha256:other"
+    other = next(asset for asset in github.assets.values() if not asset["name"].endswith(".tar"))
+    other["digest"] = "sha256:other"
     assert plan(environ)["train"] == "true", "another champion under the same tag"
+
+
+def test_extra_images_of_the_champion_are_used_again_unless_others_or_none_are_asked_for(
+    github: MadeGithub, tmp_path: Path
+) -> None:
+    extra_hash = "ef" * 32
+    made = plan_release(made_run(tmp_path / "run", ("onnxruntime",), extra_hash=extra_hash))
+    release = write_release(made, released_data(extra_hash=extra_hash)).release
+    (release.path / "model.sig").write_text("{}")
+    (tmp_path / "notes.md").write_text("notes")
+    environ = {**github.environ("v1.0.0", contents="write", issues="read"), "GITHUB_SHA": "5" * 40}
+    list(publish(release.path, tmp_path / "notes.md", "image", environ))
+    asked = ("", "ab" * 32, "none")
+    found = [plan({**environ, "INPUT_EXTRA_DATA": given})["extra_data"] for given in asked]
+    assert found == [extra_hash, "ab" * 32, ""]
 
 
 def test_the_workflow_trains_with_the_new_images_and_opens_one_issue_with_the_evidence(

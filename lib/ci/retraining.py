@@ -10,6 +10,7 @@ import io
 import json
 import re
 import tarfile
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,14 +26,18 @@ from lib.report.promotion import rules_table, verdict_words
 from lib.report.words import capital
 
 LABEL = "retraining"  # of its issues
-_EXTRA = re.compile(r"[0-9a-f]{64}|")  # all of it: the same images have one name, of their release too
+NO_EXTRA = "none"
+_EXTRA = re.compile(
+    rf"[0-9a-f]{{64}}|{NO_EXTRA}|"
+)  # all of a hash: the same images have one name, of their release too
 
 
 def plan(environ: Mapping[str, str]) -> dict[str, str]:
     """Outputs of the plan job.
 
     Args:
-        environ: what `settings` and `Hub` read, GITHUB_SHA, and INPUT_EXTRA_DATA (whole hash of images, or empty).
+        environ: what `settings` and `Hub` read, GITHUB_SHA, and INPUT_EXTRA_DATA (whole hash of images, or `none`;
+            empty: those that the champion was trained with).
 
     Returns:
         What `settings` gives; extra_data; champion (tag of the latest release; empty: none is published); key (SHA-256
@@ -46,10 +51,15 @@ def plan(environ: Mapping[str, str]) -> dict[str, str]:
     extra = environ.get("INPUT_EXTRA_DATA", "").strip()
     if not _EXTRA.fullmatch(extra):
         raise UserError(
-            f"extra_data is {extra[:80]!r}; give the whole hash that `python -m lib data add` printed, or nothing"
+            f"extra_data is {extra[:80]!r}; give the whole hash that `python -m lib data add` printed, or "
+            f"{NO_EXTRA!r}, or nothing for those of the champion"
         )
     chosen, latest = settings(environ), hub.latest()
     champion = latest["tag_name"] if latest else ""
+    if champion and not extra:
+        with tempfile.TemporaryDirectory() as folder:
+            extra = fetch_release(champion, Path(folder), environ).manifest.figures.extra_hash
+    extra = extra.removeprefix(NO_EXTRA)
     digests = sorted(str(asset.get("digest")) for asset in latest["assets"]) if latest else []
     inputs = [
         commit,

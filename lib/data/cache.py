@@ -96,13 +96,19 @@ def cached(key: str, made_from: str, make: Callable[[], Splits]) -> Splits:
             return _install(make(), folder, made_from)
 
 
+def sent_folder(name: str) -> Path | None:
+    """What another machine has sent under this name; None where it has sent none."""
+    place = os.environ.get(SENT_VARIABLE, "")
+    return folder if place and (folder := Path(place, name)).is_dir() else None
+
+
 def sent(name: str) -> Splits | None:
     """The splits that another machine has sent, checked by their hashes; None where it has sent none of this name.
 
     Raises:
         UserError: what it has sent is damaged.
     """
-    if not (place := os.environ.get(SENT_VARIABLE, "")) or not (folder := Path(place, name)).is_dir():
+    if (folder := sent_folder(name)) is None:
         return None
     if (splits := _read(folder, None)) is None:
         raise UserError(f"the images that were sent to {folder} are damaged; remove the folder: they are sent again")

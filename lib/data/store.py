@@ -24,7 +24,7 @@ import pydantic
 from PIL import Image
 
 from lib.data.audit import TEST, TRAIN, VAL
-from lib.data.cache import cached
+from lib.data.cache import cached, sent_folder
 from lib.data.dataset import Data, Split, joined
 from lib.data.folders import NUMBER, read_rows, some, visible
 from lib.data.image_files import Entry, decode_entries, hash_manifest, hash_rows
@@ -34,6 +34,7 @@ from lib.files import locked, project_path, replacing, write_atomic, writing
 from lib.progress import Progress, silent
 
 SHORT = 12  # characters of a hash in a list
+SENT_NAME = "store"  # beside caches that another machine has sent
 FOLDER = "extra"  # that the sources of these images are in
 _BOX = ("Roi.X1", "Roi.Y1", "Roi.X2", "Roi.Y2")
 _HASH = re.compile(r"[0-9a-f]{6,64}")
@@ -85,8 +86,8 @@ _EXTRA = pydantic.TypeAdapter(Extra)
 
 
 def store_dir() -> Path:
-    """Folder of the store; `GTSRB_STORE` overrides it."""
-    return project_path(os.environ.get("GTSRB_STORE") or "store")
+    """Folder of the store, or where another machine has sent it; `GTSRB_STORE` overrides it."""
+    return sent_folder(SENT_NAME) or project_path(os.environ.get("GTSRB_STORE") or "store")
 
 
 def _manifest_path(extra_hash: str) -> Path:

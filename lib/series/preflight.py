@@ -18,7 +18,7 @@ from lib.data.images import WHOLE
 from lib.data.loading import choose_dataset
 from lib.data.sets import get_dataset
 from lib.data.splitting import VAL_SHARE
-from lib.data.store import find_extra, with_extra
+from lib.data.store import SENT_NAME, find_extra, store_dir, with_extra
 from lib.errors import UserError
 from lib.files import CHECKPOINT_NAME, TEMPORARY, project_path, writing
 from lib.header import read_header
@@ -110,11 +110,17 @@ def image_hashes(jobs: Sequence[Job], known: dict[tuple[ParameterValue | None, .
     return found
 
 
-def image_caches(jobs: Sequence[Job], run_dir: Path) -> dict[str, Path]:
+def image_caches(jobs: Sequence[Job], run_dir: Path, known: dict[tuple[str, str, int, str], Path]) -> dict[str, Path]:
     """Folders with the decoded images of files that these jobs read, by data set, size and crop as
-    `lib.data.cache.sent` has them. They are made where they are missing."""
+    `lib.data.cache.sent` has them, and the store of extra images. Caches are made where they are missing.
+
+    Args:
+        known: what was found before, by parameters; it is added to.
+    """
     found = {}
     for job in jobs:
+        if job.values.get("extra_data") or job.values.get("previous_data"):
+            found[SENT_NAME] = store_dir()
         if (values := job.values).get("dataset") and get_dataset(str(values["dataset"])).reads_files:
             read = {(IMAGE_SIZE, str(values.get("crop", WHOLE)))}
             if "recipe" in values:
@@ -124,9 +130,11 @@ def image_caches(jobs: Sequence[Job], run_dir: Path) -> dict[str, Path]:
                 header = read_header(checkpoint, "train again")
                 read.add((header.preprocessing.image_size, header.crop))
             for size, crop in read:
-                data = load_data(str(values["dataset"]), data_root=str(values["data_root"]), image_size=size, crop=crop)
-                folder = folder_of(data.splits)
-                found[folder.name.rpartition("-")[0]] = folder
+                asked = str(values["dataset"]), str(values["data_root"]), size, crop
+                if asked not in known:
+                    data = load_data(asked[0], data_root=asked[1], image_size=size, crop=crop)
+                    known[asked] = folder_of(data.splits)
+                found[known[asked].name.rpartition("-")[0]] = known[asked]
     return found
 
 

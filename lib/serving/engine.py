@@ -44,15 +44,21 @@ class Served(NamedTuple):
 
         Args:
             path: of the release; a link to one is followed once, so that it may be turned meanwhile.
-            num_threads: 0 = all cores that were granted.
+            num_threads: of the network; 0 = `default_threads`.
 
         Raises:
             UserError: the release does not verify, or ONNX Runtime cannot run its network.
         """
         release, _ = verify(project_path(path).resolve())
-        model = Model(release.model(), num_threads)
+        model = Model(release.model(), num_threads or default_threads())
         model(np.zeros((1, *release.preprocessing.image_shape), np.float32))
         return cls(release, model)
+
+
+def default_threads() -> int:
+    """Of the network: all cores that were granted but one, which the requests themselves keep busy. A network on all of
+    them waits for the slowest of its threads, layer by layer."""
+    return max(1, num_cores() - 1)
 
 
 class Upload(NamedTuple):

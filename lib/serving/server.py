@@ -53,7 +53,7 @@ def serve(path: str, host: str, port: int, num_threads: int, window_size: int = 
     Args:
         path: a release folder, or a link to one.
         port: 0 = any that is free; the first line of output says which.
-        num_threads: of the network; 0 = all cores that were granted.
+        num_threads: as of `Served.load`.
         window_size: as of `create_app`.
 
     Raises:
@@ -110,6 +110,7 @@ def serve(path: str, host: str, port: int, num_threads: int, window_size: int = 
         app,
         http=_Impatient,
         ws="none",
+        loop="uvloop",
         lifespan="on",
         log_config=None,
         access_log=False,

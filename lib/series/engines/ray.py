@@ -81,10 +81,11 @@ class Ray(Engine):
             )
             lines = ray.remote(num_cpus=0, scheduling_strategy=where)(Lines).remote()
             caches: dict[Path, Any] = {}
+            known: dict[tuple[str, str, int, str], Path] = {}
             waiting: dict[Any, tuple[Task, int]] = {}
             for task in tasks:
                 num_cores = self._cores(task)
-                waiting[self._submitted(task, num_cores, lines, caches)] = task, num_cores
+                waiting[self._submitted(task, num_cores, lines, caches, known)] = task, num_cores
             ray.get(lines.read.remote())  # however long it takes to start
             while waiting:
                 ended, _ = ray.wait(list(waiting), timeout=POLL_S)
@@ -111,9 +112,16 @@ class Ray(Engine):
             return max(1, *cores_of_nodes())
         return task.num_threads or max(1, min(cores_of_nodes()) // self.jobs)
 
-    def _submitted(self, task: Task, num_cores: int, lines: Any, caches: dict[Path, Any]) -> Any:
+    def _submitted(
+        self,
+        task: Task,
+        num_cores: int,
+        lines: Any,
+        caches: dict[Path, Any],
+        known: dict[tuple[str, str, int, str], Path],
+    ) -> Any:
         """The answer to come, of a task that may run anywhere. Caches that were put into Ray's store are added."""
-        images = image_caches(task.jobs, task.run_dir)
+        images = image_caches(task.jobs, task.run_dir, known)
         for cache in images.values():
             if cache not in caches:
                 content = packed(cache)

@@ -141,11 +141,11 @@ class Clients:
         """What comes meanwhile: the status of each answer, or LOST or REFUSED, and its `since`."""
         for number, events in self._poll.poll(max(0.0, wait_s)):
             if (exchange := self._busy.get(number)) is None:  # the server ended an idle connection
-                self._idle.pop(number).close()
+                self._end(self._idle.pop(number))
             elif (status := self._proceed(exchange, events)) is not None:
                 del self._busy[number]
                 if status in (LOST, REFUSED) or b"\r\nconnection: close\r\n" in exchange.answer.lower():
-                    exchange.connection.close()
+                    self._end(exchange.connection)
                 else:
                     self._idle[number] = exchange.connection
                 yield status, exchange.since
@@ -162,6 +162,10 @@ class Clients:
         connection.connect_ex(("127.0.0.1", self._port))  # a refusal is an event, too
         self._poll.register(connection)
         return connection
+
+    def _end(self, connection: socket.socket) -> None:
+        self._poll.unregister(connection)  # closing is not enough while a process that is being started shares it
+        connection.close()
 
     def _write(self, exchange: _Exchange) -> None:
         exchange.to_send = exchange.to_send[exchange.connection.send(exchange.to_send) :]

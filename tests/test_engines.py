@@ -134,7 +134,8 @@ def test_images_that_were_sent_stand_in_for_files_that_a_node_does_not_have(
     given = {"dataset": "gtsrb", "data_root": str(tmp_path / "data"), "fold": "1", "recipe": "record"}
     jobs = plan_jobs(["02"], {**given, "extra_data": extra.hash}, [])
     (expected,) = image_hashes(jobs, {}).values()
-    caches = image_caches(jobs, tmp_path, known := {})
+    known: dict[tuple[str, str, int, str], Path] = {}
+    caches = image_caches(jobs, tmp_path, known)
     assert sorted(caches) == ["gtsrb-32px", "store"] and expected.endswith(extra.hash)
     for name, cache in caches.items():
         unpack(packed(cache), tmp_path / "sent" / name)

@@ -88,7 +88,33 @@ def test_variables_of_the_shell_that_change_computing_are_named_and_reach_no_not
     assert note.startswith("note: ignored") and KEEP_VARIABLE in note
 
 
+def test_notebooks_of_a_launch_share_what_they_import_and_nothing_else(write: Write, tmp_path: Path) -> None:
+    before = "import sys\nassert 'numpy' in sys.modules and not hasattr(sys, 'mine')"
+    draw = "import numpy.random\nsys.mine = 1\nopen(f'{run_dir}/draws', 'a').write(f'{numpy.random.random()} ')"
+    for name in ("01_first", "02_second"):
+        write(name, before, draw)
+    assert [job.reason for job in run(tmp_path / "run")] == ["", ""]
+    assert len({*(tmp_path / "run/draws").read_text().split()}) == 2, "what is not seeded is drawn anew"
+
+
 # --------------------------------------------------------------------------------------------------- failures
+
+
+def test_import_that_fails_is_the_failure_of_its_notebook_alone(write: Write, tmp_path: Path) -> None:
+    write("01_first", "import lib.not_there")
+    write("02_second", "import lib.errors")
+    first, second = run(tmp_path / "run")
+    assert "No module named 'lib.not_there'" in first.reason and second.status == "ok"
+
+
+def test_notebook_that_kills_all_that_started_it_but_the_launcher_stops_no_other(write: Write, tmp_path: Path) -> None:
+    parent = "def parent(pid): return int(open(f'/proc/{pid}/stat').read().rpartition(')')[2].split()[1])"
+    write(
+        "01_first", f"import os, signal, time\n{parent}\nos.kill(parent(os.getppid()), signal.SIGKILL)\ntime.sleep(60)"
+    )
+    write("02_second", "1")
+    first, second = run(tmp_path / "run")
+    assert first.status == "failed" and "signal 9" in first.reason and second.status == "ok"
 
 
 @pytest.mark.parametrize(

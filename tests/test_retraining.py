@@ -95,6 +95,7 @@ def test_extra_images_of_the_champion_are_used_again_unless_others_or_none_are_a
     extra_hash = "ef" * 32
     made = plan_release(made_run(tmp_path / "run", ("onnxruntime",), extra_hash=extra_hash))
     release = write_release(made, released_data(extra_hash=extra_hash)).release
+    assert release is not None
     (release.path / "model.sig").write_text("{}")
     (tmp_path / "notes.md").write_text("notes")
     environ = {**github.environ("v1.0.0", contents="write", issues="read"), "GITHUB_SHA": "5" * 40}

@@ -128,9 +128,9 @@ class Workers:
             self.prepare()
 
     def start(self) -> tuple[ColdStart, ColdStart]:
-        """Start all processes and load the network in them, one after the other; running ones are ended first.
+        """Start all processes at once, and load the network in them one after the other; running ones are ended first.
 
-        Each set of processes begins with another role, should it matter who comes first.
+        Each set of processes loads another role first, should it matter who comes first.
 
         Returns:
             What backend and reference waited for.
@@ -138,7 +138,16 @@ class Workers:
         self.stop()
         first = self._num_starts % len(ROLES)
         self._num_starts += 1
-        waited = {role: self._start(role, self.num_threads) for role in ROLES[first:] + ROLES[:first]}
+        self.ready()
+        try:
+            for role in ROLES[first:] + ROLES[:first]:
+                self.running = {**self.running, role: WorkerClient(self.backends[role], self.num_threads)}
+            for worker in self.running.values():
+                worker.ask("memory")  # answered once it is there: none is still starting while another one loads
+            waited = {role: worker.load(*self._files) for role, worker in self.running.items()}
+        except BaseException:
+            self.stop()
+            raise
         return waited["backend"], waited["reference"]
 
     def open(self) -> Sides:
@@ -153,7 +162,9 @@ class Workers:
             self.stop()
         for role in ("reference", "backend"):
             if role not in self.running:
-                self._start(role, num_threads)
+                self.ready()
+                worker, _ = start_worker(self.backends[role], *self._files, num_threads)
+                self.running = {**self.running, role: worker}
         return self.running
 
     def logits(self, split: str, role: str) -> np.ndarray:
@@ -182,13 +193,10 @@ class Workers:
             self._folder.cleanup()
             self._folder = None
 
-    def _start(self, role: str, num_threads: int) -> ColdStart:
-        self.ready()
-        worker, cold_start = start_worker(
-            self.backends[role], self.checkpoint.path, self._path("model"), self._path("val.npy"), num_threads
-        )
-        self.running = {**self.running, role: worker}
-        return cold_start
+    @property
+    def _files(self) -> tuple[Path, Path, Path]:
+        """What a worker loads: checkpoint, what the backend prepared, images."""
+        return self.checkpoint.path, self._path("model"), self._path("val.npy")
 
     def _path(self, name: str) -> Path:
         assert self._folder is not None

@@ -1,4 +1,4 @@
-"""Execute one notebook with papermill, in a process of its own; report progress as JSON lines on standard output.
+"""Execute one notebook with papermill, in a fork of its own; report progress as JSON lines on standard output.
 
 Papermill reports a killed kernel, a time-out or an early `sys.exit` poorly or as success. So nothing is decided here:
 the notebook is written as far as it came, the reason is sent as an event, and `lib.executor.outcome` judges the cells.
@@ -24,6 +24,8 @@ from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
+from lib.executor.fork_server import leave, next_request
+from lib.executor.kernel import PROVISIONER, Kernel, hand_over
 from lib.executor.memory import PeakMemory, kernel_pid
 from lib.executor.orphans import end_with_parent
 from lib.executor.output_limit import Kept
@@ -59,6 +61,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
         """For a kernel of this interpreter, not of what a `python3` on the user's search path means."""
         manager = super().create_kernel_manager()
         manager.kernel_spec_manager = KernelSpecManager(kernel_dirs=[])
+        manager.kernel_spec.metadata["kernel_provisioner"] = {"provisioner_name": PROVISIONER}
         return manager
 
     def execute_cell(self, cell: Any, cell_index: int, **arguments: Any) -> Any:
@@ -167,10 +170,10 @@ def _literal(path: Path) -> str:
 
 
 def main() -> None:
-    """Read one JSON object from standard input and run it."""
+    """Run what the launcher asks for, each in a fork."""
+    spec = next_request()
+    hand_over(Kernel())
     end_with_parent()  # the kernel notices without us
-    spec = json.load(sys.stdin)
-    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # the kernel's debugger warns about frozen modules
     execute(
         Path(spec["notebook"]),
         Path(spec["output"]),
@@ -178,6 +181,7 @@ def main() -> None:
         spec["cell_limit_s"],
         spec["notebook_limit_s"],
     )
+    leave()
 
 
 if __name__ == "__main__":

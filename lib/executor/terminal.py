@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import queue
 import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from lib.executor.fork_server import Forked
 from lib.machine import patient
 
 GRACE_S = 120.0  # the notebook ends itself at its limit; this is for one that cannot
@@ -42,9 +42,7 @@ class Terminal:
         self._write(line + (f" - {reason}" if reason else ""), last=True)
         self._job = ""
 
-    def watch(
-        self, events: Iterator[dict[str, Any]], process: subprocess.Popen[bytes], limit_s: float
-    ) -> Iterator[dict[str, Any]]:
+    def watch(self, events: Iterator[dict[str, Any]], process: Forked, limit_s: float) -> Iterator[dict[str, Any]]:
         """Pass a process's events on while showing them; kill the process where it outlives `limit_s`."""
         inbox: queue.Queue[dict[str, Any] | None] = queue.Queue()
 

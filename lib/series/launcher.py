@@ -17,9 +17,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lib.errors import UserError
+from lib.executor.fork_server import ForkServer
 from lib.executor.outcome import judge
 from lib.executor.terminal import Terminal
 from lib.files import cache_dir, search_path, writing
@@ -34,7 +35,7 @@ from lib.series.jobs import plan_jobs
 from lib.series.parameters import notebook_path
 from lib.series.preflight import check_data, check_inputs, check_installed
 from lib.series.rundir import LATEST, claimed, new_run_dir, point_latest_to, prepare_run_dir
-from lib.series.sources import code_hash
+from lib.series.sources import code_hash, import_lines
 from lib.series.summary import summary_lines
 from lib.training.recipes import choose_recipe
 
@@ -79,21 +80,24 @@ def run_jobs(
     _clear(jobs, run_dir)
     ended: list[Job] = []
     untrained = False
-    for number, job in enumerate(jobs, start=1):
-        if untrained and job.notebook > TRAIN:
-            job = replace(job, status="skipped", reason=f"{TRAIN} failed")
-        elif job.status == PLANNED:
-            terminal.begin(number, job.label)
-            usual_s = _usual_limit_s(job)
-            limits = {
-                "cell_limit_s": cell_limit_s or round(patient(usual_s)),
-                "notebook_limit_s": notebook_limit_s or round(patient(usual_s + OTHER_CELLS_S)),
-            }
-            job = _run_job(job, run_dir, terminal, limits)
-        untrained |= job.notebook == TRAIN and job.status == "failed"
-        terminal.end(job.label, job.status, job.reason)
-        ended.append(job)
-        add_jobs(run_dir, ended)
+    planned = {job.notebook: code_hash(job.notebook) for job in jobs if job.status == PLANNED}
+    imports = dict.fromkeys(line for notebook in planned for line in import_lines(notebook))
+    with ForkServer([*imports], _environ()) as server:
+        for number, job in enumerate(jobs, start=1):
+            if untrained and job.notebook > TRAIN:
+                job = replace(job, status="skipped", reason=f"{TRAIN} failed")
+            elif job.status == PLANNED:
+                terminal.begin(number, job.label)
+                usual_s = _usual_limit_s(job)
+                limits = {
+                    "cell_limit_s": cell_limit_s or round(patient(usual_s)),
+                    "notebook_limit_s": notebook_limit_s or round(patient(usual_s + OTHER_CELLS_S)),
+                }
+                job = _run_job(replace(job, code=planned[job.notebook]), run_dir, terminal, server, limits)
+            untrained |= job.notebook == TRAIN and job.status == "failed"
+            terminal.end(job.label, job.status, job.reason)
+            ended.append(job)
+            add_jobs(run_dir, ended)
     return ended
 
 
@@ -113,9 +117,8 @@ def _clear(jobs: Sequence[Job], run_dir: Path) -> None:
         forget_network(run_dir)
 
 
-def _run_job(job: Job, run_dir: Path, terminal: Terminal, limits: dict[str, int]) -> Job:
+def _run_job(job: Job, run_dir: Path, terminal: Terminal, server: ForkServer, limits: dict[str, int]) -> Job:
     started, begun = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-    code = code_hash(job.notebook)  # before it runs: files may change meanwhile
     executed = run_dir / "notebooks" / f"{job.label}.ipynb"
     page = run_dir / "pages" / f"{job.label}.html"
     record = record_path(run_dir, job.notebook, job.backend)
@@ -129,7 +132,7 @@ def _run_job(job: Job, run_dir: Path, terminal: Terminal, limits: dict[str, int]
             "parameters": {**job.parameters, "run_dir": str(run_dir)},
             **limits,
         }
-        failure = judge(output, _execute(spec, Path(folder), terminal))
+        failure = judge(output, _execute(spec, Path(folder), terminal, server))
         executed.parent.mkdir(exist_ok=True)
         if failure is not None and failure.num_cells == 0:  # nothing readable: the source stands in, to have a page
             shutil.copyfile(notebook_path(job.notebook), executed)
@@ -146,7 +149,6 @@ def _run_job(job: Job, run_dir: Path, terminal: Terminal, limits: dict[str, int]
         seconds=round(time.monotonic() - begun, 1),
         reason=reason,
         started=started,
-        code=code,
     )
 
 
@@ -170,23 +172,16 @@ def _status_of(job: Job, record: Path) -> tuple[str, str]:
     return "ok", ""
 
 
-def _execute(spec: dict[str, Any], folder: Path, terminal: Terminal) -> str:
+def _execute(spec: dict[str, Any], folder: Path, terminal: Terminal, server: ForkServer) -> str:
     """Run the notebook in a process of its own; returns why it stopped early, or an empty string."""
-    with (folder / "runner.log").open("w+b") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "lib.executor.execute"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=_kernel_environ(folder, Path(spec["notebook"]).stem),
-        )
+    reading, writing_end = os.pipe()
+    with (folder / "runner.log").open("w+b") as log, os.fdopen(reading, "rb") as output:
+        environ = _kernel_environ(folder, Path(spec["notebook"]).stem)
+        process = server.start(spec, environ, writing_end, log.fileno())
+        os.close(writing_end)
         stopped = ""
         try:
-            assert process.stdin is not None
-            with contextlib.suppress(BrokenPipeError):  # it died at once; its exit status shows it
-                process.stdin.write(json.dumps(spec).encode())
-                process.stdin.close()
-            for event in terminal.watch(_events(process), process, spec["notebook_limit_s"]):
+            for event in terminal.watch(_events(output), process, spec["notebook_limit_s"]):
                 if event["event"] == "stopped":
                     stopped = str(event["reason"])
         except BaseException:  # Ctrl-C or SIGTERM: no notebook may go on by itself and write into the run
@@ -205,28 +200,32 @@ def _execute(spec: dict[str, Any], folder: Path, terminal: Terminal) -> str:
     return stopped
 
 
-def _kernel_environ(folder: Path, notebook: str) -> dict[str, str]:
-    """Variables of a process that runs a notebook: this project to import from, and no settings of the user.
+def _environ() -> dict[str, str]:
+    """Variables of processes that import what notebooks do: this project to import from, and no settings of the user.
 
     Jupyter, IPython and Matplotlib keep theirs in the home folder, which may be missing or not writable, too.
-
-    Args:
-        folder: for what they write.
     """
     environ = {name: value for name, value in os.environ.items() if name not in _USERS_OWN}
     return {
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # the kernel's debugger warns about frozen modules
         **environ,
-        **dict.fromkeys(_JUPYTER_FOLDERS, str(folder / "jupyter")),
         "MATPLOTLIBRC": os.devnull,
         "MPLCONFIGDIR": str(cache_dir() / "matplotlib"),  # its list of fonts takes seconds to make
         "PYTHONPATH": search_path(),
-        SERIES_VARIABLE: notebook,
     }
 
 
-def _events(process: subprocess.Popen[bytes]) -> Iterator[dict[str, Any]]:
-    assert process.stdout is not None
-    for line in process.stdout:
+def _kernel_environ(folder: Path, notebook: str) -> dict[str, str]:
+    """Variables of a process that runs a notebook.
+
+    Args:
+        folder: for what Jupyter and IPython write.
+    """
+    return {**_environ(), **dict.fromkeys(_JUPYTER_FOLDERS, str(folder / "jupyter")), SERIES_VARIABLE: notebook}
+
+
+def _events(output: IO[bytes]) -> Iterator[dict[str, Any]]:
+    for line in output:
         with contextlib.suppress(ValueError):  # something that a library printed
             event = json.loads(line)
             if isinstance(event, dict) and "event" in event:

@@ -14,6 +14,7 @@ from lib.files import PROJECT_ROOT
 from lib.series.parameters import notebook_path
 
 _MODULE = re.compile(r"lib(\.\w+)+")
+_LONG = ("lib", "numpy", "torch")
 _FINDS_ITS_MODULES = "import_modules(__name__"  # in packages whose files are found by being there
 
 
@@ -25,10 +26,9 @@ def code_hash(notebook: str) -> str:
         UserError: no such notebook.
     """
     path = notebook_path(notebook)
-    cells = json.loads(path.read_bytes())["cells"]
-    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    code = _code(path)
     found: dict[Path, str] = {path: code}
-    waiting = [*_imported("\n".join(line for line in code.splitlines() if not line.lstrip().startswith(("%", "!"))))]
+    waiting = [*_imported(_python(code))]
     seen: set[str] = set()
     while waiting:
         if (name := waiting.pop()) in seen:
@@ -42,6 +42,31 @@ def code_hash(notebook: str) -> str:
     for file in sorted(found):
         digest.update(f"{file.name}\0{found[file]}\0".encode())
     return digest.hexdigest()
+
+
+def import_lines(notebook: str) -> list[str]:
+    """The lines by which the cells of a notebook import what takes long: modules of this project, NumPy, PyTorch.
+
+    Raises:
+        UserError: no such notebook.
+    """
+    lines = []
+    for node in ast.walk(ast.parse(_python(_code(notebook_path(notebook))))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        if any(name.partition(".")[0] in _LONG for name in names):
+            lines.append(ast.unparse(node))
+    return lines
+
+
+def _code(path: Path) -> str:
+    cells = json.loads(path.read_bytes())["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+
+
+def _python(code: str) -> str:
+    """Without the commands of IPython."""
+    return "\n".join(line for line in code.splitlines() if not line.lstrip().startswith(("%", "!")))
 
 
 def _files(name: str) -> Iterator[Path]:

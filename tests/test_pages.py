@@ -33,7 +33,7 @@ from tests.made_notebooks import (
     rendered,
     text_of,
 )
-from tests.made_records import made_benchmark, made_common, made_failed_benchmark, made_train
+from tests.made_records import made_benchmark, made_common, made_explore, made_failed_benchmark, made_train
 
 
 def test_page_loads_nothing_from_elsewhere_and_allows_its_own_style_and_script_alone(tmp_path: Path) -> None:
@@ -210,11 +210,25 @@ def test_answer_comes_first_and_all_where_it_comes_from_is_folded_behind_a_line(
     assert "Run" not in facts
 
 
+EXPLORED = "30 training images in 2 classes, most frequent class 2.0x the rarest"
+FAIR = "training and validation share no track;"
+
+
 @pytest.mark.parametrize(
     ("record", "words", "chart"),
     [
         (made_failed_benchmark("x", "unavailable", "no wheel"), "○ X unavailable: no wheel.", ""),
         (made_train(), "✓ Top-1 99.11 % on val, top-1 98.71 % on test, 12 epochs in 1 min 18 s.", "Top-1 on the"),
+        (
+            made_explore(images_per_class=[10, 20]),
+            f"✓ {EXPLORED}; {FAIR} no image is in two splits.",
+            "Training images",
+        ),
+        (
+            made_explore(images_per_class=[10, 20], duplicates=[["train: a", "train: b"], ["train: c", "test: d"]]),
+            f"✓ {EXPLORED}; {FAIR} images in two splits, pixel for pixel: 1.",
+            "Training images",
+        ),
         (None, "✓ All cells ran; there is no record that this version reads.", ""),
     ],
 )

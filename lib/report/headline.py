@@ -79,7 +79,17 @@ def answer(record: Record) -> str:
     text = headline(record)
     if isinstance(record, BenchmarkRecord) and record.is_network and record.backend != record.reference:
         text = f"with {record.backend} instead of {record.reference}: {text}"
+    if isinstance(record, ExploreRecord):
+        text = f"{text}; {_fairness(record)}"
     return sentence(text)
+
+
+def _fairness(record: ExploreRecord) -> str:
+    """01 writes no record where training and validation share a track."""
+    groups = [{name.partition(":")[0] for name in names} for names in record.duplicates]
+    crossing = sum(len(splits) > 1 for splits in groups)
+    equal = f"images in two splits, pixel for pixel: {crossing:,}" if crossing else "no image is in two splits"
+    return f"training and validation share no track; {equal}"
 
 
 def _speeds(record: BenchmarkRecord) -> str:

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Self
 
-LARGEST = 2**20  # bytes of a request: the environment is in it
+LARGEST = 2**16  # bytes of a message
 
 
 class Forked:
@@ -31,7 +31,7 @@ class Forked:
         self._process = os.pidfd_open(int(pid)) if pid else None
 
     def wait(self, timeout_s: float | None = None) -> int:
-        """Its exit status; -SIGKILL where the server is gone, which ends it too.
+        """Its exit status; -SIGKILL where the server is gone, and it with it.
 
         Raises:
             subprocess.TimeoutExpired: it still runs.
@@ -39,9 +39,12 @@ class Forked:
         if self.status is None:
             self._connection.settimeout(timeout_s)
             try:
-                self.status = int(self._connection.recv(LARGEST) or -signal.SIGKILL)
+                answer = self._connection.recv(LARGEST)
             except TimeoutError:
                 raise subprocess.TimeoutExpired("notebook", timeout_s or 0.0) from None
+            if not answer:
+                self.kill()
+            self.status = int(answer or -signal.SIGKILL)
             if self._process is not None:
                 os.close(self._process)
         return self.status
@@ -75,7 +78,6 @@ class ForkServer:
 
     def _begin(self) -> None:
         self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LARGEST)
         with theirs:
             self._process = subprocess.Popen(
                 self._command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, env=self._environ
@@ -86,21 +88,22 @@ class ForkServer:
 
     def __exit__(self, *_: object) -> None:
         self._connection.close()
+        self._process.terminate()  # it may still import
         self._process.wait()
 
-    def start(self, spec: Mapping[str, Any], environ: Mapping[str, str], stdout: int, stderr: int) -> Forked:
+    def start(self, spec: Mapping[str, Any], variables: Mapping[str, str], stdout: int, stderr: int) -> Forked:
         """Fork a process for one notebook, when all is imported. Only one runs at a time.
 
         Args:
             spec: what `next_request` returns in it.
-            environ: all of its variables.
+            variables: of its environment, beside those of the server.
             stdout: file descriptor, as is `stderr`.
         """
         if self._process.poll() is not None:  # it was killed with the notebook before
             self.__exit__()
             self._begin()
-        content = json.dumps({"spec": spec, "environ": dict(environ)}).encode()
-        with contextlib.suppress(OSError):  # it was killed while it imported; `Forked` has no process then
+        content = json.dumps({"spec": spec, "variables": dict(variables)}).encode()
+        with contextlib.suppress(ConnectionError):  # it was killed while it imported; `Forked` has no process then
             socket.send_fds(self._connection, [content], [stdout, stderr])
         return Forked(self._connection)
 
@@ -140,8 +143,7 @@ def _begin(request: dict[str, Any], stdout: int, stderr: int) -> dict[str, Any]:
     for descriptor, place in ((os.open(os.devnull, os.O_RDONLY), 0), (stdout, 1), (stderr, 2)):
         os.dup2(descriptor, place)
         os.close(descriptor)
-    os.environ.clear()
-    os.environ.update(request["environ"])
+    os.environ.update(request["variables"])
     if drawing := sys.modules.get("numpy.random"):  # else all forks would draw the same where nothing is seeded
         drawing.seed()
     spec: dict[str, Any] = request["spec"]

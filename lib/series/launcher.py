@@ -175,13 +175,16 @@ def _status_of(job: Job, record: Path) -> tuple[str, str]:
 def _execute(spec: dict[str, Any], folder: Path, terminal: Terminal, server: ForkServer) -> str:
     """Run the notebook in a process of its own; returns why it stopped early, or an empty string."""
     reading, writing_end = os.pipe()
-    with (folder / "runner.log").open("w+b") as log, os.fdopen(reading, "rb") as output:
-        environ = _kernel_environ(folder, Path(spec["notebook"]).stem)
-        process = server.start(spec, environ, writing_end, log.fileno())
+    with (folder / "runner.log").open("w+b") as log:
+        variables = {
+            **dict.fromkeys(_JUPYTER_FOLDERS, str(folder / "jupyter")),
+            SERIES_VARIABLE: Path(spec["notebook"]).stem,
+        }
+        process = server.start(spec, variables, writing_end, log.fileno())
         os.close(writing_end)
         stopped = ""
         try:
-            for event in terminal.watch(_events(output), process, spec["notebook_limit_s"]):
+            for event in terminal.watch(_events(os.fdopen(reading, "rb")), process, spec["notebook_limit_s"]):
                 if event["event"] == "stopped":
                     stopped = str(event["reason"])
         except BaseException:  # Ctrl-C or SIGTERM: no notebook may go on by itself and write into the run
@@ -201,7 +204,7 @@ def _execute(spec: dict[str, Any], folder: Path, terminal: Terminal, server: For
 
 
 def _environ() -> dict[str, str]:
-    """Variables of processes that import what notebooks do: this project to import from, and no settings of the user.
+    """Variables of all that runs a notebook: this project to import from, and no settings of the user.
 
     Jupyter, IPython and Matplotlib keep theirs in the home folder, which may be missing or not writable, too.
     """
@@ -215,21 +218,14 @@ def _environ() -> dict[str, str]:
     }
 
 
-def _kernel_environ(folder: Path, notebook: str) -> dict[str, str]:
-    """Variables of a process that runs a notebook.
-
-    Args:
-        folder: for what Jupyter and IPython write.
-    """
-    return {**_environ(), **dict.fromkeys(_JUPYTER_FOLDERS, str(folder / "jupyter")), SERIES_VARIABLE: notebook}
-
-
 def _events(output: IO[bytes]) -> Iterator[dict[str, Any]]:
-    for line in output:
-        with contextlib.suppress(ValueError):  # something that a library printed
-            event = json.loads(line)
-            if isinstance(event, dict) and "event" in event:
-                yield event
+    """Until the notebook and its kernel have ended; a kernel that hangs keeps whoever reads this waiting."""
+    with output:
+        for line in output:
+            with contextlib.suppress(ValueError):  # something that a library printed
+                event = json.loads(line)
+                if isinstance(event, dict) and "event" in event:
+                    yield event
 
 
 def launch(

@@ -5,7 +5,7 @@ The map, from the top down. Imports point downwards only, and importing a packag
     cli         commands of `python -m lib`
     ci          what the workflows call: settings, collecting, history, summary, gate
     series      the notebooks as a series: parameters, jobs, launcher, run folders, sweep
-    executor    one notebook executed: output limit, memory, outcome, progress
+    executor    one notebook executed in a fork: output limit, memory, outcome, progress
     serving     a release behind HTTP: uploads, batches, metrics, the Open Inference Protocol
     html        an executed notebook becomes a page; the index of a run
     report      what a notebook shows: figures, tables, sentences

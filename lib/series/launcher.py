@@ -219,7 +219,7 @@ def _environ() -> dict[str, str]:
 
 
 def _events(output: IO[bytes]) -> Iterator[dict[str, Any]]:
-    """Until the notebook and its kernel have ended; a kernel that hangs keeps whoever reads this waiting."""
+    """Until the notebook and its kernel have ended; with a kernel that hangs, it waits for ever."""
     with output:
         for line in output:
             with contextlib.suppress(ValueError):  # something that a library printed

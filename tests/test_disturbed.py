@@ -34,6 +34,7 @@ from lib.records.schema import (
 from lib.report import figures
 from lib.report.benchmark import batch_sweep, by_layer, clock, end_to_end, glance, machine_limits
 from lib.report.compare import answer, costs, layer_map, sweeps, whole_network
+from lib.report.compare.backends_table import backends_table
 from lib.report.compare.layer_map import layers_table
 from lib.report.headline import best_backends, headline
 from lib.series.results import write_compare
@@ -198,7 +199,7 @@ def test_comparison_page_says_it_in_every_section() -> None:
     comparison = Comparison(records)
     shown = [
         answer.caveats(comparison), answer.recommended(comparison), layer_map.layers(records, "offline"),
-        whole_network.backends_table(records), costs.costs_table(records), sweeps.curves(records),
+        backends_table(records), costs.costs_table(records), sweeps.curves(records),
     ]  # fmt: skip
     for view in shown:
         assert "disturbed" in repr(view).lower()

@@ -18,7 +18,8 @@ from lib.html.provenance import run_metadata
 from lib.records.schema import Conditions, Record, RecordWarning, record_path, write_record
 from lib.report import PEAK_MEMORY, environment, train
 from lib.report.benchmark import by_layer, correctness, glance
-from lib.report.compare import layer_map, whole_network
+from lib.report.compare import layer_map
+from lib.report.compare.backends_table import backends_table
 from lib.report.release import links_table
 from lib.report.table import SORT_ROWS, Banner, Cell, Table
 from tests.browser import CHROMIUM, Browser, Opened, browser, findings
@@ -108,7 +109,7 @@ def kinds() -> dict[str, tuple[Record, list[Any], Failure | None]]:
     trained = [train.accuracy_table(made_accuracy()), train.confused_pairs_table(made_confusion())]
     measured = [glance.glance_table(benchmark), correctness.parity(benchmark), correctness.proof(benchmark)]
     measured += [by_layer.layers(benchmark, name) for name in ("single_stream", "offline")]
-    compare = [whole_network.backends_table(records), layer_map.layers_table(records, "offline")]
+    compare = [backends_table(records), layer_map.layers_table(records, "offline")]
     more: dict[str, Any] = {"environment": ENVIRONMENT, "warnings": WARNINGS}
     disturbed = made_benchmark("openvino-int8", **more)
     disturbed.scenarios = [replace(scenario, conditions=BUSY) for scenario in disturbed.scenarios]

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from lib.bench import peaks, preprocessing_time
+from lib.bench.once import FOLDER, once_in_run
 from lib.bench.peaks import Library, Size
 from lib.bench.preprocessing_time import measure_preprocessing
 from lib.data import Split
@@ -80,7 +81,7 @@ def test_onednn_multiplies_in_int8(seven_bits: None) -> None:
 def test_measuring_finds_copy_and_every_precision_and_says_how(quick: None, capfd: pytest.CaptureFixture[str]) -> None:
     threads = torch.get_num_threads()
     try:
-        peaks.main(1)
+        peaks.main(1, 2)
     finally:
         torch.set_num_threads(threads)
     found = peaks.peaks_of(capfd.readouterr().out)
@@ -131,7 +132,7 @@ def test_what_the_shell_says_about_computing_does_not_reach_the_process(monkeypa
 
 def measured(libraries: list[Library]) -> list[tuple[str, str]]:
     told: list[tuple[str, str]] = []
-    peaks.measure_matmul(libraries, lambda what, per_s, how: told.append((what, how)))
+    peaks.measure_matmul(libraries, peaks.SIZES, lambda what, per_s, how: told.append((what, how)))
     return told
 
 
@@ -223,20 +224,17 @@ def test_preprocessing_begins_no_round_after_its_budget(few: None, monkeypatch: 
     assert len(measure_preprocessing(images_of(), PREPROCESSING).decode_s) == 1
 
 
-def test_peaks_are_measured_once_in_a_run_and_again_where_they_cannot_be_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[int] = []
+def test_what_is_measured_once_in_a_run_is_measured_again_where_it_cannot_be_read(tmp_path: Path) -> None:
+    calls: list[str] = []
 
-    def measure(num_threads: int) -> Peaks:
-        calls.append(num_threads)
-        return found
+    def peaks_once(run_dir: Path | None, name: str = "peaks.2") -> Peaks | None:
+        return once_in_run(run_dir, name, Peaks, lambda: calls.append(name) or found)
 
     found = Peaks({"fp32": Peak(1e11, "a library")}, Peak(1e10, "copy"))
-    monkeypatch.setattr(peaks, "measure_peaks", measure)
-    assert peaks.peaks_of_run(tmp_path, 2) == peaks.peaks_of_run(tmp_path, 2) == found
-    assert calls == [2]
-    for file in (tmp_path / "peaks").iterdir():
+    assert peaks_once(tmp_path) == peaks_once(tmp_path) == found
+    assert calls == ["peaks.2"]
+    for file in (tmp_path / FOLDER).iterdir():
         file.write_text("{ cut off")
-    assert peaks.peaks_of_run(tmp_path, 2) == found and calls == [2, 2]
-    assert peaks.peaks_of_run(None, 2) == found and calls == [2, 2, 2], "without a run nothing is kept"
+    assert peaks_once(tmp_path) == found and calls == ["peaks.2"] * 2
+    assert peaks_once(None) == found and calls == ["peaks.2"] * 3, "without a run nothing is kept"
+    assert peaks_once(tmp_path, "peaks.1") == found and calls[-1] == "peaks.1", "of another number of threads"

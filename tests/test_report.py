@@ -16,7 +16,8 @@ from lib.html.sanitize import clean_html
 from lib.records.schema import BenchmarkRecord, Recommendation, RecordWarning
 from lib.report import environment, train, words
 from lib.report.benchmark import batch_sweep, by_layer, clock, correctness, end_to_end, glance, machine_limits
-from lib.report.compare import answer, costs, layer_map, machines, proofs, whole_network
+from lib.report.compare import answer, costs, layer_map, machines, proofs
+from lib.report.compare.backends_table import backends_table
 from lib.report.table import SORT_ROWS, Banner, Cell, Table, profile_banner, sort_key
 from tests.made_notebooks import HOSTILE, text_of
 from tests.made_records import (
@@ -263,7 +264,7 @@ def test_what_was_not_measured_is_named_with_the_reason() -> None:
     assert "x failed: gone" in repr(batch_sweep.curves(made_failed_benchmark("x", "failed", "gone")))
     silent = made_benchmark("torch-aoti", layers=[])
     records = [made_benchmark("torch-blas"), made_failed_benchmark("x", "unavailable", "no wheel"), silent]
-    assert "unavailable no wheel" in str(whole_network.backends_table(records))
+    assert "unavailable no wheel" in str(backends_table(records))
     table = layer_map.layers_table(records, "offline")
     assert not {"x", "torch-aoti"} & set(table.columns) and "cannot time their layers: torch-aoti." in table.note
 
@@ -321,7 +322,7 @@ def test_backends_table_tells_what_accuracy_was_lost_and_how_sure_that_is() -> N
     undecided = made_benchmark("onnxruntime-bf16")
     undecided.parity = made_parity(0.004, top1_drop_allowed=0.003, outcome="inconclusive")
     random = made_benchmark("onnxruntime", random_weights=True)
-    text = str(whole_network.backends_table([made_benchmark("onnxruntime-int8"), undecided, random]))
+    text = str(backends_table([made_benchmark("onnxruntime-int8"), undecided, random]))
     assert re.search(r"onnxruntime-int8 .*98\.51 % +0\.20 \[-0\.10, 0\.60\]", text)
     assert "0.40 [0.10, 0.80] inconclusive" in text
     assert "– random weights" in text
@@ -391,7 +392,7 @@ def test_backends_table_never_mixes_two_sets_of_images_in_a_column() -> None:
         return made_benchmark(backend, accuracy=found)
 
     def shown(*records: BenchmarkRecord) -> tuple[list[str], str]:
-        table = whole_network.backends_table(records)
+        table = backends_table(records)
         (column,) = (column for column in table.columns if column.startswith("top-1"))
         place = table.columns.index(column)
         return [column, *(row[place].text for row in table.cells)], table.note

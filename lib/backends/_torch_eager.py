@@ -122,8 +122,11 @@ class TorchEager(Backend):
         return {layer: [max(times, key=times.__getitem__)] for layer, times in least.items()}
 
     def _own_times(self, images: np.ndarray) -> dict[str, dict[str, float]]:
-        """By layer and ATen operator: the longest own time of a call in one pass, from torch's profiler."""
-        from torch.profiler import ProfilerActivity, profile, record_function
+        """By layer and ATen operator: the longest own time of a call in one pass, from autograd's profiler.
+
+        `torch.profiler` reports the same and imports Inductor first, which takes two seconds.
+        """
+        from torch.autograd.profiler import profile, record_function
 
         prefix = "layer:"
         ranges: dict[str, Any] = {}
@@ -135,10 +138,10 @@ class TorchEager(Backend):
         def leave(name: str) -> None:
             ranges.pop(name).__exit__(None, None, None)
 
-        with self._hooks(enter, leave), profile(activities=[ProfilerActivity.CPU]) as profiler:
+        with self._hooks(enter, leave), profile() as profiler:
             self.predict(images)
         longest: dict[str, dict[str, float]] = {}
-        for event in profiler.events():
+        for event in profiler.function_events:
             layer = _enclosing(event, prefix)
             if layer and not event.name.startswith(prefix):
                 times, name = longest.setdefault(layer, {}), event.name.removeprefix("aten::").strip("_")

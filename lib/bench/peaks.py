@@ -4,8 +4,8 @@ Measured in a process of its own, with the number of threads that everything els
 libraries and sizes counts: a peak that is too low flatters every layer that is held against it. A peak found here is
 still only the best that a kernel reached, not what the data sheet says.
 
-`python -m lib.bench.peaks THREADS` prints one JSON line for every measurement, so that a library that takes the process
-down, or hangs, takes only itself along.
+`python -m lib.bench.peaks THREADS SIZES` prints one JSON line for every measurement, so that a library that takes the
+process down, or hangs, takes only itself along.
 """
 
 from __future__ import annotations
@@ -17,22 +17,19 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydantic
 import torch
 
 from lib.bench.client import worker_command, worker_environ
-from lib.files import write_atomic
 from lib.granted import memory_bytes
-from lib.machine import flags_for, has_any, machine_id, patient
-from lib.progress import Progress, silent
+from lib.machine import flags_for, has_any, patient
 from lib.records.schema import Peak, Peaks
 
 LIMIT_S = 60.0  # of the process, import of the libraries included
@@ -50,38 +47,16 @@ Size = tuple[int, int, int]
 Call = Callable[[], object]
 
 
-def peaks_of_run(run_dir: Path | None, num_threads: int, progress: Progress = silent) -> Peaks | None:
-    """The peaks of this machine, from an earlier job of the same run or measured now and kept for later ones.
+def measure_peaks(num_threads: int, num_sizes: int = len(SIZES)) -> Peaks | None:
+    """The best that several libraries reach on this machine with so many threads.
 
     Args:
-        run_dir: None: they are measured and kept nowhere.
-
-    Returns:
-        None where they could not be measured.
-    """
-    progress("the machine's peaks")
-    if run_dir is None:
-        return measure_peaks(num_threads)
-    path = run_dir / "peaks" / f"{machine_id()}.{num_threads}.json"
-    if path.exists():
-        try:
-            return pydantic.TypeAdapter(Peaks).validate_json(path.read_bytes())
-        except pydantic.ValidationError:  # cut off or of another version: measured again
-            pass
-    peaks = measure_peaks(num_threads)
-    if peaks is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps(asdict(peaks)) + "\n")
-    return peaks
-
-
-def measure_peaks(num_threads: int) -> Peaks | None:
-    """The best that several libraries reach on this machine with so many threads.
+        num_sizes: how many of `SIZES` are tried; with the first ones alone it is quick, and may miss the peak.
 
     Returns:
         None where not even copying could be measured. A precision that failed everywhere is left out.
     """
-    command = worker_command("lib.bench.peaks", str(num_threads))
+    command = worker_command("lib.bench.peaks", str(num_threads), str(num_sizes))
     return peaks_of(output_of(command, worker_environ(num_threads), patient(LIMIT_S)))
 
 
@@ -271,7 +246,7 @@ def _measure_copy(num_threads: int, tell: Tell) -> None:
             tell("copy", 2 * size / best_call(call, 0.25), f"{title}, {how}")
 
 
-def measure_matmul(found: list[Library], tell: Tell) -> None:
+def measure_matmul(found: list[Library], sizes: Sequence[Size], tell: Tell) -> None:
     """Every library with every size, then the best of each precision again and again."""
     begun, winners = time.perf_counter(), dict[str, tuple[float, Library, Size]]()
 
@@ -289,7 +264,7 @@ def measure_matmul(found: list[Library], tell: Tell) -> None:
 
     for library in found:
         with contextlib.suppress(Exception):  # a library that cannot do this is left out
-            for size in SIZES:
+            for size in sizes:
                 if probe(library, size) > LONGEST_CALL_S:
                     break
     for _ in range(NUM_REPEATS):
@@ -298,7 +273,7 @@ def measure_matmul(found: list[Library], tell: Tell) -> None:
                 probe(library, size)
 
 
-def main(num_threads: int) -> None:
+def main(num_threads: int, num_sizes: int) -> None:
     """Measure, and print as it goes."""
     torch.set_num_threads(num_threads)
 
@@ -306,8 +281,8 @@ def main(num_threads: int) -> None:
         print("\n" + json.dumps({"what": what, "per_s": per_s, "how": how}), flush=True)
 
     _measure_copy(num_threads, tell)
-    measure_matmul(libraries(num_threads), tell)
+    measure_matmul(libraries(num_threads), SIZES[:num_sizes], tell)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))

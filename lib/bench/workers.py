@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,7 @@ class Workers:
     Args:
         splits: images by name: `val`, `test` where its accuracy is wanted, and `calibration`, which may be empty.
         run_dir: where what the backend prepares is kept; None: nowhere.
+        load_at_once: in all processes, which is quicker; what their cold starts take means nothing then.
 
     Raises (all methods but `stop` and `close`):
         BackendError: a backend broke.
@@ -99,8 +101,11 @@ class Workers:
         splits: Mapping[str, Split],
         num_threads: int,
         run_dir: Path | None = None,
+        *,
+        load_at_once: bool = False,
     ) -> None:
         self.checkpoint, self.splits, self.num_threads, self._run_dir = checkpoint, splits, num_threads, run_dir
+        self._num_loading = len(ROLES) if load_at_once else 1
         self.backends = dict.fromkeys(ROLES, get_backend(REFERENCE)) | {"backend": backend}
         self.running: Sides = {}
         self._num_starts = 0
@@ -128,7 +133,8 @@ class Workers:
             self.prepare()
 
     def start(self) -> tuple[ColdStart, ColdStart]:
-        """Start all processes at once, and load the network in them one after the other; running ones are ended first.
+        """Start all processes at once, and load the network in them one after the other, if these times are to mean
+        something; running ones are ended first.
 
         Each set of processes loads another role first, should it matter who comes first.
 
@@ -144,7 +150,9 @@ class Workers:
                 self.running = {**self.running, role: WorkerClient(self.backends[role], self.num_threads)}
             for worker in self.running.values():
                 worker.ask("memory")  # answered once it is there: none is still starting while another one loads
-            waited = {role: worker.load(*self._files) for role, worker in self.running.items()}
+            with ThreadPoolExecutor(self._num_loading) as loading:
+                colds = loading.map(lambda worker: worker.load(*self._files), self.running.values())
+                waited = dict(zip(self.running, colds, strict=True))
         except BaseException:
             self.stop()
             raise

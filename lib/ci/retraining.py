@@ -27,9 +27,8 @@ from lib.report.words import capital
 
 LABEL = "retraining"  # of its issues
 NO_EXTRA = "none"
-_EXTRA = re.compile(
-    rf"[0-9a-f]{{64}}|{NO_EXTRA}|"
-)  # all of a hash: the same images have one name, of their release too
+# All of a hash: the same images have one name, of their release too.
+_EXTRA = re.compile(rf"[0-9a-f]{{64}}|{NO_EXTRA}|")
 
 
 def plan(environ: Mapping[str, str]) -> dict[str, str]:

@@ -12,8 +12,8 @@ from lib.ci.verdicts import Verdicts, verdict_table
 from lib.html.index import run_caveats
 from lib.html.markdown import escape, link, table_lines
 from lib.records.run import RunFolder, load_run, networks, run_folder
+from lib.report.compare.backends_table import backends_table
 from lib.report.compare.layer_map import layers_table
-from lib.report.compare.whole_network import backends_table
 from lib.report.table import Table
 from lib.report.words import scenario_name
 from lib.series.summary import answer_lines

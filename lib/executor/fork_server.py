@@ -1,7 +1,7 @@
 """A process that imports what the notebooks of a launch need, once, and forks the processes that execute them.
 
 Importing PyTorch, Matplotlib and this project takes a kernel seconds; a fork has them already. The server imports and
-never computes, so that no library has started threads that a fork would lack.
+never computes: a fork has only the thread that forked it. OpenBLAS starts its threads on import, and again in a fork.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Forked:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self.status: int | None = None  # exit status, or less than 0: the signal that killed it; None: not known yet
-        pid = connection.recv(LARGEST)
-        self._process = os.pidfd_open(int(pid)) if pid else None
+        _, descriptors, _, _ = socket.recv_fds(connection, LARGEST, 1)
+        self._process: int | None = descriptors[0] if descriptors else None  # None: the server is gone
 
     def wait(self, timeout_s: float | None = None) -> int:
         """Its exit status; -SIGKILL where the server is gone, and it with it.
@@ -125,8 +125,9 @@ def next_request() -> dict[str, Any]:
             return _begin(json.loads(content), *descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
-        connection.send(str(pid).encode())
-        connection.send(str(_status(pid, connection)).encode())
+        process = os.pidfd_open(pid)
+        socket.send_fds(connection, [b"forked"], [process])  # not its number, which may be another's by then
+        connection.send(str(_status(pid, process, connection)).encode())
 
 
 def leave() -> NoReturn:
@@ -150,9 +151,8 @@ def _begin(request: dict[str, Any], stdout: int, stderr: int) -> dict[str, Any]:
     return spec
 
 
-def _status(pid: int, connection: socket.socket) -> int:
+def _status(pid: int, process: int, connection: socket.socket) -> int:
     """Of the fork, when it has ended. Ends this process with the launcher, which the fork notices."""
-    process = os.pidfd_open(pid)
     waiting: list[Any] = [process, connection]
     ended, _, _ = select.select(waiting, [], [])
     if process not in ended:

@@ -17,6 +17,7 @@ from lib.records.run import Job, RunFolder, load_run, networks
 from lib.records.schema import BenchmarkRecord, CompareRecord, ExploreRecord, Record, TrainRecord
 from lib.release.reader import DEMO, FOLDER
 from lib.report.caveats import warning_lines
+from lib.report.compare.backends_table import backends_table
 from lib.report.compare.machines import machines_table
 from lib.report.gate_result import Judged, doubts_table, read_judged
 from lib.report.headline import STATUS_SIGNS, answer, best_sentence, headline, top1_text
@@ -146,12 +147,6 @@ def _links(run_dir: Path) -> Markup:
     return safe(", ".join(f'<a href="{escape(address)}">{text}</a>' for address, text in links))
 
 
-def _backends(records: list[BenchmarkRecord]) -> Markup:
-    from lib.report.compare.whole_network import backends_table  # with Matplotlib, which takes a second to import
-
-    return safe(backends_table(records).to_html())
-
-
 def write_index(run_dir: Path) -> Path:
     """Write `index.html` of a run and return its path. Missing and broken parts are named, never an error.
 
@@ -170,7 +165,7 @@ def write_index(run_dir: Path) -> Path:
         numbers=_numbers(run, judged),
         doubts=safe(doubts_table(judged).to_html()) if judged is not None and judged.doubts else "",
         jobs=safe(_jobs_table(run).to_html()) if run.jobs else "",
-        backends=_backends(benchmarks) if benchmarks else "",
+        backends=safe(backends_table(benchmarks).to_html()) if benchmarks else "",
         charts=[*charts_of(run.train), *charts_of(explore)],
         machines=safe(machines_table(run.records).to_html()) if run.records else "",
         links=_links(run_dir),

@@ -80,9 +80,10 @@ def run_jobs(
     _clear(jobs, run_dir)
     ended: list[Job] = []
     untrained = False
-    planned = {job.notebook: code_hash(job.notebook) for job in jobs if job.status == PLANNED}
-    imports = dict.fromkeys(line for notebook in planned for line in import_lines(notebook))
+    notebooks = dict.fromkeys(job.notebook for job in jobs if job.status == PLANNED)
+    imports = dict.fromkeys(line for notebook in notebooks for line in import_lines(notebook))
     with ForkServer([*imports], _environ()) as server:
+        codes = {notebook: code_hash(notebook) for notebook in notebooks}  # now, while the server imports that code
         for number, job in enumerate(jobs, start=1):
             if untrained and job.notebook > TRAIN:
                 job = replace(job, status="skipped", reason=f"{TRAIN} failed")
@@ -93,7 +94,7 @@ def run_jobs(
                     "cell_limit_s": cell_limit_s or round(patient(usual_s)),
                     "notebook_limit_s": notebook_limit_s or round(patient(usual_s + OTHER_CELLS_S)),
                 }
-                job = _run_job(replace(job, code=planned[job.notebook]), run_dir, terminal, server, limits)
+                job = _run_job(replace(job, code=codes[job.notebook]), run_dir, terminal, server, limits)
             untrained |= job.notebook == TRAIN and job.status == "failed"
             terminal.end(job.label, job.status, job.reason)
             ended.append(job)

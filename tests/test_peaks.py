@@ -228,7 +228,11 @@ def test_what_is_measured_once_in_a_run_is_measured_again_where_it_cannot_be_rea
     calls: list[str] = []
 
     def peaks_once(run_dir: Path | None, name: str = "peaks.2") -> Peaks | None:
-        return once_in_run(run_dir, name, Peaks, lambda: calls.append(name) or found)
+        def measure() -> Peaks:
+            calls.append(name)
+            return found
+
+        return once_in_run(run_dir, name, Peaks, measure)
 
     found = Peaks({"fp32": Peak(1e11, "a library")}, Peak(1e10, "copy"))
     assert peaks_once(tmp_path) == peaks_once(tmp_path) == found

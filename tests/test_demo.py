@@ -149,7 +149,9 @@ def photos(drawn: Split) -> list[Image.Image]:
 
 
 @in_browser
-@pytest.mark.parametrize(("architecture", "num_images"), [("signnet_tiny", 150), ("learning_path", 50)])
+@pytest.mark.parametrize(
+    ("architecture", "num_images"), [pytest.param("signnet_tiny", 150, marks=pytest.mark.slow), ("learning_path", 50)]
+)
 def test_page_answers_as_its_network_with_weights_of_8_bits(
     chromium: Browser, release: Path, drawn: Split, tmp_path: Path, architecture: str, num_images: int
 ) -> None:

@@ -1,4 +1,7 @@
-"""One walk of the whole workflow, as GitHub would run it; 01, 02 and 03 are taken from one run of the series."""
+"""One walk of the whole workflow, as GitHub would run it; 01, 02 and 03 are taken from one run of the series.
+
+It takes a minute: `make rehearse` walks it too, and the weekly workflow runs these tests.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,7 @@ def merged(rehearsed: Walk, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_dir
 
 
+@pytest.mark.slow
 def test_every_job_ends_as_it_should_and_without_an_error(rehearsed: Walk) -> None:
     done = ["changes", "plan", *TESTS, "train", "benchmark (torch-blas)", "benchmark (null)", "compare",
             "release", "gate"]  # fmt: skip
@@ -50,6 +54,7 @@ def test_what_runs_next_to_nothing_ends_as_it_should(name: str, tmp_path: Path) 
     assert rehearse(scenario, tmp_path, {}, lambda line: None, 1) == []
 
 
+@pytest.mark.slow
 def test_no_step_is_left_out_but_those_of_other_events_and_of_failures(rehearsed: Walk) -> None:
     walked_by_make_rehearse = {
         ("benchmark", "Fetch the images"), ("benchmark", "Restore the images"), ("train", "Save the images"),
@@ -60,6 +65,7 @@ def test_no_step_is_left_out_but_those_of_other_events_and_of_failures(rehearsed
     assert {(job, name) for job, name in never_run([rehearsed]) if job not in others} == walked_by_make_rehearse
 
 
+@pytest.mark.slow
 def test_pages_are_artifacts_of_one_file_and_the_rest_is_kept_as_archives(rehearsed: Walk) -> None:
     stored = rehearsed.artifacts.stored
     parts = ["part.train", *(f"part.benchmark.{backend}" for backend in LEGS), "records", "gtsrb-notebooks"]
@@ -71,6 +77,7 @@ def test_pages_are_artifacts_of_one_file_and_the_rest_is_kept_as_archives(rehear
         assert not re.findall(r"<(?!a )[^>]*(?:src|href)=[\"']?(?:https?:)?//", html), f"{name} loads from elsewhere"
 
 
+@pytest.mark.slow
 def test_merged_run_names_every_notebook_once_and_one_checkpoint(rehearsed: Walk, merged: Path) -> None:
     series = json.loads((merged / "series.json").read_text())["notebooks"]
     assert sorted(job["notebook"] + (f".{job['backend']}" if job["backend"] else "") for job in series) == LABELS
@@ -81,6 +88,7 @@ def test_merged_run_names_every_notebook_once_and_one_checkpoint(rehearsed: Walk
     assert {record["checkpoint_sha256"] for record in records} == {trained}
 
 
+@pytest.mark.slow
 def test_images_whose_host_cannot_be_reached_are_replaced_and_every_page_says_so(rehearsed: Walk) -> None:
     fell_back(rehearsed)
     summary = rehearsed.job("compare").summary

@@ -105,6 +105,7 @@ def test_extra_images_of_the_champion_are_used_again_unless_others_or_none_are_a
     assert found == [extra_hash, "ab" * 32, ""]
 
 
+@pytest.mark.slow
 def test_the_workflow_trains_with_the_new_images_and_opens_one_issue_with_the_evidence(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,6 +56,7 @@ def test_two_processes_train_the_network_of_one(alone: Path, tmp_path: Path, cap
         torch.testing.assert_close(two[name], weight, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_lost_process_ends_in_one_error_and_one_process_goes_on_to_the_same_file(alone: Path, tmp_path: Path) -> None:
     process = begun(tmp_path, "--nproc", "2", shards="4")
     torchrun = psutil.Process(process.pid).children()[0]

@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from lib.bench import peaks, preprocessing_time
-from lib.bench.once import FOLDER, once_in_run
 from lib.bench.peaks import Library, Size
 from lib.bench.preprocessing_time import measure_preprocessing
 from lib.data import Split
@@ -224,21 +223,23 @@ def test_preprocessing_begins_no_round_after_its_budget(few: None, monkeypatch: 
     assert len(measure_preprocessing(images_of(), PREPROCESSING).decode_s) == 1
 
 
-def test_what_is_measured_once_in_a_run_is_measured_again_where_it_cannot_be_read(tmp_path: Path) -> None:
-    calls: list[str] = []
+def test_peaks_are_measured_once_in_a_run_and_again_where_they_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[int, bool]] = []
 
-    def peaks_once(run_dir: Path | None, name: str = "peaks.2") -> Peaks | None:
-        def measure() -> Peaks:
-            calls.append(name)
-            return found
-
-        return once_in_run(run_dir, name, Peaks, measure)
+    def measure(num_threads: int, *, quick: bool) -> Peaks:
+        calls.append((num_threads, quick))
+        return found
 
     found = Peaks({"fp32": Peak(1e11, "a library")}, Peak(1e10, "copy"))
-    assert peaks_once(tmp_path) == peaks_once(tmp_path) == found
-    assert calls == ["peaks.2"]
-    for file in (tmp_path / FOLDER).iterdir():
+    monkeypatch.setattr(peaks, "measure_peaks", measure)
+    assert peaks.peaks_of_run(tmp_path, 2) == peaks.peaks_of_run(tmp_path, 2) == found
+    assert calls == [(2, False)]
+    for file in (tmp_path / "peaks").iterdir():
         file.write_text("{ cut off")
-    assert peaks_once(tmp_path) == found and calls == ["peaks.2"] * 2
-    assert peaks_once(None) == found and calls == ["peaks.2"] * 3, "without a run nothing is kept"
-    assert peaks_once(tmp_path, "peaks.1") == found and calls[-1] == "peaks.1", "of another number of threads"
+    assert peaks.peaks_of_run(tmp_path, 2) == found and calls == [(2, False)] * 2
+    assert peaks.peaks_of_run(None, 2) == found and calls == [(2, False)] * 3, "without a run nothing is kept"
+    assert peaks.peaks_of_run(tmp_path, 2, quick=True) == found and calls[-1] == (2, True), (
+        "what is quick is kept apart"
+    )

@@ -20,7 +20,7 @@ from lib.analysis.judgement import record_warnings
 from lib.backends import Backend, get_backend
 from lib.backends.interface import Tolerance
 from lib.backends.null import Null
-from lib.bench import kept_models
+from lib.bench import kept_models, peaks
 from lib.bench.client import WorkerClient
 from lib.bench.plan import SWEEPS, SessionPlan, SweepPlan
 from lib.bench.session import Session
@@ -94,6 +94,7 @@ def test_scenario_is_measured_in_sets_of_new_processes(session: Made, monkeypatc
 
     monkeypatch.setattr(WorkerClient, "load", load_and_note)
     made = session(Exports)
+    made.workers.load_at_once = False
     made.plans.left = [replace(plan, num_starts=3) for plan in made.plans.left]
     made.start()
     first_start = made.record.cold_start
@@ -282,14 +283,11 @@ def test_profile_without_a_sweep_measures_none(session: Made) -> None:
 def test_machine_is_measured_with_the_threads_of_the_session_unless_it_has_failed(
     session: Made, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "lib.bench.session.measure_peaks",
-        lambda num_threads, num_sizes: Peaks({}, Peak(num_threads, f"{num_sizes} sizes")),
-    )
+    monkeypatch.setattr(peaks, "measure_peaks", lambda num_threads, quick: Peaks({}, Peak(num_threads, str(quick))))
     made = session("null", tmp_path)
     made.workers.num_threads = 2
     made.measure_machine()
-    assert made.record.peaks == Peaks({}, Peak(2, "2 sizes")), "as few as `smoke` needs"
+    assert made.record.peaks == Peaks({}, Peak(2, "True")), "quick in `smoke`"
     assert made.record.preprocessing is not None
     assert made.record.preprocessing.num_images == data.val.num_images
     broken = session("null")

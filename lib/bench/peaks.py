@@ -19,17 +19,20 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydantic
 import torch
 
 from lib.bench.client import worker_command, worker_environ
+from lib.files import write_atomic
 from lib.granted import memory_bytes
-from lib.machine import flags_for, has_any, patient
+from lib.machine import flags_for, has_any, machine_id, patient
+from lib.progress import Progress, silent
 from lib.records.schema import Peak, Peaks
 
 LIMIT_S = 60.0  # of the process, import of the libraries included
@@ -41,21 +44,51 @@ LONGEST_CALL_S = 0.25  # a library that needs longer (reference kernels do) is n
 NUM_REPEATS = 3  # of the best of each precision, spread over time, against what else was running
 # rows, inner, columns; the first is small and finds out who is slow, two are those of convolutions as matrix products
 SIZES = ((256, 256, 256), (512, 512, 512), (16384, 576, 64), (8192, 1152, 128), (1024, 1024, 1024))
+NUM_QUICK_SIZES = 2
 LEAST_COPY_BYTES = 128 * 2**20
 
 Size = tuple[int, int, int]
 Call = Callable[[], object]
 
 
-def measure_peaks(num_threads: int, num_sizes: int = len(SIZES)) -> Peaks | None:
+def peaks_of_run(
+    run_dir: Path | None, num_threads: int, progress: Progress = silent, *, quick: bool = False
+) -> Peaks | None:
+    """The peaks of this machine, from an earlier job of the same run or measured now and kept for later ones.
+
+    Args:
+        run_dir: None: they are measured and kept nowhere.
+        quick: see `measure_peaks`.
+
+    Returns:
+        None where they could not be measured.
+    """
+    progress("the machine's peaks")
+    if run_dir is None:
+        return measure_peaks(num_threads, quick=quick)
+    path = run_dir / "peaks" / f"{machine_id()}.{num_threads}{'.quick' * quick}.json"
+    if path.exists():
+        try:
+            return pydantic.TypeAdapter(Peaks).validate_json(path.read_bytes())
+        except pydantic.ValidationError:  # cut off or of another version: measured again
+            pass
+    peaks = measure_peaks(num_threads, quick=quick)
+    if peaks is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps(asdict(peaks)) + "\n")
+    return peaks
+
+
+def measure_peaks(num_threads: int, *, quick: bool = False) -> Peaks | None:
     """The best that several libraries reach on this machine with so many threads.
 
     Args:
-        num_sizes: how many of `SIZES` are tried; with the first ones alone it is quick, and may miss the peak.
+        quick: with small matrices alone, which may miss the peak: for what means nothing anyway.
 
     Returns:
         None where not even copying could be measured. A precision that failed everywhere is left out.
     """
+    num_sizes = NUM_QUICK_SIZES if quick else len(SIZES)
     command = worker_command("lib.bench.peaks", str(num_threads), str(num_sizes))
     return peaks_of(output_of(command, worker_environ(num_threads), patient(LIMIT_S)))
 

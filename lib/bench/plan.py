@@ -114,7 +114,6 @@ MAX_ATTEMPTS = 3  # at measuring one thing
 # Answers are compared on all validation images: 14 s for 3,990 by `signnet` in the slowest backend and the reference on
 # two cores. Those of a network with random weights mean nothing, and it may be slow: so many of them are enough.
 UNTRAINED_IMAGES = 1000
-PEAK_SIZES = {"smoke": 2, "fast": 5, "full": 5}  # of matrices that the machine's peaks are looked for with
 NUM_SAMPLES = 16  # validation images whose logits the record has in full
 # Training images that int8 backends are calibrated on.
 CALIBRATION_IMAGES = {"smoke": 128, "fast": 512, "full": 512}

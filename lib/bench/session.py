@@ -18,9 +18,8 @@ import numpy as np
 from lib.backends import REFERENCE, Backend, get_backend
 from lib.bench.client import BackendError
 from lib.bench.neighbours import Watch
-from lib.bench.once import once_in_run
-from lib.bench.peaks import measure_peaks
-from lib.bench.plan import CALIBRATION_IMAGES, PEAK_SIZES, UNTRAINED_IMAGES, SessionPlan
+from lib.bench.peaks import peaks_of_run
+from lib.bench.plan import CALIBRATION_IMAGES, UNTRAINED_IMAGES, SessionPlan
 from lib.bench.preprocessing_time import measure_preprocessing
 from lib.bench.samples import balanced_sample
 from lib.bench.steps import FittingPlans, Traced, compare, measure_calls, measure_network, prove, sweep_points, trace
@@ -29,7 +28,7 @@ from lib.data import Data, Split
 from lib.machine import collect_environment
 from lib.model import Checkpoint, leaf_layers
 from lib.progress import Progress, silent
-from lib.records.schema import BenchmarkRecord, Needs, Peaks, PreprocessingTime, Profile, Status
+from lib.records.schema import BenchmarkRecord, Needs, Profile, Status
 
 _NONE = np.empty(0, np.int64)  # images
 
@@ -123,16 +122,9 @@ class Session:
     @_step
     def measure_machine(self) -> None:
         """What the machine can do at most, and what an image costs before the network sees it."""
-        num_threads, num_sizes = self.workers.num_threads, PEAK_SIZES[self.plan.profile]
-        self.watch.progress("the machine's peaks")
-        self.record.peaks = once_in_run(
-            self.run_dir, f"peaks.{num_threads}.{num_sizes}", Peaks, lambda: measure_peaks(num_threads, num_sizes)
-        )
-        images = f"{self.data.manifest_hash[:16]}.{self.preprocessing.image_size}"
-        self.record.preprocessing = once_in_run(
-            self.run_dir, f"preprocessing.{images}", PreprocessingTime,
-            lambda: measure_preprocessing(self.data.val, self.preprocessing),
-        )  # fmt: skip
+        num_threads, quick = self.workers.num_threads, self.plan.profile == "smoke"
+        self.record.peaks = peaks_of_run(self.run_dir, num_threads, self.watch.progress, quick=quick)
+        self.record.preprocessing = measure_preprocessing(self.data.val, self.preprocessing)
 
     @_step
     def measure_sweep(self) -> None:

@@ -20,7 +20,7 @@ from lib.files import TEMPORARY, writing
 from lib.model import Checkpoint
 from lib.records.schema import ColdStart, Preparation
 
-ROLES = ("control", "reference", "backend")  # in this order they first start; the control also warms the page cache
+ROLES = ("control", "reference", "backend")  # in this order they first load; the control also warms the page cache
 
 
 def save_images(path: Path, images: np.ndarray, preprocessing: Preprocessing) -> None:
@@ -88,7 +88,7 @@ class Workers:
     Args:
         splits: images by name: `val`, `test` where its accuracy is wanted, and `calibration`, which may be empty.
         run_dir: where what the backend prepares is kept; None: nowhere.
-        load_at_once: in all processes, which is quicker; what their cold starts take means nothing then.
+        load_at_once: the network in all processes, which is quicker, and makes the cold starts worthless.
 
     Raises (all methods but `stop` and `close`):
         BackendError: a backend broke.
@@ -105,7 +105,7 @@ class Workers:
         load_at_once: bool = False,
     ) -> None:
         self.checkpoint, self.splits, self.num_threads, self._run_dir = checkpoint, splits, num_threads, run_dir
-        self._num_loading = len(ROLES) if load_at_once else 1
+        self.load_at_once = load_at_once
         self.backends = dict.fromkeys(ROLES, get_backend(REFERENCE)) | {"backend": backend}
         self.running: Sides = {}
         self._num_starts = 0
@@ -133,8 +133,8 @@ class Workers:
             self.prepare()
 
     def start(self) -> tuple[ColdStart, ColdStart]:
-        """Start all processes at once, and load the network in them one after the other, if these times are to mean
-        something; running ones are ended first.
+        """Start all processes at once, and load the network in them one after the other, unless `load_at_once`;
+        running ones are ended first.
 
         Each set of processes loads another role first, should it matter who comes first.
 
@@ -150,13 +150,22 @@ class Workers:
                 self.running = {**self.running, role: WorkerClient(self.backends[role], self.num_threads)}
             for worker in self.running.values():
                 worker.ask("memory")  # answered once it is there: none is still starting while another one loads
-            with ThreadPoolExecutor(self._num_loading) as loading:
-                colds = loading.map(lambda worker: worker.load(*self._files), self.running.values())
-                waited = dict(zip(self.running, colds, strict=True))
+            waited = self._loaded()
         except BaseException:
             self.stop()
             raise
         return waited["backend"], waited["reference"]
+
+    def _loaded(self) -> dict[str, ColdStart]:
+        if not self.load_at_once:
+            return {role: worker.load(*self._files) for role, worker in self.running.items()}
+        with ThreadPoolExecutor(len(ROLES)) as pool:
+            loading = {role: pool.submit(worker.load, *self._files) for role, worker in self.running.items()}
+            try:
+                return {role: cold_start.result() for role, cold_start in loading.items()}
+            except BaseException:
+                self.stop()  # or leaving the pool would wait for those that still load
+                raise
 
     def open(self) -> Sides:
         """The running processes; started where none runs."""

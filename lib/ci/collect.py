@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lib.bench.once import FOLDER
 from lib.errors import UserError
 from lib.files import project_path
 from lib.records.run import SERIES_FILE, UNKNOWN, Job, load_run, run_folder
@@ -17,7 +16,7 @@ from lib.series.parameters import notebook_names
 
 _SECOND = "part.confirm."  # of measurements that were made again: their records alone are taken
 # Written anew from what all parts say; and what a session measured of its machine, to use it again there.
-_LEFT_OUT = shutil.ignore_patterns(SERIES_FILE, "index.html", FOLDER)
+_LEFT_OUT = shutil.ignore_patterns(SERIES_FILE, "index.html", "peaks")
 NOTHING_ARRIVED = "nothing of it arrived: its job was cancelled, ran out of time or could not upload"
 NO_STATUS = "its job ended before it wrote down how it went"
 

@@ -12,6 +12,7 @@ from lib.data.sets import get_dataset
 from lib.data.splitting import NUM_FOLDS, refold
 from lib.errors import UserError
 from lib.files import project_path
+from lib.machine import keep_freed_memory
 from lib.progress import Progress, silent
 
 DEFAULT_ROOT = "data"  # data_root where none is given, below the project root
@@ -78,6 +79,7 @@ def load_data(
     """
     check_num_images(dataset, num_images)
     root = project_path(data_root or DEFAULT_ROOT)
+    keep_freed_memory()  # images are drawn, or decoded, through blocks of megabytes
     chosen = choose_dataset(dataset, crop)
     if download and chosen.reads_files:
         from lib.data.download import fetch

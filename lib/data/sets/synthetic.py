@@ -17,7 +17,6 @@ from lib.data.dataset import Data, DataSet, Split, register
 from lib.data.images import digest_images, resize_images
 from lib.data.splitting import choose_val
 from lib.files import PROJECT_ROOT, sha256_file
-from lib.machine import keep_freed_memory
 from lib.progress import Progress, silent
 from lib.signs import CLASS_NAMES, NUM_CLASSES
 
@@ -125,7 +124,6 @@ def generate(
         if num_done % 100 == 0 or num_done == len(plans):
             progress(f"rendered {num_done} of {len(plans)} tracks")
 
-    keep_freed_memory()  # each track takes blocks of megabytes
     tracks = render_tracks(plans, report)
     images = np.concatenate([images for images, _ in tracks])
     return Split(

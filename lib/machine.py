@@ -35,9 +35,9 @@ ISA_FLAGS = {
 }  # fmt: skip
 BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "f16": 2, "int8": 1}  # of a number, by precision
 # Processes that measure, train or draw keep freed memory. By default glibc gives large blocks back to the kernel or
-# not, depending on what lies at the end of the heap, and fetching them again page by page takes time. Where this was tried,
-# two processes with one code differed by 12 to 25 % in offline, and torch-blas, whose im2col needs large blocks, took
-# 1.6 times as long. Servers use allocators that keep memory (jemalloc, tcmalloc, mimalloc).
+# not, depending on what lies at the end of the heap, and fetching them again page by page takes time. Where this was
+# tried, two processes with one code differed by 12 to 25 % in offline, and torch-blas, whose im2col needs large blocks,
+# took 1.6 times as long. Servers use allocators that keep memory (jemalloc, tcmalloc, mimalloc).
 _MOST_TRIM = 2**31 - 1
 ALLOCATOR = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(_MOST_TRIM)}  # in the environment of a new process
 PATIENCE_VARIABLE = "GTSRB_PATIENCE"  # in the environment: a factor on all time limits, instead of the one found here

@@ -48,7 +48,7 @@ def test_every_job_ends_as_it_should_and_without_an_error(rehearsed: Walk) -> No
     assert [one for job in rehearsed.jobs for one in job.annotations if one.level == "error"] == []
 
 
-@pytest.mark.parametrize("name", ["documents", "audit_not_installed"])
+@pytest.mark.parametrize("name", ["documents", "audit_not_installed", pytest.param("weekly", marks=pytest.mark.slow)])
 def test_what_runs_next_to_nothing_ends_as_it_should(name: str, tmp_path: Path) -> None:
     (scenario,) = (scenario for scenario in scenarios() if scenario.name == name)
     assert rehearse(scenario, tmp_path, {}, lambda line: None, 1) == []

@@ -166,6 +166,7 @@ COMMANDS = (
     Command(r"^pip(x install|-audit)\b", "nothing; it would ask a registry, or the advisory database"),
     Command(r"^make test\b", "nothing; the tests would call the rehearsal"),
     Command(r"^make container-check\b", "nothing; it would download packages"),
+    Command(r"^make loop\b", "nothing; it trains for minutes"),
     Command(
         r"^make serve-check\b",
         "a file of figures; they take half an hour",

@@ -26,7 +26,7 @@ from lib.backends import REFERENCE, backend_names
 from lib.data import Split
 from lib.data.audit import mean_brightness
 from lib.files import PROJECT_ROOT
-from lib.records.schema import Accuracy, Confidence, TrackResult
+from lib.records.schema import Accuracy, Confidence, Peak, TrackResult
 from lib.report import SERIES_VARIABLE, examination, explore, figures, train
 from lib.report.benchmark import batch_sweep, by_layer, clock, machine_limits
 from lib.report.compare import answer, costs, trend, whole_network
@@ -284,6 +284,17 @@ def test_axes_have_units_and_bars_start_at_zero() -> None:
     assert PLOTS["latencies"][0]().get_xlabel() == "latency per call (ms)"
     confusion = PLOTS["confusion"][0]()
     assert (confusion.get_xlabel(), confusion.get_ylabel()) == ("Predicted class", "True class")
+
+
+def test_both_roofs_are_seen_where_all_layers_are_bound_by_compute() -> None:
+    peaks = RECORDS[1].peaks
+    assert peaks is not None
+    found = rooflines(peaks=replace(peaks, copy=Peak(1e13, "copy")))
+    assert all(layer.limit == "compute" for one in found for layer in one.layers if layer.flops_per_s)
+    for panel in figures.figure_of(machine_limits.plot_roofline(found, "torch-blas")).axes:
+        flat, slope = (np.asarray(line.get_xdata(), float) for line in panel.lines)
+        low, high = panel.get_xlim()
+        assert low <= slope[0] < slope[1] == flat[0] < flat[1] <= high
 
 
 def test_figures_of_a_single_round_do_not_break() -> None:

@@ -146,11 +146,6 @@ def figure_html(figure: Figure, alt: str, caption: str = "") -> str:
     """A figure as an image inside the page, SVG or (where that is smaller) PNG."""
     if not alt.strip():
         raise ValueError("a figure needs alternative text: say in one sentence what it shows")
-    if (
-        layout := figure.get_layout_engine()
-    ) is not None:  # once: each `savefig` would draw everything once more just for it
-        layout.execute(figure)
-        figure.set_layout_engine(None)
     images = [found for found in figure.findobj(AxesImage) if isinstance(found, AxesImage)]
     artwork = figure.findobj(OffsetImage)
     # The dark theme inverts figures, but for camera images and artwork, whose colours must stay.

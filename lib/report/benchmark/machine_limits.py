@@ -70,7 +70,8 @@ def plot_roofline(rooflines: Sequence[Roofline], backend: str) -> Axes:
         roof_words = "the machine's peak in this precision is unknown"
         if (limits := roofline.limits) is not None:
             if limits.matmul is not None and limits.ridge is not None:
-                high, peak = max(high, 3 * limits.ridge), limits.matmul.per_s / 1e9
+                low, high = min(low, limits.ridge / 3), max(high, 3 * limits.ridge)  # both roofs are seen
+                peak = limits.matmul.per_s / 1e9
                 heights.append(peak)
                 roof_words = f"peak {number(peak)} GFLOP/s, {limits.precision}; "
                 roof_words += f"they meet at {number(limits.ridge)} FLOP/byte"

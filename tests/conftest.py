@@ -40,20 +40,8 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the launcher leaves of the whole series in `smoke`, with one backend and the control."""
     run_dir = tmp_path_factory.mktemp("finished") / "run"
-    command = ["-m", "lib", "run", "--backends", "torch-blas,null", "-p", "profile", "smoke", "-p", "num_threads", "1"]
-    command += [
-        "-p",
-        "recipe",
-        "learning_path",
-        "-p",
-        "num_epochs",
-        "3",
-        "-p",
-        "num_images",
-        "2000",
-        "--out",
-        str(run_dir),
-    ]
+    given = "-p profile smoke -p num_threads 1 -p recipe learning_path -p num_epochs 3 -p num_images 2000"
+    command = ["-m", "lib", "run", "--backends", "torch-blas,null", *given.split(), "--out", str(run_dir)]
     ran = subprocess.run([sys.executable, *command], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return run_dir

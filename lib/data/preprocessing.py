@@ -39,12 +39,8 @@ class Preprocessing:
         """
         unit = resize_images(np.asarray(images), self.image_size).astype(np.float32)
         unit /= 255
-        return self.normalize_unit(unit)
-
-    def normalize_unit(self, images: np.ndarray) -> np.ndarray:
-        """float32 (N, 3, H, W), 0..1 -> float32, zero mean and unit deviation over the training images."""
         mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (self.mean, self.std))
-        normalized: np.ndarray = (images - mean) / std
+        normalized: np.ndarray = (unit - mean) / std
         return normalized
 
     def from_image(self, image: Image.Image) -> np.ndarray:

@@ -23,15 +23,20 @@ def _mirror_table(classes: tuple[str, ...]) -> Tensor:
     return torch.tensor([-1 if other is None else other for other in mirror_map(classes)])
 
 
+def _rand(*shape: int, generator: torch.Generator) -> Tensor:
+    """Uniform in 0..1, where the generator is."""
+    return torch.rand(shape, generator=generator, device=generator.device)
+
+
 def _uniform(num_images: int, half_width: float, generator: torch.Generator) -> Tensor:
-    return (torch.rand(num_images, generator=generator) * 2 - 1) * half_width
+    return (_rand(num_images, generator=generator) * 2 - 1) * half_width
 
 
 def _mirror(
     images: Tensor, labels: Tensor, generator: torch.Generator, classes: tuple[str, ...]
 ) -> tuple[Tensor, Tensor]:
-    mirrored = _mirror_table(classes)[labels]
-    flip = (torch.rand(len(images), generator=generator) < 0.5) & (mirrored >= 0)
+    mirrored = _mirror_table(classes).to(labels.device)[labels]
+    flip = (_rand(len(images), generator=generator) < 0.5) & (mirrored >= 0)
     images = torch.where(flip.view(-1, 1, 1, 1), images.flip(3), images)
     return images, torch.where(flip, mirrored, labels)
 
@@ -50,12 +55,12 @@ def _warp(images: Tensor, plan: Augmentation, generator: torch.Generator) -> Ten
         [
             torch.stack([cosine * aspect, -sine + draw(plan.shear), draw(plan.shift)], 1),
             torch.stack([sine, cosine / aspect, draw(plan.shift)], 1),
-            torch.stack([draw(plan.perspective), draw(plan.perspective), torch.ones(num_images)], 1),
+            torch.stack([draw(plan.perspective), draw(plan.perspective), torch.ones_like(angle)], 1),
         ],
         1,
     )
-    rows = torch.linspace(-1, 1, height) * (1 - 1 / height)  # pixel centres, as grid_sample counts them
-    columns = torch.linspace(-1, 1, width) * (1 - 1 / width)
+    # pixel centres, as grid_sample counts them
+    rows, columns = (torch.linspace(-1, 1, size, device=images.device) * (1 - 1 / size) for size in (height, width))
     y, x = torch.meshgrid(rows, columns, indexing="ij")
     points = torch.stack([x, y, torch.ones_like(x)], -1).view(1, -1, 3) @ homography.transpose(1, 2)
     grid = (points[..., :2] / points[..., 2:]).view(num_images, height, width, 2)
@@ -71,7 +76,7 @@ def _light(images: Tensor, plan: Augmentation, generator: torch.Generator) -> Te
     images = images.clamp(1e-4, 1).pow(factor(plan.log_gamma))
     mean = images.mean((1, 2, 3), keepdim=True)
     images = (images - mean) * factor(plan.log_contrast) + mean * factor(plan.log_brightness)
-    cast = 1 + (torch.rand(num_images, 3, 1, 1, generator=generator) * 2 - 1) * plan.colour_cast
+    cast = 1 + (_rand(num_images, 3, 1, 1, generator=generator) * 2 - 1) * plan.colour_cast
     return (images * cast).clamp(0, 1)
 
 
@@ -80,14 +85,14 @@ def _erase(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
     num_images, channels, height, width = images.shape
 
     def span(size: int) -> Tensor:
-        half = size * (0.1 + 0.15 * torch.rand(num_images, 1, generator=generator))
-        centre = size * torch.rand(num_images, 1, generator=generator)
-        return (torch.arange(size).view(1, -1) - centre).abs() < half
+        half = size * (0.1 + 0.15 * _rand(num_images, 1, generator=generator))
+        centre = size * _rand(num_images, 1, generator=generator)
+        return (torch.arange(size, device=images.device).view(1, -1) - centre).abs() < half
 
     rows, columns = span(height), span(width)
-    chosen = torch.rand(num_images, 1, 1, generator=generator) < share
+    chosen = _rand(num_images, 1, 1, generator=generator) < share
     mask = (rows.unsqueeze(2) & columns.unsqueeze(1) & chosen).unsqueeze(1)
-    return torch.where(mask, torch.rand(num_images, channels, 1, 1, generator=generator), images)
+    return torch.where(mask, _rand(num_images, channels, 1, 1, generator=generator), images)
 
 
 def augment_batch(
@@ -102,6 +107,7 @@ def augment_batch(
     All randomness comes from `generator`; the inputs are not altered.
 
     Args:
+        generator: on the device of the images and labels.
         classes: their names, which say what a flip makes of them.
     """
     unit = images.to(torch.float32) / 255

@@ -39,6 +39,7 @@ from lib.training.estimate import Estimate, Estimator
 from lib.training.evaluation import predict_logits
 from lib.training.group import ALONE, Group, choose_device, device_name
 from lib.training.kernels import step_kernels
+from lib.training.optimizers import build_optimizer, lr_at, set_lr
 from lib.training.recipes import Recipe, check_shards, choose_recipe
 from lib.training.shards import Shards
 from lib.training.states import States
@@ -71,30 +72,6 @@ class Trained:
         return save_checkpoint(path, self.model, self.metadata)
 
 
-def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    if recipe.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), lr=recipe.lr)
-    # no decay on biases and batch norm: pulling them to zero only fights the normalization
-    decayed = [weight for weight in model.parameters() if weight.ndim > 1]
-    plain = [weight for weight in model.parameters() if weight.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True)
-
-
-def _lr_at(recipe: Recipe, step: int, num_steps: int) -> float:
-    """One cycle (Smith 2018, arXiv 1803.09820): a quarter of linear warm-up, then a cosine to nearly zero."""
-    if recipe.schedule == "constant":
-        return recipe.lr
-    warmup = max(1, num_steps // 4)
-    if step < warmup:
-        return recipe.lr * (0.1 + 0.9 * step / warmup)
-    progress = (step - warmup) / max(1, num_steps - warmup)
-    return recipe.lr * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * progress)))
-
-
 class Stepper:
     """Network, optimizer and batches of one training, and the four parts of each of its steps."""
 
@@ -115,7 +92,7 @@ class Stepper:
         torch.manual_seed(seed)  # weights
         self.recipe, self.classes, self.seed = recipe, data.classes, seed
         self.device, self.group = device, group
-        self.generator = torch.Generator().manual_seed(seed)  # order and augmentation
+        self.generator = torch.Generator(device).manual_seed(seed)  # order and augmentation
         self.preprocessing = (
             Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), data.image_size)
             if recipe.fixed_normalization
@@ -123,13 +100,17 @@ class Stepper:
         )
         network = build_network(recipe.architecture, len(data.classes))
         self.model = network.to(memory_format=torch.channels_last).to(device).train()
-        self.optimizer = _optimizer(self.model, recipe)
+        self.optimizer = build_optimizer(self.model, recipe)
         has_bf16 = has_any(BF16_TRAINING_FLAGS) if device == CPU else torch.cuda.is_bf16_supported()
         self.precision = "bf16" if recipe.bf16 and has_bf16 else "fp32"
         # a copy in memory: the split is a view of a memory map, and random access there would be slow
         splits = [data.train] if drawn is None else [data.train, drawn]
-        self._images = torch.from_numpy(np.concatenate([split.images for split in splits]))
-        self._labels = torch.from_numpy(np.concatenate([split.labels for split in splits]))
+        self._images = torch.from_numpy(np.concatenate([split.images for split in splits])).to(device)
+        self._labels = torch.from_numpy(np.concatenate([split.labels for split in splits])).to(device)
+        self._mean, self._std = (
+            torch.tensor(values, device=device).view(3, 1, 1)
+            for values in (self.preprocessing.mean, self.preprocessing.std)
+        )
         share = 0.0 if drawn is None else recipe.drawn_share
         self._num_real = data.train.num_images
         self.num_drawn = min(round(self._num_real * share / (1 - share)), len(self._images) - self._num_real)
@@ -143,12 +124,15 @@ class Stepper:
 
     def epoch(self) -> list[Tensor]:
         """Index batches of one epoch, shuffled."""
-        order = torch.randperm(self._num_real, generator=self.generator)
+        order = self._shuffled(self._num_real)
         if self.num_drawn:
-            drawn = torch.randperm(len(self._images) - self._num_real, generator=self.generator)[: self.num_drawn]
+            drawn = self._shuffled(len(self._images) - self._num_real)[: self.num_drawn]
             order = torch.cat([order, drawn + self._num_real])
-            order = order[torch.randperm(len(order), generator=self.generator)]
+            order = order[self._shuffled(len(order))]
         return list(order[: self.num_batches * self.batch_size].split(self.batch_size))
+
+    def _shuffled(self, count: int) -> Tensor:
+        return torch.randperm(count, generator=self.generator, device=self.device)
 
     def load(self, indices: Tensor, step: int = 0) -> list[tuple[Tensor, Tensor]]:
         """Images as the network reads them, augmented if the recipe does, and their labels, by shard of this process.
@@ -162,18 +146,17 @@ class Stepper:
         mine = num_shards // self.group.size
         for shard in range(self.group.rank * mine, (self.group.rank + 1) * mine):
             seed = np.random.SeedSequence((self.seed, step, shard)).generate_state(1, np.uint64)[0] >> 1
-            generator = torch.Generator().manual_seed(int(seed))
+            generator = torch.Generator(self.device).manual_seed(int(seed))
             loaded.append(self._augmented(indices.chunk(num_shards)[shard], generator))
         return loaded
 
     def _augmented(self, indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         images, labels = self._images[indices], self._labels[indices]
         if self.recipe.augmentation is None:
-            normalized = self.preprocessing.normalize(images.numpy())
+            unit = images.to(torch.float32) / 255
         else:
             unit, labels = augment_batch(images, labels, generator, self.recipe.augmentation, self.classes)
-            normalized = self.preprocessing.normalize_unit(unit.numpy())
-        return torch.from_numpy(normalized).to(self.device), labels.to(self.device)
+        return (unit - self._mean) / self._std, labels
 
     def forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and loss."""
@@ -196,8 +179,7 @@ class Stepper:
 
     def update(self, lr: float) -> None:
         """One step of the optimizer; no gradients are left."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        set_lr(self.optimizer.param_groups, lr)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -291,7 +273,7 @@ def train(
             batch = stepper.load(indices, step)
             with onednn_report() if step == 0 else nullcontext(primitives) as primitives:
                 seen.append(stepper.gradients(batch))
-            stepper.update(_lr_at(chosen, step, num_steps))
+            stepper.update(lr_at(chosen, step, num_steps))
             step += 1
             if on_step is not None:
                 on_step(step, num_steps)

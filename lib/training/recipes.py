@@ -42,10 +42,12 @@ class Recipe:
     title: str
     architecture: str
     num_epochs: int
-    optimizer: Literal["sgd", "adam"]
+    optimizer: Literal["sgd", "adam", "muon"]
     lr: float  # peak of the schedule
     batch_size: int
     schedule: Literal["one_cycle", "constant"]
+    warm_up: float = 0.25  # share of the steps
+    filter_lr: float = 0.0  # `muon`: the peak for filters; `lr` is for all other weights
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
     augmentation: Augmentation | None = None  # None = the images as they are
@@ -63,11 +65,13 @@ _MINUTE = Recipe(
     name="minute",
     title="a light residual net with strong warping and lighting: about a minute on two cores with bf16",
     architecture="signnet_light",
-    num_epochs=4,
-    optimizer="sgd",
+    num_epochs=3,
+    optimizer="muon",
     lr=0.2,
+    filter_lr=0.05,
     batch_size=128,
     schedule="one_cycle",
+    warm_up=0.1,
     weight_decay=5e-4,
     label_smoothing=0.1,
     augmentation=Augmentation(),
@@ -75,7 +79,9 @@ _MINUTE = Recipe(
     drawn_share=0.25,
     drawn_images=12_000,
 )
-_LONG = replace(_MINUTE, lr=0.3, batch_size=256, drawn_images=45_000)
+_LONG = replace(
+    _MINUTE, optimizer="sgd", lr=0.3, filter_lr=0.0, batch_size=256, warm_up=0.25, drawn_images=45_000
+)
 # What was tried on the way to these is in docs/training.
 _RECIPES = (
     _MINUTE,

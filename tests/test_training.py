@@ -176,10 +176,11 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
     return seen
 
 
-def test_one_cycle_warms_up_for_a_quarter_and_falls_to_nearly_nothing(
+def test_one_cycle_warms_up_for_its_share_and_falls_to_nearly_nothing(
     data: Data, steps: list[Step], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(RECIPES, "minute", replace(RECIPES["minute"], architecture="learning_path"))  # a quick one
+    short = replace(RECIPES["minute"], architecture="learning_path", optimizer="sgd", warm_up=0.25)  # a quick one
+    monkeypatch.setitem(RECIPES, "minute", short)
     trained = train("minute", data, profile="smoke", num_epochs=8)
     rates = [lr / RECIPES["minute"].lr for lr, _ in steps]
     assert len(rates) == 16  # two batches of 128 images an epoch
@@ -194,7 +195,10 @@ def test_constant_schedule_keeps_its_rate(data: Data, steps: list[Step]) -> None
     assert [lr for lr, _ in steps] == [RECIPES["learning_path"].lr] * 5
 
 
-def test_weight_decay_spares_biases_and_batch_norm(data: Data, steps: list[Step]) -> None:
+def test_weight_decay_spares_biases_and_batch_norm(
+    data: Data, steps: list[Step], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RECIPES, "minute", replace(RECIPES["minute"], optimizer="sgd"))
     model = train("minute", data, profile="smoke", num_epochs=1).model
     _, by_decay = steps[0]
     assert set(by_decay) == {RECIPES["minute"].weight_decay, 0.0} and RECIPES["minute"].weight_decay > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -32,13 +32,15 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 class Muon(torch.optim.Optimizer):
     """Each update of a convolution is made orthogonal first; all other weights take steps of SGD.
 
-    After Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon): the momentum of a layer's filters, one row each,
-    is replaced by the nearest matrix whose singular values are about 1. So rare directions learn as fast as frequent
-    ones. Filters are kept at length 1 on average, as batch norm undoes their length anyway; so they need no decay, and
-    the learning rate is the share by which they turn in a step.
+    After Jordan et al. 2024 (https://kellerjordan.github.io/posts/muon): the momentum of a layer's filters, one row
+    each, is replaced by a matrix with the same directions, all about equally strong. So rare directions learn as fast
+    as frequent ones. Filters are kept at length 1 on average, as batch norm undoes their length anyway. So they need no
+    decay, and the learning rate is the share by which they turn in a step.
     """
 
-    def __init__(self, decayed: list[Tensor], plain: list[Tensor], filters: list[Tensor], recipe: Recipe) -> None:
+    def __init__(
+        self, decayed: Sequence[Tensor], plain: Sequence[Tensor], filters: Sequence[Tensor], recipe: Recipe
+    ) -> None:
         """
         Args:
             filters: (outputs, inputs, height, width) each, followed by batch norm.
@@ -67,9 +69,8 @@ class Muon(torch.optim.Optimizer):
     def _momentum(self, weight: Tensor, gradient: Tensor) -> Tensor:
         """Nesterov's, as SGD in PyTorch has it."""
         state = self.state[weight]
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(weight)
-        momentum: Tensor = state["momentum"].mul_(MOMENTUM).add_(gradient)
+        momentum: Tensor = state.setdefault("momentum", torch.zeros_like(weight))
+        momentum.mul_(MOMENTUM).add_(gradient)
         return gradient.add(momentum, alpha=MOMENTUM)
 
 

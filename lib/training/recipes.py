@@ -79,9 +79,7 @@ _MINUTE = Recipe(
     drawn_share=0.25,
     drawn_images=12_000,
 )
-_LONG = replace(
-    _MINUTE, optimizer="sgd", lr=0.3, filter_lr=0.0, batch_size=256, warm_up=0.25, drawn_images=45_000
-)
+_LONG = replace(_MINUTE, optimizer="sgd", lr=0.3, filter_lr=0.0, batch_size=256, warm_up=0.25, drawn_images=45_000)
 # What was tried on the way to these is in docs/training.
 _RECIPES = (
     _MINUTE,

@@ -57,6 +57,15 @@ def test_two_processes_train_the_network_of_one(alone: Path, tmp_path: Path, cap
 
 
 @pytest.mark.slow
+def test_two_processes_turn_filters_by_muon_as_one_does(tmp_path: Path) -> None:
+    given = {"recipe": "minute", "num_epochs": "3", "shards": "4"}  # 24 steps
+    assert main(arguments(tmp_path / "one", **given)) == 0
+    assert main(arguments(tmp_path / "two", "--nproc", "2", **given)) == 0
+    for name, weight in weights(tmp_path / "one").items():
+        torch.testing.assert_close(weights(tmp_path / "two")[name], weight, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.slow
 def test_lost_process_ends_in_one_error_and_one_process_goes_on_to_the_same_file(alone: Path, tmp_path: Path) -> None:
     process = begun(tmp_path, "--nproc", "2", shards="4")
     torchrun = psutil.Process(process.pid).children()[0]

@@ -256,7 +256,8 @@ def train(
     if resume and (state := group.from_first(states.newest())) is not None:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        stepper.generator.set_state(state["generator"])
+        if not state["finished"]:  # that of another kind of device would not fit
+            stepper.generator.set_state(state["generator"])
         history = [Epoch(**line) for line in state["history"]]
         kernels, step = StepKernels(**state["kernels"]), state["step"]
         precision, trained_on = state["precision"], state["device"]

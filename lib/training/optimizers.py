@@ -76,7 +76,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """The same singular vectors, with singular values that are levelled to between 0.7 and 1.2.
+    """The same singular vectors, with most singular values levelled to between 0.7 and 1.2.
 
     Five Newton-Schulz steps of the fifth order with the coefficients of Jordan et al., which are steep at zero. A value
     that was a hundredth of the largest ends lower, but above 0.3.
